@@ -1,0 +1,259 @@
+//! The tasks that send: a user who awaits each answer, a connection that carries many
+//! users' messages, and the flood.
+//!
+//! No task ever gives up because of what the server does, short of being unreachable for
+//! long: refusals and lost connections are counted, and it goes on.
+
+use std::fmt::Display;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::{Answer, Outcome};
+use crate::book::{Book, Event};
+use crate::connection::{Line, LineError, Reply};
+use crate::request::Requests;
+use crate::{Dial, Plan};
+
+/// Connections that share the users of an open run.
+pub(crate) const OPEN_CONNECTIONS_MAX: usize = 128;
+
+/// First pause after a setback; doubled each time.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+
+/// Longest pause after a setback.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Longest pause that a server can ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// Attempts to connect before a user leaves, about a minute in all.
+const CONNECT_ATTEMPTS_MAX: u32 = 30;
+
+/// What all tasks of a run share.
+#[derive(Debug)]
+pub(crate) struct Run<D> {
+    pub(crate) plan: Plan,
+    pub(crate) requests: Requests,
+    pub(crate) dial: D,
+    pub(crate) book: Book,
+    /// The flood is one user with books of its own.
+    pub(crate) flood_book: Book,
+    /// Begin nothing more; what is in flight may finish.
+    pub(crate) winding_down: CancellationToken,
+}
+
+/// Sends one user's bursts, each after the answer to the last, until they are all sent
+/// or the run winds down.
+pub(crate) async fn closed_user<D: Dial>(run: Arc<Run<D>>, user: usize) {
+    let mut driver = Driver::new(&run, &run.book);
+    let messages = run.plan.messages.unwrap_or(u64::MAX);
+    let mut sent = 0;
+    let mut flow = driver.ramp(user, run.plan.users).await;
+    while flow.is_continue() && sent < messages {
+        let length = run.plan.burst.min(messages - sent);
+        flow = driver.burst(user, sent + 1, length).await;
+        sent += length;
+    }
+}
+
+/// Sends the messages of every `step`th user from `first` on, without awaiting answers.
+pub(crate) async fn open_users<D: Dial>(run: Arc<Run<D>>, first: usize, step: usize) {
+    let mut driver = Driver::new(&run, &run.book);
+    let messages = run.plan.messages.unwrap_or(u64::MAX);
+    let mut sent = 0;
+    let mut flow = driver.ramp(first, step).await;
+    while flow.is_continue() && sent < messages {
+        let length = run.plan.burst.min(messages - sent);
+        for user in (first..run.plan.users).step_by(step) {
+            flow = driver.accept_burst(user, sent + 1, length).await;
+            if flow.is_break() {
+                return;
+            }
+        }
+        sent += length;
+    }
+}
+
+/// One connection of the flood: message after message until the run winds down. Messages
+/// are numbered so that no two connections send the same one.
+pub(crate) async fn flood<D: Dial>(run: Arc<Run<D>>, first: u64, step: u64) {
+    let mut driver = Driver::new(&run, &run.flood_book);
+    let mut number = first;
+    while driver.accept(0, &"flood", number).await.is_continue() {
+        number += step;
+    }
+}
+
+struct Driver<'a, D: Dial> {
+    run: &'a Run<D>,
+    book: &'a Book,
+    line: Line<D>,
+    /// Refusals and lost connections since the last success.
+    setbacks: u32,
+}
+
+/// When a message was sent, and where in its burst it stands.
+#[derive(Clone, Copy)]
+struct Sending {
+    began_at: Instant,
+    sent_at: Instant,
+    expected: Duration,
+    wait: bool,
+}
+
+impl<'a, D: Dial> Driver<'a, D> {
+    fn new(run: &'a Run<D>, book: &'a Book) -> Self {
+        Self { run, book, line: Line::new(run.dial.clone()), setbacks: 0 }
+    }
+
+    /// Waits for this task's share of the ramp.
+    async fn ramp(&self, index: usize, of: usize) -> ControlFlow<()> {
+        let share = index as f64 / of.max(1) as f64;
+        self.pause(self.run.plan.ramp.mul_f64(share)).await
+    }
+
+    async fn burst(&mut self, user: usize, first: u64, length: u64) -> ControlFlow<()> {
+        self.connect(user).await?;
+        let began_at = Instant::now();
+        let expected = self.run.plan.expected(length);
+        self.book.begin(user, began_at, expected);
+        let mut sending = Sending { began_at, sent_at: began_at, expected, wait: length == 1 };
+        let mut pause = Duration::ZERO;
+        for index in 0..length {
+            if index > 0 {
+                self.pause(self.run.plan.burst_gap()).await?;
+                self.connect(user).await?;
+                sending.sent_at = Instant::now();
+                sending.wait = index + 1 == length;
+            }
+            let result = self.send(user, &user, first + index, sending.wait).await;
+            pause = pause.max(self.enter(user, sending, result));
+        }
+        self.book.end(user);
+        self.pause(pause).await
+    }
+
+    async fn accept_burst(&mut self, user: usize, first: u64, length: u64) -> ControlFlow<()> {
+        for index in 0..length {
+            if index > 0 {
+                self.pause(self.run.plan.burst_gap()).await?;
+            }
+            self.accept(user, &user, first + index).await?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Sends a message without awaiting its answer. A refusal is no reason to pause: the
+    /// next message is another user's, or the flood's.
+    async fn accept(&mut self, user: usize, name: &(dyn Display + Sync), number: u64) -> ControlFlow<()> {
+        self.connect(user).await?;
+        let sent_at = Instant::now();
+        let expected = Duration::ZERO;
+        let sending = Sending { began_at: sent_at, sent_at, expected, wait: false };
+        let result = self.send(user, name, number, false).await;
+        let is_lost = result.is_err();
+        let pause = self.enter(user, sending, result);
+        if is_lost { self.pause(pause).await } else { ControlFlow::Continue(()) }
+    }
+
+    async fn send(
+        &mut self,
+        user: usize,
+        name: &(dyn Display + Sync),
+        number: u64,
+        wait: bool,
+    ) -> Result<Reply, LineError> {
+        self.book.note(user, Event::Sent);
+        let body = self.run.requests.body(name, number);
+        self.line.send(self.run.requests.chat(wait), body).await
+    }
+
+    /// Enters into the books what came of a message, and says how long to pause for it.
+    fn enter(&mut self, user: usize, sending: Sending, result: Result<Reply, LineError>) -> Duration {
+        let Sending { began_at, sent_at, expected, wait } = sending;
+        let ended_at = Instant::now();
+        let ended = |outcome, turn| {
+            if wait {
+                Event::Ended { began_at, sent_at, ended_at, expected, outcome, turn }
+            } else {
+                Event::Accepted { sent_at, took: ended_at.duration_since(sent_at), turn }
+            }
+        };
+        let (event, setback) = match result.map(|reply| Answer::read(&reply)) {
+            Ok(Answer::Ended { outcome, turn }) => (ended(outcome, turn), None),
+            Ok(Answer::Accepted { turn }) => (ended(Outcome::Unanswered, turn), None),
+            Ok(Answer::Refused { reason, retry_after }) => {
+                (Event::Refused { sent_at, reason }, Some(retry_after))
+            }
+            Ok(Answer::Unreadable) => {
+                (Event::Failed { sent_at, kind: "answer not understood".to_owned() }, Some(None))
+            }
+            Err(error) => (Event::Failed { sent_at, kind: error.kind() }, Some(None)),
+        };
+        self.book.note(user, event);
+        let Some(retry_after) = setback else {
+            self.setbacks = 0;
+            return Duration::ZERO;
+        };
+        self.setbacks += 1;
+        retry_after.map_or(backoff(self.setbacks), |pause| pause.min(RETRY_AFTER_MAX))
+    }
+
+    /// Makes sure of a connection; breaks if the run winds down, or there is none to be had.
+    async fn connect(&mut self, user: usize) -> ControlFlow<()> {
+        for attempt in 1..=CONNECT_ATTEMPTS_MAX {
+            if self.run.winding_down.is_cancelled() {
+                return ControlFlow::Break(());
+            }
+            match self.line.ready().await {
+                Ok(false) => return ControlFlow::Continue(()),
+                Ok(true) => {
+                    self.book.note(user, Event::Reconnected);
+                    return ControlFlow::Continue(());
+                }
+                Err(error) => {
+                    self.book.note(user, Event::Unconnected { kind: error.kind() });
+                    self.pause(backoff(attempt)).await?;
+                }
+            }
+        }
+        self.book.note(user, Event::GaveUp);
+        ControlFlow::Break(())
+    }
+
+    /// Sleeps, unless the run winds down meanwhile.
+    async fn pause(&self, pause: Duration) -> ControlFlow<()> {
+        if pause.is_zero() {
+            return ControlFlow::Continue(());
+        }
+        tokio::select! {
+            () = sleep(pause) => ControlFlow::Continue(()),
+            () = self.run.winding_down.cancelled() => ControlFlow::Break(()),
+        }
+    }
+}
+
+fn backoff(setbacks: u32) -> Duration {
+    let factor = 1_u32.checked_shl(setbacks.saturating_sub(1)).unwrap_or(u32::MAX);
+    BACKOFF_MIN.saturating_mul(factor.max(1)).min(BACKOFF_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_its_limit() {
+        let check = |setbacks, ms| assert_eq!(backoff(setbacks), Duration::from_millis(ms));
+        check(1, 50);
+        check(2, 100);
+        check(6, 1600);
+        check(7, 2000);
+        check(40, 2000);
+        check(u32::MAX, 2000);
+    }
+}

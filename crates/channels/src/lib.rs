@@ -1,0 +1,17 @@
+//! The ways messages go out, one module a channel.
+//!
+//! A channel here does one thing: it takes a part of a reply that is already committed and fitted,
+//! gives it to a provider, and says truthfully whether the provider has it. Order, retries,
+//! rates and fallbacks are the outbox's business, and messages come in through the gateway's
+//! ingress.
+//!
+//! Channels whose clients pull (`web`, `api`, `terminal`) have no adapter: what such a client reads
+//! is the journal, so a reply is delivered by the commit that writes it.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`spool`] | any push channel whose carrier is another program that reads a file |
+
+pub mod spool;
+
+pub use spool::SpoolChannel;

@@ -1,0 +1,197 @@
+//! How long to wait for more before answering (the rule of the adaptive window).
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{TimerId, Timestamp};
+use crate::policy::{Policy, WindowMode};
+
+/// The shortest adaptive window.
+pub const WINDOW_MS_MIN: i64 = 200;
+/// The longest adaptive window.
+pub const WINDOW_MS_MAX: i64 = 3000;
+/// Samples of a customer's rhythm before it counts.
+pub const RHYTHM_SAMPLES_MIN: u32 = 5;
+
+const GREETINGS: &[&str] = &[
+    "hi", "hello", "hey", "hiya", "yo", "good morning", "good afternoon", "good evening", "hallo",
+    "guten tag", "guten morgen", "moin", "servus", "hola", "bonjour", "salut", "ciao",
+];
+const CLOSINGS: &[&str] = &["please", "thanks", "thank you", "bitte", "danke", "merci", "gracias"];
+const REFERENCES: &[&str] =
+    &["order", "invoice", "ticket", "number", "nr", "no", "id", "bestellung", "rechnung", "nummer"];
+
+/// A deadline with the duration it was made from, so that a clock that jumped can't leave it
+/// hanging: on load the rest is clamped to 0..duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadline {
+    /// Names this arming; a timer that fires for another one is stale.
+    pub id: TimerId,
+    /// When it is over.
+    pub at: Timestamp,
+    /// How long it was when it was armed.
+    pub duration_ms: u64,
+}
+
+impl Deadline {
+    /// Pulls the deadline back into `now ..= now + duration`.
+    pub fn clamp(&mut self, now: Timestamp) {
+        let duration = i64::try_from(self.duration_ms).unwrap_or(i64::MAX);
+        self.at = self.at.clamp(now, now.saturating_add(duration));
+    }
+}
+
+/// What the agent said of its last answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hint {
+    /// Nothing.
+    #[default]
+    None,
+    /// It asked for a field, so an answer may come in pieces.
+    AwaitingField,
+    /// It expects a follow-up.
+    FollowupExpected,
+}
+
+/// How fast a customer types between messages of one burst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rhythm {
+    /// Gaps measured.
+    pub samples: u32,
+    /// The median gap.
+    pub p50_ms: u32,
+    /// The 95th percentile.
+    pub p95_ms: u32,
+}
+
+/// The window after the `nth` message of a turn (1 is the first), in milliseconds; 0 = don't wait.
+#[must_use]
+pub fn window_ms(policy: &Policy, text: &str, nth: u32, hint: Hint, rhythm: Rhythm) -> u64 {
+    if policy.window_ms == 0 {
+        return 0;
+    }
+    match policy.window_mode {
+        WindowMode::Off => 0,
+        WindowMode::Fixed => u64::from(policy.window_ms),
+        WindowMode::Adaptive => {
+            let base = f64::from(policy.window_ms) + shape_ms(text);
+            let base = if rhythm.samples >= RHYTHM_SAMPLES_MIN {
+                let midpoint = f64::from(rhythm.p50_ms.midpoint(rhythm.p95_ms));
+                0.6 * base + 0.4 * midpoint
+            } else {
+                base
+            };
+            let hinted = base
+                + match hint {
+                    Hint::None => 0.0,
+                    Hint::AwaitingField => 1000.0,
+                    Hint::FollowupExpected => 500.0,
+                };
+            let faded = hinted * 0.8_f64.powi(i32::try_from(nth.saturating_sub(1)).unwrap_or(64));
+            #[expect(clippy::cast_possible_truncation, reason = "clamped right behind")]
+            let whole = faded.round() as i64;
+            whole.clamp(WINDOW_MS_MIN, WINDOW_MS_MAX).unsigned_abs()
+        }
+    }
+}
+
+/// How the last message's shape lengthens or shortens the window.
+fn shape_ms(text: &str) -> f64 {
+    let trimmed = text.trim();
+    let lower = trimmed.to_lowercase();
+    let words = trimmed.split_whitespace().count();
+    let bare = lower.trim_end_matches(['.', '!', '?', ',']);
+    let mut sum = 0.0;
+    let fragment = trimmed.ends_with("...")
+        || trimmed.ends_with('…')
+        || trimmed.ends_with([',', '-', ':']);
+    let closed = !fragment && trimmed.ends_with(['.', '?', '!']);
+    let thanked = CLOSINGS.iter().any(|word| bare == *word || bare.ends_with(&format!(" {word}")));
+    if GREETINGS.contains(&bare) {
+        sum += 500.0;
+    }
+    if fragment {
+        sum += 400.0;
+    }
+    if unfinished_reference(&lower) {
+        sum += 600.0;
+    }
+    if words < 3 && !closed {
+        sum += 200.0;
+    }
+    if closed || thanked {
+        sum -= 300.0;
+    }
+    sum
+}
+
+/// "order #", "ticket no": a reference whose number has not been typed yet.
+fn unfinished_reference(lower: &str) -> bool {
+    let Some(before) = lower.trim_end().strip_suffix('#') else {
+        return lower
+            .split_whitespace()
+            .next_back()
+            .is_some_and(|word| word.len() > 2 && REFERENCES.contains(&word));
+    };
+    before.split_whitespace().next_back().is_none_or(|word| REFERENCES.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::channel_facts;
+
+    fn web() -> Policy {
+        Policy::built_in(*channel_facts("web").unwrap())
+    }
+
+    #[test]
+    fn shapes_of_messages() {
+        let check = |text: &str, expect: u64| {
+            assert_eq!(window_ms(&web(), text, 1, Hint::None, Rhythm::default()), expect, "{text}");
+        };
+        check("tell me about the weather today", 600);
+        check("hi", 1300); // greeting 500, fewer than three words 200
+        check("Hello!", 800); // greeting 500, explicit ending -300
+        check("so what I wanted to ask,", 1000);
+        check("well I think that...", 1000);
+        check("it is about order #", 1200);
+        check("yes", 800);
+        check("where is my parcel now?", 300);
+        check("send me the invoice copy please", 300);
+    }
+
+    #[test]
+    fn later_messages_fade_and_the_sum_is_clamped() {
+        let window = |nth| window_ms(&web(), "one two three four", nth, Hint::None, Rhythm::default());
+        assert_eq!([window(1), window(2), window(3), window(20)], [600, 480, 384, 200]);
+        let slow = Rhythm { samples: 5, p50_ms: 20_000, p95_ms: 30_000 };
+        assert_eq!(window_ms(&web(), "one two three four", 1, Hint::None, slow), 3000);
+    }
+
+    #[test]
+    fn rhythm_and_hints() {
+        let rhythm = Rhythm { samples: 5, p50_ms: 1000, p95_ms: 2000 };
+        let few = Rhythm { samples: 4, ..rhythm };
+        let window = |hint, rhythm| window_ms(&web(), "one two three four", 1, hint, rhythm);
+        assert_eq!(window(Hint::None, rhythm), 960); // 0.6 * 600 + 0.4 * 1500
+        assert_eq!(window(Hint::None, few), 600);
+        assert_eq!(window(Hint::AwaitingField, few), 1600);
+        assert_eq!(window(Hint::FollowupExpected, few), 1100);
+    }
+
+    #[test]
+    fn a_base_of_zero_never_waits() {
+        let policy = Policy::built_in(*channel_facts("api").unwrap());
+        assert_eq!(window_ms(&policy, "hi", 1, Hint::AwaitingField, Rhythm::default()), 0);
+    }
+
+    #[test]
+    fn a_jumped_clock_leaves_no_window_hanging() {
+        let mut deadline = Deadline { id: TimerId(1), at: 10_000, duration_ms: 600 };
+        deadline.clamp(0);
+        assert_eq!(deadline.at, 600);
+        deadline.clamp(99_000);
+        assert_eq!(deadline.at, 99_000);
+    }
+}

@@ -1,0 +1,328 @@
+//! The history checker: one reader of journals, used by the simulator, the tests and
+//! `turnkeep audit`. It knows the invariants, not the machine.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::ids::{Attempt, Epoch, Seq, Seqs, TurnId};
+use crate::journal::{Event, EventBody};
+use crate::outbox::DeliveryState;
+use crate::session::Session;
+
+/// A broken invariant, with the place where it shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant, as docs/invariants.md numbers them.
+    pub invariant: &'static str,
+    /// The journal place at which it shows.
+    pub seq: Seq,
+    /// What is wrong, in words.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} at journal place {}: {}", self.invariant, self.seq, self.what)
+    }
+}
+
+/// The turn that is open at this place of the history.
+#[derive(Clone, Debug)]
+struct OpenTurn {
+    id: TurnId,
+    attempt: Attempt,
+    messages: Seqs,
+    committed: bool,
+}
+
+/// Reads one session's journal from its first entry.
+#[derive(Clone, Debug, Default)]
+pub struct Checker {
+    last_seq: Seq,
+    epoch: Epoch,
+    /// Accepted and without an ending. Small: the inbox is bounded.
+    open: Vec<Seq>,
+    /// Dead letters nobody has taken.
+    dead: Vec<Seq>,
+    turn: Option<OpenTurn>,
+    /// The turn that a supersede announced, and the messages it has to take over.
+    heir: Option<(TurnId, TurnId, Seqs)>,
+    /// The last message that any turn settled: turns never go back behind it.
+    settled: Seq,
+    /// Replies sent, by (reply, part).
+    sent: BTreeSet<(Seq, u32)>,
+    accepted: u64,
+    committed: u64,
+    violations: Vec<Violation>,
+}
+
+/// No report is longer; a broken history repeats itself.
+const VIOLATIONS_MAX: usize = 20;
+
+impl Checker {
+    /// Before the first entry.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What was found so far.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// Messages accepted so far.
+    #[must_use]
+    pub const fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Messages that a committed turn answered so far.
+    #[must_use]
+    pub const fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Messages without an ending.
+    #[must_use]
+    pub fn open(&self) -> &[Seq] {
+        &self.open
+    }
+
+    /// Dead letters that stand there to be retried or discarded.
+    #[must_use]
+    pub fn dead(&self) -> &[Seq] {
+        &self.dead
+    }
+
+    fn broken(&mut self, invariant: &'static str, what: impl FnOnce() -> String) {
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.violations.push(Violation { invariant, seq: self.last_seq, what: what() });
+        }
+    }
+
+    /// Takes the next entry.
+    pub fn observe(&mut self, event: &Event) {
+        let expected = self.last_seq.next();
+        self.last_seq = event.seq;
+        if event.seq != expected {
+            self.broken("I4", || format!("the journal jumps: {expected} was expected"));
+        }
+        match &event.body {
+            EventBody::MessageAccepted { retry_of, .. } => self.accept(event.seq, *retry_of),
+            EventBody::TurnStarted { turn_id, messages, supersedes, .. } => {
+                self.start(*turn_id, messages, *supersedes);
+            }
+            EventBody::TurnProcessing { turn_id, attempt, epoch, messages } => {
+                self.process(*turn_id, *attempt, *epoch, messages);
+            }
+            EventBody::TurnMessageAbsorbed { turn_id, messages } => {
+                self.absorb(*turn_id, messages);
+            }
+            EventBody::TurnAnswered { turn_id, message, .. } => {
+                self.absorb(*turn_id, &Seqs::from_slice(&[*message]));
+            }
+            EventBody::TurnSuperseded { turn_id, by } => self.supersede(*turn_id, *by),
+            EventBody::TurnCompleted { turn_id, attempt, epoch, messages, .. } => {
+                self.complete(*turn_id, *attempt, *epoch, messages);
+            }
+            EventBody::TurnCancelled { turn_id, messages, .. } => {
+                self.end(*turn_id);
+                self.close(messages);
+            }
+            EventBody::TurnFailed { turn_id, messages, .. } => {
+                self.end(*turn_id);
+                self.close(messages);
+                self.dead.extend(messages.iter().copied());
+            }
+            EventBody::MessageCancelled { messages, .. } => self.close(messages),
+            EventBody::MessageExpired { messages } => {
+                self.close(messages);
+                self.dead.extend(messages.iter().copied());
+            }
+            EventBody::MessageRequeued { messages } => self.requeue(messages),
+            EventBody::MessageDiscarded { message } => self.take_dead(*message),
+            EventBody::DeliverySettled { reply, part, state, .. } => {
+                self.delivered(*reply, *part, *state);
+            }
+            EventBody::TurnRecovered { turn_id, epoch, .. } => {
+                self.expect_turn(*turn_id);
+                self.own(*epoch);
+            }
+            EventBody::CommitReached { turn_id, .. } => {
+                self.expect_turn(*turn_id);
+                if let Some(turn) = &mut self.turn {
+                    turn.committed = true;
+                }
+            }
+            EventBody::TurnWaitingForInput { turn_id, .. }
+            | EventBody::TurnRetrying { turn_id, .. }
+            | EventBody::SupersedeAsked { turn_id, .. }
+            | EventBody::SupersedeDecided { turn_id, .. }
+            | EventBody::AgentEvent { turn_id, .. } => self.expect_turn(*turn_id),
+            EventBody::SessionReset { .. } | EventBody::SessionClosed => self.expect_empty(),
+            EventBody::SessionReopened | EventBody::SessionNotice { .. } => {}
+        }
+    }
+
+    /// Holds the history against the state that is stored beside it.
+    pub fn finish(&mut self, session: &Session) {
+        if session.last_seq != self.last_seq {
+            let last = session.last_seq;
+            self.broken("I2", || format!("the state ends at {last}, the journal does not"));
+        }
+        let mut pending: Vec<Seq> = session.pending().map(|pending| pending.seq).collect();
+        pending.sort_unstable();
+        let mut open = self.open.clone();
+        open.sort_unstable();
+        if pending != open {
+            self.broken("I2", || format!("open by the journal: {open:?}, by the state: {pending:?}"));
+        }
+        let stored = session.turn.as_ref().map(|turn| turn.id);
+        let told = self.turn.as_ref().map(|turn| turn.id);
+        if stored != told {
+            self.broken("I1", || format!("open turn by the journal: {told:?}, by the state: {stored:?}"));
+        }
+        if session.turn.is_none() && !session.queue.is_empty() {
+            self.broken("I8", || "messages are queued and no turn is open".to_owned());
+        }
+    }
+
+    fn accept(&mut self, seq: Seq, retry_of: Option<Seq>) {
+        self.accepted += 1;
+        self.open.push(seq);
+        if let Some(old) = retry_of {
+            self.take_dead(old);
+        }
+    }
+
+    fn take_dead(&mut self, seq: Seq) {
+        match self.dead.iter().position(|dead| *dead == seq) {
+            Some(at) => {
+                self.dead.swap_remove(at);
+            }
+            None => self.broken("I2", || format!("message {seq} is taken as a dead letter but is none")),
+        }
+    }
+
+    fn own(&mut self, epoch: Epoch) {
+        if epoch < self.epoch {
+            let known = self.epoch;
+            self.broken("I1", || format!("epoch {epoch} writes after epoch {known}"));
+        }
+        self.epoch = self.epoch.max(epoch);
+    }
+
+    fn expect_turn(&mut self, id: TurnId) {
+        if self.turn.as_ref().is_none_or(|turn| turn.id != id) {
+            self.broken("I18", || format!("turn {id} is not the open one"));
+        }
+    }
+
+    fn expect_open(&mut self, messages: &[Seq]) {
+        for seq in messages {
+            if !self.open.contains(seq) {
+                self.broken("I3", || format!("message {seq} has its ending already, or never was"));
+            }
+        }
+        if !messages.is_sorted_by(|one, two| one < two) {
+            self.broken("I4", || format!("messages are out of order: {messages:?}"));
+        }
+    }
+
+    fn expect_empty(&mut self) {
+        if self.turn.is_some() || !self.open.is_empty() {
+            let open = self.open.clone();
+            self.broken("I2", || format!("a reset or close left something open: {open:?}"));
+        }
+    }
+
+    fn start(&mut self, id: TurnId, messages: &Seqs, supersedes: Option<TurnId>) {
+        if let Some(turn) = &self.turn {
+            let other = turn.id;
+            self.broken("I1", || format!("turn {id} starts while {other} is open"));
+        }
+        self.expect_open(messages);
+        match (self.heir.take(), supersedes) {
+            (Some((old, by, taken)), Some(named)) => {
+                if by != id || old != named || !messages.starts_with(&taken) {
+                    self.broken("I4", || format!("turn {id} does not take over from {old}"));
+                }
+            }
+            (None, None) => {}
+            _ => self.broken("I1", || format!("turn {id}: the supersede chain is broken")),
+        }
+        if messages.first().is_none_or(|first| *first <= self.settled) {
+            self.broken("I4", || format!("turn {id} goes back behind a settled message"));
+        }
+        let messages = messages.clone();
+        self.turn = Some(OpenTurn { id, attempt: Attempt(0), messages, committed: false });
+    }
+
+    fn process(&mut self, id: TurnId, attempt: Attempt, epoch: Epoch, messages: &Seqs) {
+        self.expect_turn(id);
+        self.expect_open(messages);
+        self.own(epoch);
+        let Some(turn) = &mut self.turn else { return };
+        let in_order = attempt == turn.attempt.next() && messages.starts_with(&turn.messages);
+        turn.attempt = attempt;
+        turn.messages = messages.clone();
+        if !in_order {
+            self.broken("I18", || format!("attempt {attempt} of turn {id} skips or drops something"));
+        }
+    }
+
+    fn absorb(&mut self, id: TurnId, messages: &Seqs) {
+        self.expect_turn(id);
+        let Some(turn) = &mut self.turn else { return };
+        turn.messages.extend(messages.iter().copied());
+        let all = turn.messages.clone();
+        self.expect_open(&all);
+    }
+
+    fn supersede(&mut self, id: TurnId, by: TurnId) {
+        self.expect_turn(id);
+        let Some(turn) = self.turn.take() else { return };
+        if turn.committed {
+            self.broken("I20", || format!("turn {id} was superseded after its commit point"));
+        }
+        self.heir = Some((id, by, turn.messages));
+    }
+
+    fn complete(&mut self, id: TurnId, attempt: Attempt, epoch: Epoch, messages: &Seqs) {
+        self.expect_turn(id);
+        self.own(epoch);
+        let Some(turn) = self.turn.take() else { return };
+        if attempt != turn.attempt || !turn.messages.starts_with(messages) || messages.is_empty() {
+            self.broken("I18", || format!("turn {id} completes with another run's result"));
+        }
+        self.committed += messages.len() as u64;
+        self.close(messages);
+    }
+
+    fn end(&mut self, id: TurnId) {
+        self.expect_turn(id);
+        self.turn = None;
+    }
+
+    /// These messages have their ending now.
+    fn close(&mut self, messages: &Seqs) {
+        self.expect_open(messages);
+        self.open.retain(|seq| !messages.contains(seq));
+        self.settled = self.settled.max(messages.last().copied().unwrap_or_default());
+    }
+
+    fn requeue(&mut self, messages: &Seqs) {
+        self.expect_open(messages);
+        if let Some(turn) = &mut self.turn {
+            turn.messages.retain(|seq| !messages.contains(seq));
+        }
+    }
+
+    fn delivered(&mut self, reply: Seq, part: u32, state: DeliveryState) {
+        if state == DeliveryState::Sent && !self.sent.insert((reply, part)) {
+            self.broken("I6", || format!("part {part} of reply {reply} was sent twice"));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Fits a reply to its channel: markdown stripped where it isn't rendered, long text split.
+
+use std::sync::Arc;
+
+use crate::policy::ChannelFacts;
+
+/// The parts of a reply, each short enough for the channel, in order. Empty text gives none.
+#[must_use]
+pub fn fit(text: &str, facts: &ChannelFacts) -> Vec<Arc<str>> {
+    let plain;
+    let text = if facts.markdown {
+        text
+    } else {
+        plain = strip_markdown(text);
+        &plain
+    };
+    let text = text.trim();
+    let Some(limit) = facts.chars_max else {
+        return if text.is_empty() { Vec::new() } else { vec![text.into()] };
+    };
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let at = split_at(rest, limit as usize);
+        let part = rest[..at].trim_end();
+        if !part.is_empty() {
+            parts.push(part.into());
+        }
+        rest = rest[at..].trim_start();
+    }
+    parts
+}
+
+/// Where to cut: at a paragraph, else a line, a sentence, a word, else in the middle of one.
+fn split_at(text: &str, chars_max: usize) -> usize {
+    let Some((hard, _)) = text.char_indices().nth(chars_max) else { return text.len() };
+    let window = &text[..hard];
+    // A cut in the first third would waste the part, so the next finer kind is tried.
+    let good = |at: &usize| *at > hard / 3;
+    let sentence = || {
+        [". ", "! ", "? "].iter().filter_map(|end| window.rfind(end)).max().map(|at| at + 1)
+    };
+    window
+        .rfind("\n\n")
+        .filter(good)
+        .or_else(|| window.rfind('\n').filter(good))
+        .or_else(|| sentence().filter(good))
+        .or_else(|| {
+            // A word that ends exactly at the limit is a good cut too.
+            let ends_here = text[hard..].starts_with(char::is_whitespace);
+            if ends_here { Some(hard) } else { window.rfind(char::is_whitespace) }
+        })
+        .filter(|at| *at > 0)
+        .unwrap_or(hard)
+}
+
+/// Markdown read as plain text: marks go, words and link addresses stay.
+fn strip_markdown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut fenced = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+            continue;
+        }
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        if fenced {
+            out.push_str(line);
+        } else {
+            strip_line(line, &mut out);
+        }
+    }
+    out
+}
+
+fn strip_line(line: &str, out: &mut String) {
+    let hashes = line.trim_start_matches('#');
+    let line = if hashes.len() < line.len() { hashes.strip_prefix(' ').unwrap_or(line) } else { line };
+    let line = line.strip_prefix("> ").unwrap_or(line);
+    let mut rest = line;
+    while let Some(at) = rest.find(['*', '`', '[', '_']) {
+        out.push_str(&rest[..at]);
+        let tail = &rest[at..];
+        if let Some((label, address, after)) = link(tail) {
+            out.push_str(label);
+            out.push_str(" (");
+            out.push_str(address);
+            out.push(')');
+            rest = after;
+            continue;
+        }
+        let mark = tail.chars().next().unwrap_or(' ');
+        let marks = tail.len() - tail.trim_start_matches(mark).len();
+        let before = out.chars().next_back();
+        let after = tail[marks..].chars().next();
+        if is_mark(mark, before, after) {
+            rest = &tail[marks..];
+        } else {
+            out.push_str(&tail[..marks]);
+            rest = &tail[marks..];
+        }
+    }
+    out.push_str(rest);
+}
+
+/// Whether this is emphasis or code rather than a sign that stands for itself (`2 * 3`, `a_b`).
+fn is_mark(mark: char, before: Option<char>, after: Option<char>) -> bool {
+    let word = |side: Option<char>| side.is_some_and(char::is_alphanumeric);
+    let space = |side: Option<char>| side.is_none_or(char::is_whitespace);
+    match mark {
+        '[' => false,
+        '_' => !(word(before) && word(after) || space(before) && space(after)),
+        '`' => true,
+        _ => !(space(before) && space(after)),
+    }
+}
+
+fn link(tail: &str) -> Option<(&str, &str, &str)> {
+    let inner = tail.strip_prefix('[')?;
+    let (label, rest) = inner.split_once("](")?;
+    let (address, after) = rest.split_once(')')?;
+    (!label.contains('[') && !address.contains(char::is_whitespace)).then_some((label, address, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::channel_facts;
+    use proptest::prelude::*;
+
+    fn check(channel: &str, text: &str, expect: &[&str]) {
+        let parts = fit(text, channel_facts(channel).unwrap());
+        assert_eq!(parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), expect, "{text}");
+    }
+
+    #[test]
+    fn markdown_is_stripped_where_it_is_not_rendered() {
+        check("signal", "# Title\n\n**bold** and `code`, 2 * 3, snake_case", &[
+            "Title\n\nbold and code, 2 * 3, snake_case",
+        ]);
+        check("signal", "see [the page](https://a.example/x_y)", &["see the page (https://a.example/x_y)"]);
+        check("web", "**bold**", &["**bold**"]);
+        check("web", "", &[]);
+    }
+
+    #[test]
+    fn long_text_is_split_at_the_best_place() {
+        let first = "a ".repeat(60);
+        let text = format!("{first}end. Then more words that do not fit into the first part at all");
+        let parts = fit(&text, channel_facts("sms").unwrap());
+        assert_eq!(&*parts[0], format!("{first}end."));
+        assert_eq!(parts.len(), 2);
+        check("sms", &"x".repeat(161), &[&"x".repeat(160), "x"]);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_fit_and_lose_no_word(text in "[a-zé .!?\n]{0,900}") {
+            let facts = channel_facts("sms").unwrap();
+            let parts = fit(&text, facts);
+            prop_assert!(parts.iter().all(|part| part.chars().count() <= 160 && !part.is_empty()));
+            let squeeze = |text: &str| text.split_whitespace().collect::<String>();
+            prop_assert_eq!(squeeze(&parts.concat()), squeeze(&text));
+        }
+    }
+}

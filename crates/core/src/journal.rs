@@ -1,0 +1,359 @@
+//! The append-only history of a session: what SSE, audit and replay read.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{
+    Attempt, Epoch, Generation, QuestionId, Seq, Seqs, Timestamp, TurnGroupId, TurnId,
+};
+use crate::message::Action;
+use crate::policy::Trust;
+
+/// One numbered entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place, from 1 and without gaps.
+    pub seq: Seq,
+    /// When it happened, by the wall clock.
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// Why a turn was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelReason {
+    /// Somebody pressed stop.
+    Stopped,
+    /// A new conversation was begun.
+    Reset,
+    /// The session was closed.
+    Closed,
+}
+
+/// Why a message became a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadReason {
+    /// The agent failed on every attempt.
+    AgentFailed,
+    /// The process died too often while it ran.
+    CrashLoop,
+    /// The user did not answer the agent's question in time.
+    InputTimeout,
+    /// It waited longer than `queue_ttl_seconds`.
+    Expired,
+}
+
+impl DeadReason {
+    /// The wire name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AgentFailed => "agent_failed",
+            Self::CrashLoop => "crash_loop",
+            Self::InputTimeout => "input_timeout",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// What happened. The serialised `type` is `category.name`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum EventBody {
+    /// A message became ours; only now its channel was told so.
+    #[serde(rename = "message.accepted")]
+    MessageAccepted {
+        /// The channel's own id.
+        message_id: Arc<str>,
+        /// Who wrote it.
+        sender: Arc<str>,
+        /// The text.
+        text: Arc<str>,
+        /// Fixed at acceptance.
+        trust: Trust,
+        /// What was decided.
+        action: Action,
+        /// The turn it joined, for now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        turn_id: Option<TurnId>,
+        /// Turns ahead of it, if it was queued.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue_position: Option<u32>,
+        /// On a retried dead letter: the place where the message stood before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_of: Option<Seq>,
+    },
+    /// A turn began to gather messages.
+    #[serde(rename = "turn.started")]
+    TurnStarted {
+        /// Which.
+        turn_id: TurnId,
+        /// Its supersede chain.
+        turn_group_id: TurnGroupId,
+        /// The messages it starts with.
+        messages: Seqs,
+        /// The turn it supersedes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        supersedes: Option<TurnId>,
+    },
+    /// An attempt was handed to the agent.
+    #[serde(rename = "turn.processing")]
+    TurnProcessing {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Which attempt, from 1.
+        attempt: Attempt,
+        /// Under whose ownership.
+        epoch: Epoch,
+        /// Every message it starts with.
+        messages: Seqs,
+    },
+    /// The agent took messages from the mailbox.
+    #[serde(rename = "turn.message_absorbed")]
+    TurnMessageAbsorbed {
+        /// Which turn.
+        turn_id: TurnId,
+        /// What it took.
+        messages: Seqs,
+    },
+    /// The agent asked the user something.
+    #[serde(rename = "turn.waiting_for_input")]
+    TurnWaitingForInput {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Names the question.
+        question_id: QuestionId,
+        /// What the user is asked.
+        text: Arc<str>,
+    },
+    /// The user answered.
+    #[serde(rename = "turn.answered")]
+    TurnAnswered {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Which question.
+        question_id: QuestionId,
+        /// The message that answered it.
+        message: Seq,
+    },
+    /// An attempt failed and another one follows.
+    #[serde(rename = "turn.retrying")]
+    TurnRetrying {
+        /// Which turn.
+        turn_id: TurnId,
+        /// The attempt that failed.
+        attempt: Attempt,
+        /// What went wrong.
+        error: Arc<str>,
+        /// When the next one starts.
+        retry_at: Timestamp,
+    },
+    /// A turn was found open by a new owner.
+    #[serde(rename = "turn.recovered")]
+    TurnRecovered {
+        /// Which turn.
+        turn_id: TurnId,
+        /// The new owner.
+        epoch: Epoch,
+        /// How often this turn was found so after its agent had started.
+        recoveries: u32,
+    },
+    /// A new message took the turn's place.
+    #[serde(rename = "turn.superseded")]
+    TurnSuperseded {
+        /// Which turn.
+        turn_id: TurnId,
+        /// The turn that goes on with its messages.
+        by: TurnId,
+    },
+    /// The turn committed: these messages are answered.
+    #[serde(rename = "turn.completed")]
+    TurnCompleted {
+        /// Which turn.
+        turn_id: TurnId,
+        /// The attempt that finished.
+        attempt: Attempt,
+        /// Under whose ownership.
+        epoch: Epoch,
+        /// What it answers.
+        messages: Seqs,
+        /// The reply; none where the agent chose silence.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply: Option<Arc<str>>,
+    },
+    /// The turn was ended by a person.
+    #[serde(rename = "turn.cancelled")]
+    TurnCancelled {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Why.
+        reason: CancelReason,
+        /// Its messages and its mailbox.
+        messages: Seqs,
+        /// The part of the reply that was already shown.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply: Option<Arc<str>>,
+    },
+    /// The turn gave up; its messages are dead letters.
+    #[serde(rename = "turn.failed")]
+    TurnFailed {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Why.
+        reason: DeadReason,
+        /// The last error, in words.
+        error: Arc<str>,
+        /// Its messages.
+        messages: Seqs,
+    },
+    /// The turn may now do what can't be undone; it is never superseded from here on.
+    #[serde(rename = "commit.reached")]
+    CommitReached {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Which attempt.
+        attempt: Attempt,
+    },
+    /// The agent was asked what to do with new mail.
+    #[serde(rename = "supersede.asked")]
+    SupersedeAsked {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Names the question.
+        question_id: QuestionId,
+    },
+    /// The question was settled.
+    #[serde(rename = "supersede.decided")]
+    SupersedeDecided {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Names the question.
+        question_id: QuestionId,
+        /// How.
+        choice: SupersedeChoice,
+        /// The agent did not answer in time, so the default was taken.
+        by_default: bool,
+    },
+    /// Something the agent wanted on record.
+    #[serde(rename = "agent.event")]
+    AgentEvent {
+        /// Which turn.
+        turn_id: TurnId,
+        /// What the agent calls it.
+        name: Arc<str>,
+        /// What it says of it.
+        detail: Arc<str>,
+    },
+    /// Queued messages were given up by a reset or a close.
+    #[serde(rename = "message.cancelled")]
+    MessageCancelled {
+        /// Which.
+        messages: Seqs,
+        /// Why.
+        reason: CancelReason,
+    },
+    /// Queued messages waited too long; they are dead letters.
+    #[serde(rename = "message.expired")]
+    MessageExpired {
+        /// Which.
+        messages: Seqs,
+    },
+    /// Messages left a running turn for the queue.
+    #[serde(rename = "message.requeued")]
+    MessageRequeued {
+        /// Which.
+        messages: Seqs,
+    },
+    /// A person gave a dead letter up.
+    #[serde(rename = "message.discarded")]
+    MessageDiscarded {
+        /// Which.
+        message: Seq,
+    },
+    /// A new conversation began.
+    #[serde(rename = "session.reset")]
+    SessionReset {
+        /// The new generation.
+        generation: Generation,
+    },
+    /// The session was closed.
+    #[serde(rename = "session.closed")]
+    SessionClosed,
+    /// A message opened it again.
+    #[serde(rename = "session.reopened")]
+    SessionReopened,
+    /// The gateway told the user something in its own name.
+    #[serde(rename = "session.notice")]
+    SessionNotice {
+        /// What.
+        text: Arc<str>,
+    },
+    /// A part of a reply reached its channel, or is given up, or nobody knows.
+    #[serde(rename = "delivery.settled")]
+    DeliverySettled {
+        /// The journal place of the reply.
+        reply: Seq,
+        /// Which part of it, from 0.
+        part: u32,
+        /// How it ended.
+        state: crate::outbox::DeliveryState,
+        /// What the channel said, where it said anything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<Arc<str>>,
+    },
+}
+
+/// What to do with a message that arrived while the agent works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SupersedeChoice {
+    /// Cancel the turn, start over with everything in a new one.
+    Supersede,
+    /// Take it at the next checkpoint.
+    AbsorbContinue,
+    /// Restart this turn with everything.
+    AbsorbRestart,
+    /// Leave it for later.
+    Queue,
+    /// Finish now without new tools, then answer the rest.
+    ForceComplete,
+}
+
+impl EventBody {
+    /// The wire name, `category.name`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::MessageAccepted { .. } => "message.accepted",
+            Self::TurnStarted { .. } => "turn.started",
+            Self::TurnProcessing { .. } => "turn.processing",
+            Self::TurnMessageAbsorbed { .. } => "turn.message_absorbed",
+            Self::TurnWaitingForInput { .. } => "turn.waiting_for_input",
+            Self::TurnAnswered { .. } => "turn.answered",
+            Self::TurnRetrying { .. } => "turn.retrying",
+            Self::TurnRecovered { .. } => "turn.recovered",
+            Self::TurnSuperseded { .. } => "turn.superseded",
+            Self::TurnCompleted { .. } => "turn.completed",
+            Self::TurnCancelled { .. } => "turn.cancelled",
+            Self::TurnFailed { .. } => "turn.failed",
+            Self::CommitReached { .. } => "commit.reached",
+            Self::SupersedeAsked { .. } => "supersede.asked",
+            Self::SupersedeDecided { .. } => "supersede.decided",
+            Self::AgentEvent { .. } => "agent.event",
+            Self::MessageCancelled { .. } => "message.cancelled",
+            Self::MessageExpired { .. } => "message.expired",
+            Self::MessageRequeued { .. } => "message.requeued",
+            Self::MessageDiscarded { .. } => "message.discarded",
+            Self::SessionReset { .. } => "session.reset",
+            Self::SessionClosed => "session.closed",
+            Self::SessionReopened => "session.reopened",
+            Self::SessionNotice { .. } => "session.notice",
+            Self::DeliverySettled { .. } => "delivery.settled",
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! One inbound event, what became of it, and how it waits.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Seq, Timestamp, Token, TurnId};
+use crate::policy::Trust;
+
+/// What a message says; shared, because journal, mailbox and agent all hold it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct MessageBody {
+    /// The channel's own id of the message, or one that the gateway made.
+    pub message_id: Arc<str>,
+    /// Who wrote it, as the channel verified it.
+    pub sender: Arc<str>,
+    /// The text.
+    pub text: Arc<str>,
+}
+
+/// The dedupe key, already hashed: same key means same (tenant, agent, channel, account, chat,
+/// sender, message id).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// Hash of the dedupe key.
+    pub key: [u8; 16],
+    /// Hash of the body: the same id with another body is refused.
+    pub body_hash: u64,
+}
+
+/// A message that the ingress admitted and that the session is to decide on.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// Who waits for the decision.
+    pub token: Token,
+    /// What it says.
+    pub body: Arc<MessageBody>,
+    /// How far its sender is trusted here.
+    pub trust: Trust,
+    /// Present where the sender named the message; an id that the gateway made can't be a twin.
+    pub seen: Option<Seen>,
+}
+
+/// An accepted message that no turn has committed yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The journal place of its acceptance: its order, and its name in every later event.
+    pub seq: Seq,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// Fixed at acceptance.
+    pub trust: Trust,
+    /// Gets a later turn of its own instead of being collected with its neighbours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
+    /// Set on a retried dead letter, which keeps its turn group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<crate::ids::TurnGroupId>,
+    /// Not in the snapshot: the journal holds it, and the store fills it in on load.
+    #[serde(skip)]
+    pub body: Arc<MessageBody>,
+}
+
+/// What the gateway did with a message; the wire names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A new turn began with it.
+    WorkflowStarted,
+    /// It joined the open turn.
+    EventSent,
+    /// It waits for a later turn.
+    Queued,
+    /// It was not accepted.
+    Rejected,
+}
+
+impl Action {
+    /// The wire name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkflowStarted => "workflow_started",
+            Self::EventSent => "event_sent",
+            Self::Queued => "queued",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// A turn is running and the policy is `reject`.
+    SessionBusy,
+    /// The session's inbox is at its bound.
+    QueueFull,
+    /// The session is closed and this channel doesn't reopen it.
+    Closed,
+    /// The same message id came before with another body.
+    IdReused,
+}
+
+impl Rejection {
+    /// The wire name.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::SessionBusy => "session_busy",
+            Self::QueueFull => "queue_full",
+            Self::Closed => "session_closed",
+            Self::IdReused => "message_id_reused",
+        }
+    }
+}
+
+/// The gateway's answer to one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What was done.
+    pub action: Action,
+    /// The turn it is part of for now; none while it waits for a later one.
+    pub turn: Option<TurnId>,
+    /// Turns ahead of it, the open one included.
+    pub queue_position: Option<u32>,
+    /// Its place in the journal; none when rejected.
+    pub seq: Option<Seq>,
+    /// Why not, when rejected.
+    pub rejection: Option<Rejection>,
+    /// The same message came before: this is the answer it got then.
+    pub duplicate: bool,
+}
+
+impl Decision {
+    /// An accepted message.
+    #[must_use]
+    pub const fn accepted(action: Action, turn: Option<TurnId>, seq: Seq) -> Self {
+        Self { action, turn, queue_position: None, seq: Some(seq), rejection: None, duplicate: false }
+    }
+
+    /// A refused message.
+    #[must_use]
+    pub const fn rejected(rejection: Rejection) -> Self {
+        Self {
+            action: Action::Rejected,
+            turn: None,
+            queue_position: None,
+            seq: None,
+            rejection: Some(rejection),
+            duplicate: false,
+        }
+    }
+}

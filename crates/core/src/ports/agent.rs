@@ -1,0 +1,113 @@
+//! Who answers. An agent gets a turn and talks back through its handle.
+
+use std::sync::Arc;
+
+use super::BoxFuture;
+use crate::ids::{QuestionId, RunTag, Seq, TurnGroupId};
+use crate::journal::SupersedeChoice;
+use crate::message::Pending;
+use crate::policy::{ChannelFacts, Trust};
+use crate::session::input::{Finished, RunFailure};
+use crate::session_key::SessionKey;
+
+/// Everything an agent gets to know of a turn.
+#[derive(Clone)]
+pub struct TurnContext {
+    /// The conversation.
+    pub session: SessionKey,
+    /// Which turn, under whose ownership, which attempt.
+    pub tag: RunTag,
+    /// Its supersede chain: the base of tools' idempotency keys.
+    pub group: TurnGroupId,
+    /// Its trust.
+    pub trust: Trust,
+    /// What the channel can show.
+    pub facts: ChannelFacts,
+    /// The messages to answer, in order.
+    pub messages: Vec<Pending>,
+    /// Past the commit point: resume, don't start over.
+    pub resume: bool,
+    /// The way back.
+    pub handle: Arc<dyn TurnHandle>,
+}
+
+/// This run was replaced or cancelled; stop working.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this run of the turn was replaced or cancelled")]
+pub struct Revoked;
+
+/// Holds a provider slot; dropping it gives the slot back.
+pub trait SlotGuard: Send + Sync {}
+
+/// Who said something in the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The user.
+    User,
+    /// The agent.
+    Agent,
+}
+
+/// One line of the conversation so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// Its place in the journal.
+    pub seq: Seq,
+    /// Who.
+    pub role: Role,
+    /// What.
+    pub text: Arc<str>,
+}
+
+/// A question of the gateway: what to do with a message that arrived meanwhile?
+#[derive(Clone, Debug)]
+pub struct SupersedeQuestion {
+    /// Names it.
+    pub id: QuestionId,
+    /// The message.
+    pub message: Pending,
+}
+
+/// What an agent can do while it works.
+pub trait TurnHandle: Send + Sync + 'static {
+    /// Takes what arrived meanwhile into the turn; returns only after that is durable.
+    fn mail(&self) -> BoxFuture<'_, Result<Vec<Pending>, Revoked>>;
+    /// Whether mail is waiting, as far as this process knows.
+    fn has_mail(&self) -> bool;
+    /// Resolves once mail is waiting.
+    fn mail_arrived(&self) -> BoxFuture<'_, ()>;
+    /// Marks the turn as past its commit point; returns only once that is durable. After a refusal
+    /// the irreversible act must not happen.
+    fn commit_point(&self) -> BoxFuture<'_, Result<(), Revoked>>;
+    /// Streams text as a draft, to be shown and forgotten.
+    fn say(&self, text: &str);
+    /// Asks the user and waits for the answer.
+    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Revoked>>;
+    /// Puts something on record.
+    fn emit(&self, name: &str, detail: &str) -> BoxFuture<'_, Result<(), Revoked>>;
+    /// Resolves once the run was cancelled or asked to end.
+    fn cancelled(&self) -> BoxFuture<'_, ()>;
+    /// Resolves with the next question of the gateway.
+    fn question(&self) -> BoxFuture<'_, SupersedeQuestion>;
+    /// Answers it.
+    fn answer(&self, question: QuestionId, choice: SupersedeChoice);
+    /// Whether the agent was asked to finish now, without new tools.
+    fn finish_now(&self) -> bool;
+    /// Waits, in fairness, for the right to make one provider request.
+    fn slot(&self) -> BoxFuture<'_, Box<dyn SlotGuard>>;
+    /// The conversation before this turn, oldest first, at most `limit` lines, never behind the
+    /// last `/new`.
+    fn history(&self, limit: usize) -> BoxFuture<'_, Result<Vec<HistoryEntry>, String>>;
+}
+
+/// The port.
+pub trait Agent: Send + Sync + 'static {
+    /// What kind of agent it is, for logs.
+    fn kind(&self) -> &'static str;
+    /// Answers one turn. Dropping the future must end the work.
+    fn run(&self, turn: TurnContext) -> BoxFuture<'_, Result<Finished, RunFailure>>;
+    /// How many provider requests it may have under way at once; none for no limit.
+    fn slots(&self) -> Option<usize> {
+        None
+    }
+}

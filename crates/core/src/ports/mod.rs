@@ -1,0 +1,11 @@
+//! The ports: what the shell needs of the world, in the language of turns.
+
+pub mod agent;
+pub mod channel;
+pub mod store;
+
+use std::future::Future;
+use std::pin::Pin;
+
+/// A future that a port hands out; no runtime is named.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,336 @@
+//! Where sessions live. The contract that recovery leans on stands at each method.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::BoxFuture;
+use crate::ids::{Attempt, Epoch, Seq, Timestamp, TurnGroupId, TurnId, Version};
+use crate::journal::{DeadReason, Event};
+use crate::message::{Action, MessageBody, Seen};
+use crate::outbox::DeliveryState;
+use crate::policy::Trust;
+use crate::session::Session;
+use crate::session_key::SessionKey;
+
+/// One session's step, to be made durable as a whole or not at all.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Whose.
+    pub key: SessionKey,
+    /// The version it was built on; 0 for a session that must not exist yet.
+    pub expected: Version,
+    /// The next state.
+    pub session: Arc<Session>,
+    /// What to index as open work, see [`Session::wake_at`].
+    pub wake_at: Option<Timestamp>,
+    /// Everything else.
+    pub rows: Rows,
+}
+
+/// Rows that a step adds or replaces.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// New journal entries, gapless.
+    pub events: Vec<Event>,
+    /// Turns to insert or replace by id.
+    pub turns: Vec<TurnRow>,
+    /// Parts of replies to insert or replace by (reply, part). An empty text keeps the stored one.
+    pub parts: Vec<PartRow>,
+    /// New dead letters.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Conditions; if one doesn't hold, nothing of the commit happens.
+    pub guards: Vec<Guard>,
+}
+
+impl Rows {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.events.is_empty()
+            && self.turns.is_empty()
+            && self.parts.is_empty()
+            && self.dead_letters.is_empty()
+            && self.guards.is_empty()
+    }
+
+    /// Adds a turn's row or replaces the one that stands there for it.
+    pub fn put_turn(&mut self, row: TurnRow) {
+        match self.turns.iter_mut().find(|known| known.id == row.id) {
+            Some(known) => *known = row,
+            None => self.turns.push(row),
+        }
+    }
+
+    /// Adds a part's row or replaces the one that stands there for it.
+    pub fn put_part(&mut self, row: PartRow) {
+        match self.parts.iter_mut().find(|known| (known.reply, known.part) == (row.reply, row.part)) {
+            Some(known) => {
+                let text = if row.text.is_empty() { known.text.clone() } else { row.text.clone() };
+                *known = PartRow { text, ..row };
+            }
+            None => self.parts.push(row),
+        }
+    }
+}
+
+/// A condition of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// This message was not seen before; remembers it, with the decision it gets.
+    NotSeen {
+        /// Its dedupe key and body.
+        seen: Seen,
+        /// What a twin will be told.
+        first: FirstDecision,
+        /// Kept until then at least.
+        until: Timestamp,
+    },
+    /// This session's dead letter is still there; removes it.
+    TakeDeadLetter(Seq),
+}
+
+/// The decision that the first of several twins got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstDecision {
+    /// Where it was taken, if not in the session that asks: the key is wider than a session.
+    pub session: SessionKey,
+    /// Its place in that session's journal.
+    pub seq: Seq,
+    /// What was done.
+    pub action: Action,
+    /// Its turn, for then.
+    pub turn: Option<TurnId>,
+    /// Its place in the queue, for then.
+    pub queue_position: Option<u32>,
+}
+
+/// How a commit ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// Durable; this is the session's new version.
+    Committed(Version),
+    /// Somebody else wrote the session: reload and redo.
+    Conflict,
+    /// A guard did not hold; nothing was written.
+    Refused {
+        /// Which, by its index in [`Rows::guards`].
+        guard: usize,
+        /// For [`Guard::NotSeen`]: the first decision, and whether the bodies are the same.
+        first: Option<(FirstDecision, bool)>,
+    },
+}
+
+/// What can go wrong with a store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store can't say whether the work happened: acknowledge nothing, forget the stepped
+    /// state, reload before the next step.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// What is stored can't be read; a person has to look.
+    #[error("stored data can't be read: {0}")]
+    Corrupt(String),
+}
+
+/// A loaded session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its state, with the bodies of pending messages and parts filled in.
+    pub session: Arc<Session>,
+    /// Its version.
+    pub version: Version,
+}
+
+/// How a turn stands, as the outside sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnStatus {
+    /// Gathering the burst.
+    Accumulating,
+    /// The agent works, or will again.
+    Processing,
+    /// The agent asked something.
+    WaitingForInput,
+    /// Answered.
+    Complete,
+    /// Another turn took its place.
+    Superseded,
+    /// Ended by a person.
+    Cancelled,
+    /// Gave up.
+    Failed,
+}
+
+/// What is known of a turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnRow {
+    /// Which.
+    pub id: TurnId,
+    /// Its supersede chain.
+    pub group: TurnGroupId,
+    /// How it stands.
+    pub status: TurnStatus,
+    /// Runs begun.
+    pub attempt: Attempt,
+    /// Who ran it last.
+    pub epoch: Epoch,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Its messages, by the channel's ids.
+    pub message_ids: Vec<Arc<str>>,
+    /// Its reply.
+    pub reply: Option<Arc<str>>,
+    /// What went wrong last.
+    pub error: Option<Arc<str>>,
+}
+
+/// A part of a reply for a channel that is pushed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartRow {
+    /// The journal place of the reply.
+    pub reply: Seq,
+    /// Which part of it, from 0.
+    pub part: u32,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Tries begun.
+    pub tries: u32,
+    /// The text.
+    pub text: Arc<str>,
+    /// What the channel said last.
+    pub detail: Option<Arc<str>>,
+    /// When it last changed.
+    pub at: Timestamp,
+}
+
+/// A message that a person has to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The journal place of its acceptance.
+    pub seq: Seq,
+    /// Its turn group, kept by a retry.
+    pub group: TurnGroupId,
+    /// Its trust.
+    pub trust: Trust,
+    /// Why it is here.
+    pub reason: DeadReason,
+    /// Since when.
+    pub at: Timestamp,
+    /// What it says.
+    pub body: Arc<MessageBody>,
+}
+
+/// What a store counted since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Commits reported as [`CommitOutcome::Committed`].
+    pub commits: u64,
+    /// Commits reported as [`CommitOutcome::Conflict`].
+    pub conflicts: u64,
+    /// Commits reported as [`CommitOutcome::Refused`].
+    pub refusals: u64,
+    /// Transactions, each of which made one or more commits durable together.
+    pub batches: u64,
+    /// The most jobs that one transaction held.
+    pub batch_jobs_max: u64,
+    /// Times the disk was asked to make something durable.
+    pub fsyncs: u64,
+    /// Passes that moved the log into the database.
+    pub checkpoints: u64,
+    /// Transactions whose outcome nobody knows.
+    pub failures: u64,
+    /// Jobs that wait for the writer now.
+    pub waiting: u64,
+    /// Pages that stand in the log now.
+    pub wal_pages: u64,
+}
+
+/// The port.
+pub trait Store: Send + Sync + 'static {
+    /// The epoch drawn when this store was opened: greater than every earlier one, durably.
+    fn epoch(&self) -> Epoch;
+
+    /// Ready, or why not. Never blocks.
+    fn health(&self) -> Result<(), String>;
+
+    /// What it counted so far; zeros where a store counts nothing.
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
+
+    /// A session as of its last commit. Recovery relies on it seeing every commit that was
+    /// reported as [`CommitOutcome::Committed`], and on bodies being filled in.
+    fn load(&self, key: &SessionKey) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
+
+    /// Makes one step durable. When it reports `Committed`, the step survives a power cut; when it
+    /// reports an error, the outcome is unknown. Never writes half of a commit.
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<CommitOutcome, StoreError>>;
+
+    /// Sessions with open work whose `wake_at` is at most `before`, in that order, behind
+    /// `after`. Recovery relies on it naming every session with open work, and it touches no idle
+    /// one.
+    fn open_work(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, SessionKey)>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, SessionKey)>, StoreError>>;
+
+    /// Sessions in order of their keys, behind `after`, optionally of one tenant.
+    fn sessions(
+        &self,
+        tenant: Option<&str>,
+        after: Option<&SessionKey>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(SessionKey, Loaded)>, StoreError>>;
+
+    /// A session's journal behind `after`, oldest first.
+    fn events(
+        &self,
+        key: &SessionKey,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Event>, StoreError>>;
+
+    /// A turn and its session.
+    fn turn(&self, id: TurnId) -> BoxFuture<'_, Result<Option<(SessionKey, TurnRow)>, StoreError>>;
+
+    /// A session's turns, newest first, older than `before`.
+    fn turns(
+        &self,
+        key: &SessionKey,
+        before: Option<TurnId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<TurnRow>, StoreError>>;
+
+    /// Dead letters by the store's own number, behind `after`.
+    fn dead_letters(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(u64, SessionKey, DeadLetter)>, StoreError>>;
+
+    /// One dead letter.
+    fn dead_letter(
+        &self,
+        id: u64,
+    ) -> BoxFuture<'_, Result<Option<(SessionKey, DeadLetter)>, StoreError>>;
+
+    /// A session's parts behind (reply, part), in order.
+    fn parts(
+        &self,
+        key: &SessionKey,
+        after: (Seq, u32),
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<PartRow>, StoreError>>;
+
+    /// Forgets dedupe keys whose time is over, at most `limit`; says how many.
+    fn forget_seen(&self, now: Timestamp, limit: usize)
+    -> BoxFuture<'_, Result<usize, StoreError>>;
+
+    /// Ends the writer after what it has; later commits are refused.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

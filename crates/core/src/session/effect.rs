@@ -1,0 +1,141 @@
+//! What the shell does after the commit, and why an input changed nothing.
+
+use std::sync::Arc;
+
+use crate::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId, TurnId};
+use crate::message::{Decision, Pending};
+use crate::outbox::Delivery;
+use crate::policy::Trust;
+
+/// One deed for the shell. Effects of one commit are run in order, never before it.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    // To whoever waits.
+    /// Tell the submitter what was decided.
+    Decided(Token, Decision),
+    /// Tell the person who steers what came of it.
+    Controlled(Token, Controlled),
+    /// Tell the run what it asked for.
+    AgentAnswer(Token, AgentAnswer),
+
+    // To the run.
+    /// Start an attempt.
+    Start(Box<StartRun>),
+    /// Mail is waiting.
+    MailWaiting(RunTag),
+    /// End it; nothing it says is taken any more.
+    Cancel(RunTag),
+    /// Ask it to end by itself; a call in flight may still be recorded.
+    Wind(RunTag),
+    /// Ask it what to do with this message.
+    AskAgent(RunTag, QuestionId, Pending),
+    /// Ask it to finish now, without new tools.
+    ForceComplete(RunTag),
+    /// Give it the user's answer.
+    AnswerRun(RunTag, QuestionId, Pending),
+    /// Ask for the place in which suspect turns run one at a time.
+    RequestQuarantine(TurnId),
+
+    // To the channel.
+    /// Show or hide that the agent is typing.
+    Typing(bool),
+    /// Send a part of a reply.
+    Deliver(Box<Delivery>),
+}
+
+/// An attempt to start.
+#[derive(Clone, Debug)]
+pub struct StartRun {
+    /// What the run must show.
+    pub tag: RunTag,
+    /// Its supersede chain.
+    pub group: TurnGroupId,
+    /// Its trust.
+    pub trust: Trust,
+    /// The messages to answer.
+    pub messages: Vec<Pending>,
+    /// Past the commit point: resume from recorded results.
+    pub resume: bool,
+    /// It holds the place for suspect turns, to be given back at its end.
+    pub quarantined: bool,
+    /// History never reaches behind this place.
+    pub history_from: Seq,
+}
+
+/// What came of a person's steering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Controlled {
+    /// The turn ended.
+    Stopped(TurnId),
+    /// The turn is past its commit point; it ends after the call in flight.
+    Stopping(TurnId),
+    /// Nothing runs.
+    NothingRuns,
+    /// Another turn runs than the one named.
+    OtherTurn(TurnId),
+    /// A new conversation began, and this many accepted messages were cancelled.
+    Reset(u32),
+    /// Closed, and this many accepted messages were cancelled.
+    Closed(u32),
+    /// Done.
+    Done,
+    /// A retried dead letter: what was decided on it.
+    Retried(Decision),
+    /// It is no longer there.
+    Gone,
+    /// The inbox is full, so the dead letter stays.
+    QueueFull,
+}
+
+/// What a run is told.
+#[derive(Clone, Debug)]
+pub enum AgentAnswer {
+    /// The mail, now part of the turn; often empty.
+    Mail(Vec<Pending>),
+    /// The commit point is durable: go ahead.
+    Granted,
+    /// Not granted: don't do it.
+    Refused,
+    /// The question stands; the answer comes as [`Effect::AnswerRun`].
+    Asked(QuestionId),
+    /// On record.
+    Recorded,
+    /// This run was replaced or cancelled; nothing it says is taken.
+    Revoked,
+}
+
+/// Why an input changed nothing: every illegal pair of state and input has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ignored {
+    /// A run that was replaced, cancelled or belongs to an older owner.
+    StaleRun,
+    /// A timer that is no longer the one armed.
+    StaleTimer,
+    /// An answer to a question that is settled.
+    StaleQuestion,
+    /// The user types while nothing gathers.
+    TypingNotGathering,
+    /// A place granted to a turn that no longer wants it.
+    QuarantineNotWanted,
+    /// A delivery that is not under way.
+    StaleDelivery,
+    /// This owner already has the session.
+    AlreadyAdopted,
+    /// A run that is waiting for the user can't ask for anything else.
+    RunIsWaiting,
+    /// There is nothing to lay down.
+    NothingToRelease,
+    /// Nothing in the queue has expired yet.
+    NothingExpired,
+    /// Control: nothing runs, another turn runs, or it was so already.
+    NothingToControl,
+}
+
+/// A failure notice's words.
+#[must_use]
+pub fn failure_notice(trusted_detail: Option<&str>) -> Arc<str> {
+    match trusted_detail {
+        Some(detail) => format!("Sorry, I could not answer that: {detail}").into(),
+        None => "Sorry, I could not answer that. Please try again later.".into(),
+    }
+}

@@ -1,0 +1,133 @@
+//! Everything that can happen to a session.
+
+use std::sync::Arc;
+
+use crate::accumulation::Hint;
+use crate::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId, TurnId};
+use crate::journal::SupersedeChoice;
+use crate::message::{Inbound, MessageBody};
+use crate::outbox::DeliveryOutcome;
+use crate::policy::{BusyPolicy, Trust};
+use crate::session::state::Wake;
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The session was loaded: take it over if its last owner was another one, and repair what
+    /// the shell lost otherwise.
+    Adopt {
+        /// The run that the shell still has.
+        run: Option<RunTag>,
+        /// The delivery it has under way: reply, part, try.
+        delivering: Option<(Seq, u32, u32)>,
+    },
+    /// An admitted message.
+    Message(Inbound),
+    /// The user is typing.
+    UserTyping,
+    /// A timer fired.
+    Timer(Wake),
+    /// The run of a turn says something.
+    Agent(RunTag, AgentInput),
+    /// The place for suspect turns is free for this one.
+    QuarantineGranted(TurnId),
+    /// A person steers.
+    Control(Token, Control),
+    /// A delivery ended.
+    Delivered {
+        /// The journal place of the reply.
+        reply: Seq,
+        /// Which part of it.
+        part: u32,
+        /// Which try.
+        attempt: u32,
+        /// How it ended.
+        outcome: DeliveryOutcome,
+    },
+    /// The process is going down: whatever runs is laid down uncounted, to be taken up again.
+    Release,
+}
+
+/// What a run says.
+#[derive(Clone, Debug)]
+pub enum AgentInput {
+    /// It wants the mail.
+    TakeMail(Token),
+    /// It is about to do what can't be undone.
+    CommitPoint(Token),
+    /// It asks the user something and waits.
+    Ask(Token, Arc<str>),
+    /// Something for the record.
+    Emit(Token, Arc<str>, Arc<str>),
+    /// Its answer to a supersede question.
+    Answer(QuestionId, SupersedeChoice),
+    /// It is done.
+    Finished(Finished),
+    /// It gave up.
+    Failed(RunFailure),
+}
+
+/// A run's result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// The reply; none where the agent chose silence.
+    pub reply: Option<Arc<str>>,
+    /// The last mail it used; what it took after that counts as unread. None: all of it.
+    pub used: Option<Seq>,
+    /// What it expects next.
+    pub hint: Hint,
+}
+
+/// Why a run ended without a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFailure {
+    /// What went wrong, in words.
+    pub error: Arc<str>,
+    /// Another attempt may help.
+    pub retry: bool,
+    /// Not before this many milliseconds, where the provider said so.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// What a person can ask for.
+#[derive(Clone, Debug)]
+pub enum Control {
+    /// End the open turn.
+    Stop {
+        /// Only if it is this one.
+        turn: Option<TurnId>,
+        /// The part of the reply that was already shown.
+        shown: Option<Arc<str>>,
+    },
+    /// Begin a new conversation.
+    New,
+    /// Close the session.
+    Close,
+    /// Choose the busy policy of this session; none for the configured one.
+    SetBusy(Option<BusyPolicy>),
+    /// Try a dead letter again; it takes a new place in the order.
+    Retry {
+        /// Where it stood.
+        seq: Seq,
+        /// Its turn group, which the retry keeps.
+        group: TurnGroupId,
+        /// Its trust.
+        trust: Trust,
+        /// What it says.
+        body: Arc<MessageBody>,
+    },
+    /// Give a dead letter up.
+    Discard {
+        /// Where it stood.
+        seq: Seq,
+    },
+    /// Send a parked delivery again.
+    Resend {
+        /// The journal place of the reply.
+        reply: Seq,
+        /// Which part of it.
+        part: u32,
+        /// Its text.
+        text: Arc<str>,
+    },
+}

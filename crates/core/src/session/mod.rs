@@ -1,0 +1,135 @@
+//! A session's rules: `step(state, input, context) -> state`, rows and effects.
+//!
+//! [`step`] only dispatches; one file a kind of input:
+//! [`on_message`], [`on_agent`], [`on_timer`], [`on_control`], [`on_delivery`], [`on_owner`];
+//! [`turn`] holds how a turn begins and ends, which all of them share.
+
+pub mod effect;
+pub mod input;
+pub mod state;
+
+mod on_agent;
+mod on_control;
+mod on_delivery;
+mod on_message;
+mod on_owner;
+mod on_timer;
+mod turn;
+
+use crate::ids::{Epoch, Seq, TimerId, Timestamp, TurnId};
+use crate::journal::{Event, EventBody};
+use crate::policy::Policy;
+use crate::ports::store::Rows;
+use crate::session_key::SessionKey;
+
+pub use effect::{AgentAnswer, Controlled, Effect, Ignored, StartRun};
+pub use input::{AgentInput, Control, Finished, Input, RunFailure};
+pub use state::{Query, Session, SessionStatus, Stage, Turn, Wake};
+
+/// How long a dedupe key is kept at least.
+pub const SEEN_KEPT_MS: i64 = 8 * 24 * 3_600_000;
+
+/// What a step knows of the world.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Whose state it is.
+    pub key: &'a SessionKey,
+    /// The wall clock.
+    pub now: Timestamp,
+    /// Who owns the session now.
+    pub epoch: Epoch,
+    /// The numbers it lives by.
+    pub policy: &'a Policy,
+    /// An id nobody used yet, for the one turn that this step may begin.
+    pub fresh: TurnId,
+}
+
+/// What a step asks for: rows to commit with the state, effects to run after that.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// To be committed together with the state.
+    pub rows: Rows,
+    /// To be run, in order, once the commit is durable.
+    pub effects: Vec<Effect>,
+    /// The state changed, so there must be a commit even without rows.
+    pub changed: bool,
+    /// The input changed nothing, for this reason. Of several inputs: the last one's.
+    pub ignored: Option<Ignored>,
+}
+
+/// Takes one input. Adds to `step`, so that the inputs of one commit share their rows and effects.
+#[must_use]
+pub fn step(session: Session, input: Input, context: &Context<'_>, step: &mut Step) -> Session {
+    let mut machine = Machine { session, context, step };
+    machine.step.ignored = None;
+    let before = (machine.step.rows.events.len(), machine.step.changed);
+    machine.dispatch(input);
+    if before != (machine.step.rows.events.len(), machine.step.changed) {
+        machine.session.epoch = context.epoch;
+        machine.session.updated_at = context.now;
+        machine.step.changed = true;
+    }
+    machine.session
+}
+
+/// The state under the hand of one step.
+struct Machine<'a> {
+    session: Session,
+    context: &'a Context<'a>,
+    step: &'a mut Step,
+}
+
+impl Machine<'_> {
+    fn dispatch(&mut self, input: Input) {
+        match input {
+            Input::Adopt { run, delivering } => self.on_adopt(run, delivering),
+            Input::Release => self.on_release(),
+            Input::QuarantineGranted(turn) => self.on_quarantine_granted(turn),
+            Input::Message(message) => self.on_message(message),
+            Input::UserTyping => self.on_user_typing(),
+            Input::Timer(wake) => self.on_timer(wake),
+            Input::Agent(tag, said) => self.on_agent(tag, said),
+            Input::Control(token, control) => self.on_control(token, control),
+            Input::Delivered { reply, part, attempt, outcome } => {
+                self.on_delivered(reply, part, attempt, outcome);
+            }
+        }
+    }
+
+    /// Writes the next journal entry.
+    fn journal(&mut self, body: EventBody) -> Seq {
+        let seq = self.session.last_seq.next();
+        self.session.last_seq = seq;
+        self.step.rows.events.push(Event { seq, at: self.context.now, body });
+        seq
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        self.step.effects.push(effect);
+    }
+
+    fn ignore(&mut self, why: Ignored) {
+        self.step.ignored = Some(why);
+    }
+
+    /// The state changed in a way that the journal doesn't tell.
+    fn changed(&mut self) {
+        self.step.changed = true;
+    }
+
+    fn next_timer(&mut self) -> TimerId {
+        self.session.last_timer = self.session.last_timer.next();
+        self.session.last_timer
+    }
+
+    fn deadline(&mut self, duration_ms: u64) -> crate::accumulation::Deadline {
+        crate::accumulation::Deadline {
+            id: self.next_timer(),
+            at: self.context.now.saturating_add_unsigned(duration_ms),
+            duration_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! What the run of a turn says.
+
+use std::sync::Arc;
+
+use super::{AgentAnswer, AgentInput, Effect, Finished, Ignored, Machine, RunFailure, Stage};
+use crate::ids::{QuestionId, RunTag, Token};
+use crate::journal::{CancelReason, DeadReason, EventBody, SupersedeChoice};
+use crate::message::Pending;
+use crate::outbox::backoff_ms;
+
+impl Machine<'_> {
+    pub(super) fn on_agent(&mut self, tag: RunTag, said: AgentInput) {
+        if !self.is_current(tag) {
+            return self.revoked(&said);
+        }
+        let waiting = self
+            .session
+            .turn
+            .as_ref()
+            .is_some_and(|turn| matches!(turn.stage, Stage::Waiting { .. }));
+        match said {
+            AgentInput::Finished(finished) => self.on_finished(finished),
+            AgentInput::Failed(failure) => self.on_failed(&failure),
+            AgentInput::Emit(token, name, detail) => {
+                self.journal(EventBody::AgentEvent { turn_id: tag.turn, name, detail });
+                self.effect(Effect::AgentAnswer(token, AgentAnswer::Recorded));
+            }
+            AgentInput::Answer(question, choice) => self.on_choice(question, choice),
+            AgentInput::TakeMail(token) | AgentInput::CommitPoint(token) if waiting => {
+                self.ignore(Ignored::RunIsWaiting);
+                self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
+            }
+            AgentInput::Ask(token, _) if waiting => {
+                self.ignore(Ignored::RunIsWaiting);
+                self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
+            }
+            AgentInput::TakeMail(token) => self.on_take_mail(token),
+            AgentInput::CommitPoint(token) => self.on_commit_point(token),
+            AgentInput::Ask(token, text) => self.on_ask(token, text),
+        }
+    }
+
+    fn revoked(&mut self, said: &AgentInput) {
+        self.ignore(Ignored::StaleRun);
+        match said {
+            AgentInput::TakeMail(token)
+            | AgentInput::CommitPoint(token)
+            | AgentInput::Ask(token, _)
+            | AgentInput::Emit(token, ..) => {
+                self.effect(Effect::AgentAnswer(*token, AgentAnswer::Revoked));
+            }
+            AgentInput::Answer(..) | AgentInput::Finished(_) | AgentInput::Failed(_) => {}
+        }
+    }
+
+    /// The mail is the agent's only once the commit that moved it is durable.
+    fn on_take_mail(&mut self, token: Token) {
+        let undecided = self.session.turn.as_ref().is_some_and(|turn| turn.query.is_some());
+        // While the agent owes an answer on it, the mail stays where every choice finds it.
+        let mail = if undecided { Vec::new() } else { self.drain_mailbox() };
+        self.effect(Effect::AgentAnswer(token, AgentAnswer::Mail(mail)));
+    }
+
+    fn on_commit_point(&mut self, token: Token) {
+        let Some(turn) = &mut self.session.turn else { return };
+        if turn.stopping {
+            return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
+        }
+        if !turn.committed {
+            turn.committed = true;
+            // From here on nothing supersedes, so the question is void and its mail is plain mail.
+            let asked = turn.query.take().is_some();
+            let (turn_id, attempt, tag) = (turn.id, turn.attempt, turn.tag());
+            self.journal(EventBody::CommitReached { turn_id, attempt });
+            if asked {
+                self.effect(Effect::MailWaiting(tag));
+            }
+        }
+        self.effect(Effect::AgentAnswer(token, AgentAnswer::Granted));
+    }
+
+    fn on_ask(&mut self, token: Token, text: Arc<str>) {
+        self.session.last_question = self.session.last_question.next();
+        let question_id = self.session.last_question;
+        let deadline = self.deadline(self.context.policy.input_ms);
+        let Some(turn) = &mut self.session.turn else { return };
+        if turn.stopping {
+            return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
+        }
+        turn.query = None;
+        turn.stage = Stage::Waiting { question: question_id, deadline, live: true };
+        let turn_id = turn.id;
+        let asked = Arc::clone(&text);
+        let seq =
+            self.journal(EventBody::TurnWaitingForInput { turn_id, question_id, text: asked });
+        self.put_turn_row();
+        self.effect(Effect::Typing(false));
+        self.effect(Effect::AgentAnswer(token, AgentAnswer::Asked(question_id)));
+        self.send_reply(seq, &text);
+        self.answer_from_mailbox();
+    }
+
+    /// Mail that came before the question was asked is what the user had to say: it answers.
+    fn answer_from_mailbox(&mut self) {
+        let Some(turn) = &mut self.session.turn else { return };
+        if turn.mailbox.is_empty() {
+            return;
+        }
+        let Stage::Waiting { question, .. } = turn.stage else { return };
+        let (tag, turn_id) = (turn.tag(), turn.id);
+        turn.stage = Stage::Processing;
+        let first = turn.mailbox.remove(0);
+        turn.messages.push(first.clone());
+        turn.absorbed += 1;
+        turn.given = u32::try_from(turn.messages.len()).unwrap_or(u32::MAX);
+        let message = first.seq;
+        self.journal(EventBody::TurnAnswered { turn_id, question_id: question, message });
+        self.put_turn_row();
+        self.effect(Effect::Typing(true));
+        self.effect(Effect::AnswerRun(tag, question, first));
+    }
+
+    fn on_finished(&mut self, finished: Finished) {
+        let stopping = self.session.turn.as_ref().is_some_and(|turn| turn.stopping);
+        let length = finished.reply.as_ref().map_or(0, |text| text.len());
+        if length > self.context.policy.reply_bytes_max as usize {
+            let limit = self.context.policy.reply_bytes_max;
+            let error = format!("the reply has {length} bytes; the limit is {limit}").into();
+            return self.on_failed(&RunFailure { error, retry: false, retry_after_ms: None });
+        }
+        if stopping {
+            self.end_stopped(finished.reply);
+        } else {
+            self.session.hint = finished.hint;
+            self.complete(finished.reply, finished.used);
+        }
+    }
+
+    fn end_stopped(&mut self, shown: Option<Arc<str>>) {
+        self.cancel(CancelReason::Stopped, shown);
+        self.start_next();
+    }
+
+    fn on_failed(&mut self, failure: &RunFailure) {
+        let policy = self.context.policy;
+        let Some(turn) = &mut self.session.turn else { return };
+        if turn.stopping {
+            return self.end_stopped(None);
+        }
+        turn.errors += 1;
+        if !failure.retry || turn.errors >= policy.errors_max {
+            return self.fail(DeadReason::AgentFailed, &failure.error);
+        }
+        let pause = backoff_ms(policy.error_backoff_ms, turn.errors);
+        let pause = pause.max(failure.retry_after_ms.unwrap_or(0)).min(policy.turn_ms);
+        turn.query = None;
+        let (turn_id, attempt) = (turn.id, turn.attempt);
+        let until = self.deadline(pause);
+        if let Some(turn) = &mut self.session.turn {
+            turn.stage = Stage::Backoff { until };
+        }
+        let error = Arc::clone(&failure.error);
+        self.journal(EventBody::TurnRetrying { turn_id, attempt, error, retry_at: until.at });
+        self.effect(Effect::Typing(false));
+        self.put_turn_row();
+    }
+
+    fn on_choice(&mut self, question: QuestionId, choice: SupersedeChoice) {
+        let open = self.session.turn.as_ref().and_then(|turn| turn.query);
+        if open.is_none_or(|query| query.id != question) {
+            return self.ignore(Ignored::StaleQuestion);
+        }
+        self.decide(question, choice, false);
+    }
+
+    /// Settles the question; also what its deadline calls, with the default.
+    pub(super) fn decide(&mut self, id: QuestionId, choice: SupersedeChoice, by_default: bool) {
+        let allowed = self.context.policy.supersedes_max;
+        let Some(turn) = &mut self.session.turn else { return };
+        turn.query = None;
+        let (turn_id, tag, chain) = (turn.id, turn.tag(), turn.chain);
+        self.journal(EventBody::SupersedeDecided { turn_id, question_id: id, choice, by_default });
+        match choice {
+            SupersedeChoice::Supersede if chain < allowed => self.supersede(),
+            SupersedeChoice::AbsorbContinue => self.effect(Effect::MailWaiting(tag)),
+            SupersedeChoice::AbsorbRestart => {
+                self.effect(Effect::Cancel(tag));
+                self.begin_attempt();
+            }
+            SupersedeChoice::ForceComplete => self.effect(Effect::ForceComplete(tag)),
+            SupersedeChoice::Supersede | SupersedeChoice::Queue => {
+                let mailbox = match &mut self.session.turn {
+                    Some(turn) => std::mem::take(&mut turn.mailbox),
+                    None => Vec::new(),
+                };
+                let alone = |pending| Pending { alone: choice == SupersedeChoice::Queue, ..pending };
+                self.requeue(mailbox.into_iter().map(alone));
+            }
+        }
+    }
+}

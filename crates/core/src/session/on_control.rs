@@ -1,0 +1,114 @@
+//! What a person steers: stop, new, close, dead letters.
+
+use std::sync::Arc;
+
+use super::{Control, Controlled, Effect, Ignored, Machine};
+use crate::ids::{Seq, Token, TurnGroupId, TurnId};
+use crate::journal::{CancelReason, EventBody};
+use crate::message::{Inbound, MessageBody};
+use crate::policy::Trust;
+use crate::ports::store::Guard;
+
+impl Machine<'_> {
+    pub(super) fn on_control(&mut self, token: Token, control: Control) {
+        let result = match control {
+            Control::Stop { turn, shown } => self.on_stop(turn, shown),
+            Control::New => self.on_new(),
+            Control::Close => self.on_close(),
+            Control::SetBusy(busy) => {
+                self.session.busy = busy;
+                self.changed();
+                Controlled::Done
+            }
+            Control::Retry { seq, group, trust, body } => {
+                self.on_retry(token, seq, group, trust, body)
+            }
+            Control::Discard { seq } => {
+                self.step.rows.guards.push(Guard::TakeDeadLetter(seq));
+                self.journal(EventBody::MessageDiscarded { message: seq });
+                Controlled::Done
+            }
+            Control::Resend { reply, part, text } => self.resend(reply, part, text),
+        };
+        self.effect(Effect::Controlled(token, result));
+    }
+
+    fn on_stop(&mut self, wanted: Option<TurnId>, shown: Option<Arc<str>>) -> Controlled {
+        let running = self.is_running();
+        let Some(turn) = &mut self.session.turn else {
+            self.ignore(Ignored::NothingToControl);
+            return Controlled::NothingRuns;
+        };
+        let id = turn.id;
+        if wanted.is_some_and(|wanted| wanted != id) {
+            self.ignore(Ignored::NothingToControl);
+            return Controlled::OtherTurn(id);
+        }
+        if turn.committed && running {
+            // The call in flight can't be undone: its result is recorded, then the turn ends.
+            turn.stopping = true;
+            turn.query = None;
+            let tag = turn.tag();
+            self.changed();
+            self.effect(Effect::Wind(tag));
+            return Controlled::Stopping(id);
+        }
+        self.cancel(CancelReason::Stopped, shown);
+        self.start_next();
+        Controlled::Stopped(id)
+    }
+
+    fn is_running(&self) -> bool {
+        self.session.turn.as_ref().is_some_and(|turn| self.is_current(turn.tag()))
+    }
+
+    fn on_new(&mut self) -> Controlled {
+        let cancelled = self.cancel_everything(CancelReason::Reset);
+        self.session.generation = self.session.generation.next();
+        self.session.hint = crate::accumulation::Hint::None;
+        self.session.failed = false;
+        let generation = self.session.generation;
+        self.session.history_from = self.journal(EventBody::SessionReset { generation });
+        Controlled::Reset(cancelled)
+    }
+
+    fn on_close(&mut self) -> Controlled {
+        if self.session.closed {
+            self.ignore(Ignored::NothingToControl);
+            return Controlled::Closed(0);
+        }
+        let cancelled = self.cancel_everything(CancelReason::Closed);
+        self.session.closed = true;
+        self.session.failed = false;
+        self.journal(EventBody::SessionClosed);
+        Controlled::Closed(cancelled)
+    }
+
+    fn cancel_everything(&mut self, reason: CancelReason) -> u32 {
+        let running = self.cancel(reason, None);
+        let queue = std::mem::take(&mut self.session.queue);
+        if queue.is_empty() {
+            return running;
+        }
+        let messages = queue.iter().map(|pending| pending.seq).collect();
+        self.journal(EventBody::MessageCancelled { messages, reason });
+        running + u32::try_from(queue.len()).unwrap_or(u32::MAX)
+    }
+
+    fn on_retry(
+        &mut self,
+        token: Token,
+        seq: Seq,
+        group: TurnGroupId,
+        trust: Trust,
+        body: Arc<MessageBody>,
+    ) -> Controlled {
+        if self.session.inbox_len() >= self.context.policy.inbox_max as usize {
+            return Controlled::QueueFull;
+        }
+        self.step.rows.guards.push(Guard::TakeDeadLetter(seq));
+        self.session.closed = false;
+        let message = Inbound { token, body, trust, seen: None };
+        Controlled::Retried(self.accept_retry(&message, group, seq))
+    }
+}

@@ -1,0 +1,274 @@
+//! Decide: what becomes of an admitted message.
+
+use std::sync::Arc;
+
+use super::{Effect, Ignored, Machine, SEEN_KEPT_MS, Stage};
+use crate::accumulation::{Rhythm, window_ms};
+use crate::ids::{Seq, TurnGroupId, TurnId};
+use crate::journal::EventBody;
+use crate::message::{Action, Decision, Inbound, Pending, Rejection};
+use crate::policy::BusyPolicy;
+use crate::ports::store::{FirstDecision, Guard};
+use crate::session::state::Query;
+
+/// What the table of decisions says of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// A new turn begins with it.
+    Start,
+    /// It joins the gathering turn.
+    Join,
+    /// It answers the open question.
+    Answer,
+    /// It goes to the running turn's mailbox.
+    Mailbox,
+    /// It goes to the mailbox and the agent is asked.
+    Ask,
+    /// The turn is superseded.
+    Supersede,
+    /// It waits; alone or with its neighbours.
+    Queue { alone: bool },
+    /// Refused.
+    Reject,
+}
+
+impl Machine<'_> {
+    pub(super) fn on_message(&mut self, message: Inbound) {
+        if self.session.closed && !self.context.policy.facts.reopens {
+            return self.reject(&message, Rejection::Closed);
+        }
+        if self.session.inbox_len() >= self.context.policy.inbox_max as usize {
+            return self.reject(&message, Rejection::QueueFull);
+        }
+        let verdict = self.verdict(&message);
+        if verdict == Verdict::Reject {
+            return self.reject(&message, Rejection::SessionBusy);
+        }
+        if self.session.closed {
+            self.session.closed = false;
+            self.journal(EventBody::SessionReopened);
+        }
+        let decision = self.accept(&message, verdict, None, None);
+        if let (Some(seen), Some(seq)) = (message.seen, decision.seq) {
+            let first = FirstDecision {
+                session: self.context.key.clone(),
+                seq,
+                action: decision.action,
+                turn: decision.turn,
+                queue_position: decision.queue_position,
+            };
+            let until = self.context.now.saturating_add(SEEN_KEPT_MS);
+            self.step.rows.guards.push(Guard::NotSeen { seen, first, until });
+        }
+        self.effect(Effect::Decided(message.token, decision));
+    }
+
+    fn reject(&mut self, message: &Inbound, rejection: Rejection) {
+        self.effect(Effect::Decided(message.token, Decision::rejected(rejection)));
+    }
+
+    /// A retried dead letter: it takes a new place, behind everything that waits.
+    pub(super) fn accept_retry(
+        &mut self,
+        message: &Inbound,
+        group: TurnGroupId,
+        retry_of: Seq,
+    ) -> Decision {
+        let idle = self.session.turn.is_none() && self.session.queue.is_empty();
+        let verdict = if idle { Verdict::Start } else { Verdict::Queue { alone: true } };
+        self.accept(message, verdict, Some(group), Some(retry_of))
+    }
+
+    /// The table of decisions. Trust comes first, and nothing overtakes the queue.
+    fn verdict(&self, message: &Inbound) -> Verdict {
+        let busy = self.session.busy.unwrap_or(self.context.policy.busy);
+        let Some(turn) = &self.session.turn else { return Verdict::Start };
+        let queue = Verdict::Queue { alone: busy == BusyPolicy::Queue };
+        let outside = turn.trust != message.trust || !self.session.queue.is_empty();
+        match turn.stage {
+            Stage::Accumulating { .. } if outside => queue,
+            Stage::Accumulating { .. } => Verdict::Join,
+            Stage::Waiting { .. } if outside => queue,
+            Stage::Waiting { .. } => Verdict::Answer,
+            Stage::Processing | Stage::Backoff { .. } | Stage::Quarantined => match busy {
+                BusyPolicy::Reject => Verdict::Reject,
+                _ if outside || turn.committed || turn.stopping => queue,
+                BusyPolicy::Absorb => Verdict::Mailbox,
+                BusyPolicy::Supersede if turn.chain < self.context.policy.supersedes_max => {
+                    Verdict::Supersede
+                }
+                BusyPolicy::Supersede | BusyPolicy::Collect | BusyPolicy::Queue => queue,
+                // The question needs a run to answer it, and there is one at a time.
+                BusyPolicy::Agent
+                    if turn.query.is_none() && matches!(turn.stage, Stage::Processing) =>
+                {
+                    Verdict::Ask
+                }
+                BusyPolicy::Agent => Verdict::Mailbox,
+            },
+        }
+    }
+
+    fn accept(
+        &mut self,
+        message: &Inbound,
+        verdict: Verdict,
+        group: Option<TurnGroupId>,
+        retry_of: Option<Seq>,
+    ) -> Decision {
+        let open = self.session.turn.as_ref().map(|turn| turn.id);
+        let (action, turn) = match verdict {
+            Verdict::Start | Verdict::Supersede => {
+                (Action::WorkflowStarted, Some(self.context.fresh))
+            }
+            Verdict::Join | Verdict::Answer | Verdict::Mailbox | Verdict::Ask => {
+                (Action::EventSent, open)
+            }
+            Verdict::Queue { .. } | Verdict::Reject => (Action::Queued, None),
+        };
+        let queue_position = match verdict {
+            Verdict::Queue { alone } => Some(self.session.turns_ahead(alone, message.trust)),
+            _ => None,
+        };
+        let seq = self.journal_accepted(message, action, turn, queue_position, retry_of);
+        let pending = Pending {
+            seq,
+            at: self.context.now,
+            trust: message.trust,
+            alone: matches!(verdict, Verdict::Queue { alone: true }),
+            group,
+            body: Arc::clone(&message.body),
+        };
+        self.place(verdict, pending);
+        Decision { queue_position, ..Decision::accepted(action, turn, seq) }
+    }
+
+    fn journal_accepted(
+        &mut self,
+        message: &Inbound,
+        action: Action,
+        turn_id: Option<TurnId>,
+        queue_position: Option<u32>,
+        retry_of: Option<Seq>,
+    ) -> Seq {
+        self.journal(EventBody::MessageAccepted {
+            message_id: Arc::clone(&message.body.message_id),
+            sender: Arc::clone(&message.body.sender),
+            text: Arc::clone(&message.body.text),
+            trust: message.trust,
+            action,
+            turn_id,
+            queue_position,
+            retry_of,
+        })
+    }
+
+    fn place(&mut self, verdict: Verdict, pending: Pending) {
+        match verdict {
+            Verdict::Start => {
+                let window = self.window_for(&pending, 1);
+                let group = pending.group;
+                self.open_turn(vec![pending], group, window);
+            }
+            Verdict::Join => self.join(pending),
+            Verdict::Answer => self.answer_user_question(pending),
+            Verdict::Mailbox => self.put_in_mailbox(pending),
+            Verdict::Ask => self.ask_agent(pending),
+            Verdict::Supersede => {
+                self.put_in_mailbox(pending);
+                self.supersede();
+            }
+            Verdict::Queue { .. } | Verdict::Reject => self.session.queue.push(pending),
+        }
+    }
+
+    pub(super) fn window_for(&self, pending: &Pending, nth: u32) -> u64 {
+        let text = &pending.body.text;
+        window_ms(self.context.policy, text, nth, self.session.hint, Rhythm::default())
+    }
+
+    /// A message of the burst: the window is computed anew, up to the burst's own limit.
+    fn join(&mut self, pending: Pending) {
+        let Some(turn) = &mut self.session.turn else { return };
+        turn.messages.push(pending);
+        let nth = u32::try_from(turn.messages.len()).unwrap_or(u32::MAX);
+        let window = match self.session.turn.as_ref().and_then(|turn| turn.messages.last()) {
+            Some(last) => self.window_for(last, nth),
+            None => 0,
+        };
+        self.rearm_window(window);
+    }
+
+    /// Arms the window anew, or begins at once where the burst's time is over.
+    fn rearm_window(&mut self, window_ms: u64) {
+        let now = self.context.now;
+        let Some(turn) = &self.session.turn else { return };
+        let ends = turn.started_at.saturating_add(self.context.policy.window_total_ms.into());
+        // A clock that stepped back must not stretch the burst beyond its limit.
+        let left = (ends - now).clamp(0, self.context.policy.window_total_ms.into());
+        let window = window_ms.min(left.unsigned_abs());
+        if window == 0 {
+            return self.begin_attempt();
+        }
+        let deadline = self.deadline(window);
+        if let Some(turn) = &mut self.session.turn {
+            turn.stage = Stage::Accumulating { window: deadline };
+        }
+        self.changed();
+        self.put_turn_row();
+    }
+
+    pub(super) fn on_user_typing(&mut self) {
+        let gathering = self.session.turn.as_ref().is_some_and(|turn| {
+            matches!(turn.stage, Stage::Accumulating { .. })
+        });
+        if !gathering {
+            return self.ignore(Ignored::TypingNotGathering);
+        }
+        self.rearm_window(u64::from(self.context.policy.window_ms));
+    }
+
+    fn put_in_mailbox(&mut self, pending: Pending) {
+        let Some(turn) = &mut self.session.turn else { return };
+        turn.mailbox.push(pending);
+        let notify = matches!(turn.stage, Stage::Processing).then(|| turn.tag());
+        if let Some(tag) = notify {
+            self.effect(Effect::MailWaiting(tag));
+        }
+    }
+
+    /// Puts the message to the agent, which has a while to say what to do with it.
+    fn ask_agent(&mut self, pending: Pending) {
+        self.session.last_question = self.session.last_question.next();
+        let id = self.session.last_question;
+        let deadline = self.deadline(self.context.policy.question_ms);
+        let Some(turn) = &mut self.session.turn else { return };
+        turn.query = Some(Query { id, deadline });
+        turn.mailbox.push(pending.clone());
+        let (tag, turn_id) = (turn.tag(), turn.id);
+        self.journal(EventBody::SupersedeAsked { turn_id, question_id: id });
+        self.effect(Effect::AskAgent(tag, id, pending));
+    }
+
+    /// The user answered: the waiting run goes on, or a new attempt starts if it is gone.
+    fn answer_user_question(&mut self, pending: Pending) {
+        let Some(turn) = &mut self.session.turn else { return };
+        let Stage::Waiting { question, live, .. } = turn.stage else { return };
+        let (turn_id, tag, seq) = (turn.id, turn.tag(), pending.seq);
+        turn.messages.push(pending.clone());
+        turn.absorbed += 1;
+        if live {
+            turn.stage = Stage::Processing;
+            // What answers a question was certainly used by who asked it.
+            turn.given = u32::try_from(turn.messages.len()).unwrap_or(u32::MAX);
+        }
+        self.journal(EventBody::TurnAnswered { turn_id, question_id: question, message: seq });
+        if live {
+            self.put_turn_row();
+            self.effect(Effect::Typing(true));
+            self.effect(Effect::AnswerRun(tag, question, pending));
+        } else {
+            self.begin_attempt();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Who owns the session: taking it over after a crash, laying it down at a drain.
+
+use super::{Effect, Ignored, Machine, Stage};
+use crate::ids::{RunTag, Seq, TurnId};
+use crate::journal::{CancelReason, DeadReason, EventBody};
+use crate::outbox::{Delivery, DeliveryState, backoff_ms};
+
+impl Machine<'_> {
+    /// The first input after every load. Under a new owner whatever was under way is repaired.
+    pub(super) fn on_adopt(&mut self, run: Option<RunTag>, delivering: Option<(Seq, u32, u32)>) {
+        self.session.clamp_deadlines(self.context.now);
+        if self.session.epoch >= self.context.epoch {
+            self.ignore(Ignored::AlreadyAdopted);
+            self.redeliver(delivering);
+            return self.readopt(run);
+        }
+        if !self.session.has_open_work() {
+            return self.ignore(Ignored::AlreadyAdopted);
+        }
+        self.changed();
+        let sending = self
+            .session
+            .outbox
+            .parts
+            .first()
+            .is_some_and(|first| first.state == DeliveryState::Sending);
+        if sending {
+            self.on_ambiguous("the process ended while it was being sent".into());
+        }
+        self.pump_outbox();
+        self.recover_turn();
+        self.start_next();
+    }
+
+    /// Loaded again by the same owner, after an eviction or a store error that swallowed effects:
+    /// whatever the state says is under way and the shell doesn't have is begun anew.
+    fn readopt(&mut self, run: Option<RunTag>) {
+        let Some(turn) = &mut self.session.turn else {
+            return self.cancel_stray(run, None);
+        };
+        let (id, current) = (turn.id, turn.tag());
+        match &mut turn.stage {
+            Stage::Quarantined => self.effect(Effect::RequestQuarantine(id)),
+            Stage::Processing if run != Some(current) => self.begin_attempt(),
+            Stage::Waiting { live: live @ true, .. } if run != Some(current) => {
+                *live = false;
+                self.changed();
+            }
+            _ => {}
+        }
+        self.cancel_stray(run, Some(current));
+    }
+
+    fn cancel_stray(&mut self, run: Option<RunTag>, current: Option<RunTag>) {
+        if let Some(stray) = run.filter(|run| Some(*run) != current) {
+            self.effect(Effect::Cancel(stray));
+        }
+    }
+
+    /// A part that is `sending` under this owner, whose effect never ran, was never sent.
+    fn redeliver(&mut self, delivering: Option<(Seq, u32, u32)>) {
+        let Some(first) = self.session.outbox.parts.first() else { return };
+        let named = (first.reply, first.part, first.tries);
+        if first.state != DeliveryState::Sending || delivering == Some(named) {
+            return;
+        }
+        let (reply, part, attempt) = named;
+        let text = std::sync::Arc::clone(&first.text);
+        self.effect(Effect::Deliver(Box::new(Delivery { reply, part, attempt, text })));
+    }
+
+    fn recover_turn(&mut self) {
+        let Some(turn) = &mut self.session.turn else { return };
+        turn.epoch = self.context.epoch;
+        turn.query = None;
+        let id = turn.id;
+        if turn.stopping {
+            // The call in flight went with the process that made it.
+            self.cancel(CancelReason::Stopped, None);
+            return;
+        }
+        match &mut turn.stage {
+            Stage::Accumulating { .. } | Stage::Backoff { .. } => {}
+            Stage::Waiting { live, .. } => *live = false,
+            Stage::Quarantined => self.effect(Effect::RequestQuarantine(id)),
+            Stage::Processing => self.recover_run(),
+        }
+    }
+
+    /// The agent had started: the same messages, a higher attempt, and a count of such endings.
+    fn recover_run(&mut self) {
+        let policy = self.context.policy;
+        let Some(turn) = &mut self.session.turn else { return };
+        turn.recoveries += 1;
+        let (turn_id, epoch, recoveries) = (turn.id, turn.epoch, turn.recoveries);
+        self.journal(EventBody::TurnRecovered { turn_id, epoch, recoveries });
+        if recoveries > policy.recoveries_max {
+            let error = format!("the process ended {recoveries} times while it ran").into();
+            return self.fail(DeadReason::CrashLoop, &error);
+        }
+        if recoveries < policy.recoveries_quarantine {
+            return self.begin_attempt();
+        }
+        let pause = backoff_ms(policy.error_backoff_ms, recoveries - policy.recoveries_quarantine + 1);
+        let until = self.deadline(pause.min(60_000));
+        if let Some(turn) = &mut self.session.turn {
+            turn.stage = Stage::Backoff { until };
+        }
+        self.put_turn_row();
+    }
+
+    pub(super) fn on_quarantine_granted(&mut self, id: TurnId) {
+        let wanted = self
+            .session
+            .turn
+            .as_ref()
+            .is_some_and(|turn| turn.id == id && matches!(turn.stage, Stage::Quarantined));
+        if !wanted {
+            return self.ignore(Ignored::QuarantineNotWanted);
+        }
+        self.begin_attempt();
+    }
+
+    /// A drain: the run ends, and because that is nobody's fault it is not counted.
+    pub(super) fn on_release(&mut self) {
+        let until = self.deadline(0);
+        let Some(turn) = &mut self.session.turn else {
+            return self.ignore(Ignored::NothingToRelease);
+        };
+        let tag = turn.tag();
+        match &mut turn.stage {
+            Stage::Processing => {
+                turn.stage = Stage::Backoff { until };
+                turn.query = None;
+            }
+            Stage::Waiting { live: live @ true, .. } => *live = false,
+            _ => return self.ignore(Ignored::NothingToRelease),
+        }
+        self.changed();
+        self.effect(Effect::Cancel(tag));
+        self.effect(Effect::Typing(false));
+        self.put_turn_row();
+    }
+}

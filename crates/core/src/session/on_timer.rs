@@ -1,0 +1,69 @@
+//! Timers that fired. A stale id is ignored, so a late timer is harmless.
+
+use super::{Ignored, Machine, Stage, Wake};
+use crate::ids::TimerId;
+use crate::journal::{DeadReason, EventBody, SupersedeChoice};
+use crate::message::Pending;
+
+impl Machine<'_> {
+    pub(super) fn on_timer(&mut self, wake: Wake) {
+        match wake {
+            Wake::Armed(id) => self.on_deadline(id),
+            Wake::QueueExpiry => self.on_queue_expiry(),
+        }
+    }
+
+    fn on_deadline(&mut self, id: TimerId) {
+        if self.session.outbox.next_deadline().is_some_and(|deadline| deadline.id == id) {
+            return self.pump_outbox_after_wait();
+        }
+        let Some(turn) = &self.session.turn else { return self.ignore(Ignored::StaleTimer) };
+        if let Some(query) = turn.query.filter(|query| query.deadline.id == id) {
+            // Nothing but pure work has happened before a commit point, so joining is safe.
+            return self.decide(query.id, SupersedeChoice::AbsorbContinue, true);
+        }
+        match turn.stage {
+            Stage::Accumulating { window } if window.id == id => self.begin_attempt(),
+            Stage::Backoff { until } if until.id == id => self.end_backoff(),
+            Stage::Waiting { deadline, .. } if deadline.id == id => {
+                let error = "the question was not answered in time".into();
+                self.fail(DeadReason::InputTimeout, &error);
+            }
+            _ => self.ignore(Ignored::StaleTimer),
+        }
+    }
+
+    /// A turn that may be what kills the process waits for its own place; others go on.
+    fn end_backoff(&mut self) {
+        let quarantine = self.context.policy.recoveries_quarantine;
+        let Some(turn) = &mut self.session.turn else { return };
+        if turn.recoveries < quarantine {
+            return self.begin_attempt();
+        }
+        turn.stage = Stage::Quarantined;
+        let id = turn.id;
+        self.changed();
+        self.effect(super::Effect::RequestQuarantine(id));
+    }
+
+    fn on_queue_expiry(&mut self) {
+        let ttl = i64::try_from(self.context.policy.queue_ttl_ms).unwrap_or(i64::MAX);
+        let now = self.context.now;
+        let waited = |pending: &Pending| now.saturating_sub(pending.at) >= ttl;
+        if ttl == 0 || !self.session.queue.iter().any(waited) {
+            return self.ignore(Ignored::NothingExpired);
+        }
+        let queue = std::mem::take(&mut self.session.queue);
+        let (expired, rest): (Vec<Pending>, Vec<Pending>) = queue.into_iter().partition(waited);
+        self.session.queue = rest;
+        let messages = expired.iter().map(|pending| pending.seq).collect();
+        self.journal(EventBody::MessageExpired { messages });
+        for pending in &expired {
+            // Nothing ran with it, so its retry starts a group of its own.
+            let group = pending.group.unwrap_or(crate::ids::TurnGroupId(self.context.fresh.0));
+            self.bury(std::slice::from_ref(pending), group, DeadReason::Expired);
+        }
+        let trust = expired.first().map(|pending| pending.trust).unwrap_or_default();
+        self.notice_failure(trust, "it waited too long in the queue");
+    }
+}

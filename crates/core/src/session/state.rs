@@ -1,0 +1,323 @@
+//! What a session remembers between two inputs; this is the durable snapshot.
+
+use serde::{Deserialize, Serialize};
+
+use crate::accumulation::{Deadline, Hint};
+use crate::ids::{
+    Attempt, Epoch, Generation, QuestionId, RunTag, Seq, Seqs, TimerId, Timestamp, TurnGroupId,
+    TurnId,
+};
+use crate::message::Pending;
+use crate::outbox::Outbox;
+use crate::policy::{BusyPolicy, Policy, Trust};
+
+/// A conversation's whole state. Every field may be absent in an older snapshot, and a reader
+/// ignores fields it doesn't know, so that neighbouring versions can read each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Session {
+    /// Who last wrote here as the owner.
+    pub epoch: Epoch,
+    /// Grows with `/new`.
+    pub generation: Generation,
+    /// The last journal place given out.
+    pub last_seq: Seq,
+    /// The last timer id given out.
+    pub last_timer: TimerId,
+    /// The last question id given out.
+    pub last_question: QuestionId,
+    /// Closed by a person; chat channels reopen it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
+    /// The last turn gave up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
+    /// The open turn: at most one, which is the first promise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Box<Turn>>,
+    /// Messages for later turns, in order of acceptance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub queue: Vec<Pending>,
+    /// Replies on their way to a channel that is pushed to.
+    #[serde(skip_serializing_if = "Outbox::is_empty")]
+    pub outbox: Outbox,
+    /// What the agent said of its last answer.
+    pub hint: Hint,
+    /// Set by `/queue`, over every other layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy: Option<BusyPolicy>,
+    /// When the user was last told of a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noticed_at: Option<Timestamp>,
+    /// The place of the last `/new`; history never reaches behind it.
+    pub history_from: Seq,
+    /// When anything last changed.
+    pub updated_at: Timestamp,
+}
+
+/// The open turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Which.
+    pub id: TurnId,
+    /// Its supersede chain.
+    pub group: TurnGroupId,
+    /// Fixed at its start: only equal trust joins.
+    pub trust: Trust,
+    /// Who runs it.
+    pub epoch: Epoch,
+    /// Runs begun so far.
+    pub attempt: Attempt,
+    /// Attempts that ended in an error.
+    pub errors: u32,
+    /// Times it was found running by a new owner.
+    pub recoveries: u32,
+    /// Turns that this chain cancelled before it.
+    pub chain: u32,
+    /// Past its commit point: never superseded, every retry resumes.
+    pub committed: bool,
+    /// Stop was asked for after the commit point; it ends at the next result.
+    pub stopping: bool,
+    /// When its first message came.
+    pub started_at: Timestamp,
+    /// Where it stands.
+    pub stage: Stage,
+    /// The messages it answers.
+    pub messages: Vec<Pending>,
+    /// How many of them the current attempt began with.
+    pub given: u32,
+    /// How many it took from the mailbox, over all attempts.
+    pub absorbed: u32,
+    /// Messages that joined and that the agent has not taken yet.
+    pub mailbox: Vec<Pending>,
+    /// The question the agent is thinking about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<Query>,
+}
+
+/// What to do with new mail, put to the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Query {
+    /// Names it.
+    pub id: QuestionId,
+    /// The default is taken when this is over.
+    pub deadline: Deadline,
+}
+
+/// Where an open turn stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "at")]
+pub enum Stage {
+    /// Gathering the burst.
+    Accumulating {
+        /// The window.
+        window: Deadline,
+    },
+    /// An attempt was handed to the agent.
+    Processing,
+    /// Between two attempts.
+    Backoff {
+        /// When the next one starts.
+        until: Deadline,
+    },
+    /// It may be what kills the process: waits for the one place where such turns run.
+    Quarantined,
+    /// The agent asked the user something.
+    Waiting {
+        /// Which question.
+        question: QuestionId,
+        /// When it gives up.
+        deadline: Deadline,
+        /// The asking run is still there to be answered.
+        live: bool,
+    },
+}
+
+/// A session's state as the outside sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionStatus {
+    /// Nothing to do.
+    Idle,
+    /// Gathering a burst.
+    Accumulating,
+    /// The agent works.
+    Processing,
+    /// The agent asked something.
+    WaitingForInput,
+    /// On disk only.
+    Hibernated,
+    /// Closed by a person.
+    Closed,
+    /// Idle, and the last turn gave up.
+    Failed,
+}
+
+/// What a timer that fired is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// An armed deadline; stale unless it is still the one armed.
+    Armed(TimerId),
+    /// Something in the queue may have waited too long.
+    QueueExpiry,
+}
+
+impl Session {
+    /// A conversation nobody has written in yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The state as the outside sees it.
+    #[must_use]
+    pub fn status(&self) -> SessionStatus {
+        match &self.turn {
+            Some(turn) => match turn.stage {
+                Stage::Accumulating { .. } => SessionStatus::Accumulating,
+                Stage::Processing | Stage::Backoff { .. } | Stage::Quarantined => {
+                    SessionStatus::Processing
+                }
+                Stage::Waiting { .. } => SessionStatus::WaitingForInput,
+            },
+            None if self.closed => SessionStatus::Closed,
+            None if self.failed => SessionStatus::Failed,
+            None => SessionStatus::Idle,
+        }
+    }
+
+    /// Whether a node must look after this session.
+    #[must_use]
+    pub fn has_open_work(&self) -> bool {
+        self.turn.is_some() || !self.queue.is_empty() || self.outbox.is_active()
+    }
+
+    /// Accepted messages that no running turn has taken: what the inbox bound counts.
+    #[must_use]
+    pub fn inbox_len(&self) -> usize {
+        let turn = self.turn.as_ref().map_or(0, |turn| {
+            let gathering = match turn.stage {
+                Stage::Accumulating { .. } => turn.messages.len(),
+                _ => 0,
+            };
+            gathering + turn.mailbox.len()
+        });
+        turn + self.queue.len()
+    }
+
+    /// Turns ahead of a message that would be queued now, the open one included.
+    #[must_use]
+    pub fn turns_ahead(&self, alone: bool, trust: Trust) -> u32 {
+        let mut ahead = u32::from(self.turn.is_some());
+        let mut previous: Option<&Pending> = None;
+        for pending in &self.queue {
+            if !previous.is_some_and(|last| last.collects_with(pending)) {
+                ahead += 1;
+            }
+            previous = Some(pending);
+        }
+        // It would share the last queued turn, which is then not ahead of it.
+        let shares = previous
+            .is_some_and(|last| !last.alone && last.group.is_none() && !alone && last.trust == trust);
+        ahead - u32::from(shares)
+    }
+
+    /// Every accepted message that has no ending yet, in no particular order.
+    pub fn pending(&self) -> impl Iterator<Item = &Pending> {
+        let turn = self.turn.iter().flat_map(|turn| turn.messages.iter().chain(&turn.mailbox));
+        turn.chain(&self.queue)
+    }
+
+    /// The same, to fill in the bodies that a snapshot doesn't hold.
+    pub fn pending_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
+        let turn =
+            self.turn.iter_mut().flat_map(|turn| turn.messages.iter_mut().chain(&mut turn.mailbox));
+        turn.chain(&mut self.queue)
+    }
+
+    /// The next moment at which something is due without any input.
+    #[must_use]
+    pub fn next_wake(&self, policy: &Policy) -> Option<(Timestamp, Wake)> {
+        let mut next: Option<(Timestamp, Wake)> = None;
+        let mut consider = |at: Timestamp, wake: Wake| {
+            if next.is_none_or(|(soonest, _)| at < soonest) {
+                next = Some((at, wake));
+            }
+        };
+        if let Some(turn) = &self.turn {
+            match turn.stage {
+                Stage::Accumulating { window: deadline }
+                | Stage::Backoff { until: deadline }
+                | Stage::Waiting { deadline, .. } => {
+                    consider(deadline.at, Wake::Armed(deadline.id));
+                }
+                Stage::Processing | Stage::Quarantined => {}
+            }
+            if let Some(query) = &turn.query {
+                consider(query.deadline.at, Wake::Armed(query.deadline.id));
+            }
+        }
+        if policy.queue_ttl_ms > 0
+            && let Some(oldest) = self.queue.first()
+        {
+            consider(oldest.at.saturating_add_unsigned(policy.queue_ttl_ms), Wake::QueueExpiry);
+        }
+        if let Some(deadline) = self.outbox.next_deadline() {
+            consider(deadline.at, Wake::Armed(deadline.id));
+        }
+        next
+    }
+
+    /// When a node should look at this session if nobody did before; none while nothing is open.
+    /// What stores index as open work.
+    #[must_use]
+    pub fn wake_at(&self, policy: &Policy) -> Option<Timestamp> {
+        if !self.has_open_work() {
+            return None;
+        }
+        let watched = self.updated_at.saturating_add_unsigned(policy.turn_ms);
+        Some(self.next_wake(policy).map_or(watched, |(at, _)| at.min(watched)))
+    }
+
+    /// Pulls every deadline back into reach after the clock may have jumped.
+    pub fn clamp_deadlines(&mut self, now: Timestamp) {
+        if let Some(turn) = &mut self.turn {
+            match &mut turn.stage {
+                Stage::Accumulating { window: deadline }
+                | Stage::Backoff { until: deadline }
+                | Stage::Waiting { deadline, .. } => deadline.clamp(now),
+                Stage::Processing | Stage::Quarantined => {}
+            }
+            if let Some(query) = &mut turn.query {
+                query.deadline.clamp(now);
+            }
+        }
+        self.outbox.clamp_deadlines(now);
+    }
+}
+
+impl Turn {
+    /// What its current run must show.
+    #[must_use]
+    pub const fn tag(&self) -> RunTag {
+        RunTag { turn: self.id, epoch: self.epoch, attempt: self.attempt }
+    }
+
+    /// The places of its messages.
+    #[must_use]
+    pub fn seqs(&self) -> Seqs {
+        self.messages.iter().map(|pending| pending.seq).collect()
+    }
+}
+
+impl Pending {
+    /// Whether one later turn answers both of two neighbours in the queue.
+    #[must_use]
+    pub fn collects_with(&self, next: &Self) -> bool {
+        !self.alone
+            && !next.alone
+            && self.group.is_none()
+            && next.group.is_none()
+            && self.trust == next.trust
+    }
+}

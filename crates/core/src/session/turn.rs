@@ -1,0 +1,333 @@
+//! How a turn begins and ends. Every ending looks at the mailbox in the same commit.
+
+use std::sync::Arc;
+
+use super::{Effect, Machine, Stage, StartRun, Turn};
+use crate::ids::{Attempt, RunTag, Seqs, TurnGroupId};
+use crate::journal::{CancelReason, DeadReason, EventBody};
+use crate::message::Pending;
+use crate::policy::Trust;
+use crate::ports::store::{DeadLetter, TurnRow, TurnStatus};
+use crate::session::effect::failure_notice;
+
+impl Machine<'_> {
+    /// Opens a turn; with a window of 0 it is handed to the agent at once.
+    pub(super) fn open_turn(
+        &mut self,
+        messages: Vec<Pending>,
+        group: Option<TurnGroupId>,
+        window_ms: u64,
+    ) {
+        let id = self.context.fresh;
+        let group = group.unwrap_or(TurnGroupId(id.0));
+        self.journal(EventBody::TurnStarted {
+            turn_id: id,
+            turn_group_id: group,
+            messages: messages.iter().map(|pending| pending.seq).collect(),
+            supersedes: None,
+        });
+        self.install(messages, group, 0, window_ms);
+    }
+
+    fn install(
+        &mut self,
+        messages: Vec<Pending>,
+        group: TurnGroupId,
+        chain: u32,
+        window_ms: u64,
+    ) {
+        let window = self.deadline(window_ms.min(self.context.policy.window_total_ms.into()));
+        let trust = messages.first().map_or(Trust::Public, |pending| pending.trust);
+        self.session.failed = false;
+        self.session.turn = Some(Box::new(Turn {
+            id: self.context.fresh,
+            group,
+            trust,
+            epoch: self.context.epoch,
+            attempt: Attempt(0),
+            errors: 0,
+            recoveries: 0,
+            chain,
+            committed: false,
+            stopping: false,
+            started_at: self.context.now,
+            stage: Stage::Accumulating { window },
+            messages,
+            given: 0,
+            absorbed: 0,
+            mailbox: Vec::new(),
+            query: None,
+        }));
+        if window_ms == 0 {
+            self.begin_attempt();
+        } else {
+            self.put_turn_row();
+        }
+    }
+
+    /// Hands the turn to the agent with everything it has, the mailbox included.
+    pub(super) fn begin_attempt(&mut self) {
+        self.drain_mailbox();
+        let Some(turn) = &mut self.session.turn else { return };
+        turn.attempt = turn.attempt.next();
+        turn.epoch = self.context.epoch;
+        turn.stage = Stage::Processing;
+        turn.query = None;
+        turn.given = u32::try_from(turn.messages.len()).unwrap_or(u32::MAX);
+        let start = StartRun {
+            tag: turn.tag(),
+            group: turn.group,
+            trust: turn.trust,
+            messages: turn.messages.clone(),
+            resume: turn.committed,
+            quarantined: turn.recoveries >= self.context.policy.recoveries_quarantine,
+            history_from: self.session.history_from,
+        };
+        let messages = turn.seqs();
+        let tag = start.tag;
+        self.journal(EventBody::TurnProcessing {
+            turn_id: tag.turn,
+            attempt: tag.attempt,
+            epoch: tag.epoch,
+            messages,
+        });
+        self.put_turn_row();
+        self.effect(Effect::Typing(true));
+        self.effect(Effect::Start(Box::new(start)));
+    }
+
+    /// Moves mail into the turn, as much as one turn may absorb; says what.
+    pub(super) fn drain_mailbox(&mut self) -> Vec<Pending> {
+        let Some(turn) = &mut self.session.turn else { return Vec::new() };
+        let room = self.context.policy.absorbed_max.saturating_sub(turn.absorbed) as usize;
+        let taken: Vec<Pending> = turn.mailbox.drain(..room.min(turn.mailbox.len())).collect();
+        if taken.is_empty() {
+            return taken;
+        }
+        turn.absorbed += u32::try_from(taken.len()).unwrap_or(u32::MAX);
+        turn.messages.extend(taken.iter().cloned());
+        let turn_id = turn.id;
+        let messages = taken.iter().map(|pending| pending.seq).collect();
+        self.journal(EventBody::TurnMessageAbsorbed { turn_id, messages });
+        self.put_turn_row();
+        taken
+    }
+
+    /// Cancels the open turn for a new one with its messages and its mailbox, in the same group.
+    pub(super) fn supersede(&mut self) {
+        let Some(old) = self.session.turn.take() else { return };
+        let by = self.context.fresh;
+        self.journal(EventBody::TurnSuperseded { turn_id: old.id, by });
+        self.end_run(&old);
+        self.put_ended_row(&old, TurnStatus::Superseded, None, None);
+        let Turn { id, group, chain, mut messages, mailbox, .. } = *old;
+        messages.extend(mailbox);
+        let window = messages.last().map_or(0, |last| self.window_for(last, 1));
+        self.journal(EventBody::TurnStarted {
+            turn_id: by,
+            turn_group_id: group,
+            messages: messages.iter().map(|pending| pending.seq).collect(),
+            supersedes: Some(id),
+        });
+        self.install(messages, group, chain + 1, window);
+    }
+
+    /// Commits the turn with its reply. What its agent did not use counts as unread.
+    pub(super) fn complete(&mut self, reply: Option<Arc<str>>, used: Option<crate::ids::Seq>) {
+        let Some(mut turn) = self.session.turn.take() else { return };
+        let given = turn.given as usize;
+        let unread: Vec<Pending> = match used {
+            Some(used) => {
+                let keep = turn.messages.iter().enumerate();
+                let at = keep.filter(|(index, pending)| *index < given || pending.seq <= used);
+                let at = at.count();
+                turn.messages.split_off(at)
+            }
+            None => Vec::new(),
+        };
+        let reply = reply.filter(|text| !text.trim().is_empty());
+        let seq = self.journal(EventBody::TurnCompleted {
+            turn_id: turn.id,
+            attempt: turn.attempt,
+            epoch: turn.epoch,
+            messages: turn.seqs(),
+            reply: reply.clone(),
+        });
+        self.put_ended_row(&turn, TurnStatus::Complete, reply.as_ref(), None);
+        self.effect(Effect::Typing(false));
+        if let Some(text) = reply {
+            self.send_reply(seq, &text);
+        }
+        self.leave(unread, turn.mailbox);
+    }
+
+    /// Ends the turn because a person said so; its mailbox goes with it.
+    pub(super) fn cancel(&mut self, reason: CancelReason, shown: Option<Arc<str>>) -> u32 {
+        let Some(mut turn) = self.session.turn.take() else { return 0 };
+        let mailbox = std::mem::take(&mut turn.mailbox);
+        turn.messages.extend(mailbox);
+        let messages: Seqs = turn.seqs();
+        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        let reply = shown.filter(|text| !text.trim().is_empty());
+        let seq = self.journal(EventBody::TurnCancelled {
+            turn_id: turn.id,
+            reason,
+            messages,
+            reply: reply.clone(),
+        });
+        self.end_run(&turn);
+        self.put_ended_row(&turn, TurnStatus::Cancelled, reply.as_ref(), None);
+        if let Some(text) = reply {
+            self.send_reply(seq, &text);
+        }
+        count
+    }
+
+    /// Gives the turn up: its messages become dead letters, its mailbox starts the next turn.
+    pub(super) fn fail(&mut self, reason: DeadReason, error: &Arc<str>) {
+        let Some(mut turn) = self.session.turn.take() else { return };
+        self.session.failed = true;
+        self.journal(EventBody::TurnFailed {
+            turn_id: turn.id,
+            reason,
+            error: Arc::clone(error),
+            messages: turn.seqs(),
+        });
+        self.end_run(&turn);
+        self.put_ended_row(&turn, TurnStatus::Failed, None, Some(error));
+        self.bury(&turn.messages, turn.group, reason);
+        self.notice_failure(turn.trust, error);
+        let mailbox = std::mem::take(&mut turn.mailbox);
+        self.leave(Vec::new(), mailbox);
+    }
+
+    pub(super) fn bury(&mut self, messages: &[Pending], group: TurnGroupId, reason: DeadReason) {
+        for pending in messages {
+            self.step.rows.dead_letters.push(DeadLetter {
+                seq: pending.seq,
+                group,
+                trust: pending.trust,
+                reason,
+                at: self.context.now,
+                body: Arc::clone(&pending.body),
+            });
+        }
+    }
+
+    /// One short notice, and no second one for a while; detail is for trusted users only.
+    pub(super) fn notice_failure(&mut self, trust: Trust, error: &str) {
+        let quiet = i64::try_from(self.context.policy.notice_quiet_ms).unwrap_or(i64::MAX);
+        let recent = self.session.noticed_at.is_some_and(|at| {
+            (0..quiet).contains(&self.context.now.saturating_sub(at))
+        });
+        if recent {
+            return;
+        }
+        self.session.noticed_at = Some(self.context.now);
+        let text = failure_notice((trust >= Trust::Full).then_some(error));
+        let seq = self.journal(EventBody::SessionNotice { text: Arc::clone(&text) });
+        self.send_reply(seq, &text);
+    }
+
+    /// What a turn left unread goes before everything queued; then the next turn begins.
+    fn leave(&mut self, unread: Vec<Pending>, mailbox: Vec<Pending>) {
+        if !unread.is_empty() || !mailbox.is_empty() {
+            self.requeue(unread.into_iter().chain(mailbox));
+        }
+        self.start_next();
+    }
+
+    /// Puts messages that a turn held before everything queued.
+    pub(super) fn requeue(&mut self, messages: impl Iterator<Item = Pending>) {
+        let messages: Vec<Pending> = messages.collect();
+        if messages.is_empty() {
+            return;
+        }
+        let seqs = messages.iter().map(|pending| pending.seq).collect();
+        self.journal(EventBody::MessageRequeued { messages: seqs });
+        self.session.queue.splice(0..0, messages);
+    }
+
+    /// Begins the next turn with the head of the queue and what collects with it.
+    pub(super) fn start_next(&mut self) {
+        if self.session.turn.is_some() || self.session.queue.is_empty() {
+            return;
+        }
+        let queue = &self.session.queue;
+        let joined = queue.windows(2).take_while(|pair| pair[0].collects_with(&pair[1])).count();
+        let messages: Vec<Pending> = self.session.queue.drain(..=joined).collect();
+        let group = messages.first().and_then(|pending| pending.group);
+        self.open_turn(messages, group, 0);
+    }
+
+    /// Ends whatever runs for a turn that is over.
+    pub(super) fn end_run(&mut self, turn: &Turn) {
+        let live = match turn.stage {
+            Stage::Processing => true,
+            Stage::Waiting { live, .. } => live,
+            Stage::Accumulating { .. } | Stage::Backoff { .. } | Stage::Quarantined => false,
+        };
+        if live {
+            self.effect(Effect::Cancel(turn.tag()));
+        }
+        if matches!(turn.stage, Stage::Processing) {
+            self.effect(Effect::Typing(false));
+        }
+    }
+
+    /// Whether this is the run that the open turn is waiting for.
+    pub(super) fn is_current(&self, tag: RunTag) -> bool {
+        self.session.turn.as_ref().is_some_and(|turn| {
+            let running = match turn.stage {
+                Stage::Processing => true,
+                Stage::Waiting { live, .. } => live,
+                Stage::Accumulating { .. } | Stage::Backoff { .. } | Stage::Quarantined => false,
+            };
+            running && turn.tag() == tag
+        })
+    }
+
+    /// Writes the open turn's row as it stands.
+    pub(super) fn put_turn_row(&mut self) {
+        let Some(turn) = &self.session.turn else { return };
+        let status = match turn.stage {
+            Stage::Accumulating { .. } => TurnStatus::Accumulating,
+            Stage::Processing | Stage::Backoff { .. } | Stage::Quarantined => {
+                TurnStatus::Processing
+            }
+            Stage::Waiting { .. } => TurnStatus::WaitingForInput,
+        };
+        let row = row_of(turn, status);
+        self.step.rows.put_turn(row);
+    }
+
+    fn put_ended_row(
+        &mut self,
+        turn: &Turn,
+        status: TurnStatus,
+        reply: Option<&Arc<str>>,
+        error: Option<&Arc<str>>,
+    ) {
+        self.step.rows.put_turn(TurnRow {
+            ended_at: Some(self.context.now),
+            reply: reply.cloned(),
+            error: error.cloned(),
+            ..row_of(turn, status)
+        });
+    }
+}
+
+fn row_of(turn: &Turn, status: TurnStatus) -> TurnRow {
+    TurnRow {
+        id: turn.id,
+        group: turn.group,
+        status,
+        attempt: turn.attempt,
+        epoch: turn.epoch,
+        started_at: turn.started_at,
+        ended_at: None,
+        message_ids: turn.messages.iter().map(|one| Arc::clone(&one.body.message_id)).collect(),
+        reply: None,
+        error: None,
+    }
+}

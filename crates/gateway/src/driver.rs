@@ -1,0 +1,408 @@
+//! One session's life without IO: load, step, commit, and only then the effects.
+//!
+//! The shell (or the simulator) asks [`Driver::next`] what to do, does it, and says how it ended.
+//! At most one load or commit is under way at a time, and no step builds on a state that is not
+//! committed. Several inputs that wait together share one commit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use turnkeep_core::ids::{Epoch, RunTag, Seq, Timestamp, Token, TurnId, Version};
+use turnkeep_core::journal::Event;
+use turnkeep_core::message::{Action, Decision, Rejection};
+use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, Loaded, StoreError};
+use turnkeep_core::session::{
+    AgentAnswer, AgentInput, Context, Controlled, Effect, Ignored, Input, Session, Step,
+    Wake, step,
+};
+use turnkeep_core::{Policy, SessionKey};
+
+/// Inputs that share one commit, at most.
+pub const BATCH_MAX: usize = 64;
+
+/// What the driver needs done next.
+#[derive(Debug)]
+pub enum Request {
+    /// Load the session, then call [`Driver::on_loaded`].
+    Load,
+    /// Commit this, then call [`Driver::on_committed`].
+    Commit(Commit),
+}
+
+/// What became of inputs: to be acted on in order.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Deeds, after their commit.
+    pub effects: Vec<Effect>,
+    /// New journal entries, durable.
+    pub events: Vec<Event>,
+    /// Whoever waits for these is told that the store is not available.
+    pub unavailable: Vec<Token>,
+    /// Messages that came before: what their twins were told.
+    pub duplicates: Vec<(Token, FirstDecision)>,
+    /// The store failed; wait a little before the next [`Driver::next`].
+    pub store_failed: bool,
+    /// Why the last input changed nothing, if so.
+    pub ignored: Option<Ignored>,
+}
+
+enum Slot {
+    /// Nothing is known; a load comes first.
+    Unloaded,
+    /// A load is under way.
+    Loading,
+    /// At rest.
+    Ready(Session),
+    /// A commit is under way.
+    Committing(Flight),
+}
+
+/// A commit under way.
+struct Flight {
+    next: Arc<Session>,
+    step: Step,
+    /// What it is made of, to be redone if it doesn't happen.
+    inputs: Vec<Input>,
+    /// For each guard, the input it belongs to.
+    guarded: Vec<usize>,
+}
+
+/// The state of one session's task.
+pub struct Driver {
+    key: SessionKey,
+    epoch: Epoch,
+    policy: Arc<Policy>,
+    slot: Slot,
+    version: Version,
+    backlog: VecDeque<Input>,
+    /// The run that the shell has, as told by effects.
+    run: Option<RunTag>,
+    /// The delivery that the shell has under way.
+    delivering: Option<(Seq, u32, u32)>,
+}
+
+impl Driver {
+    /// A driver that knows nothing yet.
+    #[must_use]
+    pub const fn new(key: SessionKey, epoch: Epoch, policy: Arc<Policy>) -> Self {
+        Self {
+            key,
+            epoch,
+            policy,
+            slot: Slot::Unloaded,
+            version: Version(0),
+            backlog: VecDeque::new(),
+            run: None,
+            delivering: None,
+        }
+    }
+
+    /// Whose.
+    #[must_use]
+    pub const fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
+    /// The numbers it lives by.
+    #[must_use]
+    pub const fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Takes an input; it is stepped by a later [`Driver::next`].
+    pub fn push(&mut self, input: Input) {
+        self.backlog.push_back(input);
+    }
+
+    /// The state at rest, if it is known.
+    #[must_use]
+    pub const fn session(&self) -> Option<&Session> {
+        match &self.slot {
+            Slot::Ready(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// When to push a timer, if nothing happens before.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<(Timestamp, Wake)> {
+        self.session().and_then(|session| session.next_wake(&self.policy))
+    }
+
+    /// Nothing is under way, so the task may leave.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.backlog.is_empty()
+            && self.run.is_none()
+            && self.delivering.is_none()
+            && matches!(&self.slot, Slot::Ready(_) | Slot::Unloaded)
+    }
+
+    /// Whether messages may wait for a window, a retry or an answer, all of which the store knows.
+    #[must_use]
+    pub fn has_open_work(&self) -> bool {
+        self.session().is_some_and(Session::has_open_work)
+    }
+
+    /// Steps what waits. Says what has to be done before more can be stepped; effects of inputs
+    /// that changed nothing are in `outcome` at once.
+    pub fn next(
+        &mut self,
+        now: Timestamp,
+        fresh: &mut dyn FnMut() -> TurnId,
+        outcome: &mut Outcome,
+    ) -> Option<Request> {
+        loop {
+            let session = match std::mem::replace(&mut self.slot, Slot::Loading) {
+                Slot::Unloaded => return Some(Request::Load),
+                Slot::Ready(session) if !self.backlog.is_empty() => session,
+                waiting => {
+                    self.slot = waiting;
+                    return None;
+                }
+            };
+            if let Some(request) = self.step_batch(session, now, fresh, outcome) {
+                return Some(request);
+            }
+        }
+    }
+
+    /// Steps inputs until the batch is full; with nothing to write their effects are due at once.
+    fn step_batch(
+        &mut self,
+        mut session: Session,
+        now: Timestamp,
+        fresh: &mut dyn FnMut() -> TurnId,
+        outcome: &mut Outcome,
+    ) -> Option<Request> {
+        let mut out = Step::default();
+        let mut inputs = Vec::with_capacity(self.backlog.len().min(BATCH_MAX));
+        let mut guarded = Vec::new();
+        while inputs.len() < BATCH_MAX {
+            let Some(input) = self.backlog.pop_front() else { break };
+            let context = Context {
+                key: &self.key,
+                now,
+                epoch: self.epoch,
+                policy: &self.policy,
+                fresh: fresh(),
+            };
+            session = step(session, input.clone(), &context, &mut out);
+            guarded.resize(out.rows.guards.len(), inputs.len());
+            inputs.push(input);
+        }
+        outcome.ignored = out.ignored.or(outcome.ignored);
+        if !out.changed && out.rows.is_empty() {
+            self.slot = Slot::Ready(session);
+            self.release(&inputs, out.effects, outcome);
+            return None;
+        }
+        let next = Arc::new(session);
+        let commit = Commit {
+            key: self.key.clone(),
+            expected: self.version,
+            wake_at: next.wake_at(&self.policy),
+            session: Arc::clone(&next),
+            rows: std::mem::take(&mut out.rows),
+        };
+        // The events are published after the commit; the store gets its own copy of the handles.
+        out.rows.events.clone_from(&commit.rows.events);
+        self.slot = Slot::Committing(Flight { next, step: out, inputs, guarded });
+        Some(Request::Commit(commit))
+    }
+
+    /// The load ended. Whatever the state says is under way is held against what the shell has.
+    pub fn on_loaded(
+        &mut self,
+        loaded: Result<Option<Loaded>, StoreError>,
+        outcome: &mut Outcome,
+    ) {
+        match loaded {
+            Ok(Some(Loaded { session, version })) => {
+                self.version = version;
+                self.slot = Slot::Ready(Arc::unwrap_or_clone(session));
+                self.backlog
+                    .push_front(Input::Adopt { run: self.run, delivering: self.delivering });
+            }
+            Ok(None) => {
+                self.version = Version(0);
+                self.slot = Slot::Ready(Session { epoch: self.epoch, ..Session::new() });
+            }
+            Err(_) => {
+                self.slot = Slot::Unloaded;
+                self.refuse_waiting(outcome);
+                outcome.store_failed = true;
+            }
+        }
+    }
+
+    /// The commit ended.
+    pub fn on_committed(
+        &mut self,
+        result: Result<CommitOutcome, StoreError>,
+        outcome: &mut Outcome,
+    ) {
+        let Slot::Committing(flight) = std::mem::replace(&mut self.slot, Slot::Unloaded) else {
+            return;
+        };
+        match result {
+            Ok(CommitOutcome::Committed(version)) => {
+                self.version = version;
+                self.slot = Slot::Ready(Arc::unwrap_or_clone(flight.next));
+                outcome.events.extend(flight.step.rows.events);
+                self.release(&flight.inputs, flight.step.effects, outcome);
+            }
+            Ok(CommitOutcome::Conflict) => self.redo(flight.inputs),
+            Ok(CommitOutcome::Refused { guard, first }) => {
+                self.on_refused(flight, guard, first, outcome);
+            }
+            Err(_) => self.on_unknown(flight, outcome),
+        }
+    }
+
+    /// Nothing was written: the same inputs again, in the same order, on the reloaded state.
+    fn redo(&mut self, inputs: Vec<Input>) {
+        for input in inputs.into_iter().rev() {
+            // Every load brings its own adoption.
+            if !matches!(input, Input::Adopt { .. }) {
+                self.backlog.push_front(input);
+            }
+        }
+    }
+
+    /// One input met its twin; it gets the twin's answer and the others are redone.
+    fn on_refused(
+        &mut self,
+        mut flight: Flight,
+        guard: usize,
+        first: Option<(FirstDecision, bool)>,
+        outcome: &mut Outcome,
+    ) {
+        let Some(at) = flight.guarded.get(guard).copied() else {
+            return self.redo(flight.inputs);
+        };
+        match (flight.inputs.remove(at), first) {
+            (Input::Message(message), Some((first, true))) => {
+                outcome.duplicates.push((message.token, first));
+            }
+            (Input::Message(message), _) => {
+                let refused = Decision::rejected(Rejection::IdReused);
+                outcome.effects.push(Effect::Decided(message.token, refused));
+            }
+            (Input::Control(token, _), _) => {
+                outcome.effects.push(Effect::Controlled(token, Controlled::Gone));
+            }
+            // No other input has a guard.
+            (other, _) => flight.inputs.insert(at, other),
+        }
+        self.redo(flight.inputs);
+    }
+
+    /// Nobody knows whether the commit happened: acknowledge nothing, run no effect, reload.
+    fn on_unknown(&mut self, flight: Flight, outcome: &mut Outcome) {
+        outcome.store_failed = true;
+        let mut ended = false;
+        for input in flight.inputs.into_iter().rev() {
+            match input {
+                // A result is safe to offer again: it is refused if it was taken.
+                Input::Agent(_, AgentInput::Finished(_) | AgentInput::Failed(_)) => {
+                    ended = true;
+                    self.backlog.push_front(input);
+                }
+                Input::Delivered { .. } | Input::QuarantineGranted(_) | Input::Release => {
+                    self.backlog.push_front(input);
+                }
+                other => outcome.unavailable.extend(token_of(&other)),
+            }
+        }
+        self.refuse_waiting(outcome);
+        ended |= self
+            .backlog
+            .iter()
+            .any(|input| matches!(input, Input::Agent(_, AgentInput::Finished(_) | AgentInput::Failed(_))));
+        // Its mail or its answer may be lost with the effects, so the attempt is begun anew.
+        if !ended && let Some(run) = self.run.take() {
+            outcome.effects.push(Effect::Cancel(run));
+        }
+    }
+
+    /// Those who wait for an answer are told now; nothing of theirs was accepted.
+    fn refuse_waiting(&mut self, outcome: &mut Outcome) {
+        let mut revoked = Vec::new();
+        self.backlog.retain(|input| match input {
+            Input::Message(_) | Input::Control(..) => {
+                outcome.unavailable.extend(token_of(input));
+                false
+            }
+            Input::Agent(_, said) => match said {
+                AgentInput::Finished(_) | AgentInput::Failed(_) => true,
+                _ => {
+                    revoked.extend(token_of(input));
+                    false
+                }
+            },
+            Input::Timer(_) | Input::UserTyping | Input::Adopt { .. } => false,
+            Input::Delivered { .. } | Input::QuarantineGranted(_) | Input::Release => true,
+        });
+        let answers = revoked.into_iter().map(|token| Effect::AgentAnswer(token, AgentAnswer::Revoked));
+        outcome.effects.extend(answers);
+    }
+
+    /// Notes what the shell has and will have under way, and lets the effects go.
+    fn release(&mut self, inputs: &[Input], effects: Vec<Effect>, outcome: &mut Outcome) {
+        for input in inputs {
+            match input {
+                Input::Agent(tag, AgentInput::Finished(_) | AgentInput::Failed(_))
+                    if self.run == Some(*tag) =>
+                {
+                    self.run = None;
+                }
+                Input::Delivered { reply, part, attempt, .. }
+                    if self.delivering == Some((*reply, *part, *attempt)) =>
+                {
+                    self.delivering = None;
+                }
+                _ => {}
+            }
+        }
+        for effect in &effects {
+            match effect {
+                Effect::Start(start) => self.run = Some(start.tag),
+                Effect::Cancel(tag) if self.run == Some(*tag) => self.run = None,
+                Effect::Deliver(delivery) => {
+                    self.delivering = Some((delivery.reply, delivery.part, delivery.attempt));
+                }
+                _ => {}
+            }
+        }
+        outcome.effects.extend(effects);
+    }
+}
+
+fn token_of(input: &Input) -> Option<Token> {
+    match input {
+        Input::Message(message) => Some(message.token),
+        Input::Control(token, _)
+        | Input::Agent(
+            _,
+            AgentInput::TakeMail(token)
+            | AgentInput::CommitPoint(token)
+            | AgentInput::Ask(token, _)
+            | AgentInput::Emit(token, ..),
+        ) => Some(*token),
+        _ => None,
+    }
+}
+
+/// What a twin is told: the first decision again, marked.
+#[must_use]
+pub fn duplicate_of(first: &FirstDecision) -> Decision {
+    Decision {
+        action: first.action,
+        turn: first.turn,
+        queue_position: first.queue_position,
+        seq: Some(first.seq),
+        rejection: None,
+        duplicate: first.action != Action::Rejected,
+    }
+}

@@ -1,0 +1,403 @@
+//! Everything that can be typed, with its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use turnkeep_core::{SessionKey, TurnId};
+
+use crate::config::{Flags, check_text};
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  turnkeep serve                       a gateway with an echo agent on http://127.0.0.1:7878
+  turnkeep send hello                  one message, and the reply to it
+  turnkeep sessions                    who talks to it
+  turnkeep check --config my.toml      what is wrong with a configuration
+
+A flag wins over an environment variable (TURNKEEP_…), that over the file, that over the default.
+The exit code is 0 when it worked, 1 when it failed or was refused, 2 when it was typed wrongly.";
+
+/// A turn gateway between people and AI agents: one turn at a time in every conversation, and
+/// nothing that was accepted is ever lost.
+#[derive(Parser)]
+#[command(name = "turnkeep", version, after_help = TOP_EXAMPLES, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Run the gateway
+    Serve(ServeArgs),
+    /// Send a message and print the reply
+    Send(SendArgs),
+    /// List, look at and steer conversations
+    Sessions(SessionsArgs),
+    /// Look at turns
+    Turns(TurnsArgs),
+    /// Look at messages that could not be answered, retry or discard them
+    #[command(alias = "dead-letters")]
+    Deadletters(DeadLettersArgs),
+    /// Read the configuration and tell every mistake
+    Check(CheckArgs),
+    /// Prove on stored data that no message was lost
+    Audit(AuditCommandArgs),
+    /// Drive a server with many users and show what happened
+    Bench(BenchArgs),
+    /// Print the completions of a shell
+    #[command(after_help = "Example:\n  turnkeep completions bash > /etc/bash_completion.d/turnkeep")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+fn log_level(text: &str) -> Result<String, String> {
+    check_text("log_level", text)
+}
+
+fn log_format(text: &str) -> Result<String, String> {
+    check_text("log_format", text)
+}
+
+fn listen(text: &str) -> Result<String, String> {
+    check_text("listen", text)
+}
+
+/// Which configuration is meant.
+#[derive(Args, Clone, Default)]
+pub(super) struct ConfigArgs {
+    /// The configuration file [env: TURNKEEP_CONFIG] [default: ./turnkeep.toml if there is one]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Where the store and the socket live [env: TURNKEEP_DATA_DIR]
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<String>,
+}
+
+impl ConfigArgs {
+    pub(super) fn flags(&self) -> Flags {
+        let keys = self.data_dir.iter().map(|dir| ("data_dir", dir.clone())).collect();
+        Flags { config: self.config.clone(), keys }
+    }
+}
+
+/// What a server can be told with flags.
+#[derive(Args, Clone, Default)]
+pub(super) struct ServerFlags {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Address and port of the API; port 0 takes a free one [env: TURNKEEP_LISTEN] [default:
+    /// 127.0.0.1:7878]
+    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
+    listen: Option<String>,
+    /// What is logged, like info or info,turnkeep_gateway=debug [env: TURNKEEP_LOG_LEVEL]
+    #[arg(long, value_name = "LEVEL", value_parser = log_level)]
+    log_level: Option<String>,
+    /// How log lines look, text or json [env: TURNKEEP_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT", value_parser = log_format)]
+    log_format: Option<String>,
+}
+
+impl ServerFlags {
+    pub(super) fn flags(&self) -> Flags {
+        let mut flags = self.config.flags();
+        let keys = [
+            ("listen", &self.listen),
+            ("log_level", &self.log_level),
+            ("log_format", &self.log_format),
+        ];
+        let typed = keys.into_iter().filter_map(|(key, text)| Some((key, text.clone()?)));
+        flags.keys.extend(typed);
+        flags
+    }
+}
+
+/// `serve`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  turnkeep serve
+  turnkeep serve --listen 127.0.0.1:0 --data-dir /tmp/try
+  TURNKEEP_LOG_FORMAT=json turnkeep serve --config /etc/turnkeep/turnkeep.toml")]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    pub(super) server: ServerFlags,
+}
+
+/// Where the server is and how its answer is shown.
+#[derive(Args, Clone)]
+pub(super) struct ApiArgs {
+    /// The server, http://HOST:PORT or unix:PATH [env: TURNKEEP_SERVER] [default: the socket in
+    /// the data folder, else http://127.0.0.1:7878]
+    #[arg(long, value_name = "URL", global = true)]
+    pub(super) server: Option<String>,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+    /// Print the server's JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// Channels that a command line can speak for.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum SendChannel {
+    /// Bursts are gathered, as from a chat page
+    Web,
+    /// Every message is answered at once
+    Api,
+}
+
+/// `send`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  turnkeep send hello
+  turnkeep send --as anna --channel web 'and what about tomorrow?'
+  git diff | turnkeep send --agent reviewer -
+  turnkeep send --wait 0 'no hurry'
+
+If the connection is lost the same message is sent again under the same id, so it is never taken
+twice.")]
+pub(super) struct SendArgs {
+    /// Who speaks [default: $USER]
+    #[arg(long = "as", value_name = "NAME", env = "TURNKEEP_AS")]
+    pub(super) customer: Option<String>,
+    /// The way it comes
+    #[arg(long, value_enum, default_value = "api")]
+    pub(super) channel: SendChannel,
+    /// Which agent answers [default: default]
+    #[arg(long, value_name = "NAME", env = "TURNKEEP_AGENT")]
+    pub(super) agent: Option<String>,
+    /// Whose deployment it is [default: default]
+    #[arg(long, value_name = "NAME", env = "TURNKEEP_TENANT")]
+    pub(super) tenant: Option<String>,
+    /// How long to wait for the reply; 0 doesn't wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(0..=300))]
+    pub(super) wait: u64,
+    /// The message's id; the same id is never taken twice [default: a new one]
+    #[arg(long, value_name = "ID")]
+    pub(super) id: Option<String>,
+    /// What to say; - reads it from standard input
+    #[arg(required = true, value_name = "MESSAGE")]
+    pub(super) message: Vec<String>,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+/// A page of a list.
+#[derive(Args, Clone, Default)]
+pub(super) struct PageArgs {
+    /// How many at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) limit: Option<u32>,
+    /// Only what comes behind this one
+    #[arg(long, value_name = "PLACE")]
+    pub(super) after: Option<String>,
+}
+
+/// `sessions`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  turnkeep sessions
+  turnkeep sessions messages default:default:web:dm:anna
+  turnkeep sessions stop default:default:web:dm:anna")]
+pub(super) struct SessionsArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<SessionsCommand>,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+/// What can be done with sessions.
+#[derive(Subcommand)]
+pub(super) enum SessionsCommand {
+    /// List them (this is what `sessions` alone does)
+    List(PageArgs),
+    /// Show how one stands
+    Show {
+        /// Its key, tenant:agent:channel:kind:peer
+        key: SessionKey,
+    },
+    /// Show what was said, oldest first
+    Messages {
+        /// Its key
+        key: SessionKey,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Stop its open turn
+    Stop {
+        /// Its key
+        key: SessionKey,
+        /// Only if this turn is the open one
+        #[arg(long, value_name = "ID")]
+        turn: Option<TurnId>,
+    },
+    /// Start afresh: stop its turn, cancel what waits and forget the history
+    New {
+        /// Its key
+        key: SessionKey,
+    },
+    /// Close it
+    Close {
+        /// Its key
+        key: SessionKey,
+    },
+}
+
+/// `turns`.
+#[derive(Args)]
+pub(super) struct TurnsArgs {
+    #[command(subcommand)]
+    pub(super) command: TurnsCommand,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+/// What can be done with turns.
+#[derive(Subcommand)]
+pub(super) enum TurnsCommand {
+    /// Show one
+    Show {
+        /// Its id
+        id: TurnId,
+    },
+    /// List a session's, newest first
+    List {
+        /// The session's key
+        session: SessionKey,
+        /// How many at most
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: Option<u32>,
+    },
+}
+
+/// `deadletters`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  turnkeep deadletters
+  turnkeep deadletters retry 17")]
+pub(super) struct DeadLettersArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<DeadLettersCommand>,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+/// What can be done with dead letters.
+#[derive(Subcommand)]
+pub(super) enum DeadLettersCommand {
+    /// List them (this is what `deadletters` alone does)
+    List(PageArgs),
+    /// Put one back into its session's queue
+    Retry {
+        /// Its number
+        id: String,
+    },
+    /// Give one up
+    Discard {
+        /// Its number
+        id: String,
+    },
+}
+
+/// `check`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  turnkeep check
+  turnkeep check --config my.toml --explain default:default:web
+  turnkeep check --example > turnkeep.toml")]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    pub(super) server: ServerFlags,
+    /// Show the policy of such sessions, and what decided each key
+    #[arg(long, value_name = "TENANT:AGENT:CHANNEL", conflicts_with_all = ["example", "reference"])]
+    pub(super) explain: Option<String>,
+    /// Print an example of a configuration file
+    #[arg(long, conflicts_with = "reference")]
+    pub(super) example: bool,
+    /// Print the reference of every key, in markdown
+    #[arg(long)]
+    pub(super) reference: bool,
+}
+
+/// `audit` as typed.
+#[derive(Args)]
+pub(super) struct AuditCommandArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What `audit` is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct AuditArgs {
+    /// Whose data.
+    pub(crate) data_dir: PathBuf,
+    /// Print the findings as JSON.
+    pub(crate) json: bool,
+}
+
+/// `bench`: how a server is driven.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  turnkeep bench
+  turnkeep bench --users 200 --burst 3 --channel web --picture bench.svg
+  turnkeep bench --flood 1000 --duration 30 --server http://127.0.0.1:7878")]
+pub(crate) struct BenchArgs {
+    /// Users who talk at the same time
+    #[arg(long, value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) users: u32,
+    /// Messages (or bursts) of each user
+    #[arg(long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) messages: u32,
+    /// Go on for so long instead of counting messages
+    #[arg(long, value_name = "SECONDS", conflicts_with = "messages",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) duration: Option<u64>,
+    /// How long the echo agent of the bench's own server works on a turn
+    #[arg(long, value_name = "MS", default_value_t = 200)]
+    pub(crate) delay_ms: u64,
+    /// Messages in a burst
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) burst: u32,
+    /// Pause between the messages of a burst
+    #[arg(long, value_name = "MS", default_value_t = 50)]
+    pub(crate) burst_gap_ms: u64,
+    /// The channel they come on
+    #[arg(long, value_name = "NAME", default_value = "api",
+          value_parser = ["signal", "web", "terminal", "whatsapp", "sms", "email", "voice", "api"])]
+    pub(crate) channel: String,
+    /// One more user, who sends without pause over so many connections
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 0)]
+    pub(crate) flood: u32,
+    /// Don't wait for replies; measure only how fast messages are taken
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Idle sessions to make before it begins
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) prefill: u64,
+    /// A running server [default: one of its own, with a data folder that is thrown away]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Draw what happened into this file (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
+    /// Print the numbers as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

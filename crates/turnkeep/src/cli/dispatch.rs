@@ -1,0 +1,75 @@
+//! From what was typed to what is done, and to an exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser as _};
+
+use super::args::{AuditArgs, AuditCommandArgs, Cli, Command, ServeArgs};
+use super::{check, dead_letters, output, send, sessions, turns};
+use crate::config::{self, Env};
+
+/// It failed or was refused.
+pub(super) const FAILED: u8 = 1;
+
+/// Parses the command line and does what it says.
+pub(crate) fn run() -> ExitCode {
+    let Some(command) = Cli::parse().command else {
+        let help = Cli::command().render_help();
+        return finish(output::line(&help.to_string()).map(|()| ExitCode::SUCCESS));
+    };
+    finish(dispatch(command))
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve(&args),
+        Command::Send(args) => client(send::run(args)),
+        Command::Sessions(args) => client(sessions::run(args)),
+        Command::Turns(args) => client(turns::run(args)),
+        Command::Deadletters(args) => client(dead_letters::run(args)),
+        Command::Check(args) => check::run(&args),
+        Command::Audit(args) => audit(&args),
+        Command::Bench(args) => crate::bench::run(args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "turnkeep", &mut script);
+            output::bytes(&script)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let resolved = config::load(&args.server.flags(), &Env::of_process())?;
+    crate::serve::run(resolved)
+}
+
+fn audit(args: &AuditCommandArgs) -> anyhow::Result<ExitCode> {
+    let place = config::locate(&args.config.flags(), &Env::of_process())?;
+    crate::audit::run(AuditArgs { data_dir: place.data_dir, json: args.json })
+}
+
+/// Runs a command that only talks to a server.
+fn client(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start the runtime")?;
+    runtime.block_on(command)
+}
+
+fn finish(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    let error = match outcome {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    // A reader that has seen enough (`| head`) is no failure.
+    let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    if error.chain().any(|cause| cause.downcast_ref().is_some_and(closed)) {
+        return ExitCode::SUCCESS;
+    }
+    output::complain(&format!("{error:#}"));
+    ExitCode::from(FAILED)
+}

@@ -1,0 +1,15 @@
+//! The command line: what can be typed, and the commands that are clients of a running server.
+
+mod args;
+mod check;
+mod client;
+mod dead_letters;
+mod dispatch;
+mod output;
+mod place;
+mod send;
+mod sessions;
+mod turns;
+
+pub(crate) use args::{AuditArgs, BenchArgs};
+pub(crate) use dispatch::run;

@@ -1,0 +1,190 @@
+//! Lays flags over the environment over the file, and hands the sum on to be resolved.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::paths;
+use super::problem::{Origin, Problems, nearest};
+use super::raw::{GatewayKeys, Raw, TopKeys};
+use super::read::read_file;
+use super::resolved::{Resolved, Whereabouts, resolve, resolve_whereabouts};
+use super::section::{Key, Section, find};
+use super::value::Scalar;
+
+/// What every variable's name begins with.
+const PREFIX: &str = "TURNKEEP_";
+
+/// Variables that other parts of the program read, without the prefix.
+const OTHER_VARIABLES: [&str; 6] = ["CONFIG", "SERVER", "TENANT", "AGENT", "AS", "CHANNEL"];
+
+/// The environment, as a value so that tests can bring their own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Env(BTreeMap<String, String>);
+
+impl Env {
+    /// The environment of this process.
+    pub(crate) fn of_process() -> Self {
+        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self(std::env::vars_os().filter_map(utf8).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Env {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Self(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+}
+
+/// What was given on the command line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    /// The file, `--config`.
+    pub(crate) config: Option<PathBuf>,
+    /// Keys of the top section and their values as typed.
+    pub(crate) keys: Vec<(&'static str, String)>,
+}
+
+/// Finds and reads everything and resolves it, or tells every mistake.
+pub(crate) fn load(flags: &Flags, env: &Env) -> Result<Resolved, Problems> {
+    let mut problems = Problems::default();
+    let (raw, source) = read_all(flags, env, &mut problems);
+    let mut resolved = resolve(raw, source, env, &mut problems);
+    resolved.notes.extend(strange_variables(env));
+    if problems.is_empty() { Ok(resolved) } else { Err(problems) }
+}
+
+/// Only where a server would be found; mistakes in other sections of the file don't matter to a
+/// client.
+pub(crate) fn locate(flags: &Flags, env: &Env) -> Result<Whereabouts, Problems> {
+    let (raw, _) = read_all(flags, env, &mut Problems::default());
+    let mut problems = Problems::default();
+    overlay(flags, env, &mut Raw::default(), &mut problems);
+    if problems.is_empty() { Ok(resolve_whereabouts(&raw.top, env)) } else { Err(problems) }
+}
+
+/// Checks the text of a flag against the key it stands for.
+pub(crate) fn check_text(key: &str, text: &str) -> Result<String, String> {
+    let origin = Origin::Flag(String::new());
+    if TopKeys::default().put(key, &Scalar::Loose(text.to_owned()), &origin) {
+        return Ok(text.to_owned());
+    }
+    let expected = find(TopKeys::KEYS, key).map_or_else(String::new, |key| (key.expected)());
+    Err(format!("must be {expected}"))
+}
+
+/// The variable of a key.
+pub(super) fn variable(section: &str, key: &str) -> String {
+    let section = if section.is_empty() { String::new() } else { format!("{section}_") };
+    format!("{PREFIX}{section}{key}").to_uppercase()
+}
+
+fn read_all(flags: &Flags, env: &Env, problems: &mut Problems) -> (Raw, Option<PathBuf>) {
+    let source = find_file(flags, env);
+    let mut raw = match &source {
+        Some((path, named_by)) => read_source(path, named_by.as_ref(), problems),
+        None => Raw::default(),
+    };
+    overlay(flags, env, &mut raw, problems);
+    (raw, source.map(|(path, _)| path))
+}
+
+/// The file to read and, if somebody named it, how.
+fn find_file(flags: &Flags, env: &Env) -> Option<(PathBuf, Option<Origin>)> {
+    if let Some(path) = &flags.config {
+        return Some((path.clone(), Some(Origin::Flag("--config".into()))));
+    }
+    let name = variable("", "config");
+    if let Some(path) = env.get(&name).filter(|path| !path.is_empty()) {
+        return Some((path.into(), Some(Origin::Env(name))));
+    }
+    let exists = |path: &PathBuf| path.exists();
+    paths::candidates(env).into_iter().find(exists).map(|path| (path, None))
+}
+
+fn read_source(path: &Path, named_by: Option<&Origin>, problems: &mut Problems) -> Raw {
+    let error = match std::fs::read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => return read_file(path, &text, problems),
+            Err(error) => {
+                let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+                    .iter()
+                    .filter(|byte| **byte == b'\n')
+                    .count();
+                let origin = Origin::File(path.display().to_string().into(), line + 1);
+                problems.add(&origin, "this line is not UTF-8");
+                return Raw::default();
+            }
+        },
+        Err(error) => error,
+    };
+    let text = format!("can't read {}: {error}", path.display());
+    match named_by {
+        Some(origin) => problems.add(origin, text),
+        None => problems.add_general(text),
+    }
+    Raw::default()
+}
+
+/// Puts variables over what the file says, and flags over both.
+fn overlay(flags: &Flags, env: &Env, raw: &mut Raw, problems: &mut Problems) {
+    let sections: [(&str, &'static [Key], &mut dyn Section); 2] = [
+        ("", TopKeys::KEYS, &mut raw.top),
+        ("gateway", GatewayKeys::KEYS, &mut raw.gateway),
+    ];
+    for (label, keys, section) in sections {
+        for key in keys {
+            let name = variable(label, key.name);
+            if let Some(text) = env.get(&name).filter(|text| !text.is_empty()) {
+                put(section, key, text, &Origin::Env(name), problems);
+            }
+        }
+    }
+    for (name, text) in &flags.keys {
+        if let Some(key) = find(TopKeys::KEYS, name) {
+            let origin = Origin::Flag(format!("--{}", name.replace('_', "-")));
+            put(&mut raw.top, key, text, &origin, problems);
+        }
+    }
+}
+
+fn put(
+    section: &mut dyn Section,
+    key: &Key,
+    text: &str,
+    origin: &Origin,
+    problems: &mut Problems,
+) {
+    let scalar = Scalar::Loose(text.to_owned());
+    if !section.put(key.name, &scalar, origin) {
+        problems.add(origin, format!("must be {}, not {scalar}", (key.expected)()));
+    }
+}
+
+/// Variables that look like ours and are not, but nearly.
+///
+/// Only those close to a known name: a cluster sets `TURNKEEP_PORT` and the like by itself for a
+/// service of this name, and nobody wants to read of them.
+fn strange_variables(env: &Env) -> Vec<String> {
+    let top = TopKeys::KEYS.iter().map(|key| variable("", key.name));
+    let gateway = GatewayKeys::KEYS.iter().map(|key| variable("gateway", key.name));
+    let other = OTHER_VARIABLES.iter().map(|name| variable("", name));
+    let known: Vec<String> =
+        top.chain(gateway).chain(other).map(|name| name.to_lowercase()).collect();
+    let ours = env.0.keys().filter(|name| name.starts_with(PREFIX));
+    ours.filter(|name| !known.contains(&name.to_lowercase()))
+        .filter_map(|name| {
+            let typed = &name.to_lowercase()[PREFIX.len()..];
+            let bare = known.iter().map(|name| &name[PREFIX.len()..]);
+            let near = nearest(typed, bare)
+                .filter(|near| strsim::osa_distance(typed, near) <= 2)?
+                .to_uppercase();
+            Some(format!("{name}: no such variable; did you mean \"{PREFIX}{near}\"?"))
+        })
+        .collect()
+}

@@ -1,0 +1,30 @@
+//! Configuration: flags over environment over file over defaults, resolved once.
+//!
+//! What a person typed is *raw* and stays in here; everybody else sees [`Resolved`]. A key is
+//! declared in one place (`raw`, with the `section!` macro), which gives its type, its range, its
+//! default and its line in the reference. All mistakes are collected before any is reported.
+
+mod problem;
+mod value;
+#[macro_use]
+mod section;
+mod raw;
+mod read;
+mod layers;
+mod resolved;
+mod policy;
+mod paths;
+mod reference;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use layers::{Env, Flags, check_text, load, locate};
+pub(crate) use policy::Explained;
+pub(crate) use problem::Problems;
+pub(crate) use reference::{example, reference};
+pub(crate) use resolved::{
+    AgentSettings, EchoSettings, GatewaySettings, LogSettings, OpenAiSettings, Resolved,
+    Whereabouts,
+};
+pub(crate) use value::{ApiKey, LogFormat};

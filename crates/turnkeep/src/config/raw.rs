@@ -1,0 +1,200 @@
+//! Every key there is, declared once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
+
+use super::problem::Origin;
+use super::value::{AgentKind, Listen, LogFormat, LogLevel, Url};
+
+section! {
+    /// Keys that stand at the top of the file, before any section.
+    struct TopKeys {
+        /// Where the API and the web page are served. Port 0 takes a free one. Only this machine's own
+        /// addresses are allowed, because there are no API keys yet.
+        listen: Listen = "\"127.0.0.1:7878\"";
+        /// Where the store, the socket of the command line and the logs live. Without it
+        /// `$XDG_DATA_HOME/turnkeep`, else `~/.local/share/turnkeep`, else `./turnkeep-data`.
+        /// A relative path in the file counts from the file's own folder.
+        data_dir: PathBuf => "\"~/.local/share/turnkeep\"";
+        /// How long a shutdown waits for turns that are under way before it leaves them to the next
+        /// start.
+        shutdown_grace_seconds: u64 [0, 3600] = "10";
+        /// How log lines look: `text` for people, `json` for machines.
+        log_format: LogFormat = "\"text\"";
+        /// What is logged: a level, and `part=level` for single parts.
+        log_level: LogLevel = "\"info\"";
+        /// Whether the text of messages and replies may stand in the log.
+        log_text: bool = "false";
+    }
+}
+
+section! {
+    /// Limits and switches of the gateway as a whole.
+    struct GatewayKeys {
+        /// Limits how fast one customer may send. Not in effect yet: it is accepted and kept.
+        rate_limiting_enabled: bool = "true";
+        /// Refuses abusive messages. Not in effect yet: it is accepted and kept.
+        abuse_detection_enabled: bool = "true";
+        /// Lets messages wait while a turn is under way. It can't be switched off yet; `busy_policy =
+        /// "reject"` refuses them instead.
+        message_queue_enabled: bool = "true";
+        /// Runs turns in this process where the workflow engine is away. Not in effect yet: every turn
+        /// runs in this process.
+        fallback_to_sync: bool = "false";
+        /// After how long a queued message becomes a dead letter and its sender is told; 0 is never.
+        queue_ttl_seconds: u64 [0, 31_536_000] = "0";
+        /// How many accepted messages of one session may wait; the next one is refused.
+        max_queue_size_per_session: u32 [1, 100_000] = "100";
+        /// Longest text of one message, in bytes.
+        message_bytes_max: usize [1, 16_777_216] = "65536";
+        /// Longest body of one request, in bytes.
+        body_bytes_max: usize [1024, 67_108_864] = "1048576";
+        /// How many connections may be open at once.
+        connections_max: usize [1, 1_000_000] = "10000";
+        /// How many of them may come from one address; without it as many as `connections_max`.
+        connections_per_address_max: usize [1, 1_000_000] => "1000";
+        /// How long a client may take to send the head of a request.
+        header_timeout_seconds: u64 [1, 3600] = "10";
+        /// The longest `?wait=` that is granted.
+        wait_seconds_max: u64 [1, 3600] = "300";
+    }
+}
+
+section! {
+    /// What a session lives by. The same keys may stand in `[channels.NAME]`, `[agents.NAME]` (or
+    /// `[agents.NAME.policy]`) and `[tenants.NAME]`; the first of these that has a key decides it.
+    struct PolicyKeys {
+        /// How long to wait for more before answering; 0 is not at all. Built in: by channel.
+        window_ms: u32 [0, 60_000] => "600";
+        /// `off` never waits, `fixed` always waits `window_ms`, `adaptive` shapes it by what was
+        /// written and how the customer types.
+        window_mode: WindowMode = "\"adaptive\"";
+        /// All waiting of one burst ends this long after its first message.
+        window_total_ms: u32 [0, 600_000] = "5000";
+        /// What happens to a message while the agent works: `absorb` hands it to the agent, `supersede`
+        /// starts again with it, `collect` answers everything that waited in one later turn, `queue`
+        /// gives each a turn of its own, `reject` refuses it, `agent` asks the agent. Built in: by
+        /// channel.
+        busy_policy: BusyPolicy => "\"absorb\"";
+        /// How many accepted messages may wait; the next one is refused.
+        max_queue_size: u32 [1, 100_000] = "100";
+        /// After how long a queued message becomes a dead letter; 0 is never.
+        queue_ttl_seconds: u64 [0, 31_536_000] = "0";
+        /// How many messages one turn absorbs; the rest start the next one.
+        absorbed_max: u32 [0, 10_000] = "50";
+        /// How many supersedes may follow each other; the next message is collected.
+        supersedes_max: u32 [0, 1000] = "3";
+        /// How often a turn is tried before it has failed.
+        errors_max: u32 [1, 100] = "3";
+        /// The pause before the second try; it doubles for each later one.
+        error_backoff_ms: u64 [0, 3_600_000] = "500";
+        /// How long an agent may think about what to do with a message (`busy_policy = "agent"`).
+        question_timeout_ms: u64 [1, 600_000] = "5000";
+        /// How long a turn waits for the customer's answer to the agent's question.
+        input_timeout_seconds: u64 [1, 31_536_000] = "86400";
+        /// How long a turn may take; waiting for the provider's turn does not count.
+        turn_timeout_seconds: u64 [1, 86_400] = "300";
+        /// How long an agent may give no sign of life.
+        silence_timeout_seconds: u64 [1, 86_400] = "120";
+        /// What to do with a reply of which nobody knows whether it went out: `resend` it, `hold` it
+        /// until a person decides, or count it `dead`. Built in: by channel.
+        on_unknown: AmbiguousDelivery => "\"hold\"";
+        /// How often a delivery is tried.
+        delivery_tries_max: u32 [1, 1000] = "10";
+        /// The pause after a failed delivery; it doubles for each later one, up to an hour.
+        delivery_backoff_ms: u64 [1, 3_600_000] = "1000";
+        /// The longest reply, in bytes; a longer one fails the attempt.
+        reply_bytes_max: u32 [1, 67_108_864] = "1048576";
+    }
+}
+
+section! {
+    /// One channel. Its policy keys win over those of the agent and the tenant.
+    struct ChannelKeys {
+        /// Appends the replies of this channel to a file, one JSON object a line. Only for channels
+        /// that are pushed to; clients of the others fetch their replies themselves. A relative path
+        /// counts from the file's own folder.
+        spool: PathBuf => "\"signal-out.jsonl\"";
+    }
+}
+
+section! {
+    /// One agent. The one called `default` answers where none is named; if no agent is configured,
+    /// it is an echo that takes 400 ms.
+    struct AgentKeys {
+        /// `echo` repeats what it is told; `openai` asks any server that speaks that protocol.
+        kind: AgentKind => "\"openai\"";
+    }
+}
+
+section! {
+    /// Keys of an agent with `kind = "echo"`.
+    struct EchoKeys {
+        /// How long the echo works on a turn.
+        delay_ms: u64 [0, 3_600_000] = "0";
+        /// Shows in the reply which messages arrived while it worked.
+        show_mail: bool = "false";
+        /// Sends the reply word by word as it is made.
+        stream: bool = "false";
+    }
+}
+
+section! {
+    /// Keys of an agent with `kind = "openai"`.
+    struct OpenAiKeys {
+        /// The server, up to and without `/chat/completions`. Required.
+        base_url: Url => "\"http://127.0.0.1:11434/v1\"";
+        /// Which model. Required.
+        model: String => "\"llama3.2\"";
+        /// What the model is told before every conversation.
+        system_prompt: String => "\"You are a helpful assistant. Answer briefly.\"";
+        /// The environment variable that holds the API key. This or `api_key_file`, or none.
+        api_key_env: String => "\"OPENAI_API_KEY\"";
+        /// The file that holds the API key; refused if everybody on the machine can read it.
+        api_key_file: PathBuf => "\"/etc/turnkeep/openai.key\"";
+        /// How freely the model writes; without it the server decides.
+        temperature: f64 [0, 2] => "0.7";
+        /// Longest answer, in tokens; without it the server decides.
+        max_tokens: u32 [1, 10_000_000] => "1024";
+        /// How many earlier messages the model is shown.
+        history_messages: usize [0, 10_000] = "50";
+        /// How long the history may be, in estimated tokens.
+        history_tokens: usize [0, 10_000_000] = "8000";
+        /// How many requests may be under way at once, shared fairly among tenants and sessions;
+        /// 0 is without limit.
+        max_concurrency: usize [0, 100_000] = "8";
+        /// How long one request may take.
+        timeout_seconds: u64 [1, 86_400] = "120";
+        /// How often a request that failed for a passing reason is sent again.
+        max_retries: u32 [0, 100] = "2";
+    }
+}
+
+/// One agent as typed.
+#[derive(Clone, Debug)]
+pub(super) struct AgentRaw {
+    pub(super) at: Origin,
+    pub(super) own: AgentKeys,
+    pub(super) echo: EchoKeys,
+    pub(super) openai: OpenAiKeys,
+    pub(super) policy: PolicyKeys,
+}
+
+/// One channel as typed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ChannelRaw {
+    pub(super) own: ChannelKeys,
+    pub(super) policy: PolicyKeys,
+}
+
+/// Everything as typed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Raw {
+    pub(super) top: TopKeys,
+    pub(super) gateway: GatewayKeys,
+    pub(super) channels: BTreeMap<&'static str, ChannelRaw>,
+    pub(super) agents: BTreeMap<String, AgentRaw>,
+    pub(super) tenants: BTreeMap<String, PolicyKeys>,
+}

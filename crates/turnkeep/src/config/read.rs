@@ -1,0 +1,238 @@
+//! Reads the file into [`Raw`] and finds every mistake in its form.
+
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use turnkeep_core::policy::{CHANNELS, channel_facts};
+use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
+
+use super::problem::{Lines, Problems, suggestion};
+use super::raw::{
+    AgentKeys, AgentRaw, ChannelKeys, ChannelRaw, EchoKeys, GatewayKeys, OpenAiKeys, PolicyKeys,
+    Raw, TopKeys,
+};
+use super::section::{Key, Section, find};
+use super::value::Scalar;
+
+/// The sections of the file.
+const TABLES: [&str; 4] = ["gateway", "channels", "agents", "tenants"];
+
+/// Every section's keys and where they belong.
+const HOMES: [(&str, &[Key]); 7] = [
+    ("at the top of the file, before any [section]", TopKeys::KEYS),
+    ("in [gateway]", GatewayKeys::KEYS),
+    ("in [channels.NAME]", ChannelKeys::KEYS),
+    ("in [channels.NAME], [agents.NAME] or [tenants.NAME]", PolicyKeys::KEYS),
+    ("in [agents.NAME]", AgentKeys::KEYS),
+    ("in [agents.NAME]", EchoKeys::KEYS),
+    ("in [agents.NAME]", OpenAiKeys::KEYS),
+];
+
+/// Reads the text of a file; what is wrong with it goes to `problems`.
+pub(super) fn read_file(path: &Path, text: &str, problems: &mut Problems) -> Raw {
+    let lines = Lines::new(path, text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let offset = error.span().map_or(0, |span| span.start);
+        problems.add(&lines.origin(offset), error.message().replace('\n', ", "));
+    }
+    if !errors.is_empty() {
+        // What the parser guessed behind a slip of the pen would only be misread.
+        return Raw::default();
+    }
+    let mut reader = Reader { lines, problems };
+    let mut raw = Raw::default();
+    let top = document.get_ref();
+    reader.keys(top, "", &TABLES, &mut [&mut raw.top]);
+    if let Some((table, label)) = reader.table(top, "", "gateway") {
+        reader.keys(table, &label, &[], &mut [&mut raw.gateway]);
+    }
+    reader.channels(top, &mut raw);
+    reader.agents(top, &mut raw);
+    reader.tenants(top, &mut raw);
+    raw
+}
+
+type Pair<'t, 'i> = (&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>);
+
+struct Reader<'p> {
+    lines: Lines,
+    problems: &'p mut Problems,
+}
+
+impl Reader<'_> {
+    /// Puts every key of a table into the section that knows it; `tables` are read elsewhere.
+    fn keys(
+        &mut self,
+        table: &DeTable<'_>,
+        label: &str,
+        tables: &[&str],
+        sections: &mut [&mut dyn Section],
+    ) {
+        for (name, value) in table {
+            let typed = name.get_ref().as_ref();
+            if tables.contains(&typed) {
+                continue;
+            }
+            let origin = self.lines.origin(name.span().start);
+            let place = place(label);
+            let section = sections.iter_mut().find(|section| find(section.keys(), typed).is_some());
+            let Some(section) = section else {
+                let known: Vec<&str> = sections
+                    .iter()
+                    .flat_map(|section| section.keys().iter().map(|key| key.name))
+                    .chain(tables.iter().copied())
+                    .collect();
+                let mend = mend(typed, &known);
+                self.problems.add(&origin, format!("unknown key \"{typed}\"{place}{mend}"));
+                continue;
+            };
+            if section.holds(typed) {
+                self.problems.add(&origin, format!("\"{typed}\"{place} is set twice"));
+                continue;
+            }
+            let scalar = scalar(value.get_ref());
+            if !section.put(typed, &scalar, &origin) {
+                let expected = find(section.keys(), typed).map_or_else(String::new, |key| (key.expected)());
+                self.problems
+                    .add(&origin, format!("\"{typed}\"{place} must be {expected}, not {scalar}"));
+            }
+        }
+    }
+
+    /// The table of this name within another one, and its label in messages.
+    fn table<'t, 'i>(
+        &mut self,
+        parent: &'t DeTable<'i>,
+        label: &str,
+        name: &str,
+    ) -> Option<(&'t DeTable<'i>, String)> {
+        let (key, value) = parent.get_key_value(name)?;
+        self.as_table((key, value), &join(label, name))
+    }
+
+    fn as_table<'t, 'i>(
+        &mut self,
+        (key, value): Pair<'t, 'i>,
+        label: &str,
+    ) -> Option<(&'t DeTable<'i>, String)> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let origin = self.lines.origin(key.span().start);
+            let found = scalar(value.get_ref());
+            self.problems.add(&origin, format!("[{label}] must be a section, not {found}"));
+        }
+        table.map(|table| (table, label.to_owned()))
+    }
+
+    /// The named tables of a section, `[parent.NAME]`.
+    fn named<'t, 'i>(
+        &mut self,
+        top: &'t DeTable<'i>,
+        parent: &str,
+    ) -> Vec<(Pair<'t, 'i>, &'t DeTable<'i>, String)> {
+        let Some((table, label)) = self.table(top, "", parent) else {
+            return Vec::new();
+        };
+        let mut named = Vec::new();
+        for pair in table {
+            let name = pair.0.get_ref().as_ref();
+            let label = join(&label, name);
+            if !pair.1.get_ref().is_table() && HOMES.iter().any(|home| find(home.1, name).is_some())
+            {
+                let origin = self.lines.origin(pair.0.span().start);
+                let text = format!("\"{name}\" in [{parent}] needs a name, as in [{parent}.NAME]");
+                self.problems.add(&origin, text);
+            } else if let Some((table, label)) = self.as_table(pair, &label) {
+                named.push((pair, table, label));
+            }
+        }
+        named
+    }
+
+    fn channels(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
+        for ((name, _), table, label) in self.named(top, "channels") {
+            let typed = name.get_ref().as_ref();
+            let Some(facts) = channel_facts(typed) else {
+                let origin = self.lines.origin(name.span().start);
+                let mend = suggestion(typed, &CHANNELS.map(|facts| facts.name));
+                self.problems.add(&origin, format!("unknown channel \"{typed}\"{mend}"));
+                continue;
+            };
+            let mut channel = ChannelRaw::default();
+            self.keys(table, &label, &[], &mut [&mut channel.own, &mut channel.policy]);
+            raw.channels.insert(facts.name, channel);
+        }
+    }
+
+    fn agents(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
+        for ((name, _), table, label) in self.named(top, "agents") {
+            let at = self.lines.origin(name.span().start);
+            self.check_name(name, "an agent");
+            let (own, echo) = (AgentKeys::default(), EchoKeys::default());
+            let (openai, policy) = (OpenAiKeys::default(), PolicyKeys::default());
+            let mut agent = AgentRaw { at, own, echo, openai, policy };
+            let AgentRaw { own, echo, openai, policy, .. } = &mut agent;
+            self.keys(table, &label, &["policy"], &mut [own, echo, openai, policy]);
+            if let Some((table, label)) = self.table(table, &label, "policy") {
+                self.keys(table, &label, &[], &mut [policy]);
+            }
+            raw.agents.insert(name.get_ref().to_string(), agent);
+        }
+    }
+
+    fn tenants(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
+        for ((name, _), table, label) in self.named(top, "tenants") {
+            self.check_name(name, "a tenant");
+            let mut policy = PolicyKeys::default();
+            self.keys(table, &label, &[], &mut [&mut policy]);
+            raw.tenants.insert(name.get_ref().to_string(), policy);
+        }
+    }
+
+    /// A name becomes a segment of session keys, so it keeps their bounds.
+    fn check_name(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, what: &str) {
+        let text = name.get_ref();
+        let usable = (1..=SEGMENT_BYTES_MAX).contains(&text.len());
+        if !usable || text.chars().any(char::is_control) {
+            let origin = self.lines.origin(name.span().start);
+            let rule = format!("1 to {SEGMENT_BYTES_MAX} bytes without control characters");
+            self.problems.add(&origin, format!("the name of {what} has {rule}"));
+        }
+    }
+}
+
+fn join(label: &str, name: &str) -> String {
+    if label.is_empty() { name.to_owned() } else { format!("{label}.{name}") }
+}
+
+fn place(label: &str) -> String {
+    if label.is_empty() { String::new() } else { format!(" in [{label}]") }
+}
+
+/// What to do about an unknown key: the right name, or the right place.
+fn mend(typed: &str, known: &[&str]) -> String {
+    if let Some((home, _)) = HOMES.iter().find(|home| find(home.1, typed).is_some()) {
+        return format!("; it belongs {home}");
+    }
+    if TABLES.contains(&typed) {
+        return format!("; [{typed}] is a section of its own, at the top of the file");
+    }
+    suggestion(typed, known)
+}
+
+fn scalar(value: &DeValue<'_>) -> Scalar {
+    match value {
+        DeValue::Boolean(value) => Scalar::Bool(*value),
+        DeValue::String(text) => Scalar::Text(text.to_string()),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or(Scalar::Other("a number that is too large"), Scalar::Whole),
+        DeValue::Float(number) => {
+            number.as_str().parse().map_or(Scalar::Other("a strange number"), Scalar::Real)
+        }
+        DeValue::Datetime(_) => Scalar::Other("a date or a time"),
+        DeValue::Array(_) => Scalar::Other("a list"),
+        DeValue::Table(_) => Scalar::Other("a section"),
+    }
+}

@@ -1,0 +1,190 @@
+//! Writes the reference page and the example file from the declared keys.
+
+use std::fmt::Write as _;
+
+use turnkeep_core::Policy;
+use turnkeep_core::policy::CHANNELS;
+
+use super::layers::variable;
+use super::policy;
+use super::raw::{
+    AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, OpenAiKeys, PolicyKeys, TopKeys,
+};
+use super::section::Key;
+
+/// A part of both documents.
+struct Part {
+    title: &'static str,
+    about: &'static str,
+    /// The header in the example.
+    header: &'static str,
+    /// The section's name in variables, if its keys have some.
+    variables: Option<&'static str>,
+    keys: &'static [Key],
+}
+
+const PARTS: [Part; 7] = [
+    Part {
+        title: "Top of the file",
+        about: "Keys that stand before any section.",
+        header: "",
+        variables: Some(""),
+        keys: TopKeys::KEYS,
+    },
+    Part {
+        title: "[gateway]",
+        about: "Limits and switches of the gateway as a whole.",
+        header: "[gateway]",
+        variables: Some("gateway"),
+        keys: GatewayKeys::KEYS,
+    },
+    Part {
+        title: "[agents.NAME]",
+        about: "One agent. The one called `default` answers where none is named. If no agent is \
+                configured at all, `default` is an echo that takes 400 ms.",
+        header: "[agents.default]",
+        variables: None,
+        keys: AgentKeys::KEYS,
+    },
+    Part {
+        title: "[agents.NAME] with kind = \"openai\"",
+        about: "An agent that asks a server which speaks the OpenAI protocol: hosted, Ollama, \
+                vLLM, llama.cpp and others.",
+        header: "",
+        variables: None,
+        keys: OpenAiKeys::KEYS,
+    },
+    Part {
+        title: "[agents.NAME] with kind = \"echo\"",
+        about: "An agent that repeats what it is told, to try things out.",
+        header: "[agents.parrot]",
+        variables: None,
+        keys: EchoKeys::KEYS,
+    },
+    Part {
+        title: "[channels.NAME]",
+        about: "One channel: signal, web, terminal, whatsapp, sms, email, voice or api.",
+        header: "[channels.signal]",
+        variables: None,
+        keys: ChannelKeys::KEYS,
+    },
+    Part {
+        title: "Policy: [channels.NAME], [agents.NAME] and [tenants.NAME]",
+        about: "What a session lives by. These keys may stand in `[channels.NAME]`, in \
+                `[agents.NAME]` or `[agents.NAME.policy]`, and in `[tenants.NAME]`. Where several \
+                say something, the channel wins over the agent, the agent over the tenant, and \
+                the tenant over `[gateway]` and what is built in. `turnkeep check --explain \
+                TENANT:AGENT:CHANNEL` tells what holds and why.",
+        header: "[channels.web]",
+        variables: None,
+        keys: PolicyKeys::KEYS,
+    },
+];
+
+/// The reference page, in markdown.
+pub(crate) fn reference() -> String {
+    let mut page = String::from(
+        "# Configuration\n\n\
+         <!-- Made by `turnkeep check --reference`; change the keys' declarations instead. -->\n\n\
+         Nothing has to be configured: without a file Turnkeep listens on 127.0.0.1:7878 and an \
+         echo agent answers.\n\n\
+         A flag wins over an environment variable, that over the file, and that over the default. \
+         The file is the one named by `--config`, else by `TURNKEEP_CONFIG`, else \
+         `./turnkeep.toml`, else `$XDG_CONFIG_HOME/turnkeep/turnkeep.toml` \
+         (`~/.config/turnkeep/turnkeep.toml`). `turnkeep check` reads it and tells every mistake; \
+         `turnkeep.example.toml` shows every key.\n",
+    );
+    for part in &PARTS {
+        let about = part.about;
+        let _ = write!(page, "\n## {}\n\n{about}\n", code_brackets(part.title));
+        if let Some(section) = part.variables {
+            let sample = variable(section, part.keys[0].name);
+            let _ = write!(page, "\nEach has an environment variable, as in `{sample}`.\n");
+        }
+        page.push_str("\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n");
+        for key in part.keys {
+            let default = key.default.map_or_else(|| "–".into(), |text| format!("`{text}`"));
+            let expected = cell(&(key.expected)());
+            let doc = cell(key.doc);
+            let _ = writeln!(page, "| `{}` | {expected} | {default} | {doc} |", key.name);
+        }
+    }
+    page.push_str(&channel_table());
+    page
+}
+
+fn code_brackets(title: &str) -> String {
+    title.replace('[', "`[").replace(']', "]`")
+}
+
+fn cell(text: &str) -> String {
+    text.trim().replace('|', "\\|")
+}
+
+fn channel_table() -> String {
+    const BY_CHANNEL: [&str; 3] = ["window_ms", "busy_policy", "on_unknown"];
+    let mut table = String::from(
+        "\n## What is built in by channel\n\n\
+         | channel | `window_ms` | `busy_policy` | `on_unknown` | replies |\n\
+         | --- | --- | --- | --- | --- |\n",
+    );
+    for facts in CHANNELS {
+        let shown = policy::shown(&Policy::built_in(facts));
+        let value = |name| shown.iter().find(|line| line.0 == name).map_or("", |line| &*line.1);
+        let [window, busy, unknown] = BY_CHANNEL.map(value);
+        let replies = if facts.pull { "fetched by the client" } else { "pushed" };
+        let name = facts.name;
+        let _ = writeln!(table, "| {name} | {window} | `{busy}` | `{unknown}` | {replies} |");
+    }
+    table
+}
+
+/// The example file. A line that begins with `#` and no space is a key or a section that is
+/// switched off.
+pub(crate) fn example() -> String {
+    let mut file = String::new();
+    prose(
+        "An example of every key Turnkeep knows. All of them are switched off: what stands behind \
+         the equals sign is the default, or an example where there is none. Take away the # of the \
+         [section] and of the key that you want. `turnkeep check` tells whether it is right.",
+        &mut file,
+    );
+    for part in &PARTS {
+        file.push('\n');
+        prose(&format!("--- {} ---", part.title), &mut file);
+        prose(&part.about.replace('`', ""), &mut file);
+        if !part.header.is_empty() {
+            let _ = writeln!(file, "\n#{}", part.header);
+        }
+        if part.header == "[agents.parrot]" {
+            file.push_str("#kind = \"echo\"\n");
+        }
+        for key in part.keys {
+            file.push('\n');
+            prose(&key.doc.replace('`', ""), &mut file);
+            let _ = writeln!(file, "#{} = {}", key.name, key.sample);
+        }
+    }
+    file.push('\n');
+    prose("--- The same policy keys for a tenant and for an agent ---", &mut file);
+    file.push_str("\n#[tenants.acme]\n#max_queue_size = 20\n");
+    file.push_str("\n#[agents.default.policy]\n#busy_policy = \"supersede\"\n");
+    file
+}
+
+/// Comment lines of a readable width.
+fn prose(text: &str, file: &mut String) {
+    const WIDTH: usize = 98;
+    let mut line = String::from("#");
+    for word in text.split_whitespace() {
+        if line.len() > 1 && line.len() + 1 + word.len() > WIDTH {
+            file.push_str(&line);
+            file.push('\n');
+            line = String::from("#");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    file.push_str(&line);
+    file.push('\n');
+}

@@ -1,0 +1,464 @@
+//! Configuration as used: every default filled in, every contradiction refused.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use turnkeep_core::Policy;
+use turnkeep_core::policy::{CHANNELS, ChannelFacts, channel_facts};
+
+use super::layers::Env;
+use super::paths;
+use super::policy::{self, Explained, Layer};
+use super::problem::{Origin, Problems};
+use super::raw::{AgentRaw, EchoKeys, GatewayKeys, OpenAiKeys, PolicyKeys, Raw, TopKeys};
+use super::section::Section;
+use super::value::{AgentKind, ApiKey, LogFormat, Set};
+
+/// The name of the agent that answers where none is named.
+const DEFAULT_AGENT: &str = "default";
+
+/// How long the built-in agent takes: long enough to be seen typing.
+const BUILT_IN_DELAY: Duration = Duration::from_millis(400);
+
+/// Where a server is or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Whereabouts {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Where its data and its socket are.
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Everything the server needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    /// The file it came from, if there is one.
+    pub(crate) source: Option<PathBuf>,
+    /// Where the API is served; always an address of this machine's own.
+    pub(crate) listen: SocketAddr,
+    /// Where the store and the socket live; may not exist yet.
+    pub(crate) data_dir: PathBuf,
+    /// How long a shutdown waits for turns under way.
+    pub(crate) shutdown_grace: Duration,
+    /// What is logged and how.
+    pub(crate) log: LogSettings,
+    /// Limits and switches.
+    pub(crate) gateway: GatewaySettings,
+    /// The agents by name; never empty.
+    pub(crate) agents: BTreeMap<String, AgentSettings>,
+    /// Channels whose replies are appended to a file.
+    pub(crate) spools: BTreeMap<&'static str, PathBuf>,
+    /// What the user should know though nothing is wrong.
+    pub(crate) notes: Vec<String>,
+    policies: Policies,
+}
+
+/// What is logged and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogSettings {
+    /// For people or for machines.
+    pub(crate) format: LogFormat,
+    /// Levels, in the words of the subscriber's filter.
+    pub(crate) level: String,
+    /// Whether texts of messages may be logged.
+    pub(crate) text: bool,
+}
+
+/// Limits and switches of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GatewaySettings {
+    /// Kept for the guard; not in effect yet.
+    pub(crate) rate_limiting_enabled: bool,
+    /// Kept for the guard; not in effect yet.
+    pub(crate) abuse_detection_enabled: bool,
+    /// Kept for the queue; not in effect yet.
+    pub(crate) message_queue_enabled: bool,
+    /// Kept for the workflow engine; not in effect yet.
+    pub(crate) fallback_to_sync: bool,
+    /// Longest text of a message.
+    pub(crate) message_bytes_max: usize,
+    /// Longest body of a request.
+    pub(crate) body_bytes_max: usize,
+    /// Open connections at once.
+    pub(crate) connections_max: usize,
+    /// Of these from one address.
+    pub(crate) connections_per_address_max: usize,
+    /// For the head of a request to arrive.
+    pub(crate) header_timeout: Duration,
+    /// The longest wait that a client is granted.
+    pub(crate) wait_max: Duration,
+}
+
+/// One agent.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AgentSettings {
+    /// Repeats what it is told.
+    Echo(EchoSettings),
+    /// Asks a model.
+    OpenAi(OpenAiSettings),
+}
+
+/// An agent that repeats what it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EchoSettings {
+    /// How long it works on a turn.
+    pub(crate) delay: Duration,
+    /// Shows what arrived meanwhile.
+    pub(crate) show_mail: bool,
+    /// Sends the reply word by word.
+    pub(crate) stream: bool,
+}
+
+/// An agent that asks a server which speaks the `OpenAI` protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OpenAiSettings {
+    /// The server, without a slash at its end.
+    pub(crate) base_url: String,
+    /// Which model.
+    pub(crate) model: String,
+    /// What the model is told first.
+    pub(crate) system_prompt: Option<String>,
+    /// What the server wants to see.
+    pub(crate) api_key: Option<ApiKey>,
+    /// How freely the model writes.
+    pub(crate) temperature: Option<f64>,
+    /// Longest answer, in tokens.
+    pub(crate) tokens_max: Option<u32>,
+    /// Earlier messages shown, at most.
+    pub(crate) history_messages_max: usize,
+    /// Their estimated tokens, at most.
+    pub(crate) history_tokens_max: usize,
+    /// Requests under way at once; none for no limit.
+    pub(crate) concurrency_max: Option<usize>,
+    /// For one request.
+    pub(crate) timeout: Duration,
+    /// How often a request is sent again.
+    pub(crate) retries_max: u32,
+}
+
+/// The layers of policy as typed.
+#[derive(Clone, Debug, Default)]
+struct Policies {
+    gateway: PolicyKeys,
+    tenants: BTreeMap<String, PolicyKeys>,
+    agents: BTreeMap<String, PolicyKeys>,
+    channels: BTreeMap<&'static str, PolicyKeys>,
+}
+
+impl Resolved {
+    /// The policy of sessions of this tenant, agent and channel, before what a session says
+    /// itself; none if there is no such agent or channel.
+    pub(crate) fn policy(&self, tenant: &str, agent: &str, channel: &str) -> Option<Policy> {
+        let (facts, layers) = self.layers(tenant, agent, channel)?;
+        Some(policy::resolve(facts, &layers))
+    }
+
+    /// The same, key by key, with the layer that decided it.
+    pub(crate) fn explain(
+        &self,
+        tenant: &str,
+        agent: &str,
+        channel: &str,
+    ) -> Option<Vec<Explained>> {
+        let (facts, layers) = self.layers(tenant, agent, channel)?;
+        Some(policy::explain(facts, &layers))
+    }
+
+    fn layers(
+        &self,
+        tenant: &str,
+        agent: &str,
+        channel: &str,
+    ) -> Option<(ChannelFacts, Vec<Layer<'_>>)> {
+        let facts = channel_facts(channel)?;
+        self.agents.get(agent)?;
+        let policies = &self.policies;
+        let layers = [
+            ("[gateway]".to_owned(), Some(&policies.gateway)),
+            (format!("[tenants.{tenant}]"), policies.tenants.get(tenant)),
+            (format!("[agents.{agent}]"), policies.agents.get(agent)),
+            (format!("[channels.{channel}]"), policies.channels.get(channel)),
+        ];
+        let typed = layers.into_iter().filter_map(|(name, keys)| Some((name, keys?)));
+        Some((*facts, typed.collect()))
+    }
+}
+
+/// Fills in what was not typed and finds what can't be.
+pub(super) fn resolve(
+    raw: Raw,
+    source: Option<PathBuf>,
+    env: &Env,
+    problems: &mut Problems,
+) -> Resolved {
+    let mut notes = Vec::new();
+    not_in_effect(&raw.gateway, &mut notes);
+    check_listen(&raw.top, problems);
+    let spools = spools(&raw, env, problems);
+    let agents = agents(&raw.agents, env, problems, &mut notes);
+    let Whereabouts { listen, data_dir } = resolve_whereabouts(&raw.top, env);
+    let policies = Policies {
+        gateway: policy::of_gateway(&raw.gateway),
+        tenants: raw.tenants,
+        agents: raw.agents.into_iter().map(|(name, agent)| (name, agent.policy)).collect(),
+        channels: raw.channels.into_iter().map(|(name, channel)| (name, channel.policy)).collect(),
+    };
+    Resolved {
+        source,
+        listen,
+        data_dir,
+        shutdown_grace: seconds(raw.top.shutdown_grace_seconds.as_ref(), 10),
+        log: LogSettings {
+            format: or(raw.top.log_format.as_ref(), LogFormat::Text),
+            level: raw.top.log_level.map_or_else(|| "info".to_owned(), |set| set.value.0),
+            text: or(raw.top.log_text.as_ref(), false),
+        },
+        gateway: gateway(&raw.gateway, problems),
+        agents,
+        spools,
+        notes,
+        policies,
+    }
+}
+
+/// Where the server would be, whatever else is configured.
+pub(super) fn resolve_whereabouts(top: &TopKeys, env: &Env) -> Whereabouts {
+    let own = SocketAddr::from((Ipv4Addr::LOCALHOST, 7878));
+    let data_dir = top.data_dir.as_ref().map(|set| paths::meant(set, env));
+    Whereabouts {
+        listen: top.listen.as_ref().map_or(own, |set| set.value.0),
+        data_dir: data_dir.unwrap_or_else(|| paths::data_dir_default(env)),
+    }
+}
+
+fn or<T: Copy>(set: Option<&Set<T>>, default: T) -> T {
+    set.map_or(default, |set| set.value)
+}
+
+fn text(set: Option<&Set<String>>) -> Option<String> {
+    set.map(|set| set.value.clone())
+}
+
+fn seconds(set: Option<&Set<u64>>, default: u64) -> Duration {
+    Duration::from_secs(or(set, default))
+}
+
+fn check_listen(top: &TopKeys, problems: &mut Problems) {
+    let Some(set) = &top.listen else { return };
+    let address = set.value.0;
+    if address.ip().to_canonical().is_loopback() {
+        return;
+    }
+    let port = address.port();
+    problems.add(
+        &set.origin,
+        format!(
+            "\"listen\" is {address}, which other machines can reach, and there are no API keys \
+             yet: anybody could read and write every conversation. Listen on 127.0.0.1:{port} and \
+             let a proxy that checks who is asking stand in front of it"
+        ),
+    );
+}
+
+fn not_in_effect(gateway: &GatewayKeys, notes: &mut Vec<String>) {
+    let switches = [
+        ("rate_limiting_enabled", &gateway.rate_limiting_enabled, true),
+        ("abuse_detection_enabled", &gateway.abuse_detection_enabled, true),
+        ("message_queue_enabled", &gateway.message_queue_enabled, false),
+        ("fallback_to_sync", &gateway.fallback_to_sync, true),
+    ];
+    for (key, set, without_effect) in switches {
+        if let Some(Set { value, origin }) = set
+            && *value == without_effect
+        {
+            notes.push(format!("{origin}: {key} = {value} is not in effect yet"));
+        }
+    }
+}
+
+fn gateway(keys: &GatewayKeys, problems: &mut Problems) -> GatewaySettings {
+    let message_bytes_max = or(keys.message_bytes_max.as_ref(), 65_536);
+    let body_bytes_max = or(keys.body_bytes_max.as_ref(), 1 << 20);
+    if message_bytes_max > body_bytes_max {
+        let text = format!(
+            "a message may have message_bytes_max = {message_bytes_max} bytes, but the request \
+             that brings it only body_bytes_max = {body_bytes_max}"
+        );
+        for set in [&keys.message_bytes_max, &keys.body_bytes_max].into_iter().flatten().take(1) {
+            problems.add(&set.origin, text.clone());
+        }
+    }
+    let connections_max = or(keys.connections_max.as_ref(), 10_000);
+    GatewaySettings {
+        rate_limiting_enabled: or(keys.rate_limiting_enabled.as_ref(), true),
+        abuse_detection_enabled: or(keys.abuse_detection_enabled.as_ref(), true),
+        message_queue_enabled: or(keys.message_queue_enabled.as_ref(), true),
+        fallback_to_sync: or(keys.fallback_to_sync.as_ref(), false),
+        message_bytes_max,
+        body_bytes_max,
+        connections_max,
+        connections_per_address_max: or(
+            keys.connections_per_address_max.as_ref(),
+            connections_max,
+        ),
+        header_timeout: seconds(keys.header_timeout_seconds.as_ref(), 10),
+        wait_max: seconds(keys.wait_seconds_max.as_ref(), 300),
+    }
+}
+
+fn spools(raw: &Raw, env: &Env, problems: &mut Problems) -> BTreeMap<&'static str, PathBuf> {
+    let mut spools = BTreeMap::new();
+    for facts in &CHANNELS {
+        let channel = raw.channels.get(facts.name);
+        let Some(set) = channel.and_then(|channel| channel.own.spool.as_ref()) else { continue };
+        if facts.pull {
+            let name = facts.name;
+            let push: Vec<&str> =
+                CHANNELS.iter().filter(|facts| !facts.pull).map(|facts| facts.name).collect();
+            let text = format!(
+                "\"spool\" in [channels.{name}] would stay empty: clients of {name} fetch their \
+                 replies themselves; it is for {}",
+                push.join(", ")
+            );
+            problems.add(&set.origin, text);
+        }
+        spools.insert(facts.name, paths::meant(set, env));
+    }
+    spools
+}
+
+fn agents(
+    raw: &BTreeMap<String, AgentRaw>,
+    env: &Env,
+    problems: &mut Problems,
+    notes: &mut Vec<String>,
+) -> BTreeMap<String, AgentSettings> {
+    if raw.is_empty() {
+        let echo = EchoSettings { delay: BUILT_IN_DELAY, show_mail: false, stream: false };
+        return BTreeMap::from([(DEFAULT_AGENT.to_owned(), AgentSettings::Echo(echo))]);
+    }
+    if !raw.contains_key(DEFAULT_AGENT) {
+        notes.push(format!(
+            "no agent is called \"{DEFAULT_AGENT}\": messages that name no agent are refused"
+        ));
+    }
+    let each = raw.iter().filter_map(|(name, agent)| {
+        let settings = agent_settings(name, agent, env, problems)?;
+        Some((name.clone(), settings))
+    });
+    each.collect()
+}
+
+fn agent_settings(
+    name: &str,
+    raw: &AgentRaw,
+    env: &Env,
+    problems: &mut Problems,
+) -> Option<AgentSettings> {
+    let Some(kind) = raw.own.kind.as_ref().map(|set| set.value) else {
+        problems.add(&raw.at, format!("[agents.{name}] needs kind = \"echo\" or \"openai\""));
+        return None;
+    };
+    let (word, other, foreign) = match kind {
+        AgentKind::Echo => ("echo", "openai", raw.openai.shown()),
+        AgentKind::OpenAi => ("openai", "echo", raw.echo.shown()),
+    };
+    for (key, _, origin) in foreign {
+        let text = format!(
+            "\"{key}\" in [agents.{name}] is for kind = \"{other}\"; this agent's kind is \
+             \"{word}\""
+        );
+        problems.add(origin, text);
+    }
+    match kind {
+        AgentKind::Echo => Some(AgentSettings::Echo(echo(&raw.echo))),
+        AgentKind::OpenAi => openai(name, raw, env, problems).map(AgentSettings::OpenAi),
+    }
+}
+
+fn echo(keys: &EchoKeys) -> EchoSettings {
+    EchoSettings {
+        delay: Duration::from_millis(or(keys.delay_ms.as_ref(), 0)),
+        show_mail: or(keys.show_mail.as_ref(), false),
+        stream: or(keys.stream.as_ref(), false),
+    }
+}
+
+fn openai(
+    name: &str,
+    raw: &AgentRaw,
+    env: &Env,
+    problems: &mut Problems,
+) -> Option<OpenAiSettings> {
+    let keys = &raw.openai;
+    for (key, missing) in [("base_url", keys.base_url.is_none()), ("model", keys.model.is_none())] {
+        if missing {
+            problems.add(&raw.at, format!("[agents.{name}] needs \"{key}\""));
+        }
+    }
+    let api_key = api_key(name, keys, env).unwrap_or_else(|(origin, text)| {
+        problems.add(&origin, text);
+        None
+    });
+    let concurrency_max = or(keys.max_concurrency.as_ref(), 8);
+    Some(OpenAiSettings {
+        base_url: keys.base_url.as_ref()?.value.0.clone(),
+        model: text(keys.model.as_ref())?,
+        system_prompt: text(keys.system_prompt.as_ref()),
+        api_key,
+        temperature: keys.temperature.as_ref().map(|set| set.value),
+        tokens_max: keys.max_tokens.as_ref().map(|set| set.value),
+        history_messages_max: or(keys.history_messages.as_ref(), 50),
+        history_tokens_max: or(keys.history_tokens.as_ref(), 8000),
+        concurrency_max: Some(concurrency_max).filter(|limit| *limit > 0),
+        timeout: seconds(keys.timeout_seconds.as_ref(), 120),
+        retries_max: or(keys.max_retries.as_ref(), 2),
+    })
+}
+
+type Mistake = (Origin, String);
+
+fn api_key(name: &str, keys: &OpenAiKeys, env: &Env) -> Result<Option<ApiKey>, Mistake> {
+    let place = format!("in [agents.{name}]");
+    match (&keys.api_key_env, &keys.api_key_file) {
+        (None, None) => Ok(None),
+        (Some(_), Some(file)) => Err((
+            file.origin.clone(),
+            format!("\"api_key_env\" and \"api_key_file\" {place} exclude each other"),
+        )),
+        (Some(set), None) => match env.get(&set.value).map(str::trim) {
+            Some(secret) if !secret.is_empty() => Ok(Some(ApiKey(secret.to_owned()))),
+            _ => {
+                let variable = &set.value;
+                let text = format!("\"api_key_env\" {place} names {variable}, which is not set");
+                Err((set.origin.clone(), text))
+            }
+        },
+        (None, Some(set)) => {
+            let path = paths::meant(set, env);
+            let secret = read_secret(&path).map_err(|text| {
+                (set.origin.clone(), format!("\"api_key_file\" {place}: {text}"))
+            })?;
+            Ok(Some(ApiKey(secret)))
+        }
+    }
+}
+
+fn read_secret(path: &Path) -> Result<String, String> {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS: u32 = 0o007;
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| format!("can't read {shown}: {error}");
+    let mode = std::fs::metadata(path).map_err(unreadable)?.permissions().mode();
+    if mode & OTHERS != 0 {
+        return Err(format!("{shown} is open to everybody on this machine; chmod 600 it"));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let secret = text.trim();
+    if secret.is_empty() || secret.chars().any(char::is_control) {
+        return Err(format!("{shown} does not hold one key on one line"));
+    }
+    Ok(secret.to_owned())
+}

@@ -1,0 +1,337 @@
+//! The kinds of values a key can take, each with the words that explain it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
+
+use super::problem::Origin;
+
+/// A value and where it was typed.
+#[derive(Clone, Debug)]
+pub(super) struct Set<T> {
+    pub(super) value: T,
+    pub(super) origin: Origin,
+}
+
+/// One value as it was typed.
+#[derive(Clone, Debug)]
+pub(super) enum Scalar {
+    Bool(bool),
+    Whole(i64),
+    Real(f64),
+    Text(String),
+    /// From a variable or a flag, where everything is text.
+    Loose(String),
+    /// Something that no key takes; holds its name.
+    Other(&'static str),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_MAX: usize = 60;
+        match self {
+            Self::Bool(value) => write!(formatter, "{value}"),
+            Self::Whole(value) => write!(formatter, "{value}"),
+            Self::Real(value) => write!(formatter, "{value:?}"),
+            Self::Text(text) | Self::Loose(text) => match text.char_indices().nth(SHOWN_MAX) {
+                Some((end, _)) => write!(formatter, "{:?}", format!("{}…", &text[..end])),
+                None => write!(formatter, "{text:?}"),
+            },
+            Self::Other(name) => formatter.write_str(name),
+        }
+    }
+}
+
+impl Scalar {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Loose(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// The smallest and the greatest number allowed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    min: u64,
+    max: u64,
+}
+
+impl Range {
+    /// From `[]` (no bounds) or `[min, max]`.
+    pub(super) const fn of(bounds: &[u64]) -> Self {
+        match bounds {
+            [min, max] => Self { min: *min, max: *max },
+            _ => Self { min: 0, max: i64::MAX as u64 },
+        }
+    }
+
+    fn holds(self, number: f64) -> bool {
+        number >= self.min as f64 && number <= self.max as f64
+    }
+}
+
+/// A type that a key can have.
+pub(super) trait Setting: Sized {
+    /// What a value must be, as the end of "must be …".
+    fn expected(range: Range) -> String;
+    /// Reads a value; none if it is not as [`Setting::expected`] says.
+    fn read(scalar: &Scalar, range: Range) -> Option<Self>;
+    /// The value as it would be typed in the file.
+    fn shown(&self) -> String;
+}
+
+impl Setting for bool {
+    fn expected(_: Range) -> String {
+        "true or false".into()
+    }
+
+    fn read(scalar: &Scalar, _: Range) -> Option<Self> {
+        match scalar {
+            Scalar::Bool(value) => Some(*value),
+            Scalar::Loose(text) => match text.to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" | "on" => Some(true),
+                "false" | "0" | "no" | "off" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+fn whole(scalar: &Scalar, range: Range) -> Option<u64> {
+    let number = match scalar {
+        Scalar::Whole(number) => u64::try_from(*number).ok()?,
+        Scalar::Loose(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    (range.min..=range.max).contains(&number).then_some(number)
+}
+
+macro_rules! whole_number {
+    ($($type:ty),*) => {$(
+        impl Setting for $type {
+            fn expected(range: Range) -> String {
+                format!("a whole number from {} to {}", range.min, range.max)
+            }
+
+            fn read(scalar: &Scalar, range: Range) -> Option<Self> {
+                whole(scalar, range).and_then(|number| number.try_into().ok())
+            }
+
+            fn shown(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+whole_number!(u32, u64, usize);
+
+impl Setting for f64 {
+    fn expected(range: Range) -> String {
+        format!("a number from {} to {}", range.min, range.max)
+    }
+
+    fn read(scalar: &Scalar, range: Range) -> Option<Self> {
+        let number = match scalar {
+            Scalar::Whole(number) => *number as Self,
+            Scalar::Real(number) => *number,
+            Scalar::Loose(text) => text.trim().parse().ok()?,
+            _ => return None,
+        };
+        range.holds(number).then_some(number)
+    }
+
+    fn shown(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl Setting for String {
+    fn expected(_: Range) -> String {
+        "a text that is not empty".into()
+    }
+
+    fn read(scalar: &Scalar, _: Range) -> Option<Self> {
+        scalar.text().filter(|text| !text.trim().is_empty()).map(Self::from)
+    }
+
+    fn shown(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl Setting for PathBuf {
+    fn expected(_: Range) -> String {
+        "a path".into()
+    }
+
+    fn read(scalar: &Scalar, range: Range) -> Option<Self> {
+        String::read(scalar, range).filter(|text| !text.contains('\0')).map(Self::from)
+    }
+
+    fn shown(&self) -> String {
+        format!("{:?}", self.display().to_string())
+    }
+}
+
+/// An address and a port to listen on; `localhost` is understood.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listen(pub(super) SocketAddr);
+
+impl Setting for Listen {
+    fn expected(_: Range) -> String {
+        "an address and a port, like \"127.0.0.1:7878\"".into()
+    }
+
+    fn read(scalar: &Scalar, _: Range) -> Option<Self> {
+        let text = scalar.text()?.trim();
+        let numeric = match text.strip_prefix("localhost:") {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => text.to_owned(),
+        };
+        numeric.parse().ok().map(Self)
+    }
+
+    fn shown(&self) -> String {
+        format!("{:?}", self.0.to_string())
+    }
+}
+
+/// An `http` or `https` address without a slash at its end.
+#[derive(Clone, Debug)]
+pub(super) struct Url(pub(super) String);
+
+impl Setting for Url {
+    fn expected(_: Range) -> String {
+        "an address that begins with http:// or https://".into()
+    }
+
+    fn read(scalar: &Scalar, _: Range) -> Option<Self> {
+        let text = scalar.text()?.trim().trim_end_matches('/');
+        let url = reqwest::Url::parse(text).ok()?;
+        let usable = matches!(url.scheme(), "http" | "https") && url.has_host();
+        usable.then(|| Self(text.to_owned()))
+    }
+
+    fn shown(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// What is logged: a level, and `part=level` for single parts of the program.
+#[derive(Clone, Debug)]
+pub(super) struct LogLevel(pub(super) String);
+
+impl Setting for LogLevel {
+    fn expected(_: Range) -> String {
+        format!("one of {}, or like \"info,turnkeep_gateway=debug\"", LEVELS.join(", "))
+    }
+
+    // The subscriber takes a mistyped level for the name of a part and then logs nothing; so the
+    // words are checked here.
+    fn read(scalar: &Scalar, _: Range) -> Option<Self> {
+        let text = scalar.text()?.trim().to_ascii_lowercase();
+        let known = text.split(',').all(|piece| {
+            let level = match piece.split_once('=') {
+                Some((target, level)) if !target.trim().is_empty() => level,
+                Some(_) => return false,
+                None => piece,
+            };
+            LEVELS.contains(&level.trim())
+        });
+        known.then_some(Self(text))
+    }
+
+    fn shown(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
+macro_rules! words {
+    ($($type:ty { $($word:literal => $value:path),* $(,)? })*) => {$(
+        impl Setting for $type {
+            fn expected(_: Range) -> String {
+                ["one of ", [$($word),*].join(", ").as_str()].concat()
+            }
+
+            fn read(scalar: &Scalar, _: Range) -> Option<Self> {
+                match scalar.text()? {
+                    $($word => Some($value),)*
+                    _ => None,
+                }
+            }
+
+            fn shown(&self) -> String {
+                match self {
+                    $($value => format!("{:?}", $word),)*
+                }
+            }
+        }
+    )*};
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What sort of agent it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AgentKind {
+    Echo,
+    OpenAi,
+}
+
+words! {
+    LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json }
+    AgentKind { "echo" => AgentKind::Echo, "openai" => AgentKind::OpenAi }
+    BusyPolicy {
+        "absorb" => BusyPolicy::Absorb,
+        "supersede" => BusyPolicy::Supersede,
+        "collect" => BusyPolicy::Collect,
+        "queue" => BusyPolicy::Queue,
+        "reject" => BusyPolicy::Reject,
+        "agent" => BusyPolicy::Agent,
+    }
+    WindowMode {
+        "off" => WindowMode::Off,
+        "fixed" => WindowMode::Fixed,
+        "adaptive" => WindowMode::Adaptive,
+    }
+    AmbiguousDelivery {
+        "resend" => AmbiguousDelivery::Resend,
+        "hold" => AmbiguousDelivery::Hold,
+        "dead" => AmbiguousDelivery::Dead,
+    }
+}
+
+/// A secret that never shows itself in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct ApiKey(pub(super) String);
+
+impl ApiKey {
+    /// The secret, for the one header it goes into.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ApiKey(…)")
+    }
+}

@@ -1,0 +1,2 @@
+//! Turnkeep.
+fn main() {}

@@ -1,0 +1,280 @@
+// The chat page: who writes, and the wiring between stream, model, view and composer.
+
+import { allMessages, getSession, newConversation, refusalText, stopTurn } from "./api.js";
+import { Composer } from "./composer.js";
+import { Conversation, messageStatus } from "./model.js";
+import { Outbox } from "./outbox.js";
+import { ScrollKeeper } from "./scroll.js";
+import { Stream } from "./stream.js";
+import { LogView, statusText } from "./view.js";
+
+const NAME_KEY = "turnkeep.name";
+/** The bound of a session key's segment. */
+const NAME_BYTES_MAX = 128;
+const RENDER_INTERVAL_MS = 30;
+/** An accepted message shows up in the journal at once; if it doesn't, the stream is suspect. */
+const CONFIRM_MS = 4_000;
+const TROUBLE_MS = 8_000;
+
+const STATE_TEXT = { accumulating: "gathering", processing: "working", waiting_for_input: "waiting for you" };
+
+const $ = (id) => document.getElementById(id);
+
+class Chat {
+  constructor() {
+    this.conversation = new Conversation();
+    this.view = new LogView($("rows"), $("earlier"), {
+      retry: (id) => this.outbox.retry(id),
+      edit: (id) => this.composer.putBack(this.outbox.takeBack(id) ?? ""),
+    });
+    this.scroll = new ScrollKeeper($("log"), $("jump"));
+    this.composer = new Composer($("composer"), $("message-input"), $("send"), (text) => this.send(text));
+    this.name = null;
+    this.outbox = null;
+    this.stream = null;
+    this.liveSeq = null;
+    this.stopping = null;
+    this.unread = 0;
+    this.renderTimer = 0;
+    $("stop").addEventListener("click", () => this.stop());
+    $("new").addEventListener("click", () => this.startAnew());
+    $("earlier").addEventListener("click", () => this.showEarlier());
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !event.isComposing && this.name) this.stop();
+    });
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) this.countUnread(0);
+    });
+  }
+
+  open(name) {
+    this.close();
+    this.name = name;
+    this.liveSeq = null;
+    this.conversation.clear();
+    this.view.clear();
+    $("log").setAttribute("aria-busy", "true");
+    $("person-name").textContent = name;
+    $("person-initial").textContent = [...name][0].toLocaleUpperCase();
+    $("empty-name").textContent = name;
+    this.countUnread(0);
+    this.outbox = new Outbox(name, () => this.outboxChanged());
+    this.stream = new Stream(name, {
+      lastSeq: () => this.conversation.lastSeq,
+      journal: (event) => this.journal(event),
+      ephemeral: (type, data) => {
+        this.conversation.applyEphemeral(type, data);
+        this.changed();
+      },
+      opened: () => {
+        this.conversation.connected();
+        this.outbox.hurry();
+      },
+      session: (snapshot) => this.sessionKnown(snapshot?.last_seq ?? 0),
+      rebuild: (lastSeq) => this.rebuild(lastSeq),
+      connection: (trouble) => showText($("offline"), $("offline-text"), trouble),
+    });
+    this.composer.open(name);
+    this.scroll.toEnd();
+    this.changed();
+  }
+
+  close() {
+    this.stream?.close();
+    this.outbox?.close();
+    this.stream = this.outbox = this.name = null;
+    showText($("offline"), $("offline-text"), null);
+    this.say(null);
+  }
+
+  send(text) {
+    this.outbox.add(text);
+    this.scroll.toEnd();
+  }
+
+  get live() {
+    return this.liveSeq !== null && this.conversation.lastSeq >= this.liveSeq;
+  }
+
+  sessionKnown(lastSeq) {
+    this.liveSeq ??= lastSeq;
+    this.changed();
+  }
+
+  journal(event) {
+    const live = this.live;
+    if (!this.conversation.apply(event)) return;
+    if (event.type === "message.accepted") this.outbox.confirmed(event.message_id);
+    if (live) this.announceEvent(event);
+    this.changed();
+  }
+
+  async rebuild(lastSeq) {
+    const name = this.name;
+    const [messages, session] = await Promise.all([allMessages(name), getSession(name)]);
+    if (this.name !== name || messages === null) return false;
+    this.conversation.restore(messages, session.status === 200 ? session.body : null, lastSeq ?? 0);
+    for (const one of messages) if (one.role === "user") this.outbox.confirmed(one.message_id);
+    this.liveSeq = this.conversation.lastSeq;
+    this.changed();
+    return true;
+  }
+
+  outboxChanged() {
+    for (const entry of this.outbox?.entries ?? []) {
+      if (entry.status !== "sent" || entry.watched) continue;
+      entry.watched = true;
+      setTimeout(() => this.checkConfirmed(entry), CONFIRM_MS);
+    }
+    this.changed();
+  }
+
+  /** Commands leave no message behind; anything else missing means a stream that went silent. */
+  checkConfirmed(entry) {
+    if (!this.outbox?.entries.includes(entry)) return;
+    if (entry.text.startsWith("/")) this.outbox.confirmed(entry.id);
+    else this.stream.reconnect();
+  }
+
+  async stop() {
+    const turn = this.conversation.openTurn;
+    if (!turn || this.stopping === turn.id) return;
+    const name = this.name;
+    this.stopping = turn.id;
+    this.changed();
+    const answer = await stopTurn(name, turn.id);
+    if (this.name !== name) return;
+    if (answer.status < 200 || answer.status >= 300) {
+      this.stopping = null;
+      this.say(answer.status === 0 ? "Could not stop: no connection to the server." : `Could not stop: ${refusalText(answer)}.`);
+      this.changed();
+    }
+  }
+
+  async startAnew() {
+    this.composer.focus();
+    const name = this.name;
+    const answer = await newConversation(name);
+    const ok = (answer.status >= 200 && answer.status < 300) || answer.status === 404;
+    if (this.name !== name || ok) return;
+    const why = answer.status === 0 ? "no connection to the server" : refusalText(answer);
+    this.say(`Could not begin a new conversation: ${why}.`);
+  }
+
+  showEarlier() {
+    const log = $("log");
+    const fromEnd = log.scrollHeight - log.scrollTop;
+    this.view.showEarlier();
+    this.render();
+    log.scrollTop = log.scrollHeight - fromEnd;
+  }
+
+  /** A line above the message box, for a while; null takes it away. */
+  say(text) {
+    clearTimeout(this.troubleTimer);
+    showText($("trouble"), $("trouble"), text);
+    if (text) this.troubleTimer = setTimeout(() => this.say(null), TROUBLE_MS);
+  }
+
+  announceEvent(event) {
+    const { conversation } = this;
+    const own = conversation.messages.get(event.seq);
+    if (own) $("announcer").textContent = `Your message: ${statusText(messageStatus(own), own)}`;
+    else if (event.type === "turn.processing") $("announcer").textContent = "The agent is working";
+    else if (event.type === "turn.cancelled") $("announcer").textContent = "Stopped";
+    const speaks = ["turn.completed", "turn.failed", "turn.waiting_for_input", "session.notice"].includes(event.type);
+    if (speaks && document.hidden) this.countUnread(this.unread + 1);
+  }
+
+  countUnread(count) {
+    this.unread = count;
+    const title = this.name ? `${this.name} · Turnkeep` : "Turnkeep";
+    document.title = count ? `(${count}) ${title}` : title;
+  }
+
+  /** Draws soon: a replay or a fast stream is drawn in steps, not event by event. */
+  changed() {
+    this.renderTimer ||= setTimeout(() => this.render(), RENDER_INTERVAL_MS);
+  }
+
+  render() {
+    clearTimeout(this.renderTimer);
+    this.renderTimer = 0;
+    if (!this.name) return;
+    const { conversation } = this;
+    const pending = this.outbox.entries;
+    const added = this.view.render(conversation, pending);
+    this.scroll.settle(added);
+    $("log").setAttribute("aria-busy", String(!this.live));
+    $("empty").hidden = !this.live || conversation.blocks.length + conversation.loose.length + pending.length > 0;
+    const turn = conversation.openTurn;
+    if (this.stopping !== turn?.id) this.stopping = null;
+    $("stop").hidden = !turn;
+    $("stop").disabled = Boolean(this.stopping);
+    $("stop-text").textContent = this.stopping ? "Stopping…" : "Stop";
+    const state = turn ? turn.state : conversation.closed ? "closed" : "idle";
+    $("state").dataset.state = state;
+    $("state").textContent = STATE_TEXT[state] ?? (state === "closed" ? "closed" : "");
+    this.composer.ask(state === "waiting_for_input" ? "Answer the question" : "Write a message");
+  }
+}
+
+function showText(box, place, text) {
+  box.hidden = !text;
+  if ((text ?? "") !== place.textContent) place.textContent = text ?? "";
+}
+
+/** The name in the address, `#name=Alice`, if there is one. */
+function nameInAddress() {
+  return cleanName(new URLSearchParams(location.hash.slice(1)).get("name") ?? "");
+}
+
+/** Alike-looking spellings are one person, and invisible characters are nobody. */
+function cleanName(text) {
+  return text.normalize("NFC").replace(/\p{Cc}/gu, "").trim();
+}
+
+function nameTrouble(name) {
+  if (!name) return "Please write a name.";
+  if (new TextEncoder().encode(name.replace(/[%:]/g, "%25")).length > NAME_BYTES_MAX) return "Please choose a shorter name.";
+  return "";
+}
+
+const chat = new Chat();
+
+function enter(name) {
+  sessionStorage.setItem(NAME_KEY, name);
+  $("welcome").hidden = true;
+  $("chat").hidden = false;
+  chat.open(name);
+}
+
+function askForName(suggestion) {
+  chat.close();
+  chat.countUnread(0);
+  $("chat").hidden = true;
+  $("welcome").hidden = false;
+  $("name-input").value = suggestion;
+  $("name-error").textContent = "";
+  $("name-input").focus();
+  $("name-input").select();
+}
+
+function begin() {
+  const name = nameInAddress() || (sessionStorage.getItem(NAME_KEY) ?? "");
+  if (nameTrouble(name)) askForName("");
+  else if (name !== chat.name) enter(name);
+}
+
+$("name-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = cleanName($("name-input").value);
+  $("name-error").textContent = nameTrouble(name);
+  if (nameTrouble(name)) return;
+  // The address would bring the old name back on a reload.
+  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+  enter(name);
+});
+$("person").addEventListener("click", () => askForName(chat.name));
+window.addEventListener("hashchange", begin);
+begin();

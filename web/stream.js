@@ -1,0 +1,196 @@
+// The event stream of one session, kept open across restarts of the server.
+//
+// Every connection asks for `?after=` the last journal number the page has applied. The
+// browser's own reconnect is not used: it gives up for good on any answer but 200, and a
+// draining server answers 503.
+
+import { getSession, sessionPath } from "./api.js";
+
+const JOURNAL_TYPES = [
+  "message.accepted", "message.cancelled", "message.expired", "message.requeued", "message.discarded",
+  "turn.started", "turn.processing", "turn.message_absorbed", "turn.waiting_for_input", "turn.answered",
+  "turn.retrying", "turn.recovered", "turn.superseded", "turn.completed", "turn.cancelled", "turn.failed",
+  "commit.reached", "agent.event",
+  "session.reset", "session.closed", "session.reopened", "session.notice",
+];
+const DRAFT_TYPES = ["draft", "draft.reset", "typing"];
+
+const BACKOFF_MS_MIN = 250;
+const BACKOFF_MS_MAX = 4_000;
+/** A connection that is back within this time is not worth a word. */
+const BANNER_DELAY_MS = 700;
+/** Browsers open six connections to one server; a tab nobody looks at gives its own back. */
+const HIDDEN_RELEASE_MS = 60_000;
+const HIDDEN_POLL_MS = 30_000;
+
+export class Stream {
+  #name;
+  #handlers;
+  #source = null;
+  #failures = 0;
+  #reconnectTimer = 0;
+  #bannerTimer = 0;
+  #hiddenTimer = 0;
+  #released = false;
+  #closed = false;
+  #onVisibility = () => this.#visibilityChanged();
+  #onOnline = () => this.reconnect();
+
+  /**
+   * `handlers`: `lastSeq()`, `journal(event)`, `ephemeral(type, data)`, `opened()`,
+   * `session(snapshot or null)`, `rebuild(lastSeq)`, `connection(trouble or null)`.
+   */
+  constructor(name, handlers) {
+    this.#name = name;
+    this.#handlers = handlers;
+    document.addEventListener("visibilitychange", this.#onVisibility);
+    window.addEventListener("online", this.#onOnline);
+    this.#connect();
+  }
+
+  /** Drops the connection, which may be half dead, and opens another at once. */
+  reconnect() {
+    if (this.#closed || this.#released) return;
+    this.#failures = 0;
+    this.#connect();
+  }
+
+  close() {
+    this.#closed = true;
+    document.removeEventListener("visibilitychange", this.#onVisibility);
+    window.removeEventListener("online", this.#onOnline);
+    clearTimeout(this.#hiddenTimer);
+    clearTimeout(this.#bannerTimer);
+    this.#drop();
+  }
+
+  #drop() {
+    clearTimeout(this.#reconnectTimer);
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #connect() {
+    this.#drop();
+    if (this.#closed) return;
+    const source = new EventSource(`${sessionPath(this.#name)}/events?after=${this.#handlers.lastSeq()}`);
+    this.#source = source;
+    const listen = (type, handle) =>
+      source.addEventListener(type, (message) => {
+        if (source !== this.#source) return;
+        const data = parse(message.data);
+        if (data) handle(data, message.lastEventId);
+      });
+    for (const type of JOURNAL_TYPES) {
+      listen(type, (data, id) => this.#handlers.journal({ ...data, type, seq: data.seq ?? Number(id) }));
+    }
+    for (const type of DRAFT_TYPES) listen(type, (data) => this.#handlers.ephemeral(type, data));
+    listen("reset", (data) => {
+      this.#drop();
+      this.#rebuild(data.last_seq);
+    });
+    source.addEventListener("open", () => {
+      if (source === this.#source) this.#opened();
+    });
+    source.addEventListener("error", () => {
+      if (source === this.#source) this.#lost();
+    });
+  }
+
+  #opened() {
+    this.#failures = 0;
+    clearTimeout(this.#bannerTimer);
+    this.#bannerTimer = 0;
+    this.#handlers.connection(null);
+    this.#handlers.opened();
+    this.#compare();
+  }
+
+  /** A server that knows less than the page has been given another store: begin anew. */
+  async #compare() {
+    const seen = this.#handlers.lastSeq();
+    const { status, body } = await getSession(this.#name);
+    if (this.#closed) return;
+    if (status === 200) {
+      if (body.last_seq < seen) this.#rebuild(body.last_seq);
+      else this.#handlers.session(body);
+    } else if (status === 404) {
+      if (seen > 0) this.#rebuild(0);
+      else this.#handlers.session(null);
+    }
+  }
+
+  async #rebuild(lastSeq) {
+    this.#drop();
+    const done = await this.#handlers.rebuild(lastSeq);
+    if (this.#closed) return;
+    if (done) this.#connect();
+    else this.#lost();
+  }
+
+  #lost() {
+    this.#drop();
+    if (!this.#bannerTimer) {
+      this.#bannerTimer = setTimeout(() => this.#explain(), BANNER_DELAY_MS);
+    }
+    const wait = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** this.#failures) * (0.8 + Math.random() * 0.4);
+    this.#failures += 1;
+    this.#reconnectTimer = setTimeout(() => this.#connect(), wait);
+  }
+
+  /** EventSource hides the status, so an ordinary request finds out what the matter is. */
+  async #explain() {
+    this.#handlers.connection("Connection lost. Trying again; what you write is kept.");
+    const { status } = await getSession(this.#name);
+    if (this.#source?.readyState === EventSource.OPEN || this.#closed) return;
+    if (status === 401 || status === 403) this.#handlers.connection("This server does not admit this page without a key.");
+    else if (status === 503) this.#handlers.connection("The server is starting or stopping. Trying again; what you write is kept.");
+  }
+
+  #visibilityChanged() {
+    clearTimeout(this.#hiddenTimer);
+    if (document.hidden) {
+      this.#hiddenTimer = setTimeout(() => this.#release(), HIDDEN_RELEASE_MS);
+    } else if (this.#released) {
+      this.#released = false;
+      this.#connect();
+    } else if (this.#source) {
+      this.#checkAlive();
+    }
+  }
+
+  #release() {
+    this.#released = true;
+    this.#drop();
+    this.#pollWhileHidden();
+  }
+
+  async #pollWhileHidden() {
+    const { status, body } = await getSession(this.#name);
+    if (this.#closed || !this.#released) return;
+    if (status === 200 && (body.last_seq > this.#handlers.lastSeq() || body.open_turn_id)) {
+      this.#released = false;
+      this.#connect();
+      this.#hiddenTimer = setTimeout(() => this.#release(), HIDDEN_RELEASE_MS);
+      return;
+    }
+    this.#hiddenTimer = setTimeout(() => this.#pollWhileHidden(), HIDDEN_POLL_MS);
+  }
+
+  /** A laptop that slept may hold a connection that will never say another word. */
+  async #checkAlive() {
+    const { status, body } = await getSession(this.#name);
+    if (this.#closed || status !== 200) return;
+    setTimeout(() => {
+      if (!this.#closed && this.#source && this.#handlers.lastSeq() < body.last_seq) this.reconnect();
+    }, 1_000);
+  }
+}
+
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

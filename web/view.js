@@ -1,0 +1,270 @@
+// The log: turns the conversation's blocks and rows into elements, touching only what changed.
+//
+// An element lives as long as its row's key, so a message goes from "sending" to "answered"
+// in one element. The draft is the exception: the committed reply is a new element, because
+// screen readers announce additions and stay silent about the draft.
+
+import { renderMarkdown } from "./markdown.js";
+import { messageStatus } from "./model.js";
+
+const BLOCKS_PER_PAGE = 150;
+
+const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+
+const STATUS_TEXT = {
+  sending: "sending…",
+  sent: "sent",
+  retrying: "not sent, retrying…",
+  gathering: "gathering",
+  processing: "being answered",
+  joined: "joined the running turn",
+  answered: "answered",
+  stopped: "stopped",
+  failed: "failed, kept as dead letter",
+  expired: "waited too long, kept as dead letter",
+  cancelled: "cancelled",
+  discarded: "discarded",
+  retried: "failed, tried again below",
+};
+
+const ROLE_TEXT = { user: "You wrote:", agent: "Agent:", notice: "Notice:" };
+const AGENT_TAGS = { waiting: "waiting for your answer", asked: "question", stopped: "stopped" };
+
+/** The words of a message's status chip. */
+export function statusText(status, row) {
+  if (status === "queued") return `queued · ${row.ahead} ahead`;
+  if (status === "refused") return `refused: ${row.reason}`;
+  return STATUS_TEXT[status] ?? status;
+}
+
+export class LogView {
+  #root;
+  #earlier;
+  #actions;
+  #elements = new Map();
+  #pages = 1;
+
+  /** `actions`: `retry(id)` and `edit(id)` for refused messages. */
+  constructor(root, earlier, actions) {
+    this.#root = root;
+    this.#earlier = earlier;
+    this.#actions = actions;
+  }
+
+  showEarlier() {
+    this.#pages += 1;
+  }
+
+  clear() {
+    this.#elements.clear();
+    this.#root.replaceChildren();
+    this.#pages = 1;
+  }
+
+  /** Draws the conversation and what is still on its way. Returns whether rows were added. */
+  render(conversation, pending) {
+    const { blocks, hidden } = visibleBlocks(conversation, pending, this.#pages * BLOCKS_PER_PAGE);
+    this.#earlier.hidden = !hidden;
+    const used = new Set();
+    const before = this.#elements.size;
+    let day = "";
+    const nodes = [];
+    for (const block of blocks) {
+      const blockDay = new Date(block.at).toDateString();
+      if (blockDay !== day) nodes.push(this.#dayElement(blockDay, block.at, used));
+      day = blockDay;
+      nodes.push(this.#blockElement(block, used));
+    }
+    arrange(this.#root, nodes);
+    for (const [key, known] of this.#elements) {
+      if (used.has(key)) continue;
+      known.node.remove();
+      this.#elements.delete(key);
+    }
+    return this.#elements.size > before;
+  }
+
+  #keep(key, used, create) {
+    used.add(key);
+    let known = this.#elements.get(key);
+    if (!known) {
+      known = { node: create(), stamp: null };
+      this.#elements.set(key, known);
+    }
+    return known;
+  }
+
+  #dayElement(day, at, used) {
+    const create = () => make("div", "day", [make("span", "", DAY.format(at))]);
+    return this.#keep(`day:${day}`, used, create).node;
+  }
+
+  #blockElement(block, used) {
+    const known = this.#keep(block.key, used, () => make("section", "block"));
+    const { node } = known;
+    node.className = `block ${block.kind}`;
+    node.dataset.state = block.state;
+    if (block.id) node.dataset.turn = block.id;
+    const count = block.rows.filter((row) => row.role === "user").length;
+    const caption = block.kind === "turn" && count > 1 ? `${count} messages, one turn` : "";
+    if (caption) {
+      node.setAttribute("role", "group");
+      node.setAttribute("aria-label", caption);
+    } else {
+      node.removeAttribute("role");
+      node.removeAttribute("aria-label");
+    }
+    arrange(node, block.rows.map((row, index) => this.#rowElement(row, block, index, used)));
+    return node;
+  }
+
+  #rowElement(row, block, index, used) {
+    const known = this.#keep(row.key, used, () => make("article", "row"));
+    const next = block.rows[index + 1];
+    const tail = row.role !== "user" || next?.role !== "user";
+    const status = row.local ? row.status : row.role === "user" ? messageStatus(row) : row.status;
+    const stamp = `${row.rev}|${status}|${row.seq ?? ""}|${row.ahead ?? ""}|${block.id ?? ""}|${tail}`;
+    if (known.stamp === stamp) return known.node;
+    known.stamp = stamp;
+    this.#fill(known.node, row, status, block);
+    known.node.classList.toggle("tail", tail);
+    return known.node;
+  }
+
+  #fill(node, row, status, block) {
+    node.className = `row ${row.role}`;
+    node.dataset.testid = row.testid ?? "message";
+    node.dataset.role = row.role;
+    node.dataset.status = status;
+    node.dataset.turn = block.id ?? "";
+    if (row.seq) node.dataset.seq = row.seq;
+    if (row.messageId) node.dataset.messageId = row.messageId;
+    if (row.role === "typing") fillTyping(node, row);
+    else if (row.role === "user") this.#fillUser(node, row, status);
+    else if (row.role === "agent") fillAgent(node, row, status);
+    else fillNotice(node, row, status);
+  }
+
+  #fillUser(node, row, status) {
+    // The bubble is filled once: its text never changes, and a reader may have selected it.
+    if (!node.firstChild) {
+      node.append(make("span", "sr", ROLE_TEXT.user), make("div", "bubble", row.text), make("div", "meta"));
+    }
+    const chip = make("span", "chip", statusText(status, row));
+    chip.dataset.testid = "status";
+    const parts = [timeElement(row.at), chip];
+    if (status === "refused") {
+      parts.push(
+        button("Retry", "retry", () => this.#actions.retry(row.messageId)),
+        button("Edit", "edit", () => this.#actions.edit(row.messageId)),
+      );
+    }
+    node.querySelector(".meta").replaceChildren(...parts);
+  }
+}
+
+function fillAgent(node, row, status) {
+  const body = make("div", "body markdown");
+  body.append(renderMarkdown(row.text));
+  const parts = [make("span", "sr", ROLE_TEXT.agent), body];
+  if (row.testid === "draft") {
+    node.setAttribute("aria-live", "off");
+    node.setAttribute("aria-busy", "true");
+  } else {
+    const meta = make("div", "meta", [timeElement(row.at)]);
+    if (AGENT_TAGS[status]) meta.append(make("span", "chip", AGENT_TAGS[status]));
+    parts.push(meta);
+  }
+  node.replaceChildren(...parts);
+}
+
+function fillNotice(node, row, status) {
+  if (status === "divider") {
+    node.replaceChildren(make("span", "divider-text", row.text), timeElement(row.at));
+    return;
+  }
+  node.replaceChildren(make("span", "sr", ROLE_TEXT.notice), make("p", "", row.text), timeElement(row.at));
+}
+
+function fillTyping(node, row) {
+  node.setAttribute("aria-live", "off");
+  const dots = make("span", "dots", [make("i"), make("i"), make("i")]);
+  dots.setAttribute("aria-hidden", "true");
+  node.replaceChildren(dots, make("span", row.text ? "activity" : "sr", row.text || "The agent is working"));
+}
+
+/** The blocks to draw now, oldest first: the journal's, then what waits and what is unsent. */
+function visibleBlocks(conversation, pending, limit) {
+  const open = conversation.openTurn;
+  const full = conversation.blocks.filter((block) => block.rows.length > 0 || block === open);
+  const shown = full.slice(-limit);
+  const local = pending.map(pendingRow);
+  // Most likely these will join the open turn; shown there they don't jump when they do.
+  const joins = open && conversation.loose.length === 0;
+  const blocks = shown.map((block) => (block === open ? openBlock(block, conversation, joins ? local : []) : block));
+  const rest = joins ? conversation.loose : [...conversation.loose, ...local];
+  if (rest.length) {
+    blocks.push({ key: "waiting", kind: "waiting", id: null, at: rest[0].at, state: "waiting", rows: rest });
+  }
+  return { blocks, hidden: full.length > shown.length };
+}
+
+function openBlock(turn, conversation, local) {
+  const rows = [...turn.rows, ...local];
+  const draft = conversation.drafts.get(turn.id);
+  if (draft?.text) {
+    rows.push({ key: `d:${turn.id}:${draft.attempt}`, role: "agent", testid: "draft", text: draft.text, status: "streaming", rev: draft.rev });
+  } else if (turn.state === "processing" || (conversation.typing && turn.state === "accumulating")) {
+    rows.push({ key: `y:${turn.id}`, role: "typing", testid: "typing", text: turn.activity, status: "typing", rev: turn.activity });
+  }
+  return { ...turn, rows };
+}
+
+function pendingRow(entry) {
+  return { ...entry, key: `u:${entry.id}`, role: "user", local: true, messageId: entry.id };
+}
+
+/** Makes `nodes` the children of `parent`, moving as few as possible. */
+function arrange(parent, nodes) {
+  let at = parent.firstChild;
+  const wanted = new Set(nodes);
+  for (const node of nodes) {
+    while (at && at !== node && !wanted.has(at)) {
+      const gone = at;
+      at = at.nextSibling;
+      gone.remove();
+    }
+    if (at === node) at = at.nextSibling;
+    else parent.insertBefore(node, at);
+  }
+  while (at) {
+    const gone = at;
+    at = at.nextSibling;
+    gone.remove();
+  }
+}
+
+function make(tag, className = "", content = "") {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (Array.isArray(content)) node.append(...content);
+  else if (content) node.textContent = content;
+  return node;
+}
+
+function button(text, testid, act) {
+  const node = make("button", "link", text);
+  node.type = "button";
+  node.dataset.testid = testid;
+  node.addEventListener("click", act);
+  return node;
+}
+
+function timeElement(at) {
+  const date = new Date(at);
+  const node = make("time", "", TIME.format(date));
+  node.dateTime = date.toISOString();
+  node.title = date.toLocaleString();
+  return node;
+}
