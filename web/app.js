@@ -5,6 +5,7 @@ import { Composer } from "./composer.js";
 import { Conversation, messageStatus } from "./model.js";
 import { Outbox } from "./outbox.js";
 import { ScrollKeeper } from "./scroll.js";
+import { remember, remembered } from "./storage.js";
 import { Stream } from "./stream.js";
 import { LogView, statusText } from "./view.js";
 
@@ -14,6 +15,7 @@ const NAME_BYTES_MAX = 128;
 const RENDER_INTERVAL_MS = 30;
 /** An accepted message shows up in the journal at once; if it doesn't, the stream is suspect. */
 const CONFIRM_MS = 4_000;
+const STOP_AGAIN_MS = 5_000;
 const TROUBLE_MS = 8_000;
 
 const STATE_TEXT = { accumulating: "gathering", processing: "working", waiting_for_input: "waiting for you" };
@@ -143,12 +145,18 @@ class Chat {
     this.stopping = turn.id;
     this.changed();
     const answer = await stopTurn(name, turn.id);
-    if (this.name !== name) return;
+    if (this.name !== name || this.conversation.openTurn !== turn) return;
+    // After a commit point the turn ends only when its call has; let people ask again.
+    setTimeout(() => this.stopSettled(turn.id), STOP_AGAIN_MS);
     if (answer.status < 200 || answer.status >= 300) {
-      this.stopping = null;
+      this.stopSettled(turn.id);
       this.say(answer.status === 0 ? "Could not stop: no connection to the server." : `Could not stop: ${refusalText(answer)}.`);
-      this.changed();
     }
+  }
+
+  stopSettled(turnId) {
+    if (this.stopping === turnId) this.stopping = null;
+    this.changed();
   }
 
   async startAnew() {
@@ -243,7 +251,7 @@ function nameTrouble(name) {
 const chat = new Chat();
 
 function enter(name) {
-  sessionStorage.setItem(NAME_KEY, name);
+  remember(NAME_KEY, name);
   $("welcome").hidden = true;
   $("chat").hidden = false;
   chat.open(name);
@@ -261,7 +269,7 @@ function askForName(suggestion) {
 }
 
 function begin() {
-  const name = nameInAddress() || (sessionStorage.getItem(NAME_KEY) ?? "");
+  const name = nameInAddress() || remembered(NAME_KEY);
   if (nameTrouble(name)) askForName("");
   else if (name !== chat.name) enter(name);
 }

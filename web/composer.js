@@ -1,6 +1,7 @@
 // The box one writes in: keys, growth, the typing signal, and keeping what is half written.
 
 import { tellTyping } from "./api.js";
+import { remember, remembered } from "./storage.js";
 
 /** The signal extends the gathering window; more often than this tells the server nothing. */
 const TYPING_INTERVAL_MS = 2_000;
@@ -34,7 +35,7 @@ export class Composer {
   open(name) {
     this.#name = name;
     this.#storageKey = `turnkeep.composer.${name}`;
-    this.set(sessionStorage.getItem(this.#storageKey) ?? "");
+    this.set(remembered(this.#storageKey));
     this.#input.focus();
   }
 
@@ -80,11 +81,6 @@ export class Composer {
       this.#input.style.height = "auto";
       this.#input.style.height = `${this.#input.scrollHeight}px`;
     }
-    try {
-      if (text) sessionStorage.setItem(this.#storageKey, text);
-      else sessionStorage.removeItem(this.#storageKey);
-    } catch {
-      // Storage is full or forbidden: only a reload would lose the half-written text.
-    }
+    remember(this.#storageKey, text);
   }
 }

@@ -184,6 +184,7 @@ function renderLines(parent, lines) {
 }
 
 const MARKS = [
+  ["***", "strong"],
   ["**", "strong"],
   ["__", "strong"],
   ["~~", "s"],
@@ -238,7 +239,8 @@ function spanAt(text, at, missing) {
     const end = closerOf(text, at, mark, missing);
     if (end < 0) continue;
     const inner = text.slice(at + mark.length, end);
-    return { end: end + mark.length, build: (depth) => nested(element(tag), inner, depth) };
+    const emphasis = mark === "***" ? `*${inner}*` : inner;
+    return { end: end + mark.length, build: (depth) => nested(element(tag), emphasis, depth) };
   }
   return null;
 }
@@ -281,7 +283,7 @@ function codeAt(text, at, missing) {
 }
 
 function linkAt(text, at) {
-  const found = text.slice(at, at + 2_500).match(/^\[([^\]\n]{1,400})\]\((\S{1,2000}?)(?:\s+"[^"\n]{0,200}")?\)/);
+  const found = text.slice(at, at + 2_500).match(/^\[([^\]\n]{1,400})\]\(((?:[^\s()]|\([^\s()]*\))+)(?:\s+"[^"\n]{0,200}")?\)/);
   const address = found && httpAddress(found[2]);
   if (!address) return null;
   return { end: at + found[0].length, build: () => nested(anchor(address), found[1], depthIn(found[1])) };

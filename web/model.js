@@ -36,7 +36,7 @@ export class Conversation {
   apply(event) {
     if (event.seq <= this.lastSeq) return false;
     this.lastSeq = event.seq;
-    HANDLERS[event.type]?.(this, event);
+    HANDLERS[event.type]?.(this, { ...event, at: instant(event.at) });
     return true;
   }
 
@@ -72,7 +72,7 @@ export class Conversation {
     const answered = new Set(messages.filter((one) => one.role === "agent").map((one) => one.turn_id));
     // What is newer than the stream's starting point comes again as events.
     for (const one of messages.filter(({ seq }) => seq <= lastSeq)) {
-      const at = Date.parse(one.at);
+      const at = instant(one.at);
       if (one.role === "user") {
         const row = addMessage(this, { ...one, at });
         if (!one.turn_id) standAlone(this, row);
@@ -88,7 +88,7 @@ export class Conversation {
     }
     for (const turn of this.turns.values()) turn.state = "complete";
     if (session?.open_turn_id) {
-      const turn = ensureTurn(this, session.open_turn_id, lastSeq, Date.parse(session.updated_at));
+      const turn = ensureTurn(this, session.open_turn_id, lastSeq, instant(session.updated_at));
       turn.state = OPEN_STATES.has(session.state) ? session.state : "processing";
       this.openTurnId = turn.id;
     }
@@ -234,6 +234,12 @@ const HANDLERS = {
     addBlock(model, "notice", noticeRow(event.seq, event.at, event.text, "info"));
   },
 };
+
+/** Milliseconds since the epoch: events give them as they are, the other answers as RFC 3339. */
+function instant(at) {
+  const known = typeof at === "number" ? at : Date.parse(at);
+  return Number.isFinite(known) ? known : 0;
+}
 
 function failureText({ reason, error }) {
   const why = {

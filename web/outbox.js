@@ -2,6 +2,7 @@
 // keep their id over every retry, and leave one at a time, in the order they were written.
 
 import { newMessageId, postMessage, refusalText } from "./api.js";
+import { remember, remembered } from "./storage.js";
 
 const BACKOFF_MS_MIN = 500;
 const BACKOFF_MS_MAX = 15_000;
@@ -121,18 +122,13 @@ export class Outbox {
 
   #changed() {
     const kept = this.#entries.filter((entry) => entry.status !== "sent");
-    try {
-      if (kept.length) sessionStorage.setItem(this.#storageKey, JSON.stringify(kept));
-      else sessionStorage.removeItem(this.#storageKey);
-    } catch {
-      // Storage is full or forbidden: the messages still live as long as the page does.
-    }
+    remember(this.#storageKey, kept.length ? JSON.stringify(kept) : "");
     this.#onChange();
   }
 
   #load() {
     try {
-      const stored = JSON.parse(sessionStorage.getItem(this.#storageKey) ?? "[]");
+      const stored = JSON.parse(remembered(this.#storageKey) || "[]");
       return stored.map(({ id, text, at, status, reason }) => ({
         id,
         text,

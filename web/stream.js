@@ -35,6 +35,8 @@ export class Stream {
   #closed = false;
   #onVisibility = () => this.#visibilityChanged();
   #onOnline = () => this.reconnect();
+  /** A page taken from the browser's back-forward cache comes without its connection. */
+  #onShow = (event) => event.persisted && this.reconnect();
 
   /**
    * `handlers`: `lastSeq()`, `journal(event)`, `ephemeral(type, data)`, `opened()`,
@@ -45,6 +47,7 @@ export class Stream {
     this.#handlers = handlers;
     document.addEventListener("visibilitychange", this.#onVisibility);
     window.addEventListener("online", this.#onOnline);
+    window.addEventListener("pageshow", this.#onShow);
     this.#connect();
   }
 
@@ -59,6 +62,7 @@ export class Stream {
     this.#closed = true;
     document.removeEventListener("visibilitychange", this.#onVisibility);
     window.removeEventListener("online", this.#onOnline);
+    window.removeEventListener("pageshow", this.#onShow);
     clearTimeout(this.#hiddenTimer);
     clearTimeout(this.#bannerTimer);
     this.#drop();

@@ -137,7 +137,7 @@ export class LogView {
     node.dataset.testid = row.testid ?? "message";
     node.dataset.role = row.role;
     node.dataset.status = status;
-    node.dataset.turn = block.id ?? "";
+    node.dataset.turn = row.local ? "" : (block.id ?? "");
     if (row.seq) node.dataset.seq = row.seq;
     if (row.messageId) node.dataset.messageId = row.messageId;
     if (row.role === "typing") fillTyping(node, row);
@@ -201,9 +201,9 @@ function visibleBlocks(conversation, pending, limit) {
   const shown = full.slice(-limit);
   const local = pending.map(pendingRow);
   // Most likely these will join the open turn; shown there they don't jump when they do.
-  const joins = open && conversation.loose.length === 0;
-  const blocks = shown.map((block) => (block === open ? openBlock(block, conversation, joins ? local : []) : block));
-  const rest = joins ? conversation.loose : [...conversation.loose, ...local];
+  const joins = (row) => open && conversation.loose.length === 0 && row.status !== "refused";
+  const blocks = shown.map((block) => (block === open ? openBlock(block, conversation, local.filter(joins)) : block));
+  const rest = [...conversation.loose, ...local.filter((row) => !joins(row))];
   if (rest.length) {
     blocks.push({ key: "waiting", kind: "waiting", id: null, at: rest[0].at, state: "waiting", rows: rest });
   }

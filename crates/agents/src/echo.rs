@@ -11,10 +11,8 @@ use turnkeep_core::accumulation::Hint;
 use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
-use turnkeep_core::ports::agent::{Agent, TurnContext, TurnHandle};
+use turnkeep_core::ports::agent::{Agent, Revoked, TurnContext, TurnHandle};
 use turnkeep_core::session::input::{Finished, RunFailure};
-
-use crate::revoked;
 
 const PREFIX: &str = "echo: ";
 /// What stands before an absorbed line, see [`EchoAgent::show_mail`].
@@ -100,6 +98,12 @@ impl EchoAgent {
             hint: Hint::default(),
         })
     }
+}
+
+/// Another run has the turn by now, so nobody acts on this; if somebody did, trying again would be
+/// the harmless thing.
+fn revoked(revoked: Revoked) -> RunFailure {
+    RunFailure { error: revoked.to_string().into(), retry: true, retry_after_ms: None }
 }
 
 /// The answer; `given` messages came with the turn, the others were absorbed.

@@ -7,16 +7,10 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`echo`] | built in: repeats what it was told, for demos, tests and measurements |
+//! | [`openai`] | any server that speaks OpenAI's chat completions, hosted or at home |
 
 pub mod echo;
+pub mod openai;
 
 pub use echo::EchoAgent;
-
-use turnkeep_core::ports::agent::Revoked;
-use turnkeep_core::session::input::RunFailure;
-
-/// Another run has the turn by now, so nobody acts on this failure; if somebody did, trying again
-/// would be the harmless thing.
-fn revoked(revoked: Revoked) -> RunFailure {
-    RunFailure { error: revoked.to_string().into(), retry: true, retry_after_ms: None }
-}
+pub use openai::{KeySource, OpenAiAgent, OpenAiError, OpenAiSettings};

@@ -64,7 +64,7 @@ impl Answer {
 }
 
 fn read_chat(reply: &Reply) -> Answer {
-    let Ok(chat) = serde_json::from_slice::<X>(&reply.body) else {
+    let Ok(chat) = serde_json::from_slice::<ChatAnswer<'_>>(&reply.body) else {
         return Answer::Unreadable;
     };
     let turn = chat.turn_id.map(|turn_id| fingerprint(&turn_id));

@@ -52,7 +52,7 @@ pub(crate) async fn closed_user<D: Dial>(run: Arc<Run<D>>, user: usize) {
     let mut driver = Driver::new(&run, &run.book);
     let messages = run.plan.messages.unwrap_or(u64::MAX);
     let mut sent = 0;
-    let mut flow = driver.ramp(user, run.plan.users).await;
+    let mut flow = run.ramp(user, run.plan.users).await;
     while flow.is_continue() && sent < messages {
         let length = run.plan.burst.min(messages - sent);
         flow = driver.burst(user, sent + 1, length).await;
@@ -65,7 +65,7 @@ pub(crate) async fn open_users<D: Dial>(run: Arc<Run<D>>, first: usize, step: us
     let mut driver = Driver::new(&run, &run.book);
     let messages = run.plan.messages.unwrap_or(u64::MAX);
     let mut sent = 0;
-    let mut flow = driver.ramp(first, step).await;
+    let mut flow = run.ramp(first, step).await;
     while flow.is_continue() && sent < messages {
         let length = run.plan.burst.min(messages - sent);
         for user in (first..run.plan.users).step_by(step) {
@@ -85,6 +85,25 @@ pub(crate) async fn flood<D: Dial>(run: Arc<Run<D>>, first: u64, step: u64) {
     let mut number = first;
     while driver.accept(0, &"flood", number).await.is_continue() {
         number += step;
+    }
+}
+
+impl<D> Run<D> {
+    /// Waits for a task's share of the ramp.
+    async fn ramp(&self, index: usize, of: usize) -> ControlFlow<()> {
+        let share = index as f64 / of.max(1) as f64;
+        self.pause(self.plan.ramp.mul_f64(share)).await
+    }
+
+    /// Sleeps, unless the run winds down meanwhile.
+    async fn pause(&self, pause: Duration) -> ControlFlow<()> {
+        if pause.is_zero() {
+            return ControlFlow::Continue(());
+        }
+        tokio::select! {
+            () = sleep(pause) => ControlFlow::Continue(()),
+            () = self.winding_down.cancelled() => ControlFlow::Break(()),
+        }
     }
 }
 
@@ -110,12 +129,6 @@ impl<'a, D: Dial> Driver<'a, D> {
         Self { run, book, line: Line::new(run.dial.clone()), setbacks: 0 }
     }
 
-    /// Waits for this task's share of the ramp.
-    async fn ramp(&self, index: usize, of: usize) -> ControlFlow<()> {
-        let share = index as f64 / of.max(1) as f64;
-        self.pause(self.run.plan.ramp.mul_f64(share)).await
-    }
-
     async fn burst(&mut self, user: usize, first: u64, length: u64) -> ControlFlow<()> {
         self.connect(user).await?;
         let began_at = Instant::now();
@@ -125,7 +138,7 @@ impl<'a, D: Dial> Driver<'a, D> {
         let mut pause = Duration::ZERO;
         for index in 0..length {
             if index > 0 {
-                self.pause(self.run.plan.burst_gap()).await?;
+                self.run.pause(self.run.plan.burst_gap()).await?;
                 self.connect(user).await?;
                 sending.sent_at = Instant::now();
                 sending.wait = index + 1 == length;
@@ -134,13 +147,13 @@ impl<'a, D: Dial> Driver<'a, D> {
             pause = pause.max(self.enter(user, sending, result));
         }
         self.book.end(user);
-        self.pause(pause).await
+        self.run.pause(pause).await
     }
 
     async fn accept_burst(&mut self, user: usize, first: u64, length: u64) -> ControlFlow<()> {
         for index in 0..length {
             if index > 0 {
-                self.pause(self.run.plan.burst_gap()).await?;
+                self.run.pause(self.run.plan.burst_gap()).await?;
             }
             self.accept(user, &user, first + index).await?;
         }
@@ -157,7 +170,7 @@ impl<'a, D: Dial> Driver<'a, D> {
         let result = self.send(user, name, number, false).await;
         let is_lost = result.is_err();
         let pause = self.enter(user, sending, result);
-        if is_lost { self.pause(pause).await } else { ControlFlow::Continue(()) }
+        if is_lost { self.run.pause(pause).await } else { ControlFlow::Continue(()) }
     }
 
     async fn send(
@@ -217,23 +230,12 @@ impl<'a, D: Dial> Driver<'a, D> {
                 }
                 Err(error) => {
                     self.book.note(user, Event::Unconnected { kind: error.kind() });
-                    self.pause(backoff(attempt)).await?;
+                    self.run.pause(backoff(attempt)).await?;
                 }
             }
         }
         self.book.note(user, Event::GaveUp);
         ControlFlow::Break(())
-    }
-
-    /// Sleeps, unless the run winds down meanwhile.
-    async fn pause(&self, pause: Duration) -> ControlFlow<()> {
-        if pause.is_zero() {
-            return ControlFlow::Continue(());
-        }
-        tokio::select! {
-            () = sleep(pause) => ControlFlow::Continue(()),
-            () = self.run.winding_down.cancelled() => ControlFlow::Break(()),
-        }
     }
 }
 

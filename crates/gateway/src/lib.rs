@@ -1,6 +1,28 @@
 //! Does what the rules say. Knows the core and its ports, and no adapter.
 //!
-//! In reading order: [`ingress`] lets a message in, [`driver`] is one session's life without IO.
+//! The way of a message, in reading order: [`ingress`] lets it in, the registry finds its session's
+//! task, [`driver`] is that session's life without IO, the task does the IO around it, a run is one
+//! attempt of an agent, and the outbox sends what was committed. [`service`] is the handle that
+//! everybody else holds; [`lifecycle`] is the process's start and end.
 
+pub mod clock;
 pub mod driver;
+pub mod follow;
 pub mod ingress;
+pub mod killpoint;
+pub mod lifecycle;
+pub mod live;
+pub mod service;
+
+mod mail;
+mod metrics;
+mod outbox;
+mod registry;
+mod run;
+mod slots;
+mod task;
+
+pub use follow::Settled;
+pub use ingress::{FieldError, Policies, Submission, UnknownPart};
+pub use live::{Draft, Subscription, Tick};
+pub use service::{Follow, Gateway, Parts, Refusal, Settings, Submitted};

@@ -4,6 +4,7 @@
 //! [`MemoryStore`] for tests, [`SqliteStore`] for everything else. [`SqliteReader`] reads a
 //! SQLite store's folder without owning it.
 
+mod check;
 mod memory;
 mod sqlite;
 

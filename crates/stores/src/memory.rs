@@ -11,6 +11,8 @@ use turnkeep_core::ports::store::{
 };
 use turnkeep_core::{Epoch, Event, Seq, Session, SessionKey, Timestamp, TurnId, Version};
 
+use crate::check;
+
 /// Keeps everything in memory. Clones share what they hold.
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
@@ -94,7 +96,7 @@ impl Tables {
             return Ok(CommitOutcome::Conflict);
         }
         let last = row.and_then(|row| row.events.last()).map_or(Seq(0), |event| event.seq);
-        crate::sqlite::encode::check_gapless(&commit.key, last, &commit.rows.events)?;
+        check::gapless(&commit.key, last, &commit.rows.events)?;
         if let Some(refused) = self.refusal(&commit) {
             self.stats.refusals += 1;
             return Ok(refused);
@@ -109,24 +111,17 @@ impl Tables {
         let now = commit.session.updated_at;
         let guards = &commit.rows.guards;
         guards.iter().enumerate().find_map(|(index, guard)| {
+            let earlier = &guards[..index];
             let first = match guard {
                 Guard::NotSeen { seen, .. } => {
                     let stored = self.seen.get(&seen.key).filter(|row| row.until >= now);
                     let stored = stored.map(|row| (row.first.clone(), row.body_hash));
-                    let twin = stored.or_else(|| {
-                        guards[..index].iter().find_map(|earlier| match earlier {
-                            Guard::NotSeen { seen: other, first, .. } if other.key == seen.key => {
-                                Some((first.clone(), other.body_hash))
-                            }
-                            _ => None,
-                        })
-                    });
-                    let (first, body_hash) = twin?;
+                    let (first, body_hash) = stored.or_else(|| check::twin_in(earlier, seen))?;
                     Some((first, body_hash == seen.body_hash))
                 }
                 Guard::TakeDeadLetter(seq) => {
                     let there = self.dead_letter_at(&commit.key, *seq).is_some();
-                    if there && !guards[..index].contains(guard) {
+                    if there && !earlier.contains(guard) {
                         return None;
                     }
                     None

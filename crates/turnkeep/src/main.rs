@@ -1,2 +1,21 @@
-//! Turnkeep.
-fn main() {}
+//! Turnkeep: a turn gateway between people and AI agents.
+//!
+//! This crate is the shell around the others: it parses the command line, reads the
+//! configuration, and wires the concrete adapters to the gateway.
+
+mod audit;
+mod bench;
+mod cli;
+mod config;
+mod serve;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Whoever makes a TLS connection needs a provider; a second call can only find the first one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    cli::run()
+}

@@ -357,24 +357,20 @@ Examples:
   turnkeep bench --flood 1000 --duration 30 --server http://127.0.0.1:7878")]
 pub(crate) struct BenchArgs {
     /// Users who talk at the same time
-    #[arg(long, value_name = "N", default_value_t = 50,
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) users: u32,
-    /// Messages (or bursts) of each user
-    #[arg(long, value_name = "N", default_value_t = 5,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) messages: u32,
-    /// Go on for so long instead of counting messages
-    #[arg(long, value_name = "SECONDS", conflicts_with = "messages",
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) users: usize,
+    /// Messages of each user [default: 10, or without end where --duration is given]
+    #[arg(long, value_name = "N")]
+    pub(crate) messages: Option<u64>,
+    /// No message is begun after so long
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) duration: Option<u64>,
     /// How long the echo agent of the bench's own server works on a turn
     #[arg(long, value_name = "MS", default_value_t = 200)]
     pub(crate) delay_ms: u64,
-    /// Messages in a burst
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) burst: u32,
+    /// Messages in a burst; a burst is answered as one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) burst: u64,
     /// Pause between the messages of a burst
     #[arg(long, value_name = "MS", default_value_t = 50)]
     pub(crate) burst_gap_ms: u64,
@@ -383,8 +379,8 @@ pub(crate) struct BenchArgs {
           value_parser = ["signal", "web", "terminal", "whatsapp", "sms", "email", "voice", "api"])]
     pub(crate) channel: String,
     /// One more user, who sends without pause over so many connections
-    #[arg(long, value_name = "CONNECTIONS", default_value_t = 0)]
-    pub(crate) flood: u32,
+    #[arg(long, value_name = "CONNECTIONS")]
+    pub(crate) flood: Option<usize>,
     /// Don't wait for replies; measure only how fast messages are taken
     #[arg(long)]
     pub(crate) no_wait: bool,

@@ -88,7 +88,7 @@ pub(super) fn harmless(text: &str) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.split_whitespace().map(harmless).collect::<Vec<_>>().join(" ")
+    harmless(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ impl Env {
         Self(std::env::vars_os().filter_map(utf8).collect())
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    /// A variable, if it is set and valid text.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 }

@@ -8,23 +8,17 @@ mod problem;
 mod value;
 #[macro_use]
 mod section;
+mod layers;
+mod paths;
+mod policy;
 mod raw;
 mod read;
-mod layers;
-mod resolved;
-mod policy;
-mod paths;
 mod reference;
+pub(crate) mod resolved;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use layers::{Env, Flags, check_text, load, locate};
-pub(crate) use policy::Explained;
-pub(crate) use problem::Problems;
 pub(crate) use reference::{example, reference};
-pub(crate) use resolved::{
-    AgentSettings, EchoSettings, GatewaySettings, LogSettings, OpenAiSettings, Resolved,
-    Whereabouts,
-};
-pub(crate) use value::{ApiKey, LogFormat};
+pub(crate) use resolved::{AgentSettings, Resolved};

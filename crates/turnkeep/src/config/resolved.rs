@@ -14,7 +14,8 @@ use super::policy::{self, Explained, Layer};
 use super::problem::{Origin, Problems};
 use super::raw::{AgentRaw, EchoKeys, GatewayKeys, OpenAiKeys, PolicyKeys, Raw, TopKeys};
 use super::section::Section;
-use super::value::{AgentKind, ApiKey, LogFormat, Set};
+use super::value::{AgentKind, Set};
+pub(crate) use super::value::{ApiKey, LogFormat};
 
 /// The name of the agent that answers where none is named.
 const DEFAULT_AGENT: &str = "default";

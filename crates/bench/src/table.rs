@@ -1,0 +1,175 @@
+//! The report as a table for people.
+
+use std::collections::BTreeMap;
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+
+use crate::figures::{count, mebibytes, ms, plural, rate};
+use crate::report::{Ended, FloodFigures, Mode, Percentiles, Report, ServerFigures};
+
+/// Who did what against which server, and how it ended.
+pub(crate) fn headline(report: &Report) -> String {
+    let users = plural(report.users as u64, "user");
+    let ended = match report.ended {
+        Ended::AllSent => "all sent",
+        Ended::TimeOver => "time over",
+        Ended::Stopped => "STOPPED, partial figures",
+    };
+    let Report { target, channel, elapsed_s, .. } = report;
+    format!("{users} on channel {channel} against {target}: {} s, {ended}", rate(*elapsed_s))
+}
+
+/// All figures, one a line: what, the figure itself, and what stands behind it.
+pub(crate) fn table(report: &Report) -> String {
+    let mut rows = Rows::default();
+    throughput(report, &mut rows);
+    latencies(report, &mut rows);
+    troubles(report, &mut rows);
+    server(&report.server, report.mode, &mut rows);
+    if let Some(cpu_ms) = report.client_cpu_ms_per_turn {
+        let what = format!("client CPU a {}", unit(report.mode));
+        rows.add(&what, ms(cpu_ms), "of this load generator".to_owned());
+    }
+    if let Some(flood) = &report.flood {
+        flooding(flood, &mut rows);
+    }
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).add_rows(rows.0);
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    // The preset rules off every row; these few belong together.
+    table.remove_style(comfy_table::TableComponent::HorizontalLines);
+    table.remove_style(comfy_table::TableComponent::MiddleIntersections);
+    table.trim_fmt()
+}
+
+#[derive(Default)]
+struct Rows(Vec<[String; 3]>);
+
+impl Rows {
+    fn add(&mut self, what: &str, figure: String, detail: String) {
+        self.0.push([what.to_owned(), figure, detail]);
+    }
+}
+
+fn unit(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Closed => "turn",
+        Mode::Open => "message",
+    }
+}
+
+fn throughput(report: &Report, rows: &mut Rows) {
+    let messages = format!(
+        "{} of {} sent were accepted",
+        count(report.accepted),
+        plural(report.sent, "message")
+    );
+    match report.mode {
+        Mode::Closed => {
+            rows.add("turns a second", rate(report.turns_per_second), plural(report.turns, "turn"));
+            rows.add("messages a turn", rate(report.messages_per_turn), messages);
+        }
+        Mode::Open => {
+            rows.add("messages a second", rate(report.messages_per_second), messages);
+            let turns = format!("turns in {}", plural(report.users as u64, "session"));
+            rows.add("turns opened", count(report.turns), turns);
+        }
+    }
+}
+
+fn latencies(report: &Report, rows: &mut Rows) {
+    if report.latency.count > 0 {
+        percentiles("latency", &report.latency, rows);
+        let over = format!("over the agent's {} ms", count(report.delay_ms));
+        percentiles(&over, &report.overhead, rows);
+    }
+    if report.acceptance.count > 0 {
+        percentiles("acceptance", &report.acceptance, rows);
+    }
+    if let Some(spread) = &report.user_p99 {
+        let range = format!("from {} to {}", ms(spread.least_ms), ms(spread.most_ms));
+        rows.add("users' own p99", ms(spread.median_ms), range);
+    }
+}
+
+fn percentiles(what: &str, figures: &Percentiles, rows: &mut Rows) {
+    let detail = format!(
+        "p50; p90 {}, p99 {}, p99.9 {}, max {}",
+        ms(figures.p90_ms),
+        ms(figures.p99_ms),
+        ms(figures.p999_ms),
+        ms(figures.max_ms)
+    );
+    rows.add(what, ms(figures.p50_ms), detail);
+}
+
+fn troubles(report: &Report, rows: &mut Rows) {
+    let endings = [
+        ("failed turns", report.failed, "the server gave up on them"),
+        ("stopped turns", report.cancelled, "somebody stopped them"),
+        ("unanswered", report.unanswered, "the wait ran out first"),
+        ("cut off", report.cut_off, "still running at the end"),
+        ("reconnects", report.reconnects, "connections lost and replaced"),
+        ("users who left", report.gave_up, "no connection to be had"),
+    ];
+    for (what, number, detail) in endings {
+        if number > 0 {
+            rows.add(what, count(number), detail.to_owned());
+        }
+    }
+    by_reason("refused", &report.refused, rows);
+    by_reason("errors", &report.errors, rows);
+}
+
+fn by_reason(what: &str, reasons: &BTreeMap<String, u64>, rows: &mut Rows) {
+    if reasons.is_empty() {
+        return;
+    }
+    let detail: Vec<_> =
+        reasons.iter().map(|(reason, number)| format!("{reason} {}", count(*number))).collect();
+    rows.add(what, count(reasons.values().sum()), detail.join(", "));
+}
+
+fn server(server: &ServerFigures, mode: Mode, rows: &mut Rows) {
+    let unit = unit(mode);
+    if let (Some(cpu_ms), Some(all_ms)) = (server.cpu_ms_per_turn, server.cpu_ms) {
+        let cores = server.cores_busy.map_or(String::new(), |cores| {
+            format!(", {} cores busy", rate(cores))
+        });
+        let detail = format!("{} s in all{cores}", rate(all_ms / 1000.0));
+        rows.add(&format!("server CPU a {unit}"), ms(cpu_ms), detail);
+    }
+    if let (Some(a_turn), Some(all)) = (server.fsyncs_per_turn, server.fsyncs) {
+        let sharing = server.commits_per_batch.map_or(String::new(), |commits| {
+            format!(", {} commits a batch", rate(commits))
+        });
+        rows.add(&format!("fsyncs a {unit}"), rate(a_turn), format!("{} in all{sharing}", count(all)));
+    }
+    if let Some(commits) = server.commits_per_turn {
+        rows.add(&format!("commits a {unit}"), rate(commits), String::new());
+    }
+    if let Some(rss_bytes) = server.rss_bytes {
+        let peak = server.rss_peak_bytes.map_or(String::new(), |peak_bytes| {
+            format!("at most {}", mebibytes(peak_bytes))
+        });
+        rows.add("server memory", mebibytes(rss_bytes), peak);
+    }
+}
+
+fn flooding(flood: &FloodFigures, rows: &mut Rows) {
+    let detail = format!(
+        "{} over {}, {} accepted",
+        plural(flood.sent, "message"),
+        plural(flood.connections as u64, "connection"),
+        count(flood.accepted)
+    );
+    rows.add("flood, messages a second", rate(flood.sent_per_second), detail);
+    if flood.acceptance.count > 0 {
+        percentiles("flood, acceptance", &flood.acceptance, rows);
+    }
+    by_reason("flood, refused", &flood.refused, rows);
+    by_reason("flood, errors", &flood.errors, rows);
+}

@@ -1,0 +1,125 @@
+//! The process's life: taking up open work at the start, looking after it, and ending well.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use turnkeep_core::SessionKey;
+use turnkeep_core::ids::Timestamp;
+use turnkeep_core::ports::store::StoreError;
+
+use crate::clock;
+use crate::mail::Mail;
+use crate::service::{Gateway, Phase};
+
+/// Sessions that one look at the index names.
+const PAGE: usize = 1000;
+/// Dedupe keys forgotten at once.
+const FORGET: usize = 1000;
+
+impl Gateway {
+    /// Takes up everything open, and turns ready.
+    pub async fn start(&self) -> Result<usize, StoreError> {
+        let taken = self.tend(Timestamp::MAX).await?;
+        self.set_phase(Phase::Ready);
+        Ok(taken)
+    }
+
+    /// Gives every session with open work until `before` a task; says how many got one.
+    async fn tend(&self, before: Timestamp) -> Result<usize, StoreError> {
+        let mut taken = 0;
+        let mut after: Option<(Timestamp, SessionKey)> = None;
+        loop {
+            let page = self.store().open_work(before, after.take(), PAGE).await?;
+            let full = page.len() == PAGE;
+            after = page.last().cloned();
+            for (_, key) in page {
+                if self.0.registry.has(&key) {
+                    continue;
+                }
+                match self.policy_of(&key) {
+                    Some(policy) => {
+                        self.send(&key, policy, Mail::Tend);
+                        taken += 1;
+                    }
+                    None => tracing::warn!(
+                        session_key = %key,
+                        "has open work, but its agent or channel is not configured any more"
+                    ),
+                }
+            }
+            if !full {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Looks after open work nobody looks after, and tidies, until `shutdown`.
+    pub async fn sweep(&self, shutdown: CancellationToken) {
+        let mut beat = tokio::time::interval(Duration::from_millis(self.0.settings.sweep_ms));
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = beat.tick() => {}
+            }
+            if self.readiness().is_err() {
+                continue;
+            }
+            if let Err(error) = self.tend(clock::now()).await {
+                tracing::warn!(%error, "the look for open work failed");
+            }
+            if let Err(error) = self.store().forget_seen(clock::now(), FORGET).await {
+                tracing::warn!(%error, "old message ids could not be forgotten");
+            }
+            self.0.lives.tidy();
+            self.gauge();
+        }
+    }
+
+    /// Brings the gauges up to date; also called before they are read.
+    pub fn gauge(&self) {
+        let metrics = &self.0.metrics;
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
+        metrics.sessions.set(self.0.registry.len() as f64);
+        let waiting: usize = self.0.agents.values().map(|(_, slots)| slots.waiting()).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
+        metrics.slots_waiting.set(waiting as f64);
+        let stats = self.store().stats();
+        metrics.fsyncs.absolute(stats.fsyncs);
+        metrics.commits.absolute(stats.commits);
+        metrics.batches.absolute(stats.batches);
+    }
+
+    /// Stops taking messages; running turns may go on for the grace period, the rest is laid down
+    /// uncounted, to be taken up by the next start.
+    pub async fn drain(&self) {
+        self.set_phase(Phase::Draining);
+        let grace = Duration::from_millis(self.0.settings.shutdown_grace_ms);
+        if tokio::time::timeout(grace, self.quiet()).await.is_err() {
+            tracing::info!("the grace period is over; what still runs is laid down");
+        }
+        // A task that has just begun may miss the word, so it is said until nobody is left.
+        let gone = async {
+            loop {
+                self.0.registry.broadcast(|| Mail::Release);
+                let left = self.0.registry.empty();
+                if tokio::time::timeout(Duration::from_millis(200), left).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(5), gone).await.is_err() {
+            tracing::warn!("some sessions did not lay down in time; they recover at the next start");
+        }
+        self.store().close().await;
+    }
+
+    /// Resolves when no session has a turn under way here.
+    async fn quiet(&self) {
+        let mut beat = tokio::time::interval(Duration::from_millis(50));
+        while self.0.running.load(Ordering::Acquire) > 0 {
+            beat.tick().await;
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Who watches a session right now: where its journal ends, whether the agent types, and the draft.
+//!
+//! Watchers pull: they are told that something changed and read it themselves, so a slow one costs
+//! nothing but its own time and there is no buffer to overflow.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use dashmap::DashMap;
+use tokio::sync::watch;
+use turnkeep_core::SessionKey;
+use turnkeep_core::ids::{Attempt, RunTag, Seq, TurnId};
+
+use crate::run::RunShared;
+
+/// What a watcher is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tick {
+    /// Where the journal ends.
+    pub last_seq: Seq,
+    /// The agent is at work.
+    pub typing: bool,
+    /// Grows with every piece of streamed text.
+    pub draft: u64,
+}
+
+/// The shared side of all watchers of one session.
+pub(crate) struct Live {
+    tick: watch::Sender<Tick>,
+    run: Mutex<Option<Arc<RunShared>>>,
+}
+
+impl Live {
+    fn new() -> Self {
+        Self { tick: watch::Sender::new(Tick::default()), run: Mutex::new(None) }
+    }
+
+    pub(crate) fn journal(&self, last_seq: Seq) {
+        self.tick.send_if_modified(|tick| {
+            let newer = last_seq > tick.last_seq;
+            tick.last_seq = tick.last_seq.max(last_seq);
+            newer
+        });
+    }
+
+    pub(crate) fn typing(&self, on: bool) {
+        self.tick.send_if_modified(|tick| std::mem::replace(&mut tick.typing, on) != on);
+    }
+
+    pub(crate) fn drafted(&self) {
+        self.tick.send_modify(|tick| tick.draft += 1);
+    }
+
+    pub(crate) fn set_run(&self, run: Option<Arc<RunShared>>) {
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = run;
+        self.drafted();
+    }
+}
+
+/// All sessions that somebody watches.
+#[derive(Default)]
+pub(crate) struct Lives(DashMap<SessionKey, Weak<Live>>);
+
+impl Lives {
+    pub(crate) fn open(&self, key: &SessionKey) -> Arc<Live> {
+        let mut entry = self.0.entry(key.clone()).or_default();
+        if let Some(live) = entry.upgrade() {
+            return live;
+        }
+        let live = Arc::new(Live::new());
+        *entry = Arc::downgrade(&live);
+        live
+    }
+
+    pub(crate) fn get(&self, key: &SessionKey) -> Option<Arc<Live>> {
+        if self.0.is_empty() { None } else { self.0.get(key)?.upgrade() }
+    }
+
+    /// Forgets sessions that nobody watches any more.
+    pub(crate) fn tidy(&self) {
+        self.0.retain(|_, live| live.strong_count() > 0);
+    }
+}
+
+/// One watcher.
+pub struct Subscription {
+    live: Arc<Live>,
+    ticks: watch::Receiver<Tick>,
+}
+
+/// Streamed text that is not committed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Whose.
+    pub turn: TurnId,
+    /// A new attempt starts a new draft.
+    pub attempt: Attempt,
+    /// Everything from `from` on.
+    pub text: String,
+    /// How long the whole draft is, in bytes.
+    pub len: usize,
+}
+
+impl Subscription {
+    pub(crate) fn new(live: Arc<Live>) -> Self {
+        let mut ticks = live.tick.subscribe();
+        ticks.mark_changed();
+        Self { live, ticks }
+    }
+
+    /// Resolves once something changed since the last call; at once the first time.
+    pub async fn changed(&mut self) -> Tick {
+        // The sender lives as long as this subscription, so waiting can't fail.
+        let _ = self.ticks.changed().await;
+        *self.ticks.borrow_and_update()
+    }
+
+    /// The draft of the running attempt, from byte `from` on if it is still the one of `seen`.
+    #[must_use]
+    pub fn draft(&self, seen: Option<(TurnId, Attempt, usize)>) -> Option<Draft> {
+        let run = self.live.run.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let RunTag { turn, attempt, .. } = run.tag;
+        let text = run.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = match seen {
+            Some((seen_turn, seen_attempt, len)) if (seen_turn, seen_attempt) == (turn, attempt) => len,
+            _ => 0,
+        };
+        let rest = text.get(from..).unwrap_or_default().to_owned();
+        Some(Draft { turn, attempt, text: rest, len: text.len() })
+    }
+}

@@ -1,0 +1,56 @@
+//! What reaches a session's task.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use turnkeep_core::ids::{RunTag, Seq, Token, TurnId};
+use turnkeep_core::message::Inbound;
+use turnkeep_core::outbox::DeliveryOutcome;
+use turnkeep_core::session::{AgentAnswer, AgentInput, Control, Controlled};
+
+use crate::follow::Settled;
+use crate::live::Live;
+use crate::service::Accepted;
+
+/// One thing for a session's task.
+pub(crate) enum Mail {
+    /// An admitted message.
+    Submit(Box<Submit>),
+    /// A person steers.
+    Control(Box<Control>, oneshot::Sender<Result<Controlled, String>>),
+    /// A run wants something and waits.
+    Ask(RunTag, Box<dyn FnOnce(Token) -> AgentInput + Send>, oneshot::Sender<AgentAnswer>),
+    /// A run says something and doesn't wait.
+    Say(RunTag, Box<AgentInput>),
+    /// A delivery ended.
+    Delivered(Box<Delivered>),
+    /// The place for suspect turns is this turn's.
+    Quarantine(TurnId, OwnedSemaphorePermit),
+    /// Somebody wants to know how a message ends.
+    Follow(Seq, oneshot::Sender<Settled>),
+    /// Somebody watches.
+    Watch(Arc<Live>),
+    /// The user is typing.
+    UserTyping,
+    /// Look after the session: it has open work.
+    Tend,
+    /// Lay down what runs and leave.
+    Release,
+}
+
+/// A message and those who wait for it.
+pub(crate) struct Submit {
+    pub(crate) inbound: Inbound,
+    pub(crate) reply: oneshot::Sender<Result<Accepted, String>>,
+    pub(crate) settle: Option<oneshot::Sender<Settled>>,
+    pub(crate) since: Instant,
+}
+
+/// How a delivery ended.
+pub(crate) struct Delivered {
+    pub(crate) reply: Seq,
+    pub(crate) part: u32,
+    pub(crate) attempt: u32,
+    pub(crate) outcome: DeliveryOutcome,
+}

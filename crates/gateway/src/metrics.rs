@@ -1,0 +1,80 @@
+//! The numbers to watch. Handles are looked up once: the hot path only adds.
+
+use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use turnkeep_core::journal::{Event, EventBody};
+use turnkeep_core::message::Action;
+
+pub(crate) struct Metrics {
+    decisions: [Counter; 4],
+    duplicates: Counter,
+    latency_ms: Histogram,
+    turns: [Counter; 4],
+    pub(crate) runs: Counter,
+    pub(crate) panics: Counter,
+    pub(crate) deliveries: Counter,
+    pub(crate) sessions: Gauge,
+    pub(crate) slots_waiting: Gauge,
+    pub(crate) fsyncs: Counter,
+    pub(crate) commits: Counter,
+    pub(crate) batches: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        describe_counter!("turn_gateway_decision_total", "Decisions on messages, by action");
+        describe_histogram!("turn_gateway_latency_ms", "Time from a message to its durable decision");
+        describe_counter!("turnkeep_turns_total", "Turns that ended, by status");
+        describe_counter!("turnkeep_runs_total", "Attempts handed to an agent");
+        describe_counter!("turnkeep_panics_total", "Panics of agents and session tasks");
+        describe_counter!("turnkeep_duplicates_total", "Messages that came before");
+        describe_counter!("turnkeep_deliveries_total", "Deliveries begun");
+        describe_gauge!("turnkeep_sessions_active", "Sessions with a task");
+        describe_gauge!("turnkeep_slots_waiting", "Runs that wait for a provider slot");
+        describe_counter!("turnkeep_store_fsyncs_total", "Syncs the store asked the disk for");
+        describe_counter!("turnkeep_store_commits_total", "Session commits");
+        describe_counter!("turnkeep_store_batches_total", "Transactions that carried them");
+        let decision = |action: Action| counter!("turn_gateway_decision_total", "action" => action.as_str());
+        let ended = |status: &'static str| counter!("turnkeep_turns_total", "status" => status);
+        Self {
+            decisions: [
+                decision(Action::WorkflowStarted),
+                decision(Action::EventSent),
+                decision(Action::Queued),
+                decision(Action::Rejected),
+            ],
+            duplicates: counter!("turnkeep_duplicates_total"),
+            latency_ms: histogram!("turn_gateway_latency_ms"),
+            turns: [ended("complete"), ended("superseded"), ended("cancelled"), ended("failed")],
+            runs: counter!("turnkeep_runs_total"),
+            panics: counter!("turnkeep_panics_total"),
+            deliveries: counter!("turnkeep_deliveries_total"),
+            sessions: gauge!("turnkeep_sessions_active"),
+            slots_waiting: gauge!("turnkeep_slots_waiting"),
+            fsyncs: counter!("turnkeep_store_fsyncs_total"),
+            commits: counter!("turnkeep_store_commits_total"),
+            batches: counter!("turnkeep_store_batches_total"),
+        }
+    }
+
+    pub(crate) fn decided(&self, action: Action, latency_ms: f64) {
+        self.decisions[action as usize].increment(1);
+        self.latency_ms.record(latency_ms);
+    }
+
+    pub(crate) fn duplicate(&self) {
+        self.duplicates.increment(1);
+    }
+
+    pub(crate) fn journaled(&self, events: &[Event]) {
+        for event in events {
+            let at = match event.body {
+                EventBody::TurnCompleted { .. } => 0,
+                EventBody::TurnSuperseded { .. } => 1,
+                EventBody::TurnCancelled { .. } => 2,
+                EventBody::TurnFailed { .. } => 3,
+                _ => continue,
+            };
+            self.turns[at].increment(1);
+        }
+    }
+}

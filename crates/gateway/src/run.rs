@@ -1,0 +1,419 @@
+//! One attempt of a turn: the agent's task, its way back, and the watch over it.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+use turnkeep_core::SessionKey;
+use turnkeep_core::ids::{QuestionId, RunTag, Seq, Token};
+use turnkeep_core::journal::{EventBody, SupersedeChoice};
+use turnkeep_core::message::Pending;
+use turnkeep_core::ports::BoxFuture;
+use turnkeep_core::ports::agent::{
+    Agent, HistoryEntry, Revoked, Role, SlotGuard, SupersedeQuestion, TurnContext, TurnHandle,
+};
+use turnkeep_core::run_clock::{Overdue, RunClock};
+use turnkeep_core::session::{AgentAnswer, AgentInput, RunFailure, StartRun};
+
+use crate::live::Live;
+use crate::mail::Mail;
+use crate::service::Gateway;
+use crate::slots::Slots;
+
+const MAIL: u8 = 1;
+const CANCELLED: u8 = 2;
+const WINDING: u8 = 4;
+const FINISH_NOW: u8 = 8;
+const QUESTION: u8 = 16;
+const ANSWERED: u8 = 32;
+
+/// What the session's task and the run share.
+pub(crate) struct RunShared {
+    pub(crate) tag: RunTag,
+    pub(crate) draft: Mutex<String>,
+    flags: AtomicU8,
+    changed: Notify,
+    clock: Mutex<RunClock>,
+    began: Instant,
+    rare: Mutex<Rare>,
+}
+
+/// What few runs ever need.
+#[derive(Default)]
+struct Rare {
+    questions: VecDeque<SupersedeQuestion>,
+    answer: Option<(QuestionId, Pending)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl RunShared {
+    fn set(&self, flag: u8) {
+        self.flags.fetch_or(flag, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    fn clear(&self, flag: u8) {
+        self.flags.fetch_and(!flag, Ordering::AcqRel);
+    }
+
+    fn is(&self, flag: u8) -> bool {
+        self.flags.load(Ordering::Acquire) & flag != 0
+    }
+
+    async fn wait_for(&self, flag: u8) {
+        loop {
+            let changed = self.changed.notified();
+            if self.is(flag) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    pub(crate) fn mail_waiting(&self) {
+        self.set(MAIL);
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.set(CANCELLED);
+    }
+
+    pub(crate) fn wind(&self) {
+        self.set(WINDING);
+    }
+
+    pub(crate) fn finish_now(&self) {
+        self.set(FINISH_NOW);
+    }
+
+    pub(crate) fn ask(&self, question: SupersedeQuestion) {
+        lock(&self.rare).questions.push_back(question);
+        self.set(QUESTION);
+    }
+
+    pub(crate) fn answer(&self, question: QuestionId, message: Pending) {
+        lock(&self.rare).answer = Some((question, message));
+        self.set(ANSWERED);
+    }
+
+    pub(crate) fn drafted(&self) -> Option<Arc<str>> {
+        let draft = lock(&self.draft);
+        (!draft.is_empty()).then(|| draft.as_str().into())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Resolves when a limit is overstepped.
+    async fn overdue(&self) -> Overdue {
+        loop {
+            let look = lock(&self.clock).next_look();
+            // While paused, whoever resumes says so; looking in now and then is enough.
+            let at = look.unwrap_or_else(|| self.now_ms() + 1000);
+            tokio::time::sleep_until(self.began + Duration::from_millis(at)).await;
+            if let Some(overdue) = lock(&self.clock).overdue(self.now_ms()) {
+                return overdue;
+            }
+        }
+    }
+
+    fn heard(&self) {
+        let now = self.now_ms();
+        lock(&self.clock).heard(now);
+    }
+}
+
+/// The agent's way back to its session.
+pub(crate) struct RunHandle {
+    shared: Arc<RunShared>,
+    key: SessionKey,
+    task: UnboundedSender<Mail>,
+    gateway: Gateway,
+    slots: Arc<Slots>,
+    history_from: Seq,
+    first: Seq,
+}
+
+/// Pauses the watch for as long as it lives.
+struct Paused<'a>(&'a RunShared);
+
+impl<'a> Paused<'a> {
+    fn new(shared: &'a RunShared) -> Self {
+        lock(&shared.clock).pause(shared.now_ms());
+        Self(shared)
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.clock).resume(self.0.now_ms());
+    }
+}
+
+impl RunHandle {
+    async fn request(
+        &self,
+        input: impl FnOnce(Token) -> AgentInput + Send + 'static,
+    ) -> Result<AgentAnswer, Revoked> {
+        self.shared.heard();
+        let (reply, answer) = oneshot::channel();
+        let mail = Mail::Ask(self.shared.tag, Box::new(input), reply);
+        self.task.send(mail).map_err(|_| Revoked)?;
+        match answer.await {
+            Ok(AgentAnswer::Revoked | AgentAnswer::Refused) | Err(_) => Err(Revoked),
+            Ok(answer) => Ok(answer),
+        }
+    }
+}
+
+/// Journal entries read for each line of history that was asked for: a turn has about this many.
+const ENTRIES_PER_LINE: u64 = 6;
+
+impl TurnHandle for RunHandle {
+    fn mail(&self) -> BoxFuture<'_, Result<Vec<Pending>, Revoked>> {
+        Box::pin(async {
+            // Cleared before the look: mail that comes after it raises the flag again.
+            self.shared.clear(MAIL);
+            match self.request(AgentInput::TakeMail).await? {
+                AgentAnswer::Mail(mail) => Ok(mail),
+                _ => Ok(Vec::new()),
+            }
+        })
+    }
+
+    fn has_mail(&self) -> bool {
+        self.shared.is(MAIL)
+    }
+
+    fn mail_arrived(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.wait_for(MAIL))
+    }
+
+    fn commit_point(&self) -> BoxFuture<'_, Result<(), Revoked>> {
+        Box::pin(async { self.request(AgentInput::CommitPoint).await.map(|_| ()) })
+    }
+
+    fn say(&self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        self.shared.heard();
+        lock(&self.shared.draft).push_str(text);
+        if let Some(live) = self.gateway.0.lives.get(&self.key) {
+            live.drafted();
+        }
+    }
+
+    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Revoked>> {
+        let text: Arc<str> = text.into();
+        Box::pin(async move {
+            self.shared.clear(ANSWERED);
+            let asked = self.request(move |token| AgentInput::Ask(token, text)).await?;
+            let AgentAnswer::Asked(question) = asked else { return Err(Revoked) };
+            let _paused = Paused::new(&self.shared);
+            loop {
+                self.shared.wait_for(ANSWERED).await;
+                self.shared.clear(ANSWERED);
+                let answer = lock(&self.shared.rare).answer.take();
+                if let Some((_, message)) = answer.filter(|(to, _)| *to == question) {
+                    return Ok(message);
+                }
+            }
+        })
+    }
+
+    fn emit(&self, name: &str, detail: &str) -> BoxFuture<'_, Result<(), Revoked>> {
+        let (name, detail): (Arc<str>, Arc<str>) = (name.into(), detail.into());
+        Box::pin(async move {
+            self.request(move |token| AgentInput::Emit(token, name, detail)).await.map(|_| ())
+        })
+    }
+
+    fn cancelled(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.wait_for(CANCELLED | WINDING))
+    }
+
+    fn question(&self) -> BoxFuture<'_, SupersedeQuestion> {
+        Box::pin(async {
+            loop {
+                self.shared.wait_for(QUESTION).await;
+                let mut rare = lock(&self.shared.rare);
+                let next = rare.questions.pop_front();
+                if rare.questions.is_empty() {
+                    self.shared.clear(QUESTION);
+                }
+                if let Some(question) = next {
+                    return question;
+                }
+            }
+        })
+    }
+
+    fn answer(&self, question: QuestionId, choice: SupersedeChoice) {
+        let said = Box::new(AgentInput::Answer(question, choice));
+        let _ = self.task.send(Mail::Say(self.shared.tag, said));
+    }
+
+    fn finish_now(&self) -> bool {
+        self.shared.is(FINISH_NOW | WINDING)
+    }
+
+    fn slot(&self) -> BoxFuture<'_, Box<dyn SlotGuard>> {
+        Box::pin(async {
+            let _paused = Paused::new(&self.shared);
+            self.slots.take(&self.key).await
+        })
+    }
+
+    fn history(&self, limit: usize) -> BoxFuture<'_, Result<Vec<HistoryEntry>, String>> {
+        Box::pin(async move {
+            let reach = (limit as u64).saturating_mul(ENTRIES_PER_LINE);
+            let after = Seq(self.first.0.saturating_sub(reach).max(self.history_from.0));
+            let mut lines = Vec::new();
+            let mut cursor = after;
+            while cursor < self.first {
+                let store = &self.gateway.0.store;
+                let page = store.events(&self.key, cursor, 256).await.map_err(|e| e.to_string())?;
+                let Some(last) = page.last() else { break };
+                cursor = last.seq;
+                lines.extend(page.into_iter().filter(|event| event.seq < self.first).filter_map(line_of));
+            }
+            Ok(lines.split_off(lines.len().saturating_sub(limit)))
+        })
+    }
+}
+
+/// What an entry adds to the conversation.
+fn line_of(event: turnkeep_core::Event) -> Option<HistoryEntry> {
+    let (role, text) = match event.body {
+        EventBody::MessageAccepted { text, .. } => (Role::User, text),
+        EventBody::TurnCompleted { reply: Some(reply), .. }
+        | EventBody::TurnCancelled { reply: Some(reply), .. } => (Role::Agent, reply),
+        EventBody::TurnWaitingForInput { text, .. } => (Role::Agent, text),
+        _ => return None,
+    };
+    Some(HistoryEntry { seq: event.seq, role, text })
+}
+
+/// Where a run is started from.
+pub(crate) struct Launch<'a> {
+    pub(crate) gateway: &'a Gateway,
+    pub(crate) key: &'a SessionKey,
+    pub(crate) policy: &'a turnkeep_core::Policy,
+    pub(crate) task: &'a UnboundedSender<Mail>,
+    pub(crate) live: Option<&'a Arc<Live>>,
+}
+
+/// Starts an attempt. It ends by saying `Finished` or `Failed`, unless it is cancelled.
+pub(crate) fn start(
+    launch: &Launch<'_>,
+    start: StartRun,
+    place: Option<OwnedSemaphorePermit>,
+) -> Arc<RunShared> {
+    let shared = Arc::new(RunShared {
+        tag: start.tag,
+        draft: Mutex::new(String::new()),
+        flags: AtomicU8::new(0),
+        changed: Notify::new(),
+        clock: Mutex::new(RunClock::start(launch.policy, 0)),
+        began: Instant::now(),
+        rare: Mutex::new(Rare::default()),
+    });
+    if let Some(live) = launch.live {
+        live.set_run(Some(Arc::clone(&shared)));
+    }
+    let Some((agent, slots)) = launch.gateway.0.agents.get(&launch.key.agent()) else {
+        let error = format!("no agent {:?} is configured", launch.key.agent()).into();
+        let failure = RunFailure { error, retry: false, retry_after_ms: None };
+        let _ = launch.task.send(Mail::Say(start.tag, Box::new(AgentInput::Failed(failure))));
+        return shared;
+    };
+    let handle = RunHandle {
+        shared: Arc::clone(&shared),
+        key: launch.key.clone(),
+        task: launch.task.clone(),
+        gateway: launch.gateway.clone(),
+        slots: Arc::clone(slots),
+        history_from: start.history_from,
+        first: start.messages.first().map_or(Seq(0), |pending| pending.seq),
+    };
+    let context = TurnContext {
+        session: launch.key.clone(),
+        tag: start.tag,
+        group: start.group,
+        trust: start.trust,
+        facts: launch.policy.facts,
+        messages: start.messages,
+        resume: start.resume,
+        handle: Arc::new(handle),
+    };
+    launch.gateway.0.metrics.runs.increment(1);
+    let (agent, watch, task) = (Arc::clone(agent), Arc::clone(&shared), launch.task.clone());
+    let running = Running::new(launch.gateway);
+    tokio::spawn(async move {
+        let _place = place;
+        let run = AssertUnwindSafe(attempt(&*agent, context, &watch)).catch_unwind();
+        let said = run.await.unwrap_or_else(|panic| {
+            running.0.0.metrics.panics.increment(1);
+            Some(AgentInput::Failed(failure(panic_text(&*panic), true)))
+        });
+        if let Some(said) = said {
+            let _ = task.send(Mail::Say(watch.tag, Box::new(said)));
+        }
+    });
+    shared
+}
+
+/// Counts a run for as long as it lives.
+struct Running(Gateway);
+
+impl Running {
+    fn new(gateway: &Gateway) -> Self {
+        gateway.0.running.fetch_add(1, Ordering::AcqRel);
+        Self(gateway.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Runs the agent until it is done, cancelled or overdue. Nothing is said of a cancelled run.
+async fn attempt(agent: &dyn Agent, context: TurnContext, watch: &RunShared) -> Option<AgentInput> {
+    tokio::select! {
+        biased;
+        () = watch.wait_for(CANCELLED) => None,
+        result = agent.run(context) => Some(match result {
+            Ok(finished) => AgentInput::Finished(finished),
+            Err(failure) => AgentInput::Failed(failure),
+        }),
+        overdue = watch.overdue() => Some(AgentInput::Failed(match overdue {
+            Overdue::Turn => failure("the agent took longer than a turn may".to_owned(), true),
+            Overdue::Silence => failure("the agent was silent for too long".to_owned(), true),
+        })),
+    }
+}
+
+fn failure(error: String, retry: bool) -> RunFailure {
+    RunFailure { error: error.into(), retry, retry_after_ms: None }
+}
+
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("it panicked: {}", text.as_deref().unwrap_or("no reason given"))
+}

@@ -1,0 +1,314 @@
+//! The gateway as everybody else sees it: submit, steer, watch, read.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use tokio::sync::oneshot;
+use turnkeep_core::ids::{Seq, TurnId};
+use turnkeep_core::message::{Decision, Rejection};
+use turnkeep_core::ports::agent::Agent;
+use turnkeep_core::ports::channel::Channel;
+use turnkeep_core::ports::store::{FirstDecision, Store};
+use turnkeep_core::session::{Control, Controlled};
+use turnkeep_core::{Policy, SessionKey};
+
+use crate::driver::duplicate_of;
+use crate::follow::{Settled, find_settled};
+use crate::ingress::{Admitted, FieldError, Policies, Submission, admit};
+use crate::live::{Lives, Subscription};
+use crate::mail::{Mail, Submit};
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::slots::Slots;
+
+/// What the gateway lives by, beside the policies.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Longest message, in bytes.
+    pub message_bytes_max: usize,
+    /// How long a session's task stays without anything to do.
+    pub idle_ms: u64,
+    /// How long running turns may go on once the process was asked to end.
+    pub shutdown_grace_ms: u64,
+    /// How often open work that nobody looks after is looked for.
+    pub sweep_ms: u64,
+    /// Longest `?wait=`.
+    pub wait_seconds_max: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 64 * 1024,
+            idle_ms: 10_000,
+            shutdown_grace_ms: 10_000,
+            sweep_ms: 1000,
+            wait_seconds_max: 300,
+        }
+    }
+}
+
+/// What wiring puts together.
+pub struct Parts {
+    /// Where sessions live.
+    pub store: Arc<dyn Store>,
+    /// Agents by their configured names.
+    pub agents: HashMap<String, Arc<dyn Agent>>,
+    /// Adapters of the channels that are pushed to, by name.
+    pub channels: HashMap<String, Arc<dyn Channel>>,
+    /// The policy of each address.
+    pub policies: Arc<dyn Policies>,
+    /// Everything else.
+    pub settings: Settings,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A field is wrong.
+    Field(FieldError),
+    /// The session's rules say no.
+    Rejected(Rejection),
+    /// The store is down or the process is ending; nothing was accepted.
+    Unavailable(String),
+}
+
+/// An accepted message.
+#[derive(Debug)]
+pub struct Submitted {
+    /// Its session.
+    pub key: SessionKey,
+    /// Its id, which the gateway made if the sender did not.
+    pub message_id: Arc<str>,
+    /// What was decided.
+    pub decision: Decision,
+    /// Resolves when the message has its ending; none unless asked for.
+    pub follow: Option<Follow>,
+}
+
+/// Resolves with the ending of one message, whatever it went through.
+pub struct Follow(Pin<Box<dyn Future<Output = Option<Settled>> + Send>>);
+
+impl std::fmt::Debug for Follow {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Follow")
+    }
+}
+
+impl Future for Follow {
+    type Output = Option<Settled>;
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+/// Where the process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Open work is being taken up.
+    Starting = 0,
+    /// Taking messages.
+    Ready = 1,
+    /// Taking no more.
+    Draining = 2,
+}
+
+/// A cheap handle on the running gateway.
+#[derive(Clone)]
+pub struct Gateway(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) agents: HashMap<String, (Arc<dyn Agent>, Arc<Slots>)>,
+    pub(crate) channels: HashMap<String, Arc<dyn Channel>>,
+    pub(crate) policies: Arc<dyn Policies>,
+    pub(crate) settings: Settings,
+    pub(crate) registry: Registry,
+    pub(crate) lives: Lives,
+    pub(crate) metrics: Metrics,
+    /// The one place in which turns run that may be what kills the process.
+    pub(crate) quarantine: Arc<tokio::sync::Semaphore>,
+    /// Runs under way.
+    pub(crate) running: AtomicUsize,
+    phase: AtomicU8,
+}
+
+impl Gateway {
+    /// Puts the parts together; nothing runs before [`Gateway::start`].
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let agents = parts.agents.into_iter().map(|(name, agent)| {
+            let slots = Arc::new(Slots::new(agent.slots()));
+            (name, (agent, slots))
+        });
+        Self(Arc::new(Inner {
+            store: parts.store,
+            agents: agents.collect(),
+            channels: parts.channels,
+            policies: parts.policies,
+            settings: parts.settings,
+            registry: Registry::default(),
+            lives: Lives::default(),
+            metrics: Metrics::new(),
+            quarantine: Arc::new(tokio::sync::Semaphore::new(1)),
+            running: AtomicUsize::new(0),
+            phase: AtomicU8::new(Phase::Starting as u8),
+        }))
+    }
+
+    /// The store, for reads.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// What it lives by.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Ready to take messages, or why not.
+    pub fn readiness(&self) -> Result<(), String> {
+        match self.0.phase.load(Ordering::Acquire) {
+            phase if phase == Phase::Starting as u8 => Err("starting".to_owned()),
+            phase if phase == Phase::Draining as u8 => Err("draining: the process is ending".to_owned()),
+            _ => self.0.store.health(),
+        }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.0.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Accepts a message durably, or says why not. With `follow`, its ending can be awaited.
+    pub async fn submit(&self, submission: Submission, follow: bool) -> Result<Submitted, Refusal> {
+        self.readiness().map_err(Refusal::Unavailable)?;
+        let bytes_max = self.0.settings.message_bytes_max;
+        let made_id = || crate::clock::fresh_uuid().to_string();
+        let admitted = admit(submission, &*self.0.policies, bytes_max, made_id);
+        let Admitted { key, policy, inbound } = admitted.map_err(Refusal::Field)?;
+        let message_id = Arc::clone(&inbound.body.message_id);
+        let (reply, answer) = oneshot::channel();
+        let (settle, settled) = if follow {
+            let (settle, settled) = oneshot::channel();
+            (Some(settle), Some(settled))
+        } else {
+            (None, None)
+        };
+        let submit = Submit { inbound, reply, settle, since: std::time::Instant::now() };
+        self.send(&key, policy, Mail::Submit(Box::new(submit)));
+        let accepted = answer.await.map_err(|_| interrupted())?.map_err(Refusal::Unavailable)?;
+        let (decision, follow) = match accepted {
+            Accepted::Decided(decision) => {
+                let follow = settled.map(|settled| {
+                    let (gateway, key, seq) = (self.clone(), key.clone(), decision.seq);
+                    Follow(Box::pin(async move { gateway.settled(settled, key, seq).await }))
+                });
+                (decision, follow)
+            }
+            Accepted::Duplicate(first) => {
+                let decision = duplicate_of(&first);
+                let follow = follow.then(|| self.follow(first.session.clone(), first.seq));
+                return Ok(Submitted { key: first.session, message_id, decision, follow });
+            }
+        };
+        match decision.rejection {
+            Some(rejection) => Err(Refusal::Rejected(rejection)),
+            None => Ok(Submitted { key, message_id, decision, follow }),
+        }
+    }
+
+    /// Waits for the session's task; if it went away, the journal knows.
+    async fn settled(
+        &self,
+        settled: oneshot::Receiver<Settled>,
+        key: SessionKey,
+        seq: Option<Seq>,
+    ) -> Option<Settled> {
+        match settled.await {
+            Ok(settled) => Some(settled),
+            Err(_) => self.follow(key, seq?).await,
+        }
+    }
+
+    /// Follows a message that was accepted some time ago.
+    #[must_use]
+    pub fn follow(&self, key: SessionKey, seq: Seq) -> Follow {
+        let gateway = self.clone();
+        Follow(Box::pin(async move {
+            let policy = gateway.policy_of(&key)?;
+            let (settle, settled) = oneshot::channel();
+            gateway.send(&key, policy, Mail::Follow(seq, settle));
+            match settled.await {
+                Ok(settled) => Some(settled),
+                Err(_) => find_settled(&*gateway.0.store, &key, seq).await.ok().flatten(),
+            }
+        }))
+    }
+
+    /// Steers a session.
+    pub async fn control(&self, key: &SessionKey, control: Control) -> Result<Controlled, Refusal> {
+        self.readiness().map_err(Refusal::Unavailable)?;
+        let policy = self.policy_of(key).ok_or_else(unknown_session)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(key, policy, Mail::Control(Box::new(control), reply));
+        answer.await.map_err(|_| interrupted())?.map_err(Refusal::Unavailable)
+    }
+
+    /// Stops the open turn, or only the named one.
+    pub async fn stop(&self, key: &SessionKey, turn: Option<TurnId>) -> Result<Controlled, Refusal> {
+        self.control(key, Control::Stop { turn, shown: None }).await
+    }
+
+    /// The user is typing: a gathering burst waits a little longer.
+    pub fn user_typing(&self, key: &SessionKey) {
+        if let Some(policy) = self.policy_of(key)
+            && self.readiness().is_ok()
+        {
+            self.send(key, policy, Mail::UserTyping);
+        }
+    }
+
+    /// Watches a session; it need not exist yet. None if its agent or channel isn't configured.
+    #[must_use]
+    pub fn subscribe(&self, key: &SessionKey) -> Option<Subscription> {
+        let policy = self.policy_of(key)?;
+        let live = self.0.lives.open(key);
+        self.send(key, policy, Mail::Watch(Arc::clone(&live)));
+        Some(Subscription::new(live))
+    }
+
+    pub(crate) fn policy_of(&self, key: &SessionKey) -> Option<Arc<Policy>> {
+        self.0.policies.policy(&key.tenant(), &key.agent(), &key.channel()).ok()
+    }
+
+    pub(crate) fn send(&self, key: &SessionKey, policy: Arc<Policy>, mail: Mail) {
+        self.0.registry.send(self, key, policy, mail);
+    }
+}
+
+/// What a session's task answers to a submission.
+pub(crate) enum Accepted {
+    Decided(Decision),
+    Duplicate(FirstDecision),
+}
+
+fn interrupted() -> Refusal {
+    Refusal::Unavailable("the session's task was interrupted; please send it again".to_owned())
+}
+
+fn unknown_session() -> Refusal {
+    Refusal::Field(FieldError {
+        field: "session",
+        why: "its agent or channel is not configured".to_owned(),
+    })
+}

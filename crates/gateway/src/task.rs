@@ -1,0 +1,462 @@
+//! A session's task: the doing half of [`crate::driver`]. It leaves when there is nothing to do.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use turnkeep_core::ids::{RunTag, Seq, Timestamp, Token, TurnId};
+use turnkeep_core::message::Decision;
+use turnkeep_core::ports::agent::SupersedeQuestion;
+use turnkeep_core::session::{AgentAnswer, Control, Controlled, Effect, Input, Stage, StartRun, Wake};
+use turnkeep_core::{Policy, SessionKey};
+
+use crate::driver::{Driver, Outcome, Request};
+use crate::follow::{Settled, ending, find_settled};
+use crate::live::Live;
+use crate::mail::{Mail, Submit};
+use crate::outbox::{Typing, deliver};
+use crate::run::{Launch, RunShared, start};
+use crate::service::{Accepted, Gateway};
+use crate::{clock, killpoint};
+
+/// How long a session waits after a store failure before it loads again.
+const STORE_PAUSE: Duration = Duration::from_millis(250);
+/// A sleep that only mail ends.
+const FAR: Duration = Duration::from_secs(3600);
+/// Sessions whose next timer is further away than this may leave; the sweep wakes them in time.
+const NEAR_MS: i64 = 60_000;
+
+/// Who waits for the answer to an input.
+enum Waiter {
+    Submit(Box<Submit>),
+    Control(oneshot::Sender<Result<Controlled, String>>),
+    Agent(oneshot::Sender<AgentAnswer>),
+}
+
+pub(crate) struct SessionTask {
+    gateway: Gateway,
+    driver: Driver,
+    /// The way to itself, for runs and deliveries.
+    sender: UnboundedSender<Mail>,
+    mail: UnboundedReceiver<Mail>,
+    /// Few at a time, so looking through them is cheaper than hashing.
+    waiters: Vec<(Token, Waiter)>,
+    last_token: u64,
+    followers: Vec<(Seq, oneshot::Sender<Settled>)>,
+    live: Option<Arc<Live>>,
+    run: Option<Arc<RunShared>>,
+    place: Option<OwnedSemaphorePermit>,
+    typing: Option<Typing>,
+    /// The deadline that the sleep below is for, and when the monotonic clock reaches it.
+    armed: Option<(Wake, Timestamp, Instant)>,
+    idle_since: Instant,
+    releasing: bool,
+}
+
+impl SessionTask {
+    pub(crate) fn spawn(
+        gateway: Gateway,
+        key: SessionKey,
+        policy: Arc<Policy>,
+        sender: UnboundedSender<Mail>,
+        mail: UnboundedReceiver<Mail>,
+    ) {
+        let live = gateway.0.lives.get(&key);
+        let epoch = gateway.0.store.epoch();
+        let mut task = Self {
+            driver: Driver::new(key.clone(), epoch, policy),
+            gateway: gateway.clone(),
+            sender,
+            mail,
+            waiters: Vec::new(),
+            last_token: 0,
+            followers: Vec::new(),
+            live,
+            run: None,
+            place: None,
+            typing: None,
+            armed: None,
+            idle_since: Instant::now(),
+            releasing: false,
+        };
+        tokio::spawn(async move {
+            let ended = AssertUnwindSafe(task.live_on()).catch_unwind().await;
+            if let Some(run) = &task.run {
+                run.cancel();
+            }
+            drop(task);
+            gateway.0.registry.ended(&key);
+            if let Err(panic) = ended {
+                gateway.0.metrics.panics.increment(1);
+                let reason = crate::run::panic_text(&*panic);
+                tracing::error!(session_key = %key, reason, "a session's task died; it is begun anew");
+                // Its state is in the store; whatever was in flight is repaired from there.
+                if let Some(policy) = gateway.policy_of(&key) {
+                    gateway.send(&key, policy, Mail::Tend);
+                }
+            }
+        });
+    }
+
+    async fn live_on(&mut self) {
+        loop {
+            self.drive().await;
+            let wake = self.arm();
+            let idle = self.idle_since + Duration::from_millis(self.gateway.0.settings.idle_ms);
+            let until = match (wake, self.may_leave()) {
+                (Some(at), true) => at.min(idle),
+                (Some(at), false) => at,
+                (None, true) => idle,
+                (None, false) => Instant::now() + FAR,
+            };
+            tokio::select! {
+                biased;
+                mail = self.mail.recv() => {
+                    let Some(mail) = mail else { return };
+                    self.idle_since = Instant::now();
+                    self.take(mail);
+                }
+                () = tokio::time::sleep_until(until.into()) => {
+                    if wake.is_some_and(|at| at <= Instant::now()) {
+                        if let Some((wake, ..)) = self.armed.take() {
+                            self.driver.push(Input::Timer(wake));
+                        }
+                    } else if self.try_leave() {
+                        return;
+                    }
+                }
+            }
+            if self.releasing && self.driver.is_idle() && self.run.is_none() && self.try_leave() {
+                return;
+            }
+        }
+    }
+
+    /// Steps and commits until nothing waits.
+    async fn drive(&mut self) {
+        loop {
+            while let Ok(mail) = self.mail.try_recv() {
+                self.take(mail);
+            }
+            let mut outcome = Outcome::default();
+            let request = self.driver.next(clock::now(), &mut clock::fresh_turn, &mut outcome);
+            self.act(outcome);
+            let mut outcome = Outcome::default();
+            match request {
+                None => break,
+                Some(Request::Load) => {
+                    let loaded = self.gateway.0.store.load(self.driver.key()).await;
+                    if let Err(error) = &loaded {
+                        tracing::warn!(session_key = %self.driver.key(), %error, "load failed");
+                    }
+                    self.driver.on_loaded(loaded, &mut outcome);
+                    // What was asked before the state was known is asked again.
+                    self.refollow();
+                }
+                Some(Request::Commit(commit)) => {
+                    let places = ["accept.before", "absorb.before", "commit.before"];
+                    killpoint::reached_by(&commit.rows.events, places);
+                    let result = self.gateway.0.store.commit(commit).await;
+                    if let Err(error) = &result {
+                        tracing::warn!(session_key = %self.driver.key(), %error, "commit failed");
+                    }
+                    self.driver.on_committed(result, &mut outcome);
+                    let places = ["accept.after", "absorb.after", "commit.after"];
+                    killpoint::reached_by(&outcome.events, places);
+                }
+            }
+            let failed = outcome.store_failed;
+            self.act(outcome);
+            if failed {
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+        }
+        if self.place.is_some() && !self.is_quarantined() {
+            self.place = None;
+        }
+    }
+
+    fn is_quarantined(&self) -> bool {
+        self.driver
+            .session()
+            .and_then(|session| session.turn.as_ref())
+            .is_some_and(|turn| matches!(turn.stage, Stage::Quarantined))
+    }
+
+    /// When the session's next deadline is, by the clock that never jumps.
+    fn arm(&mut self) -> Option<Instant> {
+        let Some((at, wake)) = self.driver.next_wake() else {
+            self.armed = None;
+            return None;
+        };
+        if let Some((armed, armed_at, when)) = self.armed
+            && (armed, armed_at) == (wake, at)
+        {
+            return Some(when);
+        }
+        let rest = u64::try_from(at.saturating_sub(clock::now())).unwrap_or(0);
+        let when = Instant::now() + Duration::from_millis(rest);
+        self.armed = Some((wake, at, when));
+        Some(when)
+    }
+
+    fn may_leave(&self) -> bool {
+        let near = self
+            .driver
+            .next_wake()
+            .is_some_and(|(at, _)| at.saturating_sub(clock::now()) < NEAR_MS);
+        self.driver.is_idle() && self.run.is_none() && self.followers.is_empty() && !near
+    }
+
+    fn try_leave(&mut self) -> bool {
+        let leaving = self.releasing || self.may_leave();
+        leaving && self.gateway.0.registry.leave(self.driver.key(), &self.mail)
+    }
+
+    fn token(&mut self, waiter: Waiter) -> Token {
+        self.last_token += 1;
+        let token = Token(self.last_token);
+        self.waiters.push((token, waiter));
+        token
+    }
+
+    fn waiter(&mut self, token: Token) -> Option<Waiter> {
+        let at = self.waiters.iter().position(|(waiting, _)| *waiting == token)?;
+        Some(self.waiters.swap_remove(at).1)
+    }
+
+    fn take(&mut self, mail: Mail) {
+        match mail {
+            Mail::Submit(submit) => {
+                let mut inbound = submit.inbound.clone();
+                inbound.token = self.token(Waiter::Submit(submit));
+                self.driver.push(Input::Message(inbound));
+            }
+            Mail::Control(control, reply) => {
+                let token = self.token(Waiter::Control(reply));
+                self.driver.push(Input::Control(token, self.with_draft(*control)));
+            }
+            Mail::Ask(tag, input, reply) => {
+                let token = self.token(Waiter::Agent(reply));
+                self.driver.push(Input::Agent(tag, input(token)));
+            }
+            Mail::Say(tag, said) => self.driver.push(Input::Agent(tag, *said)),
+            Mail::Delivered(delivered) => {
+                let crate::mail::Delivered { reply, part, attempt, outcome } = *delivered;
+                self.driver.push(Input::Delivered { reply, part, attempt, outcome });
+            }
+            Mail::Quarantine(turn, place) => {
+                self.place = Some(place);
+                self.driver.push(Input::QuarantineGranted(turn));
+            }
+            Mail::Follow(seq, settle) => self.follow(seq, settle),
+            Mail::Watch(live) => self.watch(live),
+            Mail::UserTyping => self.driver.push(Input::UserTyping),
+            Mail::Tend => {}
+            Mail::Release => {
+                self.releasing = true;
+                self.driver.push(Input::Release);
+            }
+        }
+    }
+
+    /// Stop commits the part that was shown.
+    fn with_draft(&self, control: Control) -> Control {
+        match control {
+            Control::Stop { turn, shown: None } => {
+                let shown = self.run.as_ref().and_then(|run| run.drafted());
+                Control::Stop { turn, shown }
+            }
+            other => other,
+        }
+    }
+
+    fn watch(&mut self, live: Arc<Live>) {
+        if let Some(session) = self.driver.session() {
+            live.journal(session.last_seq);
+        }
+        live.typing(self.run.is_some());
+        live.set_run(self.run.clone());
+        self.live = Some(live);
+    }
+
+    /// Tells now how a message ended, or later when it does.
+    fn follow(&mut self, seq: Seq, settle: oneshot::Sender<Settled>) {
+        let open = self.driver.session().is_none_or(|session| {
+            session.pending().any(|pending| pending.seq == seq)
+        });
+        if open {
+            self.followers.push((seq, settle));
+            return;
+        }
+        let (store, key) = (Arc::clone(&self.gateway.0.store), self.driver.key().clone());
+        tokio::spawn(async move {
+            if let Ok(Some(settled)) = find_settled(&*store, &key, seq).await {
+                let _ = settle.send(settled);
+            }
+        });
+    }
+
+    /// Effects may have been lost with the store: whoever still waits asks again from the start.
+    fn refollow(&mut self) {
+        for (seq, settle) in std::mem::take(&mut self.followers) {
+            let _ = self.sender.send(Mail::Follow(seq, settle));
+        }
+    }
+}
+
+impl SessionTask {
+    fn act(&mut self, outcome: Outcome) {
+        for effect in outcome.effects {
+            self.effect(effect);
+        }
+        for (token, first) in outcome.duplicates {
+            if let Some(Waiter::Submit(submit)) = self.waiter(token) {
+                self.gateway.0.metrics.duplicate();
+                let _ = submit.reply.send(Ok(Accepted::Duplicate(first)));
+            }
+        }
+        for token in outcome.unavailable {
+            let reason = "the store could not say whether it was taken; send it again".to_owned();
+            match self.waiter(token) {
+                Some(Waiter::Submit(submit)) => drop(submit.reply.send(Err(reason))),
+                Some(Waiter::Control(reply)) => drop(reply.send(Err(reason))),
+                Some(Waiter::Agent(reply)) => drop(reply.send(AgentAnswer::Revoked)),
+                None => {}
+            }
+        }
+        if let Some(last) = outcome.events.last() {
+            self.gateway.0.metrics.journaled(&outcome.events);
+            if let Some(live) = &self.live {
+                live.journal(last.seq);
+            }
+            if !self.followers.is_empty() {
+                self.settle(&outcome.events);
+            }
+        }
+    }
+
+    fn settle(&mut self, events: &[turnkeep_core::Event]) {
+        for (messages, settled) in events.iter().filter_map(ending) {
+            for (_, settle) in self.followers.extract_if(.., |(seq, _)| messages.contains(seq)) {
+                let _ = settle.send(settled.clone());
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Decided(token, decision) => self.decided(token, decision),
+            Effect::Controlled(token, controlled) => {
+                if let Some(Waiter::Control(reply)) = self.waiter(token) {
+                    let _ = reply.send(Ok(controlled));
+                }
+            }
+            Effect::AgentAnswer(token, answer) => {
+                if let Some(Waiter::Agent(reply)) = self.waiter(token) {
+                    let _ = reply.send(answer);
+                }
+            }
+            Effect::Start(start) => self.start(*start),
+            Effect::Cancel(tag) => self.cancel(tag),
+            Effect::MailWaiting(tag) => self.with_run(tag, RunShared::mail_waiting),
+            Effect::Wind(tag) => self.with_run(tag, RunShared::wind),
+            Effect::ForceComplete(tag) => self.with_run(tag, RunShared::finish_now),
+            Effect::AskAgent(tag, id, message) => {
+                self.with_run(tag, |run| run.ask(SupersedeQuestion { id, message }));
+            }
+            Effect::AnswerRun(tag, question, message) => {
+                self.with_run(tag, |run| run.answer(question, message));
+            }
+            Effect::RequestQuarantine(turn) => self.request_place(turn),
+            Effect::Typing(on) => self.show_typing(on),
+            Effect::Deliver(delivery) => {
+                deliver(&self.gateway, self.driver.key(), &self.sender, *delivery);
+            }
+        }
+    }
+
+    fn decided(&mut self, token: Token, decision: Decision) {
+        let Some(Waiter::Submit(submit)) = self.waiter(token) else { return };
+        let Submit { inbound, reply, settle, since } = *submit;
+        let latency_ms = since.elapsed().as_secs_f64() * 1000.0;
+        self.gateway.0.metrics.decided(decision.action, latency_ms);
+        tracing::info!(
+            session_key = self.driver.key().as_str(),
+            action = decision.action.as_str(),
+            message_id = &*inbound.body.message_id,
+            workflow_run_id = decision.turn.map(tracing::field::display),
+            reason = decision.rejection.as_ref().map(|rejection| rejection.as_str()),
+            latency_ms,
+            "gateway_decision"
+        );
+        if let (Some(seq), Some(settle)) = (decision.seq, settle) {
+            self.followers.push((seq, settle));
+        }
+        let _ = reply.send(Ok(Accepted::Decided(decision)));
+    }
+
+    fn with_run(&self, tag: RunTag, tell: impl FnOnce(&RunShared)) {
+        if let Some(run) = self.run.as_ref().filter(|run| run.tag == tag) {
+            tell(run);
+        }
+    }
+
+    fn start(&mut self, begin: StartRun) {
+        if let Some(stray) = self.run.take() {
+            stray.cancel();
+        }
+        let place = if begin.quarantined { self.place.take() } else { None };
+        let launch = Launch {
+            gateway: &self.gateway,
+            key: self.driver.key(),
+            policy: self.driver.policy(),
+            task: &self.sender,
+            live: self.live.as_ref(),
+        };
+        self.run = Some(start(&launch, begin, place));
+    }
+
+    fn cancel(&mut self, tag: RunTag) {
+        if let Some(run) = self.run.take_if(|run| run.tag == tag) {
+            run.cancel();
+        }
+    }
+
+    fn request_place(&self, turn: TurnId) {
+        let (quarantine, sender) = (Arc::clone(&self.gateway.0.quarantine), self.sender.clone());
+        tokio::spawn(async move {
+            if let Ok(place) = quarantine.acquire_owned().await {
+                let _ = sender.send(Mail::Quarantine(turn, place));
+            }
+        });
+    }
+
+    fn show_typing(&mut self, on: bool) {
+        if !on {
+            // Every way out of processing passes here; the run is over or about to be replaced.
+            self.run = self.run.take().filter(|run| self.is_live(run.tag));
+        }
+        if let Some(live) = &self.live {
+            live.typing(on);
+            if !on {
+                live.set_run(None);
+            }
+        }
+        self.typing = if on { Typing::start(&self.gateway, self.driver.key()) } else { None };
+    }
+
+    /// Whether the open turn still needs this run.
+    fn is_live(&self, tag: RunTag) -> bool {
+        self.driver
+            .session()
+            .and_then(|session| session.turn.as_ref())
+            .is_some_and(|turn| {
+                let running = matches!(turn.stage, Stage::Processing | Stage::Waiting { .. });
+                running && turn.tag() == tag
+            })
+    }
+}

@@ -1,0 +1,34 @@
+//! What every store refuses to write.
+
+use turnkeep_core::message::Seen;
+use turnkeep_core::ports::store::{FirstDecision, Guard, StoreError};
+use turnkeep_core::{Event, Seq, SessionKey};
+
+/// Whether `events` go on where the journal ends; a gap would be found by nobody but the audit.
+pub(crate) fn gapless(key: &SessionKey, last: Seq, events: &[Event]) -> Result<(), StoreError> {
+    let mut expected = last;
+    for event in events {
+        expected = expected.next();
+        if event.seq != expected {
+            return Err(gap(key, expected, event.seq));
+        }
+    }
+    Ok(())
+}
+
+/// The refusal of a commit whose events leave a gap.
+pub(crate) fn gap(key: &SessionKey, expected: Seq, found: Seq) -> StoreError {
+    StoreError::Corrupt(format!(
+        "the journal of session {key} goes on with {expected}, but a commit brought {found}"
+    ))
+}
+
+/// The same message among the earlier ones of the same commit.
+pub(crate) fn twin_in(earlier: &[Guard], seen: &Seen) -> Option<(FirstDecision, u64)> {
+    earlier.iter().find_map(|guard| match guard {
+        Guard::NotSeen { seen: other, first, .. } if other.key == seen.key => {
+            Some((first.clone(), other.body_hash))
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,263 @@
+//! The stored forms: a format byte and compact JSON, made in the caller's task.
+//!
+//! The writer thread is the one place that every commit passes through, so it only binds and steps.
+//! Within a format, fields may be added (a reader ignores those it doesn't know); anything else
+//! takes the next format byte.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use turnkeep_core::journal::DeadReason;
+use turnkeep_core::message::MessageBody;
+use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::ports::store::{
+    Commit, DeadLetter, Guard, PartRow, StoreError, TurnRow, TurnStatus,
+};
+use turnkeep_core::{
+    Action, Attempt, Epoch, Event, EventBody, Seq, SessionKey, Timestamp, Trust, TurnGroupId,
+    TurnId, Version,
+};
+
+use super::trouble::{Result, Trouble};
+use crate::check;
+
+/// The first byte of every blob that this program writes.
+const FORMAT: u8 = 1;
+
+/// A commit as the writer needs it.
+#[derive(Debug)]
+pub(super) struct EncodedCommit {
+    pub(super) key: SessionKey,
+    pub(super) expected: Version,
+    /// The step's own time, by which a dedupe key has expired or not.
+    pub(super) now: Timestamp,
+    pub(super) wake_at: Option<Timestamp>,
+    pub(super) snapshot: Vec<u8>,
+    pub(super) journal: Option<EncodedEvents>,
+    pub(super) turns: Vec<(TurnId, Vec<u8>)>,
+    pub(super) parts: Vec<EncodedPart>,
+    pub(super) dead_letters: Vec<(Seq, Vec<u8>)>,
+    pub(super) guards: Vec<Guard>,
+}
+
+/// One journal row.
+#[derive(Debug)]
+pub(super) struct EncodedEvents {
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    pub(super) events: Vec<u8>,
+}
+
+/// One row of `parts`.
+#[derive(Debug)]
+pub(super) struct EncodedPart {
+    pub(super) reply: Seq,
+    pub(super) part: u32,
+    pub(super) body: Vec<u8>,
+    pub(super) text: Arc<str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredTurn {
+    /// Absent where it is the turn's own id, which it is but for supersedes and retries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<TurnGroupId>,
+    status: TurnStatus,
+    attempt: Attempt,
+    epoch: Epoch,
+    started_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_at: Option<Timestamp>,
+    message_ids: Vec<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply: Option<Arc<str>>,
+    /// The journal place that holds the reply's text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply_at: Option<Seq>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<Arc<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPart {
+    state: DeliveryState,
+    tries: u32,
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    detail: Option<Arc<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredLetter {
+    group: TurnGroupId,
+    trust: Trust,
+    reason: DeadReason,
+    at: Timestamp,
+    message_id: Arc<str>,
+    sender: Arc<str>,
+    text: Arc<str>,
+}
+
+/// Makes the rows of a commit.
+pub(super) fn encode(commit: Commit) -> std::result::Result<EncodedCommit, StoreError> {
+    let Commit { key, expected, session, wake_at, rows } = commit;
+    let journal = encode_events(&key, &rows.events)?;
+    let turns = rows.turns.into_iter();
+    let turns = turns.map(|turn| Ok((turn.id, encode_turn(turn, &rows.events)?)));
+    let turns = turns.collect::<std::result::Result<_, StoreError>>()?;
+    let parts = rows.parts.into_iter().map(encode_part);
+    let letters = rows.dead_letters.iter();
+    let letters = letters.map(|letter| Ok((letter.seq, encode_letter(letter)?)));
+    Ok(EncodedCommit {
+        expected,
+        now: session.updated_at,
+        wake_at,
+        snapshot: blob(&*session)?,
+        journal,
+        turns,
+        parts: parts.collect::<std::result::Result<_, StoreError>>()?,
+        dead_letters: letters.collect::<std::result::Result<_, StoreError>>()?,
+        guards: rows.guards,
+        key,
+    })
+}
+
+fn encode_events(
+    key: &SessionKey,
+    events: &[Event],
+) -> std::result::Result<Option<EncodedEvents>, StoreError> {
+    let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(None) };
+    check::gapless(key, Seq(first.seq.0.saturating_sub(1)), events)?;
+    Ok(Some(EncodedEvents { first: first.seq, last: last.seq, events: blob(events)? }))
+}
+
+fn encode_turn(turn: TurnRow, events: &[Event]) -> std::result::Result<Vec<u8>, StoreError> {
+    let reply_at = turn.reply.as_deref().and_then(|reply| {
+        let mut journalled = events.iter().filter_map(|event| match reply_of(event) {
+            Some((id, text)) if id == turn.id && text.as_ref() == reply => Some(event.seq),
+            _ => None,
+        });
+        journalled.next()
+    });
+    blob(&StoredTurn {
+        group: Some(turn.group).filter(|group| group.0 != turn.id.0),
+        status: turn.status,
+        attempt: turn.attempt,
+        epoch: turn.epoch,
+        started_at: turn.started_at,
+        ended_at: turn.ended_at,
+        message_ids: turn.message_ids,
+        reply: turn.reply.filter(|_| reply_at.is_none()),
+        reply_at,
+        error: turn.error,
+    })
+}
+
+/// The reply that an event brings, and whose it is.
+const fn reply_of(event: &Event) -> Option<(TurnId, &Arc<str>)> {
+    match &event.body {
+        EventBody::TurnCompleted { turn_id, reply: Some(reply), .. }
+        | EventBody::TurnCancelled { turn_id, reply: Some(reply), .. } => Some((*turn_id, reply)),
+        _ => None,
+    }
+}
+
+fn encode_part(part: PartRow) -> std::result::Result<EncodedPart, StoreError> {
+    let PartRow { reply, part, state, tries, text, detail, at } = part;
+    Ok(EncodedPart { reply, part, body: blob(&StoredPart { state, tries, at, detail })?, text })
+}
+
+fn encode_letter(letter: &DeadLetter) -> std::result::Result<Vec<u8>, StoreError> {
+    blob(&StoredLetter {
+        group: letter.group,
+        trust: letter.trust,
+        reason: letter.reason,
+        at: letter.at,
+        message_id: Arc::clone(&letter.body.message_id),
+        sender: Arc::clone(&letter.body.sender),
+        text: Arc::clone(&letter.body.text),
+    })
+}
+
+/// A turn's row as stored; where its reply stands in the journal, that has to be read as well.
+pub(super) fn decode_turn(id: TurnId, bytes: &[u8]) -> Result<(TurnRow, Option<Seq>)> {
+    let stored: StoredTurn = value(bytes, || format!("turn {id}"))?;
+    let row = TurnRow {
+        id,
+        group: stored.group.unwrap_or(TurnGroupId(id.0)),
+        status: stored.status,
+        attempt: stored.attempt,
+        epoch: stored.epoch,
+        started_at: stored.started_at,
+        ended_at: stored.ended_at,
+        message_ids: stored.message_ids,
+        reply: stored.reply,
+        error: stored.error,
+    };
+    Ok((row, stored.reply_at))
+}
+
+/// The reply's text out of its event.
+pub(super) fn reply_text(event: &Event) -> Option<Arc<str>> {
+    reply_of(event).map(|(_, reply)| Arc::clone(reply))
+}
+
+pub(super) fn decode_part(
+    key: &SessionKey,
+    (reply, part): (Seq, u32),
+    bytes: &[u8],
+    text: Arc<str>,
+) -> Result<PartRow> {
+    let stored: StoredPart =
+        value(bytes, || format!("session {key}: part {part} of reply {reply}"))?;
+    let StoredPart { state, tries, at, detail } = stored;
+    Ok(PartRow { reply, part, state, tries, text, detail, at })
+}
+
+pub(super) fn decode_letter(key: &SessionKey, seq: Seq, bytes: &[u8]) -> Result<DeadLetter> {
+    let stored: StoredLetter = value(bytes, || format!("session {key}: dead letter of {seq}"))?;
+    let StoredLetter { group, trust, reason, at, message_id, sender, text } = stored;
+    let body = Arc::new(MessageBody { message_id, sender, text });
+    Ok(DeadLetter { seq, group, trust, reason, at, body })
+}
+
+/// An action as a small number; the row has to be short.
+pub(super) const fn action_number(action: Action) -> i64 {
+    match action {
+        Action::WorkflowStarted => 0,
+        Action::EventSent => 1,
+        Action::Queued => 2,
+        Action::Rejected => 3,
+    }
+}
+
+/// The other way round.
+pub(super) fn action_of(number: i64) -> Result<Action> {
+    let all = [Action::WorkflowStarted, Action::EventSent, Action::Queued, Action::Rejected];
+    let action = all.into_iter().find(|action| action_number(*action) == number);
+    action.ok_or_else(|| Trouble::Corrupt(format!("a dedupe row holds the action {number}")))
+}
+
+/// Format byte and JSON.
+pub(super) fn blob<T: Serialize + ?Sized>(value: &T) -> std::result::Result<Vec<u8>, StoreError> {
+    // Most snapshots and journal rows fit, so that they are allocated once.
+    let mut bytes = Vec::with_capacity(512);
+    bytes.push(FORMAT);
+    serde_json::to_writer(&mut bytes, value)
+        .map_err(|error| StoreError::Corrupt(format!("a row can't be written as JSON: {error}")))?;
+    Ok(bytes)
+}
+
+/// Reads what [`blob`] wrote; `whose` names it where that fails.
+pub(super) fn value<T: DeserializeOwned>(bytes: &[u8], whose: impl Fn() -> String) -> Result<T> {
+    match bytes.split_first() {
+        Some((&FORMAT, json)) => serde_json::from_slice(json)
+            .map_err(|error| Trouble::Corrupt(format!("{}: {error}", whose()))),
+        Some((format, _)) => Err(Trouble::Corrupt(format!(
+            "{}: written in format {format} by a newer Turnkeep; this one knows up to {FORMAT}",
+            whose()
+        ))),
+        None => Err(Trouble::Corrupt(format!("{}: the row is empty", whose()))),
+    }
+}

@@ -1,0 +1,279 @@
+//! Taking possession of a data folder, and everything that can stand in the way.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use turnkeep_core::Epoch;
+
+use super::schema;
+use super::trouble::Trouble;
+
+/// The database's file in the data folder.
+const DATABASE: &str = "turnkeep.db";
+/// Locked for as long as a process uses the folder; holds its number for the others to name.
+const LOCK: &str = "turnkeep.lock";
+/// The first SQLite without the corruption that a reset of the log could cause.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// Statements that one connection keeps prepared; more than there are.
+const STATEMENTS_MAX: usize = 64;
+/// How long a connection waits for another program's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a data folder can't be opened, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "another Turnkeep{} uses {}: stop it, or give this one a --data-dir of its own",
+        process.map_or(String::new(), |process| format!(" (process {process})")),
+        dir.display()
+    )]
+    InUse {
+        /// The data folder.
+        dir: PathBuf,
+        /// Which process, where that could be read.
+        process: Option<u32>,
+    },
+    /// It can't be written to.
+    #[error(
+        "the data folder {} can't be written to: run as its owner, or choose another --data-dir",
+        dir.display()
+    )]
+    ReadOnly {
+        /// The data folder.
+        dir: PathBuf,
+    },
+    /// The disk has no room left.
+    #[error("the disk that holds {} is full: free some space and start again", dir.display())]
+    Full {
+        /// The data folder.
+        dir: PathBuf,
+    },
+    /// The database is damaged.
+    #[error(
+        "the database {} is damaged ({detail}): restore a backup, or move the file away to begin \
+         anew",
+        file.display()
+    )]
+    Corrupt {
+        /// The database.
+        file: PathBuf,
+        /// What SQLite says.
+        detail: String,
+    },
+    /// The database was written by a newer version.
+    #[error(
+        "the database {} has format {found}, this Turnkeep knows up to {known}: install the newer \
+         version again",
+        file.display()
+    )]
+    Newer {
+        /// The database.
+        file: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that this program knows.
+        known: u32,
+    },
+    /// The file is another program's database.
+    #[error("{} is another program's database: choose another --data-dir", file.display())]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+    },
+    /// There is no database to read.
+    #[error("there is no Turnkeep database in {}: check --data-dir", dir.display())]
+    Missing {
+        /// The data folder.
+        dir: PathBuf,
+    },
+    /// Anything else.
+    #[error("the data folder {} can't be opened: {detail}", dir.display())]
+    Other {
+        /// The data folder.
+        dir: PathBuf,
+        /// What the system says.
+        detail: String,
+    },
+}
+
+/// The folder, ours until this is dropped.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) dir: PathBuf,
+    _lock: File,
+}
+
+/// Creates the folder if need be and takes its lock.
+pub(super) fn take_folder(dir: &Path) -> Result<Folder, OpenError> {
+    let io = |error| io_error(dir, &error);
+    if !dir.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+        // What the process's umask made of that is not what was asked for.
+        fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(io)?;
+    }
+    let mut lock = open_private(&dir.join(LOCK)).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let process = lock.read_to_string(&mut text).ok();
+            let process = process.and_then(|_| text.trim().parse().ok());
+            return Err(OpenError::InUse { dir: dir.into(), process });
+        }
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    lock.set_len(0).map_err(io)?;
+    lock.seek(SeekFrom::Start(0)).map_err(io)?;
+    lock.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(io)?;
+    Ok(Folder { dir: dir.into(), _lock: lock })
+}
+
+/// Opens the database for the first time in this process: creates or migrates it, draws an epoch.
+pub(super) fn open_database(dir: &Path) -> Result<(Connection, Epoch), OpenError> {
+    assert!(rusqlite::version_number() >= SQLITE_VERSION_MIN, "SQLite is too old");
+    let file = dir.join(DATABASE);
+    let io = |error| io_error(dir, &error);
+    // Made before SQLite opens it, because the log beside it gets the same mode.
+    let created = !file.exists();
+    drop(open_private(&file).map_err(io)?);
+    if created {
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+    }
+    let sqlite = |error| sqlite_error(dir, error);
+    let connection = connect_writer(dir).map_err(sqlite)?;
+    let found = check_identity(&connection, &file)?;
+    schema::migrate(&connection, found).map_err(|error| sqlite(error.into()))?;
+    let epoch = draw_epoch(&connection).map_err(|error| sqlite(error.into()))?;
+    Ok((connection, epoch))
+}
+
+/// A connection that writes. No checkpoint ever happens inside a commit.
+pub(super) fn connect_writer(dir: &Path) -> Result<Connection, Trouble> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(dir.join(DATABASE), flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.execute_batch("PRAGMA page_size = 4096; PRAGMA temp_store = MEMORY;")?;
+    let mode: String =
+        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Trouble::Corrupt(format!(
+            "the file system gives no shared memory, so the journal mode is {mode}"
+        )));
+    }
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA journal_size_limit = 268435456;
+         PRAGMA cache_size = -131072;",
+    )?;
+    Ok(connection)
+}
+
+/// A connection that only reads; it works beside a running server and after a crash.
+pub(super) fn connect_reader(dir: &Path) -> Result<Connection, Trouble> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(dir.join(DATABASE), flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.execute_batch(
+        "PRAGMA query_only = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;",
+    )?;
+    Ok(connection)
+}
+
+/// Opens a folder that another process may be using, to read.
+pub(super) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
+    let file = dir.join(DATABASE);
+    if !file.exists() {
+        return Err(OpenError::Missing { dir: dir.into() });
+    }
+    let connection = connect_reader(dir).map_err(|error| sqlite_error(dir, error))?;
+    match check_identity(&connection, &file)? {
+        0 => Err(OpenError::Missing { dir: dir.into() }),
+        found if found < schema::VERSION => Err(OpenError::Other {
+            dir: dir.into(),
+            detail: "its database is of an older format: start the server once".into(),
+        }),
+        _ => Ok(connection),
+    }
+}
+
+/// Whether the file is a Turnkeep database of a format that this program knows; which one.
+fn check_identity(connection: &Connection, file: &Path) -> Result<usize, OpenError> {
+    let dir = file.parent().unwrap_or(file);
+    let ask = |sql: &str| -> Result<i64, OpenError> {
+        let answer = connection.query_row(sql, [], |row| row.get(0));
+        answer.map_err(|error| sqlite_error(dir, error.into()))
+    };
+    let application = ask("PRAGMA application_id")?;
+    let version = ask("PRAGMA user_version")?;
+    let tables = ask("SELECT count(*) FROM sqlite_schema")?;
+    if application == 0 && version == 0 && tables == 0 {
+        return Ok(0);
+    }
+    if application != i64::from(schema::APPLICATION_ID) {
+        return Err(OpenError::Foreign { file: file.into() });
+    }
+    let found = usize::try_from(version).unwrap_or(usize::MAX);
+    if found > schema::VERSION {
+        return Err(OpenError::Newer {
+            file: file.into(),
+            found: u32::try_from(version).unwrap_or(u32::MAX),
+            known: u32::try_from(schema::VERSION).unwrap_or(u32::MAX),
+        });
+    }
+    Ok(found)
+}
+
+fn draw_epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
+    let sql = "UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value";
+    connection.query_row(sql, [], |row| Ok(Epoch(row.get::<_, i64>(0)?.cast_unsigned())))
+}
+
+/// Opens a file that nobody else may read, whatever the umask or a restored backup made of it.
+fn open_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    if file.metadata()?.permissions().mode() & 0o777 != 0o600 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+fn io_error(dir: &Path, error: &io::Error) -> OpenError {
+    let dir = dir.to_path_buf();
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { dir },
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => OpenError::Full { dir },
+        _ => OpenError::Other { dir, detail: error.to_string() },
+    }
+}
+
+fn sqlite_error(dir: &Path, trouble: Trouble) -> OpenError {
+    let file = dir.join(DATABASE);
+    let dir = dir.to_path_buf();
+    let code = match &trouble {
+        Trouble::Sqlite(error) => error.sqlite_error_code(),
+        Trouble::Corrupt(_) => None,
+    };
+    match code {
+        Some(ErrorCode::DiskFull) => OpenError::Full { dir },
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => OpenError::ReadOnly { dir },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            let Trouble::Sqlite(error) = trouble else { return OpenError::ReadOnly { dir } };
+            OpenError::Corrupt { file, detail: error.to_string() }
+        }
+        _ => OpenError::Other { dir, detail: trouble.sentence() },
+    }
+}

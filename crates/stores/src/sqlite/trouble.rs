@@ -1,0 +1,84 @@
+//! What can go wrong inside the SQLite store, before it is told to the caller in the port's words.
+
+use rusqlite::ErrorCode;
+use turnkeep_core::SessionKey;
+use turnkeep_core::ports::store::StoreError;
+
+/// An error on the way; cut by who is to be blamed.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// SQLite or the disk under it.
+    Sqlite(rusqlite::Error),
+    /// What is stored makes no sense.
+    Corrupt(String),
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Trouble>;
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl Trouble {
+    /// Stored data of one session that can't be read.
+    pub(crate) fn session(key: &str, what: impl std::fmt::Display) -> Self {
+        Self::Corrupt(format!("session {key}: {what}"))
+    }
+
+    /// The whole database is damaged, so that trying again can't help.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Sqlite(error)
+                if matches!(code(error), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        )
+    }
+
+    /// What happened, in a sentence for whoever runs the gateway.
+    pub(crate) fn sentence(&self) -> String {
+        let error = match self {
+            Self::Corrupt(what) => return what.clone(),
+            Self::Sqlite(error) => error,
+        };
+        match code(error) {
+            Some(ErrorCode::DiskFull) => "the disk is full: free some space".into(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                format!("the database is damaged ({error}): stop, and restore a backup")
+            }
+            Some(ErrorCode::ReadOnly) => "the data folder can't be written to".into(),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                "another program holds a lock on the database".into()
+            }
+            // The bare code says nothing; the extended one tells a failed fsync from a read.
+            Some(ErrorCode::SystemIoFailure) => {
+                format!("the disk failed ({error}, code {})", extended(error))
+            }
+            _ => error.to_string(),
+        }
+    }
+}
+
+impl From<Trouble> for StoreError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Corrupt(what) => Self::Corrupt(what),
+            damage if damage.is_damage() => Self::Corrupt(damage.sentence()),
+            other => Self::Unavailable(other.sentence()),
+        }
+    }
+}
+
+fn code(error: &rusqlite::Error) -> Option<ErrorCode> {
+    error.sqlite_error_code()
+}
+
+fn extended(error: &rusqlite::Error) -> i32 {
+    error.sqlite_error().map_or(0, |inner| inner.extended_code)
+}
+
+/// Turns "not there" into a sentence about the session.
+pub(crate) fn missing(key: &SessionKey, what: &str) -> Trouble {
+    Trouble::session(key.as_str(), format_args!("{what} is missing"))
+}

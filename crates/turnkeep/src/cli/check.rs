@@ -1,0 +1,76 @@
+//! `turnkeep check`: reads the configuration and tells what it amounts to.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+
+use super::args::CheckArgs;
+use super::output;
+use crate::config::{self, AgentSettings, Env, Resolved};
+
+/// Does what was asked.
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    if args.example {
+        output::line(&config::example())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.reference {
+        output::line(&config::reference())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let resolved = match config::load(&args.server.flags(), &Env::of_process()) {
+        Ok(resolved) => resolved,
+        Err(problems) => {
+            let count = problems.len();
+            let mistakes = if count == 1 { "mistake" } else { "mistakes" };
+            bail!("{problems}\n{count} {mistakes}");
+        }
+    };
+    match &args.explain {
+        Some(session) => explain(&resolved, session)?,
+        None => summary(&resolved)?,
+    }
+    for note in &resolved.notes {
+        output::complain(&format!("note: {note}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn summary(resolved: &Resolved) -> anyhow::Result<()> {
+    match &resolved.source {
+        Some(path) => output::line(&format!("{} is in order", path.display()))?,
+        None => output::line("there is no configuration file; the defaults hold")?,
+    }
+    output::line(&format!("listens on  http://{}", resolved.listen))?;
+    output::line(&format!("data in     {}", resolved.data_dir.display()))?;
+    for (name, agent) in &resolved.agents {
+        let what = match agent {
+            AgentSettings::Echo(echo) => format!("echo, {} ms", echo.delay.as_millis()),
+            AgentSettings::OpenAi(openai) => format!("{} at {}", openai.model, openai.base_url),
+        };
+        output::line(&format!("agent       {name}: {what}"))?;
+    }
+    for (channel, path) in &resolved.spools {
+        output::line(&format!("spool       {channel}: {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn explain(resolved: &Resolved, session: &str) -> anyhow::Result<()> {
+    let parts: Vec<&str> = session.split(':').collect();
+    let [tenant, agent, channel] = parts[..] else {
+        bail!("--explain takes TENANT:AGENT:CHANNEL, like default:default:web, not {session:?}");
+    };
+    let lines = resolved.explain(tenant, agent, channel).with_context(|| {
+        let agents: Vec<&str> = resolved.agents.keys().map(String::as_str).collect();
+        let channels = turnkeep_core::policy::CHANNELS.map(|facts| facts.name);
+        format!(
+            "no such sessions: agents are {}; channels are {}",
+            agents.join(", "),
+            channels.join(", ")
+        )
+    })?;
+    let rows: Vec<[String; 3]> =
+        lines.into_iter().map(|line| [line.key.to_owned(), line.value, line.layer]).collect();
+    output::table(["key", "value", "decided by"], &rows)
+}

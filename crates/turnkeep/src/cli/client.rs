@@ -1,0 +1,261 @@
+//! Talks to a running server and turns what goes wrong into sentences.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::args::ApiArgs;
+use super::{output, place};
+use crate::config::Env;
+use place::Place;
+
+/// How long a request without a wait of its own may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the server thinks is wrong, as problem+json says it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Refusal {
+    #[serde(skip)]
+    pub(super) status: u16,
+    title: String,
+    detail: String,
+    field: Option<String>,
+    rejection_reason: Option<String>,
+    retry_after_s: Option<u64>,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = [&self.title, &self.detail];
+        let mut parts: Vec<String> = Vec::new();
+        for word in words.into_iter().filter(|word| !word.is_empty()) {
+            parts.push(output::harmless(word));
+        }
+        if parts.is_empty() {
+            parts.push(format!("status {}", self.status));
+        }
+        write!(formatter, "{}", parts.join(": "))?;
+        if let Some(field) = &self.field {
+            write!(formatter, " (field {})", output::harmless(field))?;
+        }
+        if let Some(reason) = &self.rejection_reason {
+            write!(formatter, " ({})", output::harmless(reason))?;
+        }
+        if let Some(seconds) = self.retry_after_s {
+            write!(formatter, "; try again in {seconds} s")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no answer to show, cut by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    /// Nothing was sent.
+    #[error("no Turnkeep answers at {place}; start one with `turnkeep serve`")]
+    NotThere {
+        /// Where it was looked for.
+        place: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// It was sent, and nobody knows what became of it.
+    #[error("the connection to {place} was lost: {reason}")]
+    Lost {
+        /// Where the server is.
+        place: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The server said no.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// Something answered that is no Turnkeep.
+    #[error("what answers at {place} is no Turnkeep: {reason}")]
+    Strange {
+        /// Where it is.
+        place: String,
+        /// What was strange.
+        reason: String,
+    },
+}
+
+/// An answer of the server.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// As it came, for `--json`.
+    pub(super) text: String,
+    pub(super) value: Value,
+}
+
+/// A server, as a client sees it.
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: String,
+    place: Place,
+    json: bool,
+}
+
+impl Client {
+    /// Finds the server; nothing is sent yet.
+    pub(super) fn new(args: &ApiArgs) -> anyhow::Result<Self> {
+        let place = place::find(args, &Env::of_process())?;
+        let builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none());
+        let (builder, base) = match &place {
+            Place::Socket(path) => (builder.unix_socket(path.clone()), "http://localhost".into()),
+            Place::Url(url) if is_own_machine(url) => (builder.no_proxy(), url.clone()),
+            Place::Url(url) => (builder, url.clone()),
+        };
+        Ok(Self { http: builder.build()?, base, place, json: args.json })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, ClientError> {
+        self.request(self.http.get(self.url(path)).timeout(TIMEOUT)).await
+    }
+
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        body: &Value,
+        wait: Duration,
+    ) -> Result<Answer, ClientError> {
+        let timeout = TIMEOUT.saturating_add(wait);
+        self.request(self.http.post(self.url(path)).json(body).timeout(timeout)).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn request(&self, request: reqwest::RequestBuilder) -> Result<Answer, ClientError> {
+        let response = request.send().await.map_err(|error| self.broken(&error))?;
+        let status = response.status();
+        let text = response.text().await.map_err(|error| self.broken(&error))?;
+        let value = serde_json::from_str(&text);
+        if status.is_success() {
+            let value = value.map_err(|error| self.strange(error.to_string()))?;
+            return Ok(Answer { status: status.as_u16(), text, value });
+        }
+        let refusal: Option<Refusal> = value.ok().and_then(|value| serde_json::from_value(value).ok());
+        match refusal {
+            Some(refusal) => {
+                if self.json {
+                    // The details are for the program that reads; the sentence still goes to
+                    // standard error.
+                    let _ = output::line(&text);
+                }
+                Err(ClientError::Refused(Refusal { status: status.as_u16(), ..refusal }))
+            }
+            None => Err(self.strange(format!("it says {status}"))),
+        }
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> ClientError {
+        let reason = root(error);
+        let place = self.place.to_string();
+        if error.is_connect() || error.is_builder() {
+            ClientError::NotThere { place, reason }
+        } else {
+            ClientError::Lost { place, reason }
+        }
+    }
+
+    fn strange(&self, reason: String) -> ClientError {
+        ClientError::Strange { place: self.place.to_string(), reason }
+    }
+}
+
+fn is_own_machine(url: &str) -> bool {
+    let host = reqwest::Url::parse(url).ok();
+    let host = host.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The innermost reason; the layers above it only say that there is one.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// A text as one segment of a path.
+pub(super) fn segment(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// A path with the parts of a query that are there.
+pub(super) fn with_query(path: &str, query: &[(&str, Option<String>)]) -> String {
+    let given = query.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let pairs: Vec<String> =
+        given.map(|(name, value)| format!("{name}={}", segment(value))).collect();
+    if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_encoded_once_more() {
+        assert_eq!(segment("a%3Ab:c"), "a%253Ab%3Ac");
+        assert_eq!(segment("é/?#"), "%C3%A9%2F%3F%23");
+        assert_eq!(segment("plain-1.2_~"), "plain-1.2_~");
+    }
+
+    #[test]
+    fn queries_hold_what_is_given() {
+        assert_eq!(with_query("/v1/x", &[("after", None)]), "/v1/x");
+        let query = [("after", Some("a:b".to_owned())), ("limit", Some("5".to_owned()))];
+        assert_eq!(with_query("/v1/x", &query), "/v1/x?after=a%3Ab&limit=5");
+    }
+
+    #[test]
+    fn refusals_are_sentences() {
+        let check = |json: &str, expect: &str| {
+            let refusal: Refusal = serde_json::from_str(json).unwrap();
+            assert_eq!(Refusal { status: 422, ..refusal }.to_string(), expect);
+        };
+        check("{}", "status 422");
+        check(
+            r#"{"title":"bad field","detail":"no agent \"x\"","field":"agent_id"}"#,
+            "bad field: no agent \"x\" (field agent_id)",
+        );
+        check(
+            r#"{"title":"refused","rejection_reason":"queue_full","retry_after_s":3}"#,
+            "refused (queue_full); try again in 3 s",
+        );
+    }
+
+    #[test]
+    fn own_machines_need_no_proxy() {
+        for (url, expect) in [
+            ("http://127.0.0.1:7878", true),
+            ("http://[::1]:7878", true),
+            ("http://localhost", true),
+            ("https://example.org", false),
+            ("http://127.0.0.1.example.org", false),
+        ] {
+            assert_eq!(is_own_machine(url), expect, "{url}");
+        }
+    }
+}
