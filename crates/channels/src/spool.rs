@@ -6,7 +6,8 @@
 //!
 //! One thread owns the file. That keeps lines whole, and everything that waits while the disk is
 //! busy goes out with the next single write and flush. The file is opened anew for every such batch
-//! and only ever appended to: moving it away is how a reader rotates it.
+//! and only ever appended to: moving it away is how a reader rotates it. While a batch is written the
+//! file is locked (`flock`), so several programs may share one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -152,9 +153,11 @@ fn append(path: &Path, bytes: &[u8]) -> DeliveryOutcome {
     }
 }
 
+/// The file and its length, locked against other writers until it is closed.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let file =
         OpenOptions::new().read(true).append(true).create(true).mode(FILE_MODE).open(path)?;
+    file.lock()?;
     let length = file.metadata()?.len();
     Ok((file, length))
 }
@@ -189,7 +192,7 @@ fn ends_within_a_line(file: &File, length: u64) -> io::Result<bool> {
     Ok(byte != *b"\n")
 }
 
-/// Removes what a failed write left, unless somebody else has written behind it.
+/// Removes what a failed write left, unless somebody who doesn't lock has written behind it.
 fn take_back(file: &File, length: u64, written: u64) -> io::Result<()> {
     if file.metadata()?.len() != length + written {
         return Err(io::ErrorKind::Other.into());

@@ -12,7 +12,7 @@ use turnkeep_core::journal::Event;
 use turnkeep_core::message::{Action, Decision, Rejection};
 use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, Loaded, StoreError};
 use turnkeep_core::session::{
-    AgentAnswer, AgentInput, Context, Controlled, Effect, Ignored, Input, Session, Step,
+    AgentAnswer, AgentInput, Context, Control, Controlled, Effect, Ignored, Input, Session, Step,
     Wake, step,
 };
 use turnkeep_core::{Policy, SessionKey};
@@ -60,6 +60,8 @@ enum Slot {
 /// A commit under way.
 struct Flight {
     next: Arc<Session>,
+    /// What it was built on, kept where a guard may refuse it.
+    previous: Option<Session>,
     step: Step,
     /// What it is made of, to be redone if it doesn't happen.
     inputs: Vec<Input>,
@@ -178,8 +180,22 @@ impl Driver {
         let mut out = Step::default();
         let mut inputs = Vec::with_capacity(self.backlog.len().min(BATCH_MAX));
         let mut guarded = Vec::new();
+        let mut previous = None;
         while inputs.len() < BATCH_MAX {
             let Some(input) = self.backlog.pop_front() else { break };
+            if is_guarded(&input) {
+                // Its twin must meet a decision that is durable, not one of the same commit.
+                if inputs.iter().any(|earlier| are_twins(earlier, &input)) {
+                    self.backlog.push_front(input);
+                    break;
+                }
+                if inputs.is_empty() {
+                    previous = Some(session.clone());
+                } else if previous.is_none() {
+                    self.backlog.push_front(input);
+                    break;
+                }
+            }
             let context = Context {
                 key: &self.key,
                 now,
@@ -207,7 +223,7 @@ impl Driver {
         };
         // The events are published after the commit; the store gets its own copy of the handles.
         out.rows.events.clone_from(&commit.rows.events);
-        self.slot = Slot::Committing(Flight { next, step: out, inputs, guarded });
+        self.slot = Slot::Committing(Flight { next, previous, step: out, inputs, guarded });
         Some(Request::Commit(commit))
     }
 
@@ -295,6 +311,10 @@ impl Driver {
             // No other input has a guard.
             (other, _) => flight.inputs.insert(at, other),
         }
+        // A guard is asked after the version, so what the commit was built on still stands.
+        if let Some(previous) = flight.previous {
+            self.slot = Slot::Ready(previous);
+        }
         self.redo(flight.inputs);
     }
 
@@ -376,6 +396,30 @@ impl Driver {
             }
         }
         outcome.effects.extend(effects);
+    }
+}
+
+/// Whether its commit may be refused because of something outside the session's state.
+const fn is_guarded(input: &Input) -> bool {
+    match input {
+        Input::Message(message) => message.seen.is_some(),
+        Input::Control(_, Control::Retry { .. } | Control::Discard { .. }) => true,
+        _ => false,
+    }
+}
+
+/// Whether only one of the two can be taken.
+fn are_twins(one: &Input, other: &Input) -> bool {
+    let letter = |input: &Input| match input {
+        Input::Control(_, Control::Retry { seq, .. } | Control::Discard { seq }) => Some(*seq),
+        _ => None,
+    };
+    match (one, other) {
+        (Input::Message(one), Input::Message(other)) => match (&one.seen, &other.seen) {
+            (Some(one), Some(other)) => one.key == other.key,
+            _ => false,
+        },
+        (one, other) => letter(one).is_some() && letter(one) == letter(other),
     }
 }
 

@@ -104,7 +104,11 @@ impl SessionTask {
     async fn live_on(&mut self) {
         loop {
             self.drive().await;
-            let wake = self.arm();
+            if self.releasing && self.driver.is_idle() && self.run.is_none() && self.try_leave() {
+                return;
+            }
+            // Whoever takes the session up next has its timers too.
+            let wake = if self.releasing { None } else { self.arm() };
             let idle = self.idle_since + Duration::from_millis(self.gateway.0.settings.idle_ms);
             let until = match (wake, self.may_leave()) {
                 (Some(at), true) => at.min(idle),
@@ -128,9 +132,6 @@ impl SessionTask {
                         return;
                     }
                 }
-            }
-            if self.releasing && self.driver.is_idle() && self.run.is_none() && self.try_leave() {
-                return;
             }
         }
     }

@@ -1,1 +1,27 @@
-//! Placeholder.
+//! A seeded simulator that drives the types that ship: the core's `step`, the gateway's driver and
+//! its ingress, under a virtual clock, with a store, a channel, an agent and people that misbehave.
+//!
+//! In reading order: [`plan`] is what a seed decides, [`world`] is the clock and what happens next,
+//! `shell` drives sessions and loses what a dying process loses, `agent`, `provider`, `people` and
+//! `faults` are who takes part, [`store`] is what is durable, and `judge` holds the promises against
+//! what happened. [`mutants`] plants mistakes to see that they are found; [`coverage`] names the
+//! branches that were reached; [`hunt`] plays many schedules.
+
+pub mod coverage;
+pub mod hunt;
+pub mod mutants;
+pub mod plan;
+pub mod rng;
+pub mod stock;
+pub mod store;
+pub mod world;
+
+mod agent;
+mod faults;
+mod judge;
+mod people;
+mod provider;
+mod shell;
+
+pub use stock::Stock;
+pub use world::{Verdict, World};

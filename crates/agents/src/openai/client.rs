@@ -22,6 +22,8 @@ use super::wire::{self, ChatRequest, Chunk, StreamOptions, Usage};
 
 /// What is read of an error response.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// How long an error response may take.
+const ERROR_TIME: Duration = Duration::from_secs(5);
 /// What one event may need beside the text it carries.
 const EVENT_FRAME_BYTES: usize = 64 * 1024;
 /// After the answer is complete, how long the usage and the end of the stream are waited for. The
@@ -93,7 +95,7 @@ impl Client {
         &self,
         settings: &OpenAiSettings,
         messages: &[ChatMessage],
-    ) -> Result<Answer, ProviderError> {
+    ) -> Result<Answer<'_>, ProviderError> {
         let request = self.http.post(self.endpoint.clone()).json(&ChatRequest {
             model: &settings.model,
             messages,
@@ -114,7 +116,8 @@ impl Client {
         if !status.is_success() {
             return Err(self.refusal(status, response).await);
         }
-        let content_type = header(response.headers(), CONTENT_TYPE.as_str()).map(str::to_owned);
+        let content_type = header(response.headers(), CONTENT_TYPE.as_str());
+        let content_type = content_type.map(str::to_ascii_lowercase);
         match content_type {
             Some(other) if !other.starts_with("text/event-stream") => {
                 let body = self.error_words(response).await;
@@ -140,13 +143,15 @@ impl Client {
     /// What an error response says, as far as it is there in time.
     async fn error_words(&self, mut response: Response) -> String {
         let mut body = Vec::new();
-        while let Ok(Ok(Some(chunk))) = timeout(self.silence, response.chunk()).await {
-            let room = ERROR_BYTES_MAX.saturating_sub(body.len());
-            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-            if body.len() >= ERROR_BYTES_MAX {
-                break;
+        let read = async {
+            while body.len() < ERROR_BYTES_MAX {
+                let Ok(Some(chunk)) = response.chunk().await else { break };
+                let room = ERROR_BYTES_MAX - body.len();
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
             }
-        }
+        };
+        // If time runs out, what came is better than nothing.
+        let _ = timeout(ERROR_TIME, read).await;
         self.clean(&wire::error_words(&self.clean(&String::from_utf8_lossy(&body))))
     }
 
@@ -212,12 +217,15 @@ impl<'a> Answer<'a> {
             self.read_tail().await;
             return Ok(None);
         }
+        let held = self.held.load(Ordering::Relaxed);
         let event = match timeout(self.client.silence, self.events.next()).await {
             Ok(Some(Ok(event))) => event,
             Ok(Some(Err(error))) => return Err(self.stream_error(&error)),
             Ok(None) => {
                 return Err(self.client.broken("the provider's answer was cut off"));
             }
+            // Comments are what servers send to keep a connection alive; they are no events.
+            Err(_) if self.held.load(Ordering::Relaxed) > held => return Ok(Some(Piece::Life)),
             Err(_) => return Err(self.client.silent()),
         };
         self.held.store(0, Ordering::Relaxed);

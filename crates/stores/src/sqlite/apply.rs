@@ -77,6 +77,8 @@ impl Places {
 
 /// Every statement of the write path, taken out of the connection's cache once a batch.
 pub(super) struct Statements<'connection> {
+    begin: CachedStatement<'connection>,
+    commit: CachedStatement<'connection>,
     find_session: CachedStatement<'connection>,
     insert_session: CachedStatement<'connection>,
     update_session: CachedStatement<'connection>,
@@ -97,6 +99,8 @@ impl<'connection> Statements<'connection> {
     pub(super) fn prepare(connection: &'connection Connection) -> Result<Self> {
         let prepare = |sql: &str| connection.prepare_cached(sql);
         Ok(Self {
+            begin: prepare("BEGIN IMMEDIATE")?,
+            commit: prepare("COMMIT")?,
             find_session: prepare(
                 "SELECT id, version, last_seq, journal_head, turn_head FROM sessions WHERE key = ?1",
             )?,
@@ -141,6 +145,16 @@ impl<'connection> Statements<'connection> {
                  (SELECT key FROM seen WHERE until < ?1 ORDER BY until LIMIT ?2)",
             )?,
         })
+    }
+
+    pub(super) fn begin(&mut self) -> Result<()> {
+        self.begin.execute([])?;
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self) -> Result<()> {
+        self.commit.execute([])?;
+        Ok(())
     }
 
     fn place(&mut self, key: &SessionKey) -> Result<Option<Place>> {

@@ -48,7 +48,9 @@ pub(super) enum Command {
     /// Drive a server with many users and show what happened
     Bench(BenchArgs),
     /// Print the completions of a shell
-    #[command(after_help = "Example:\n  turnkeep completions bash > /etc/bash_completion.d/turnkeep")]
+    #[command(
+        after_help = "Example:\n  turnkeep completions bash > /etc/bash_completion.d/turnkeep"
+    )]
     Completions {
         /// Which shell
         shell: Shell,
@@ -308,6 +310,23 @@ pub(super) enum DeadLettersCommand {
     },
 }
 
+/// The sessions whose policy is explained.
+#[derive(Clone)]
+pub(super) struct Explained {
+    pub(super) tenant: String,
+    pub(super) agent: String,
+    pub(super) channel: String,
+}
+
+fn explained(text: &str) -> Result<Explained, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let [tenant, agent, channel] = parts[..] else {
+        return Err("must be TENANT:AGENT:CHANNEL, like default:default:web".into());
+    };
+    let [tenant, agent, channel] = [tenant, agent, channel].map(str::to_owned);
+    Ok(Explained { tenant, agent, channel })
+}
+
 /// `check`.
 #[derive(Args)]
 #[command(after_help = "\
@@ -319,8 +338,9 @@ pub(super) struct CheckArgs {
     #[command(flatten)]
     pub(super) server: ServerFlags,
     /// Show the policy of such sessions, and what decided each key
-    #[arg(long, value_name = "TENANT:AGENT:CHANNEL", conflicts_with_all = ["example", "reference"])]
-    pub(super) explain: Option<String>,
+    #[arg(long, value_name = "TENANT:AGENT:CHANNEL", value_parser = explained,
+          conflicts_with_all = ["example", "reference"])]
+    pub(super) explain: Option<Explained>,
     /// Print an example of a configuration file
     #[arg(long, conflicts_with = "reference")]
     pub(super) example: bool,

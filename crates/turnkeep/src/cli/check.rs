@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-use super::args::CheckArgs;
+use super::args::{CheckArgs, Explained};
 use super::output;
 use crate::config::{self, AgentSettings, Env, Resolved};
 
@@ -56,11 +56,8 @@ fn summary(resolved: &Resolved) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn explain(resolved: &Resolved, session: &str) -> anyhow::Result<()> {
-    let parts: Vec<&str> = session.split(':').collect();
-    let [tenant, agent, channel] = parts[..] else {
-        bail!("--explain takes TENANT:AGENT:CHANNEL, like default:default:web, not {session:?}");
-    };
+fn explain(resolved: &Resolved, session: &Explained) -> anyhow::Result<()> {
+    let Explained { tenant, agent, channel } = session;
     let lines = resolved.explain(tenant, agent, channel).with_context(|| {
         let agents: Vec<&str> = resolved.agents.keys().map(String::as_str).collect();
         let channels = turnkeep_core::policy::CHANNELS.map(|facts| facts.name);

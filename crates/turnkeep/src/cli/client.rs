@@ -144,7 +144,8 @@ impl Client {
             let value = value.map_err(|error| self.strange(error.to_string()))?;
             return Ok(Answer { status: status.as_u16(), text, value });
         }
-        let refusal: Option<Refusal> = value.ok().and_then(|value| serde_json::from_value(value).ok());
+        let refusal: Option<Refusal> =
+            value.ok().and_then(|value| serde_json::from_value(value).ok());
         match refusal {
             Some(refusal) => {
                 if self.json {

@@ -45,7 +45,8 @@ pub(super) fn cell(value: &Value, field: &str) -> String {
         Value::Null => String::new(),
         Value::String(text) => one_line(text),
         Value::Array(items) => {
-            let texts = items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), one_line));
+            let texts =
+                items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), one_line));
             texts.collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),

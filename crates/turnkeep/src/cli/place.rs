@@ -56,7 +56,9 @@ fn parse(text: &str) -> anyhow::Result<Place> {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
             Ok(Place::Url(text.trim_end_matches('/').to_owned()))
         }
-        _ => bail!("must be like http://127.0.0.1:7878 or unix:/path/to/turnkeep.sock, not {text:?}"),
+        _ => {
+            bail!("must be like http://127.0.0.1:7878 or unix:/path/to/turnkeep.sock, not {text:?}")
+        }
     }
 }
 

@@ -92,7 +92,9 @@ async fn send(client: &Client, body: &Value, wait_seconds: u64) -> anyhow::Resul
             tokio::time::sleep(BACKOFF * 2_u32.pow(attempt - 1)).await;
             continue;
         }
-        if sent {
+        // Another refusal than "not now" is an answer: the message was not taken.
+        let refused = matches!(&error, ClientError::Refused(refusal) if refusal.status != 503);
+        if sent && !refused {
             let id = body["id"].as_str().unwrap_or_default();
             let text = format!(
                 "nobody knows whether the message was taken; sending it again with --id {id} \

@@ -61,8 +61,7 @@ pub(super) async fn act(
 /// Every field of an answer, one a line.
 pub(super) fn fields(value: &Value) -> anyhow::Result<()> {
     let known = value.as_object().into_iter().flatten();
-    let rows: Vec<[String; 2]> =
-        known.map(|(name, _)| [name.clone(), cell(value, name)]).collect();
+    let rows: Vec<[String; 2]> = known.map(|(name, _)| [name.clone(), cell(value, name)]).collect();
     if rows.is_empty() { output::line("done") } else { output::table(["field", "value"], &rows) }
 }
 

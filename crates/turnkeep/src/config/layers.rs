@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::paths;
 use super::problem::{Origin, Problems, nearest};
 use super::raw::{GatewayKeys, Raw, TopKeys};
-use super::read::read_file;
+use super::read::{Scope, read_file};
 use super::resolved::{Resolved, Whereabouts, resolve, resolve_whereabouts};
 use super::section::{Key, Section, find};
 use super::value::Scalar;
@@ -54,18 +54,17 @@ pub(crate) struct Flags {
 /// Finds and reads everything and resolves it, or tells every mistake.
 pub(crate) fn load(flags: &Flags, env: &Env) -> Result<Resolved, Problems> {
     let mut problems = Problems::default();
-    let (raw, source) = read_all(flags, env, &mut problems);
+    let (raw, source) = read_all(flags, env, Scope::All, &mut problems);
     let mut resolved = resolve(raw, source, env, &mut problems);
     resolved.notes.extend(strange_variables(env));
     if problems.is_empty() { Ok(resolved) } else { Err(problems) }
 }
 
-/// Only where a server would be found; mistakes in other sections of the file don't matter to a
+/// Only where a server would be found; mistakes in the sections of the file don't matter to a
 /// client.
 pub(crate) fn locate(flags: &Flags, env: &Env) -> Result<Whereabouts, Problems> {
-    let (raw, _) = read_all(flags, env, &mut Problems::default());
     let mut problems = Problems::default();
-    overlay(flags, env, &mut Raw::default(), &mut problems);
+    let (raw, _) = read_all(flags, env, Scope::Top, &mut problems);
     if problems.is_empty() { Ok(resolve_whereabouts(&raw.top, env)) } else { Err(problems) }
 }
 
@@ -85,10 +84,15 @@ pub(super) fn variable(section: &str, key: &str) -> String {
     format!("{PREFIX}{section}{key}").to_uppercase()
 }
 
-fn read_all(flags: &Flags, env: &Env, problems: &mut Problems) -> (Raw, Option<PathBuf>) {
+fn read_all(
+    flags: &Flags,
+    env: &Env,
+    scope: Scope,
+    problems: &mut Problems,
+) -> (Raw, Option<PathBuf>) {
     let source = find_file(flags, env);
     let mut raw = match &source {
-        Some((path, named_by)) => read_source(path, named_by.as_ref(), problems),
+        Some((path, named_by)) => read_source(path, named_by.as_ref(), scope, problems),
         None => Raw::default(),
     };
     overlay(flags, env, &mut raw, problems);
@@ -108,10 +112,15 @@ fn find_file(flags: &Flags, env: &Env) -> Option<(PathBuf, Option<Origin>)> {
     paths::candidates(env).into_iter().find(exists).map(|path| (path, None))
 }
 
-fn read_source(path: &Path, named_by: Option<&Origin>, problems: &mut Problems) -> Raw {
+fn read_source(
+    path: &Path,
+    named_by: Option<&Origin>,
+    scope: Scope,
+    problems: &mut Problems,
+) -> Raw {
     let error = match std::fs::read(path) {
         Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => return read_file(path, &text, problems),
+            Ok(text) => return read_file(path, &text, scope, problems),
             Err(error) => {
                 let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
                     .iter()
@@ -134,10 +143,8 @@ fn read_source(path: &Path, named_by: Option<&Origin>, problems: &mut Problems) 
 
 /// Puts variables over what the file says, and flags over both.
 fn overlay(flags: &Flags, env: &Env, raw: &mut Raw, problems: &mut Problems) {
-    let sections: [(&str, &'static [Key], &mut dyn Section); 2] = [
-        ("", TopKeys::KEYS, &mut raw.top),
-        ("gateway", GatewayKeys::KEYS, &mut raw.gateway),
-    ];
+    let sections: [(&str, &'static [Key], &mut dyn Section); 2] =
+        [("", TopKeys::KEYS, &mut raw.top), ("gateway", GatewayKeys::KEYS, &mut raw.gateway)];
     for (label, keys, section) in sections {
         for key in keys {
             let name = variable(label, key.name);
@@ -154,13 +161,7 @@ fn overlay(flags: &Flags, env: &Env, raw: &mut Raw, problems: &mut Problems) {
     }
 }
 
-fn put(
-    section: &mut dyn Section,
-    key: &Key,
-    text: &str,
-    origin: &Origin,
-    problems: &mut Problems,
-) {
+fn put(section: &mut dyn Section, key: &Key, text: &str, origin: &Origin, problems: &mut Problems) {
     let scalar = Scalar::Loose(text.to_owned());
     if !section.put(key.name, &scalar, origin) {
         problems.add(origin, format!("must be {}, not {scalar}", (key.expected)()));

@@ -39,9 +39,9 @@ pub(super) fn meant(set: &Set<PathBuf>, env: &Env) -> PathBuf {
         return home.join(rest);
     }
     match &set.origin {
-        Origin::File(file, _) => {
-            Path::new(&**file).parent().map_or_else(|| set.value.clone(), |dir| dir.join(&set.value))
-        }
+        Origin::File(file, _) => Path::new(&**file)
+            .parent()
+            .map_or_else(|| set.value.clone(), |dir| dir.join(&set.value)),
         Origin::Env(_) | Origin::Flag(_) => set.value.clone(),
     }
 }

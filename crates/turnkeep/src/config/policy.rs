@@ -35,9 +35,8 @@ pub(super) fn resolve(facts: ChannelFacts, layers: &[Layer<'_>]) -> Policy {
 /// The same with the reasons.
 pub(super) fn explain(facts: ChannelFacts, layers: &[Layer<'_>]) -> Vec<Explained> {
     let built_in = shown(&Policy::built_in(facts)).into_iter();
-    let mut lines: Vec<Explained> = built_in
-        .map(|(key, value)| Explained { key, value, layer: "built in".into() })
-        .collect();
+    let mut lines: Vec<Explained> =
+        built_in.map(|(key, value)| Explained { key, value, layer: "built in".into() }).collect();
     for (name, keys) in layers {
         for (key, value, origin) in keys.shown() {
             if let Some(line) = lines.iter_mut().find(|line| line.key == key) {

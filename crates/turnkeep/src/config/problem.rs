@@ -109,7 +109,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// `; did you mean "…"?`, or what there is to choose from.
-pub(super) fn suggestion<'a>(typed: &str, known: &[&'a str]) -> String {
+pub(super) fn suggestion(typed: &str, known: &[&str]) -> String {
     match nearest(typed, known.iter().copied()) {
         Some(name) => format!("; did you mean \"{name}\"?"),
         None if known.is_empty() => String::new(),

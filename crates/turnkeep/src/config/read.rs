@@ -29,8 +29,17 @@ const HOMES: [(&str, &[Key]); 7] = [
     ("in [agents.NAME]", OpenAiKeys::KEYS),
 ];
 
+/// Which part of a file matters to who reads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Everything, for a server.
+    All,
+    /// Only what stands before any section, for a client.
+    Top,
+}
+
 /// Reads the text of a file; what is wrong with it goes to `problems`.
-pub(super) fn read_file(path: &Path, text: &str, problems: &mut Problems) -> Raw {
+pub(super) fn read_file(path: &Path, text: &str, scope: Scope, problems: &mut Problems) -> Raw {
     let lines = Lines::new(path, text);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -45,6 +54,9 @@ pub(super) fn read_file(path: &Path, text: &str, problems: &mut Problems) -> Raw
     let mut raw = Raw::default();
     let top = document.get_ref();
     reader.keys(top, "", &TABLES, &mut [&mut raw.top]);
+    if scope == Scope::Top {
+        return raw;
+    }
     if let Some((table, label)) = reader.table(top, "", "gateway") {
         reader.keys(table, &label, &[], &mut [&mut raw.gateway]);
     }
@@ -94,7 +106,8 @@ impl Reader<'_> {
             }
             let scalar = scalar(value.get_ref());
             if !section.put(typed, &scalar, &origin) {
-                let expected = find(section.keys(), typed).map_or_else(String::new, |key| (key.expected)());
+                let expected =
+                    find(section.keys(), typed).map_or_else(String::new, |key| (key.expected)());
                 self.problems
                     .add(&origin, format!("\"{typed}\"{place} must be {expected}, not {scalar}"));
             }

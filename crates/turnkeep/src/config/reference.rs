@@ -7,9 +7,7 @@ use turnkeep_core::policy::CHANNELS;
 
 use super::layers::variable;
 use super::policy;
-use super::raw::{
-    AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, OpenAiKeys, PolicyKeys, TopKeys,
-};
+use super::raw::{AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, OpenAiKeys, PolicyKeys, TopKeys};
 use super::section::Key;
 
 /// A part of both documents.

@@ -300,10 +300,7 @@ fn gateway(keys: &GatewayKeys, problems: &mut Problems) -> GatewaySettings {
         message_bytes_max,
         body_bytes_max,
         connections_max,
-        connections_per_address_max: or(
-            keys.connections_per_address_max.as_ref(),
-            connections_max,
-        ),
+        connections_per_address_max: or(keys.connections_per_address_max.as_ref(), connections_max),
         header_timeout: seconds(keys.header_timeout_seconds.as_ref(), 10),
         wait_max: seconds(keys.wait_seconds_max.as_ref(), 300),
     }

@@ -1,10 +1,8 @@
 //! The picture of a run: well-formed, a lane for each user, and a colour for what went wrong.
 
-mod fake;
-
 use std::time::Duration;
 
-use fake::{Fake, Trouble};
+use crate::fake::{Fake, Trouble};
 use tokio_util::sync::CancellationToken;
 use turnkeep_bench::{Plan, Report, run_over};
 

@@ -17,11 +17,16 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use turnkeep_bench::Dial;
+
+/// How long a message takes to be accepted. Virtual time only moves while everybody waits,
+/// so a flood that never had to wait would make it stand still.
+const COMMIT: Duration = Duration::from_millis(1);
 
 /// What goes wrong with a message.
 #[derive(Clone, Copy, Debug)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     None,
     /// 429 with a Retry-After in seconds.
     RateLimited(u64),
@@ -45,17 +50,17 @@ pub enum Trouble {
 
 /// A message as it arrived.
 #[derive(Clone, Debug)]
-pub struct Message {
-    pub customer: String,
-    pub body: Value,
+pub(crate) struct Message {
+    pub(crate) customer: String,
+    pub(crate) body: Value,
     /// Counts this customer's messages from 1.
-    pub number: u64,
+    pub(crate) number: u64,
 }
 
 type Plot = dyn Fn(&Message) -> Trouble + Send + Sync;
 
 #[derive(Clone)]
-pub struct Fake {
+pub(crate) struct Fake {
     delay: Duration,
     plot: Arc<Plot>,
     state: Arc<Mutex<State>>,
@@ -78,39 +83,39 @@ struct Turn {
 }
 
 impl Fake {
-    pub fn new(delay_ms: u64) -> Self {
+    pub(crate) fn new(delay_ms: u64) -> Self {
         Self::with(delay_ms, |_| Trouble::None)
     }
 
-    pub fn with(delay_ms: u64, plot: impl Fn(&Message) -> Trouble + Send + Sync + 'static) -> Self {
+    pub(crate) fn with(delay_ms: u64, plot: impl Fn(&Message) -> Trouble + Send + Sync + 'static) -> Self {
         let delay = Duration::from_millis(delay_ms);
         Self { delay, plot: Arc::new(plot), state: Arc::default() }
     }
 
     /// The same server with another plot.
-    pub fn plotting(self, plot: impl Fn(&Message) -> Trouble + Send + Sync + 'static) -> Self {
+    pub(crate) fn plotting(self, plot: impl Fn(&Message) -> Trouble + Send + Sync + 'static) -> Self {
         Self { plot: Arc::new(plot), ..self }
     }
 
-    pub fn received(&self) -> Vec<Message> {
+    pub(crate) fn received(&self) -> Vec<Message> {
         self.state.lock().unwrap().received.clone()
     }
 
     /// The names of all customers, without the run's prefix.
-    pub fn customers(&self) -> BTreeSet<String> {
+    pub(crate) fn customers(&self) -> BTreeSet<String> {
         self.received().into_iter().map(|message| message.customer).collect()
     }
 
     /// Those of the gauges not counted.
-    pub fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.state.lock().unwrap().connections - 2
     }
 
-    pub fn refuse_connections(&self) {
+    pub(crate) fn refuse_connections(&self) {
         self.state.lock().unwrap().refuses_connections = true;
     }
 
-    pub async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    pub(crate) async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let service = service_fn(|request| self.clone().answer(request));
         // A connection that a test breaks on purpose ends in an error.
         let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -126,7 +131,10 @@ impl Fake {
         let delay = match (self.plot)(&message) {
             Trouble::None | Trouble::Fails | Trouble::WaitRunsOut => self.delay,
             Trouble::Slow(delay) => delay,
-            Trouble::RateLimited(seconds) => return Ok(rate_limited(seconds)),
+            Trouble::RateLimited(seconds) => {
+                sleep(COMMIT).await;
+                return Ok(rate_limited(seconds));
+            }
             Trouble::Unavailable => return Ok(respond(503, Bytes::new())),
             Trouble::Cut => return Err(io::ErrorKind::ConnectionReset.into()),
             Trouble::CutInAnswer => return Ok(Response::new(FakeBody::Half)),
@@ -136,6 +144,7 @@ impl Fake {
         let mut turn = self.join_turn(&message.customer, delay);
         let turn_id = turn.id;
         if !wait || matches!((self.plot)(&message), Trouble::WaitRunsOut) {
+            sleep(COMMIT).await;
             let answer = json!({"status": "processing", "action": "event_sent", "turn_id": turn_id});
             return Ok(respond(202, answer.to_string().into()));
         }
@@ -167,7 +176,7 @@ impl Fake {
         state.open.insert(customer.to_owned(), turn.clone());
         let (fake, customer) = (self.clone(), customer.to_owned());
         tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
+            sleep(delay).await;
             fake.state.lock().unwrap().open.remove(&customer);
             let _ = sender.send(true);
         });
@@ -224,7 +233,7 @@ fn respond(status: u16, body: Bytes) -> Response<FakeBody> {
 }
 
 /// A body that may break off.
-pub enum FakeBody {
+pub(crate) enum FakeBody {
     Whole(Option<Bytes>),
     Half,
     Broken,

@@ -1,11 +1,9 @@
 //! Whole runs against a server in memory, on a virtual clock: what is sent, what is
 //! counted, and what the report says about it.
 
-mod fake;
-
 use std::time::Duration;
 
-use fake::{Fake, Message, Trouble};
+use crate::fake::{Fake, Message, Trouble};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use turnkeep_bench::{BenchError, Ended, Plan, Report, run, run_over};

@@ -1,0 +1,187 @@
+//! People: they write, write again when nobody answered, type, stop, and tidy up.
+
+use turnkeep_core::ids::Token;
+use turnkeep_core::message::{Decision, Inbound};
+use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::ports::store::FirstDecision;
+use turnkeep_core::session::{Control, Controlled, Input};
+use turnkeep_gateway::driver::duplicate_of;
+
+use crate::coverage::Kind;
+use crate::plan::{Act, StopAt};
+use crate::shell::Who;
+use crate::world::{What, World, note};
+
+impl World<'_> {
+    /// A person does something; to a gateway that is down they do it again later.
+    pub(crate) fn person_acts(&mut self, seat: usize, act: Act) {
+        let Some(mut process) = self.listener() else {
+            let after = self.rng.between(100, 2000);
+            return self.schedule(after, What::Act(seat, act));
+        };
+        // A process that was replaced and does not know it may still be talked to.
+        if self.rng.permille(60) {
+            let other = self.rng.index(self.processes.len());
+            if self.processes[other].alive && !self.processes[other].draining {
+                process = other;
+            }
+        }
+        match act {
+            Act::Send(number) => {
+                self.messages += 1;
+                self.submit(process, seat, act, number);
+            }
+            Act::Again(number) | Act::Forge(number) | Act::Unnamed(number) => {
+                self.submit(process, seat, act, number);
+            }
+            Act::Type => self.push(process, seat, Kind::Typing, Input::UserTyping),
+            Act::Retry | Act::Discard => self.tidies(process, seat, act),
+            Act::Resend => self.resends(process, seat),
+            Act::Stop(at) => {
+                let open = self.store.rows[seat].session.turn.as_ref().map(|turn| turn.id);
+                let turn = match at {
+                    StopAt::Anything => None,
+                    StopAt::Open => open,
+                    StopAt::Other => Some(self.fresh_turn()),
+                };
+                let shown = self.rng.permille(500).then(|| self.stock.shown.clone());
+                self.control(process, seat, act, Control::Stop { turn, shown });
+            }
+            Act::New => self.control(process, seat, act, Control::New),
+            Act::Close => self.control(process, seat, act, Control::Close),
+            Act::SetBusy(busy) => self.control(process, seat, act, Control::SetBusy(busy)),
+        }
+    }
+
+    fn submit(&mut self, process: usize, seat: usize, act: Act, number: usize) {
+        let prepared = &self.stock.messages[seat][number];
+        let inbound = match act {
+            Act::Forge(_) => &prepared.forged,
+            Act::Unnamed(_) => &prepared.unnamed,
+            _ => &prepared.inbound,
+        };
+        let inbound = inbound.clone();
+        let token = self.token(process, seat, Who::Person(act));
+        let inbound = Inbound { token, trust: self.plan.trust[seat][number], ..inbound };
+        self.push(process, seat, Kind::Message, Input::Message(inbound));
+    }
+
+    fn control(&mut self, process: usize, seat: usize, act: Act, control: Control) {
+        let kind = match act {
+            Act::Stop(_) => Kind::Stop,
+            Act::New => Kind::New,
+            Act::Close => Kind::Close,
+            Act::Retry => Kind::Retry,
+            Act::Discard => Kind::Discard,
+            Act::Resend => Kind::Resend,
+            _ => Kind::SetBusy,
+        };
+        let token = self.token(process, seat, Who::Person(act));
+        self.push(process, seat, kind, Input::Control(token, control));
+    }
+
+    fn tidies(&mut self, process: usize, seat: usize, act: Act) {
+        let Some((_, letter)) = self.store.dead.iter().find(|(owner, _)| *owner == seat) else {
+            // Nothing is dead yet; there may be something later.
+            if self.is_wild() {
+                let after = self.rng.between(1000, 4000);
+                self.schedule(after, What::Act(seat, act));
+            }
+            return;
+        };
+        let control = if act == Act::Discard {
+            Control::Discard { seq: letter.seq }
+        } else {
+            Control::Retry {
+                seq: letter.seq,
+                group: letter.group,
+                trust: letter.trust,
+                body: letter.body.clone(),
+            }
+        };
+        self.control(process, seat, act, control);
+    }
+
+    fn resends(&mut self, process: usize, seat: usize) {
+        let parked = self.store.rows[seat]
+            .parts
+            .iter()
+            .find(|part| matches!(part.state, DeliveryState::Unknown | DeliveryState::Dead));
+        let Some(part) = parked else {
+            if self.is_wild() {
+                let after = self.rng.between(500, 4000);
+                self.schedule(after, What::Act(seat, Act::Resend));
+            }
+            return;
+        };
+        let control = Control::Resend { reply: part.reply, part: part.part, text: part.text.clone() };
+        self.provider.allow_resend(seat, part.reply, part.part);
+        self.control(process, seat, Act::Resend, control);
+    }
+
+    /// Takes a waiter off the list; none if it was told before, which must not happen.
+    pub(crate) fn close_waiter(&mut self, token: Token) -> Option<Who> {
+        let index = usize::try_from(token.0).unwrap_or(usize::MAX);
+        let waiter = self.waiters.get_mut(index)?;
+        if !std::mem::take(&mut waiter.open) {
+            self.judge.broken("I2", || format!("token {token} is answered twice"));
+            return None;
+        }
+        Some(waiter.who)
+    }
+
+    pub(crate) fn told_decision(&mut self, token: Token, decision: Decision) {
+        let seat = self.seat_of(token);
+        let Some(Who::Person(act)) = self.close_waiter(token) else { return };
+        self.judge.decided(seat, act, &decision, &self.store.rows[seat]);
+    }
+
+    pub(crate) fn told_duplicate(&mut self, token: Token, first: &FirstDecision) {
+        note!(self, "  duplicate of {}", first.seq);
+        let seat = self.seat_of(token);
+        let Some(Who::Person(act)) = self.close_waiter(token) else { return };
+        let decision = duplicate_of(first);
+        if self.stock.keys.iter().position(|key| *key == first.session) == Some(seat) {
+            self.judge.decided(seat, act, &decision, &self.store.rows[seat]);
+        } else {
+            self.judge.broken("I11", || "a twin is told of another session's message".to_owned());
+        }
+    }
+
+    pub(crate) fn told_control(&mut self, token: Token, controlled: Controlled) {
+        let seat = self.seat_of(token);
+        let Some(Who::Person(act)) = self.close_waiter(token) else { return };
+        self.judge.controlled(seat, act, &controlled, &self.store.rows[seat]);
+    }
+
+    /// Nobody knows whether it was taken: whoever named the message sends it again.
+    pub(crate) fn told_unavailable(&mut self, token: Token) {
+        let seat = self.seat_of(token);
+        match self.close_waiter(token) {
+            Some(Who::Person(act)) => self.tries_again(seat, act),
+            Some(Who::Run(run)) => {
+                if self.runs[run].is_live() {
+                    self.runs[run].ends();
+                }
+            }
+            None => {}
+        }
+    }
+
+    pub(crate) fn tries_again(&mut self, seat: usize, act: Act) {
+        let again = match act {
+            Act::Send(number) | Act::Again(number) => Act::Again(number),
+            Act::Stop(_) | Act::New | Act::Retry => act,
+            _ => return,
+        };
+        if self.rng.permille(850) {
+            let after = self.rng.between(50, 3000);
+            self.schedule(after, What::Act(seat, again));
+        }
+    }
+
+    fn seat_of(&self, token: Token) -> usize {
+        let index = usize::try_from(token.0).unwrap_or(usize::MAX);
+        self.waiters.get(index).map_or(0, |waiter| waiter.seat)
+    }
+}

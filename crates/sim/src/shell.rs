@@ -1,0 +1,484 @@
+//! The shell of the simulator: drives [`Driver`]s as the real one does, and loses what a dying
+//! process loses.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use turnkeep_core::ids::{Token, TurnId};
+use turnkeep_core::ports::store::{Commit, CommitOutcome, StoreError};
+use turnkeep_core::session::{Effect, Input, Stage, Wake};
+use turnkeep_core::{Epoch, Event};
+use turnkeep_gateway::driver::{Driver, Outcome, Request};
+use uuid::Uuid;
+
+use crate::coverage::{Before, Kind};
+use crate::mutants::Wrapped;
+use crate::plan::Act;
+use crate::provider::Call;
+use crate::stock::SESSIONS;
+use crate::world::{What, World, note};
+
+/// How long a seat waits after a store failure.
+const STORE_PAUSE_MS: u64 = 250;
+
+/// One running gateway.
+pub(crate) struct Process {
+    pub(crate) epoch: Epoch,
+    pub(crate) seats: [Seat; SESSIONS],
+    pub(crate) alive: bool,
+    pub(crate) draining: bool,
+    pub(crate) stalled_until: u64,
+    /// Who has, or is being given, the place for suspect turns.
+    pub(crate) place: Option<(usize, TurnId)>,
+    pub(crate) place_line: VecDeque<(usize, TurnId)>,
+}
+
+/// A session's task in one process.
+#[derive(Default)]
+pub(crate) struct Seat {
+    pub(crate) driver: Option<Driver>,
+    operation: Option<Operation>,
+    armed: Option<(u64, Wake)>,
+    timer_serial: u32,
+    pub(crate) drive_queued: bool,
+    pub(crate) call: Option<Call>,
+    pub(crate) calls: u32,
+    pub(crate) typing: bool,
+    pub(crate) lost: bool,
+    /// What waits to be stepped, as far as it is known.
+    backlog: u32,
+    last_kind: Kind,
+    granting: bool,
+    /// After a store failure, until the pause is over.
+    pub(crate) paused: bool,
+}
+
+/// A load or commit under way.
+enum Operation {
+    Load,
+    Commit { commit: Option<Box<Commit>>, result: Option<Result<CommitOutcome, StoreError>> },
+}
+
+/// Who waits for the answer to an input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiter {
+    pub(crate) process: usize,
+    pub(crate) seat: usize,
+    pub(crate) who: Who,
+    pub(crate) open: bool,
+}
+
+/// What kind of waiter it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Person(Act),
+    Run(usize),
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable(String::new())
+}
+
+impl World<'_> {
+    /// Who new input goes to.
+    pub(crate) fn listener(&self) -> Option<usize> {
+        self.processes.iter().rposition(|process| process.alive && !process.draining)
+    }
+
+    /// Starts a process and takes up all open work.
+    pub(crate) fn boot(&mut self) {
+        let epoch = self.store.open();
+        let index = self.processes.len();
+        self.processes.push(Process {
+            epoch,
+            seats: Default::default(),
+            alive: true,
+            draining: false,
+            stalled_until: 0,
+            place: None,
+            place_line: VecDeque::new(),
+        });
+        note!(self, "process {index} starts with epoch {epoch}");
+        for seat in 0..SESSIONS {
+            if self.store.rows[seat].wake_at.is_some() {
+                self.tend(index, seat);
+            }
+        }
+    }
+
+    pub(crate) fn token(&mut self, process: usize, seat: usize, who: Who) -> Token {
+        self.waiters.push(Waiter { process, seat, who, open: true });
+        Token(self.waiters.len() as u64 - 1)
+    }
+
+    fn driver(&mut self, process: usize, seat: usize) -> &mut Driver {
+        let epoch = self.processes[process].epoch;
+        let (key, policy) = (&self.stock.keys[seat], &self.plan.policies[seat]);
+        self.processes[process].seats[seat]
+            .driver
+            .get_or_insert_with(|| Driver::new(key.clone(), epoch, Arc::clone(policy)))
+    }
+
+    /// Hands an input to a session's task.
+    pub(crate) fn push(&mut self, process: usize, seat: usize, kind: Kind, input: Input) {
+        self.driver(process, seat).push(input);
+        self.steps += 1;
+        let taken = &mut self.processes[process].seats[seat];
+        taken.backlog += 1;
+        taken.last_kind = kind;
+        if taken.operation.is_some() || taken.drive_queued {
+            return;
+        }
+        if self.rng.permille(250) {
+            self.processes[process].seats[seat].drive_queued = true;
+            let after = self.rng.below(4);
+            self.schedule(after, What::Drive(process, seat));
+        } else {
+            self.drive(process, seat);
+        }
+    }
+
+    /// Wakes a session that may not be in memory.
+    pub(crate) fn tend(&mut self, process: usize, seat: usize) {
+        if self.processes[process].alive {
+            self.driver(process, seat);
+            self.drive(process, seat);
+        }
+    }
+
+    /// Steps and commits until something has to be waited for.
+    pub(crate) fn drive(&mut self, process: usize, seat: usize) {
+        loop {
+            let taken = &self.processes[process].seats[seat];
+            if !self.processes[process].alive || taken.operation.is_some() || taken.paused {
+                return;
+            }
+            let wall = self.wall();
+            let before = self.before(process, seat);
+            let mut outcome = Outcome::default();
+            let mut fresh = *self.fresh_counter();
+            let mut draw = || {
+                fresh += 1;
+                TurnId(Uuid::from_u128(fresh))
+            };
+            let Some(driver) = &mut self.processes[process].seats[seat].driver else { return };
+            let request = driver.next(wall, &mut draw, &mut outcome);
+            *self.fresh_counter() = fresh;
+            if let Some(before) = before {
+                let rows = match &request {
+                    Some(Request::Commit(commit)) => Some(&commit.rows),
+                    _ => None,
+                };
+                self.coverage.count(before, rows, outcome.ignored);
+            }
+            let ready = !matches!(request, Some(Request::Load));
+            if ready {
+                self.processes[process].seats[seat].backlog = 0;
+            }
+            if matches!(request, Some(Request::Commit(_))) && self.mistake == Some(Wrapped::EffectsFirst) {
+                self.acknowledge_early(&request);
+            }
+            self.act(process, seat, outcome);
+            match request {
+                None => return self.settle(process, seat),
+                Some(Request::Load) => self.issue_load(process, seat),
+                Some(Request::Commit(commit)) => {
+                    if self.issue_commit(process, seat, commit) {
+                        continue;
+                    }
+                }
+            }
+            return;
+        }
+    }
+
+    /// Where the session stands, if the next step is about exactly one known input.
+    fn before(&self, process: usize, seat: usize) -> Option<Before> {
+        let taken = &self.processes[process].seats[seat];
+        let driver = taken.driver.as_ref()?;
+        let session = driver.session()?;
+        (taken.backlog == 1).then(|| Before::of(session, taken.last_kind))
+    }
+
+    fn issue_load(&mut self, process: usize, seat: usize) {
+        self.processes[process].seats[seat].operation = Some(Operation::Load);
+        let after = self.store_takes();
+        self.schedule(after, What::Stored(process, seat));
+    }
+
+    fn store_takes(&mut self) -> u64 {
+        if self.plan.store_ms == 0 { 0 } else { self.rng.below(self.plan.store_ms) }
+    }
+
+    /// Starts a commit; true if it is done already.
+    fn issue_commit(&mut self, process: usize, seat: usize, commit: Commit) -> bool {
+        if self.strikes(self.plan.odds.commit_crash) {
+            if self.rng.permille(500) {
+                self.land(seat, commit);
+            }
+            self.crash_now(process);
+            return false;
+        }
+        if self.strikes(self.plan.odds.commit_error) {
+            let lands = self.rng.below(4);
+            note!(self, "commit of {seat} will be reported as failed ({lands})");
+            match lands {
+                0 => {}
+                1 => {
+                    let after = self.rng.below(2000);
+                    self.late.push(Some((seat, commit)));
+                    self.schedule(after, What::LateCommit(self.late.len() - 1));
+                }
+                _ => drop(self.land(seat, commit)),
+            }
+            let result = Some(Err(unavailable()));
+            return self.await_commit(process, seat, Operation::Commit { commit: None, result });
+        }
+        if self.plan.store_ms == 0 {
+            let result = self.land(seat, commit);
+            self.committed(process, seat, Ok(result));
+            return true;
+        }
+        // It reaches the disk at once and the answer takes its time, or the other way round.
+        let operation = if self.rng.permille(500) {
+            let result = Some(Ok(self.land(seat, commit)));
+            Operation::Commit { commit: None, result }
+        } else {
+            Operation::Commit { commit: Some(Box::new(commit)), result: None }
+        };
+        self.await_commit(process, seat, operation)
+    }
+
+    fn await_commit(&mut self, process: usize, seat: usize, operation: Operation) -> bool {
+        self.processes[process].seats[seat].operation = Some(operation);
+        let after = self.store_takes();
+        self.schedule(after, What::Stored(process, seat));
+        false
+    }
+
+    /// A commit reaches the store.
+    fn land(&mut self, seat: usize, commit: Commit) -> CommitOutcome {
+        let outcome = self.store.commit(seat, commit);
+        if matches!(outcome, CommitOutcome::Committed(_)) {
+            let policy = Arc::clone(&self.plan.policies[seat]);
+            let fresh: &[Event] = self.judge.unseen(seat, &self.store.rows[seat].events);
+            if self.log_enabled() {
+                let lines: Vec<String> =
+                    fresh.iter().map(|event| format!("  {seat}: {} {:?}", event.seq, event.body)).collect();
+                for line in lines {
+                    self.log_line(&line);
+                }
+            }
+            self.judge.landed(seat, &self.store.rows[seat], &policy, self.now);
+        } else {
+            note!(self, "  {seat}: {outcome:?}");
+        }
+        outcome
+    }
+
+    const fn log_enabled(&self) -> bool {
+        self.is_logging()
+    }
+
+    pub(crate) fn land_late(&mut self, index: usize) {
+        if let Some((seat, commit)) = self.late[index].take() {
+            self.land(seat, commit);
+        }
+    }
+
+    /// A load or a commit is answered.
+    pub(crate) fn stored(&mut self, process: usize, seat: usize) {
+        if !self.processes[process].alive {
+            return;
+        }
+        match self.processes[process].seats[seat].operation.take() {
+            None => return,
+            Some(Operation::Load) => {
+                let failed = self.strikes(self.plan.odds.load_error);
+                let loaded = if failed { Err(unavailable()) } else { Ok(self.store.load(seat)) };
+                self.judge.loaded(seat, &self.store.rows[seat], &loaded);
+                let mut outcome = Outcome::default();
+                let adopts = matches!(loaded, Ok(Some(_)));
+                if let Some(driver) = &mut self.processes[process].seats[seat].driver {
+                    driver.on_loaded(loaded, &mut outcome);
+                }
+                self.steps += u32::from(adopts);
+                let taken = &mut self.processes[process].seats[seat];
+                taken.backlog += u32::from(adopts);
+                if taken.backlog == 1 && adopts {
+                    taken.last_kind = Kind::Adopt;
+                }
+                self.after_store(process, seat, outcome);
+            }
+            Some(Operation::Commit { commit, result }) => {
+                let result = match (result, commit) {
+                    (Some(result), _) => result,
+                    (None, Some(commit)) => Ok(self.land(seat, *commit)),
+                    (None, None) => Err(unavailable()),
+                };
+                self.committed(process, seat, result);
+            }
+        }
+        self.drive(process, seat);
+    }
+
+    fn committed(&mut self, process: usize, seat: usize, result: Result<CommitOutcome, StoreError>) {
+        let mut outcome = Outcome::default();
+        if !matches!(result, Ok(CommitOutcome::Committed(_))) {
+            // What is redone can't be told apart from what waited behind it.
+            self.processes[process].seats[seat].backlog += 2;
+        }
+        if let Some(driver) = &mut self.processes[process].seats[seat].driver {
+            driver.on_committed(result, &mut outcome);
+        }
+        self.after_store(process, seat, outcome);
+    }
+
+    fn after_store(&mut self, process: usize, seat: usize, outcome: Outcome) {
+        let failed = outcome.store_failed;
+        self.act(process, seat, outcome);
+        if failed && self.processes[process].alive {
+            let taken = &mut self.processes[process].seats[seat];
+            (taken.paused, taken.drive_queued) = (true, true);
+            self.schedule(STORE_PAUSE_MS, What::Drive(process, seat));
+        }
+    }
+
+    /// Everything is stepped: arms the next deadline and gives back what is no longer used.
+    fn settle(&mut self, process: usize, seat: usize) {
+        let wall = self.wall();
+        let now = self.now;
+        let Some(driver) = &self.processes[process].seats[seat].driver else { return };
+        let wake = driver.next_wait(wall).map(|(wait, wake)| (now + wait, wake));
+        if driver.session().is_none() {
+            return;
+        }
+        self.give_back(process, seat);
+        let taken = &mut self.processes[process].seats[seat];
+        match (wake, taken.armed) {
+            // The same deadline keeps the moment at which it was first armed.
+            (Some((at, wake)), Some((armed_at, armed))) if wake == armed && at >= armed_at => {}
+            (Some((at, wake)), _) => {
+                taken.armed = Some((at, wake));
+                taken.timer_serial += 1;
+                let serial = taken.timer_serial;
+                self.schedule(at - now, What::Timer(process, seat, serial, wake));
+            }
+            (None, _) => taken.armed = None,
+        }
+    }
+
+    /// A timer fires; now and then one that nobody waits for any more does, too.
+    pub(crate) fn timer(&mut self, process: usize, seat: usize, serial: u32, wake: Wake) {
+        let taken = &mut self.processes[process].seats[seat];
+        let current = taken.timer_serial == serial && taken.armed.is_some_and(|(_, armed)| armed == wake);
+        if current {
+            taken.armed = None;
+        }
+        let late = !current && self.rng.permille(150);
+        let process_taken = &self.processes[process];
+        if !process_taken.alive || process_taken.draining || !(current || late) {
+            return;
+        }
+        let kind = if wake == Wake::QueueExpiry { Kind::QueueExpiry } else { Kind::Timer };
+        self.push(process, seat, kind, Input::Timer(wake));
+    }
+
+    /// The place for suspect turns is free again once its turn neither runs nor is being granted.
+    fn give_back(&mut self, process: usize, seat: usize) {
+        let taken = &self.processes[process];
+        let Some((holder, turn)) = taken.place else { return };
+        if holder != seat || taken.seats[seat].granting {
+            return;
+        }
+        let session = taken.seats[seat].driver.as_ref().and_then(Driver::session);
+        let runs = session.and_then(|session| session.turn.as_ref()).is_some_and(|open| {
+            open.id == turn && matches!(open.stage, Stage::Processing | Stage::Waiting { live: true, .. })
+        });
+        if !runs {
+            self.processes[process].place = None;
+            self.next_in_line(process);
+        }
+    }
+
+    pub(crate) fn next_in_line(&mut self, process: usize) {
+        let taken = &mut self.processes[process];
+        if taken.place.is_some() {
+            return;
+        }
+        if let Some((seat, turn)) = taken.place_line.pop_front() {
+            taken.place = Some((seat, turn));
+            taken.seats[seat].granting = true;
+            let after = self.rng.below(20);
+            self.schedule(after, What::Grant(process, seat, turn));
+        }
+    }
+
+    pub(crate) fn granted(&mut self, process: usize, seat: usize, turn: TurnId) {
+        if self.processes[process].alive {
+            self.processes[process].seats[seat].granting = false;
+            self.push(process, seat, Kind::Grant, Input::QuarantineGranted(turn));
+        }
+    }
+
+    /// The mistake of running effects before their commit, for the ones that people see.
+    fn acknowledge_early(&mut self, request: &Option<Request>) {
+        let Some(Request::Commit(commit)) = request else { return };
+        for event in &commit.rows.events {
+            self.judge.promised(&commit.key, event);
+        }
+    }
+
+    pub(crate) fn act(&mut self, process: usize, seat: usize, outcome: Outcome) {
+        let Outcome { effects, unavailable, duplicates, lost, .. } = outcome;
+        for token in unavailable {
+            self.told_unavailable(token);
+        }
+        for (token, first) in duplicates {
+            self.told_duplicate(token, &first);
+        }
+        if lost {
+            note!(self, "process {process} lost session {seat}");
+            self.processes[process].seats[seat].lost = true;
+        }
+        for effect in effects {
+            if !self.processes[process].alive {
+                return;
+            }
+            if self.strikes(self.plan.odds.effect_crash) {
+                return self.crash_now(process);
+            }
+            self.effect(process, seat, effect);
+        }
+    }
+
+    fn effect(&mut self, process: usize, seat: usize, effect: Effect) {
+        note!(self, "  {process}/{seat}: {effect:?}");
+        match effect {
+            Effect::Decided(token, decision) => self.told_decision(token, decision),
+            Effect::Controlled(token, controlled) => self.told_control(token, controlled),
+            Effect::AgentAnswer(token, answer) => self.run_is_told(token, answer),
+            Effect::Start(start) => self.start_run(process, seat, *start),
+            Effect::MailWaiting(_) => {}
+            Effect::Cancel(tag) => self.cancel_run(process, seat, tag),
+            Effect::Wind(tag) | Effect::ForceComplete(tag) => {
+                if let Some(run) = self.find_run(process, seat, tag) {
+                    self.runs[run].hurry();
+                }
+            }
+            Effect::AskAgent(tag, question, _) => self.ask_run(process, seat, tag, question),
+            Effect::AnswerRun(tag, question, message) => {
+                self.answer_run(process, seat, tag, question, &message);
+            }
+            Effect::RequestQuarantine(turn) => {
+                let line = &mut self.processes[process].place_line;
+                if !line.contains(&(seat, turn)) {
+                    line.push_back((seat, turn));
+                }
+                self.next_in_line(process);
+            }
+            Effect::Typing(on) => self.processes[process].seats[seat].typing = on,
+            Effect::Deliver(delivery) => self.deliver(process, seat, *delivery),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The store of the simulator: versions, guards and open work as the port promises them, and
+//! everything it says is exactly what a reopened store would say.
+
+use std::sync::Arc;
+
+use turnkeep_core::journal::{Event, EventBody};
+use turnkeep_core::message::{MessageBody, Seen};
+use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::ports::store::{
+    Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Rows, TurnRow,
+};
+use turnkeep_core::{Epoch, Seq, Session, Timestamp, Version};
+
+use crate::mutants::Wrapped;
+use crate::stock::SESSIONS;
+
+/// One session's rows.
+#[derive(Debug, Default)]
+pub struct Row {
+    /// The state as of the last commit.
+    pub session: Arc<Session>,
+    /// 0 while it does not exist.
+    pub version: Version,
+    /// When a node should look at it.
+    pub wake_at: Option<Timestamp>,
+    /// The journal.
+    pub events: Vec<Event>,
+    /// Turns in the order in which they began.
+    pub turns: Vec<TurnRow>,
+    /// Parts in the order in which they were added.
+    pub parts: Vec<PartRow>,
+}
+
+#[derive(Debug)]
+struct SeenRow {
+    seen: Seen,
+    first: FirstDecision,
+    until: Timestamp,
+}
+
+/// Everything durable.
+#[derive(Debug, Default)]
+pub struct SimStore {
+    /// By session.
+    pub rows: [Row; SESSIONS],
+    /// Dead letters, oldest first.
+    pub dead: Vec<(usize, DeadLetter)>,
+    seen: Vec<SeenRow>,
+    last_epoch: Epoch,
+    /// The planted mistake, if it is the store's.
+    pub mistake: Option<Wrapped>,
+}
+
+impl SimStore {
+    /// Forgets everything and keeps the room.
+    pub fn clear(&mut self, mistake: Option<Wrapped>) {
+        for row in &mut self.rows {
+            row.session = Arc::default();
+            row.version = Version(0);
+            row.wake_at = None;
+            row.events.clear();
+            row.turns.clear();
+            row.parts.clear();
+        }
+        self.dead.clear();
+        self.seen.clear();
+        self.last_epoch = Epoch(0);
+        self.mistake = mistake;
+    }
+
+    /// Another process opens it: a new epoch.
+    pub fn open(&mut self) -> Epoch {
+        self.last_epoch = self.last_epoch.next();
+        if self.mistake == Some(Wrapped::DedupeInMemory) {
+            self.seen.clear();
+        }
+        self.last_epoch
+    }
+
+    /// A session as of its last commit, put together from its rows as a real store has to.
+    pub fn load(&self, index: usize) -> Option<Loaded> {
+        let row = &self.rows[index];
+        if row.version == Version(0) {
+            return None;
+        }
+        let mut session = Session::clone(&row.session);
+        for pending in session.pending_mut() {
+            pending.body = body_at(&row.events, pending.seq).unwrap_or_default();
+        }
+        for out in &mut session.outbox.parts {
+            out.text = row
+                .parts
+                .iter()
+                .find(|part| (part.reply, part.part) == (out.reply, out.part))
+                .map(|part| Arc::clone(&part.text))
+                .unwrap_or_default();
+        }
+        Some(Loaded { session: Arc::new(session), version: row.version })
+    }
+
+    /// Makes one step durable, or says why not.
+    pub fn commit(&mut self, index: usize, commit: Commit) -> CommitOutcome {
+        let checked = self.mistake != Some(Wrapped::VersionUnchecked);
+        if checked && self.rows[index].version != commit.expected {
+            return CommitOutcome::Conflict;
+        }
+        if let Some(refused) = self.refusal(index, &commit) {
+            return refused;
+        }
+        CommitOutcome::Committed(self.apply(index, commit))
+    }
+
+    fn refusal(&self, index: usize, commit: &Commit) -> Option<CommitOutcome> {
+        let now = commit.session.updated_at;
+        for (guard, condition) in commit.rows.guards.iter().enumerate() {
+            let earlier = &commit.rows.guards[..guard];
+            match condition {
+                Guard::NotSeen { seen, .. } => {
+                    if let Some((first, body)) = self.first_of(seen, now, earlier) {
+                        let first = Some((first.clone(), body == seen.body_hash));
+                        return Some(CommitOutcome::Refused { guard, first });
+                    }
+                }
+                Guard::TakeDeadLetter(seq) => {
+                    let gone = !self.dead.iter().any(|(owner, one)| (*owner, one.seq) == (index, *seq));
+                    if gone || earlier.contains(condition) {
+                        return Some(CommitOutcome::Refused { guard, first: None });
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn first_of<'a>(
+        &'a self,
+        seen: &Seen,
+        now: Timestamp,
+        earlier: &'a [Guard],
+    ) -> Option<(&'a FirstDecision, u64)> {
+        let stored = self.seen.iter().find(|row| row.seen.key == seen.key && row.until >= now);
+        stored.map(|row| (&row.first, row.seen.body_hash)).or_else(|| {
+            earlier.iter().find_map(|guard| match guard {
+                Guard::NotSeen { seen: other, first, .. } if other.key == seen.key => {
+                    Some((first, other.body_hash))
+                }
+                _ => None,
+            })
+        })
+    }
+
+    fn apply(&mut self, index: usize, commit: Commit) -> Version {
+        let Commit { expected, session, wake_at, rows, .. } = commit;
+        let Rows { mut events, turns, parts, dead_letters, guards } = rows;
+        for guard in guards {
+            match guard {
+                Guard::NotSeen { seen, first, until } => {
+                    self.seen.retain(|row| row.seen.key != seen.key);
+                    self.seen.push(SeenRow { seen, first, until });
+                }
+                Guard::TakeDeadLetter(seq) => {
+                    self.dead.retain(|(owner, one)| (*owner, one.seq) != (index, seq));
+                }
+            }
+        }
+        self.dead.extend(dead_letters.into_iter().map(|letter| (index, letter)));
+        let row = &mut self.rows[index];
+        if self.mistake == Some(Wrapped::TornCommit) && events.len() > 3 {
+            events.pop();
+        }
+        row.events.extend(events);
+        row.session = session;
+        row.version = expected.next();
+        row.wake_at = wake_at;
+        for turn in turns {
+            match row.turns.iter_mut().find(|known| known.id == turn.id) {
+                Some(known) => *known = turn,
+                None => row.turns.push(turn),
+            }
+        }
+        for part in parts {
+            put_part(&mut row.parts, part);
+        }
+        row.version
+    }
+}
+
+fn put_part(parts: &mut Vec<PartRow>, part: PartRow) {
+    let known = parts.iter_mut().find(|known| (known.reply, known.part) == (part.reply, part.part));
+    match known {
+        Some(known) => {
+            let text = if part.text.is_empty() { Arc::clone(&known.text) } else { part.text };
+            *known = PartRow { text, ..part };
+        }
+        None => parts.push(part),
+    }
+}
+
+/// What the journal holds of an accepted message.
+fn body_at(events: &[Event], seq: Seq) -> Option<Arc<MessageBody>> {
+    let at = usize::try_from(seq.0.checked_sub(1)?).ok()?;
+    match &events.get(at)?.body {
+        EventBody::MessageAccepted { message_id, sender, text, .. } => Some(Arc::new(MessageBody {
+            message_id: Arc::clone(message_id),
+            sender: Arc::clone(sender),
+            text: Arc::clone(text),
+        })),
+        _ => None,
+    }
+}
+
+/// Whether a part waits for nobody any more.
+#[must_use]
+pub const fn is_settled(state: DeliveryState) -> bool {
+    matches!(state, DeliveryState::Sent | DeliveryState::Unknown | DeliveryState::Dead)
+}

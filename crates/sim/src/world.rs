@@ -1,0 +1,312 @@
+//! The world of one schedule: a virtual clock, things that are going to happen, and their order.
+
+use turnkeep_core::ids::{QuestionId, RunTag, TurnId};
+use turnkeep_core::journal::SupersedeChoice;
+use turnkeep_core::session::Wake;
+use uuid::Uuid;
+
+use crate::agent::Run;
+use crate::coverage::Coverage;
+use crate::judge::Judge;
+use crate::mutants::{Mutant, Wrapped};
+use crate::plan::{Act, FAULTS_MS, Fault, Plan};
+use crate::provider::Provider;
+use crate::rng::Rng;
+use crate::shell::{Process, Waiter};
+use crate::stock::Stock;
+use crate::store::SimStore;
+
+/// Where the wall clock stands when a schedule begins.
+const WALL_MS: i64 = 1_700_000_000_000;
+/// A schedule that goes on for longer never comes to rest.
+const HAPPENINGS_MAX: u32 = 6000;
+
+/// Something that is going to happen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum What {
+    /// A person acts on a session.
+    Act(usize, Act),
+    /// Something goes wrong.
+    Fault(Fault),
+    /// A process is started.
+    Boot,
+    /// A drained process ends.
+    Exit(usize),
+    /// A seat steps what waits.
+    Drive(usize, usize),
+    /// A load or commit is answered.
+    Stored(usize, usize),
+    /// A commit that was reported as failed reaches the disk after all.
+    LateCommit(usize),
+    /// A deadline is reached; stale unless the seat still waits for this arming.
+    Timer(usize, usize, u32, Wake),
+    /// A run takes its next step.
+    Agent(usize),
+    /// The watch over a run looks at it.
+    Watch(usize),
+    /// A run answers a supersede question.
+    Choose(usize, QuestionId, SupersedeChoice),
+    /// A delivery ends.
+    Sent(usize, usize, u32),
+    /// The place for suspect turns is given to this one.
+    Grant(usize, usize, TurnId),
+    /// An evicted session is due.
+    Due(usize, usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Happening {
+    at: u64,
+    order: u64,
+    what: What,
+}
+
+/// Everything of one schedule. Reused for the next one, so that its room is kept.
+pub struct World<'a> {
+    pub(crate) stock: &'a Stock,
+    pub(crate) plan: Plan,
+    pub(crate) rng: Rng,
+    /// The clock that never jumps.
+    pub(crate) now: u64,
+    wall: i64,
+    ahead: Vec<Happening>,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) runs: Vec<Run>,
+    pub(crate) waiters: Vec<Waiter>,
+    pub(crate) late: Vec<Option<(usize, turnkeep_core::ports::store::Commit)>>,
+    pub(crate) store: SimStore,
+    pub(crate) provider: Provider,
+    pub(crate) judge: Judge,
+    pub(crate) coverage: Coverage,
+    pub(crate) steps: u32,
+    pub(crate) messages: u32,
+    fresh: u128,
+    pub(crate) mistake: Option<Wrapped>,
+    log: Option<String>,
+}
+
+/// Writes a line of the log, if there is one; nothing is formatted otherwise.
+macro_rules! note {
+    ($world:expr, $($text:tt)*) => {
+        if $world.is_logging() {
+            $world.log_line(&format!($($text)*));
+        }
+    };
+}
+pub(crate) use note;
+
+/// What one schedule came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Broken promises, in words; none if all is well.
+    pub violations: Vec<String>,
+    /// Inputs stepped.
+    pub steps: u32,
+    /// Different messages sent.
+    pub messages: u32,
+}
+
+impl<'a> World<'a> {
+    /// A world in which nothing happened yet.
+    #[must_use]
+    pub fn new(stock: &'a Stock) -> Self {
+        let mut rng = Rng::new(0);
+        Self {
+            stock,
+            plan: Plan::draw(&mut rng),
+            rng,
+            now: 0,
+            wall: WALL_MS,
+            ahead: Vec::new(),
+            processes: Vec::new(),
+            runs: Vec::new(),
+            waiters: Vec::new(),
+            late: Vec::new(),
+            store: SimStore::default(),
+            provider: Provider::default(),
+            judge: Judge::default(),
+            coverage: Coverage::default(),
+            steps: 0,
+            messages: 0,
+            fresh: 0,
+            mistake: None,
+            log: None,
+        }
+    }
+
+    /// Plays the schedule of a seed.
+    pub fn play(&mut self, seed: u64, mutant: Option<Mutant>) -> Verdict {
+        self.begin(seed, mutant);
+        self.boot();
+        let mut happened = 0;
+        while let Some(next) = self.take_next() {
+            self.now = self.now.max(next.at);
+            happened += 1;
+            if happened > HAPPENINGS_MAX {
+                self.judge.broken("I8", || "the schedule does not come to rest".to_owned());
+                break;
+            }
+            self.happen(next.what);
+            if self.judge.has_given_up() {
+                break;
+            }
+        }
+        self.judge_the_end();
+        Verdict {
+            violations: self.judge.take_violations(),
+            steps: self.steps,
+            messages: self.messages,
+        }
+    }
+
+    /// Plays it and writes down what happened.
+    pub fn play_logged(&mut self, seed: u64, mutant: Option<Mutant>) -> (Verdict, String) {
+        self.log = Some(String::new());
+        let verdict = self.play(seed, mutant);
+        (verdict, self.log.take().unwrap_or_default())
+    }
+
+    /// Which branches were reached so far, over all schedules of this world.
+    #[must_use]
+    pub const fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+
+    fn begin(&mut self, seed: u64, mutant: Option<Mutant>) {
+        self.rng = Rng::new(seed);
+        self.plan = Plan::draw(&mut self.rng);
+        self.now = 0;
+        self.wall = WALL_MS;
+        self.ahead.clear();
+        self.processes.clear();
+        self.runs.clear();
+        self.waiters.clear();
+        self.late.clear();
+        self.mistake = mutant.and_then(Mutant::wrapped);
+        self.store.clear(self.mistake);
+        self.provider.clear();
+        self.judge.clear();
+        self.steps = 0;
+        self.messages = 0;
+        self.fresh = u128::from(seed) << 64;
+        for index in 0..self.plan.acts.len() {
+            let (at, session, act) = self.plan.acts[index];
+            self.schedule(at, What::Act(session, act));
+        }
+        for index in 0..self.plan.faults.len() {
+            let (at, fault) = self.plan.faults[index];
+            self.schedule(at, What::Fault(fault));
+        }
+        if self.is_logging() {
+            let plan = format!("{:#?}", self.plan);
+            self.log_line(&plan);
+        }
+    }
+
+    fn happen(&mut self, what: What) {
+        if let Some(until) = self.stalled_until(&what) {
+            let at = until + self.rng.below(5);
+            return self.schedule(at - self.now, what);
+        }
+        note!(self, "{what:?}");
+        match what {
+            What::Act(session, act) => self.person_acts(session, act),
+            What::Fault(fault) => self.fault(fault),
+            What::Boot => self.boot(),
+            What::Exit(process) => self.crash(process),
+            What::Drive(process, seat) => {
+                let taken = &mut self.processes[process].seats[seat];
+                (taken.drive_queued, taken.paused) = (false, false);
+                self.drive(process, seat);
+            }
+            What::Stored(process, seat) => self.stored(process, seat),
+            What::LateCommit(index) => self.land_late(index),
+            What::Timer(process, seat, serial, wake) => self.timer(process, seat, serial, wake),
+            What::Agent(run) => self.agent_step(run),
+            What::Watch(run) => self.watch(run),
+            What::Choose(run, question, choice) => self.choose(run, question, choice),
+            What::Sent(process, seat, serial) => self.delivery_ends(process, seat, serial),
+            What::Grant(process, seat, turn) => self.granted(process, seat, turn),
+            What::Due(process, seat) => self.tend(process, seat),
+        }
+    }
+
+    /// What belongs to a process that stands still happens once it goes on.
+    fn stalled_until(&self, what: &What) -> Option<u64> {
+        let process = match what {
+            What::Drive(process, _)
+            | What::Stored(process, _)
+            | What::Timer(process, ..)
+            | What::Sent(process, ..)
+            | What::Grant(process, ..)
+            | What::Due(process, _) => *process,
+            What::Agent(run) | What::Watch(run) | What::Choose(run, ..) => self.runs[*run].process,
+            _ => return None,
+        };
+        let until = self.processes[process].stalled_until;
+        (until > self.now).then_some(until)
+    }
+
+    /// Something happens after so many milliseconds; among equals the seed decides who is first.
+    pub(crate) fn schedule(&mut self, after: u64, what: What) {
+        let order = self.rng.next();
+        self.ahead.push(Happening { at: self.now + after, order, what });
+    }
+
+    fn take_next(&mut self) -> Option<Happening> {
+        let mut first = 0;
+        for (index, one) in self.ahead.iter().enumerate().skip(1) {
+            if (one.at, one.order) < (self.ahead[first].at, self.ahead[first].order) {
+                first = index;
+            }
+        }
+        if self.ahead.is_empty() { None } else { Some(self.ahead.swap_remove(first)) }
+    }
+
+    /// The wall clock.
+    pub(crate) const fn wall(&self) -> i64 {
+        self.wall.saturating_add_unsigned(self.now)
+    }
+
+    pub(crate) fn jump(&mut self, by: i64) {
+        self.wall += by;
+    }
+
+    /// Faults may still happen.
+    pub(crate) const fn is_wild(&self) -> bool {
+        self.now < FAULTS_MS
+    }
+
+    /// Draws a fault of these odds, while there are any.
+    pub(crate) fn strikes(&mut self, odds: u64) -> bool {
+        odds > 0 && self.is_wild() && self.rng.permille(odds)
+    }
+
+    pub(crate) fn fresh_turn(&mut self) -> TurnId {
+        self.fresh += 1;
+        TurnId(Uuid::from_u128(self.fresh))
+    }
+
+    pub(crate) fn fresh_counter(&mut self) -> &mut u128 {
+        &mut self.fresh
+    }
+
+    pub(crate) fn find_run(&self, process: usize, seat: usize, tag: RunTag) -> Option<usize> {
+        self.runs.iter().rposition(|run| {
+            run.process == process && run.seat == seat && run.tag == tag && run.is_live()
+        })
+    }
+
+    pub(crate) const fn is_logging(&self) -> bool {
+        self.log.is_some()
+    }
+
+    pub(crate) fn log_line(&mut self, line: &str) {
+        use std::fmt::Write as _;
+        let now = self.now;
+        if let Some(log) = &mut self.log {
+            // A String takes everything.
+            let _ = writeln!(log, "{now:>9} {line}");
+        }
+    }
+}

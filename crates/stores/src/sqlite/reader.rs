@@ -1,0 +1,118 @@
+//! Reading a data folder that somebody else may be writing to: what the audit uses.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use turnkeep_core::ports::store::{DeadLetter, Loaded, PartRow, StoreError, TurnRow};
+use turnkeep_core::{Event, Seq, SessionKey, Timestamp, TurnId};
+
+use super::open::{self, OpenError};
+use super::readers::in_snapshot;
+use super::{read, trouble};
+
+/// The reads of the port, at once and on the caller's thread. It takes no lock on the folder, so
+/// it works beside a running server as well as after a crash.
+#[derive(Debug)]
+pub struct SqliteReader {
+    connection: Connection,
+}
+
+impl SqliteReader {
+    /// Opens the database in `dir` to read it.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        Ok(Self { connection: open::open_to_read(dir)? })
+    }
+
+    /// Runs several reads that all see the same moment. Keep it short beside a running server: as
+    /// long as it lasts, the log can't begin anew.
+    pub fn snapshot<T>(&self, reads: impl FnOnce(&Self) -> T) -> Result<T, StoreError> {
+        Ok(in_snapshot(&self.connection, |_| Ok(reads(self)))?)
+    }
+
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> trouble::Result<T>,
+    ) -> Result<T, StoreError> {
+        // Within a snapshot there is a transaction already.
+        let answer = if self.connection.is_autocommit() {
+            in_snapshot(&self.connection, read)
+        } else {
+            read(&self.connection)
+        };
+        Ok(answer?)
+    }
+
+    /// See [`turnkeep_core::ports::store::Store::load`].
+    pub fn load(&self, key: &SessionKey) -> Result<Option<Loaded>, StoreError> {
+        self.read(|connection| read::load(connection, key))
+    }
+
+    /// See [`turnkeep_core::ports::store::Store::open_work`].
+    pub fn open_work(
+        &self,
+        before: Timestamp,
+        after: Option<&(Timestamp, SessionKey)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, SessionKey)>, StoreError> {
+        self.read(|connection| read::open_work(connection, before, after, limit))
+    }
+
+    /// See [`turnkeep_core::ports::store::Store::sessions`].
+    pub fn sessions(
+        &self,
+        tenant: Option<&str>,
+        after: Option<&SessionKey>,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Loaded)>, StoreError> {
+        self.read(|connection| read::sessions(connection, tenant, after, limit))
+    }
+
+    /// See [`turnkeep_core::ports::store::Store::events`].
+    pub fn events(
+        &self,
+        key: &SessionKey,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        self.read(|connection| read::events(connection, key, after, limit))
+    }
+
+    /// See [`turnkeep_core::ports::store::Store::turn`].
+    pub fn turn(&self, id: TurnId) -> Result<Option<(SessionKey, TurnRow)>, StoreError> {
+        self.read(|connection| read::turn(connection, id))
+    }
+
+    /// See [`turnkeep_core::ports::store::Store::turns`].
+    pub fn turns(
+        &self,
+        key: &SessionKey,
+        before: Option<TurnId>,
+        limit: usize,
+    ) -> Result<Vec<TurnRow>, StoreError> {
+        self.read(|connection| read::turns(connection, key, before, limit))
+    }
+
+    /// See [`turnkeep_core::ports::store::Store::dead_letters`].
+    pub fn dead_letters(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, SessionKey, DeadLetter)>, StoreError> {
+        self.read(|connection| read::dead_letters(connection, after, limit))
+    }
+
+    /// See [`turnkeep_core::ports::store::Store::dead_letter`].
+    pub fn dead_letter(&self, id: u64) -> Result<Option<(SessionKey, DeadLetter)>, StoreError> {
+        self.read(|connection| read::dead_letter(connection, id))
+    }
+
+    /// See [`turnkeep_core::ports::store::Store::parts`].
+    pub fn parts(
+        &self,
+        key: &SessionKey,
+        after: (Seq, u32),
+        limit: usize,
+    ) -> Result<Vec<PartRow>, StoreError> {
+        self.read(|connection| read::parts(connection, key, after, limit))
+    }
+}

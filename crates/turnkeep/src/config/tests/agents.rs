@@ -1,0 +1,128 @@
+//! Agents, channels and switches: what contradicts itself and what is read from elsewhere.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{check, load_layers, load_text};
+use crate::config::problem::Problems;
+use crate::config::resolved::{ApiKey, OpenAiSettings};
+use crate::config::{AgentSettings, Env};
+
+#[test]
+fn spools_are_for_channels_that_are_pushed_to() {
+    let resolved = load_text("[channels.signal]\nspool = \"/tmp/s.jsonl\"").unwrap();
+    assert_eq!(resolved.spools.get("signal"), Some(&PathBuf::from("/tmp/s.jsonl")));
+    check(
+        "[channels.web]\nspool = \"x\"",
+        "turnkeep.toml:2: \"spool\" in [channels.web] would stay empty: clients of web fetch \
+         their replies themselves; it is for signal, whatsapp, sms, email, voice",
+    );
+}
+
+#[test]
+fn agents_have_the_keys_of_their_kind() {
+    check(
+        "[agents.a]\nkind = \"echo\"\nmodel = \"m\"",
+        "turnkeep.toml:3: \"model\" in [agents.a] is for kind = \"openai\"; this agent's kind is \
+         \"echo\"",
+    );
+    check(
+        "[agents.a]\nkind = \"openai\"\ndelay_ms = 1",
+        "turnkeep.toml:1: [agents.a] needs \"base_url\"\n\
+         turnkeep.toml:1: [agents.a] needs \"model\"\n\
+         turnkeep.toml:3: \"delay_ms\" in [agents.a] is for kind = \"echo\"; this agent's kind is \
+         \"openai\"",
+    );
+    check(
+        "[agents.a]\nkind = \"eko\"",
+        "turnkeep.toml:1: [agents.a] needs kind = \"echo\" or \"openai\"\n\
+         turnkeep.toml:2: \"kind\" in [agents.a] must be one of echo, openai, not \"eko\"",
+    );
+    let notes = load_text("[agents.a]\nkind = \"echo\"").unwrap().notes;
+    assert_eq!(notes, ["no agent is called \"default\": messages that name no agent are refused"]);
+}
+
+fn openai(extra: &str, env: &Env) -> Result<OpenAiSettings, Problems> {
+    let head = "[agents.default]\nkind = \"openai\"\nbase_url = \"http://h/v1/\"\nmodel = \"m\"\n";
+    let mut resolved = load_layers(&format!("{head}{extra}"), env, &[])?;
+    match resolved.agents.remove("default") {
+        Some(AgentSettings::OpenAi(settings)) => Ok(settings),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn models_have_sensible_bounds() {
+    let settings = openai("max_concurrency = 0\ntemperature = 1", &Env::default()).unwrap();
+    assert_eq!(
+        settings,
+        OpenAiSettings {
+            base_url: "http://h/v1".into(),
+            model: "m".into(),
+            system_prompt: None,
+            api_key: None,
+            temperature: Some(1.0),
+            tokens_max: None,
+            history_messages_max: 50,
+            history_tokens_max: 8000,
+            concurrency_max: None,
+            timeout: Duration::from_secs(120),
+            retries_max: 2,
+        }
+    );
+}
+
+#[test]
+fn keys_come_from_variables_or_private_files() {
+    let expose =
+        |settings: &OpenAiSettings| settings.api_key.as_ref().map(ApiKey::expose).map(String::from);
+    let env = Env::from([("KEY", " abc\n")]);
+    let settings = openai("api_key_env = \"KEY\"", &env).unwrap();
+    assert_eq!(expose(&settings).as_deref(), Some("abc"));
+    assert!(!format!("{settings:?}").contains("abc"));
+    let said = openai("api_key_env = \"KEY\"", &Env::default()).unwrap_err().to_string();
+    assert!(said.ends_with("names KEY, which is not set"), "{said}");
+    let said = openai("api_key_env = \"KEY\"\napi_key_file = \"f\"", &env).unwrap_err().to_string();
+    assert!(said.ends_with("exclude each other"), "{said}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let extra = format!("api_key_file = {:?}", path.to_str().unwrap());
+    let said = openai(&extra, &env).unwrap_err().to_string();
+    assert!(said.contains("can't read"), "{said}");
+    std::fs::write(&path, "xyz\n").unwrap();
+    let mode = |mode| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o604);
+    let said = openai(&extra, &env).unwrap_err().to_string();
+    assert!(said.contains("is open to everybody on this machine; chmod 600 it"), "{said}");
+    mode(0o600);
+    assert_eq!(expose(&openai(&extra, &env).unwrap()).as_deref(), Some("xyz"));
+}
+
+#[test]
+fn what_comes_later_is_said() {
+    let toml = "[gateway]\nrate_limiting_enabled = true\nabuse_detection_enabled = false\n\
+                message_queue_enabled = false\nfallback_to_sync = true";
+    let notes = load_text(toml).unwrap().notes;
+    let tails: Vec<&str> = notes.iter().filter_map(|note| note.split(".toml:").nth(1)).collect();
+    assert_eq!(
+        tails,
+        [
+            "2: rate_limiting_enabled = true is not in effect yet",
+            "4: message_queue_enabled = false is not in effect yet",
+            "5: fallback_to_sync = true is not in effect yet",
+        ]
+    );
+}
+
+#[test]
+fn bodies_hold_their_messages() {
+    check(
+        "[gateway]\nbody_bytes_max = 2048",
+        "turnkeep.toml:2: a message may have message_bytes_max = 65536 bytes, but the request \
+         that brings it only body_bytes_max = 2048",
+    );
+}

@@ -1,0 +1,84 @@
+//! What the program says of itself, and what it does where it was typed wrongly.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly, its helpers too")]
+
+use assert_cmd::Command;
+
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
+    let dir = tempfile::tempdir().unwrap();
+    command.env_clear().env("HOME", dir.path()).current_dir(dir.path());
+    let output = command.args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+const COMMANDS: [&str; 9] =
+    ["serve", "send", "sessions", "turns", "deadletters", "check", "audit", "bench", "completions"];
+
+#[test]
+fn alone_it_helps() {
+    let (code, out, said) = run(&[]);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    let (_, help, _) = run(&["--help"]);
+    for command in COMMANDS {
+        assert!(out.contains(&format!("\n  {command} ")), "{command} is missing:\n{out}");
+        assert!(help.contains(&format!("\n  {command} ")), "{command} is missing:\n{help}");
+    }
+}
+
+#[test]
+fn every_command_has_help() {
+    for command in COMMANDS {
+        let (code, out, said) = run(&[command, "--help"]);
+        assert_eq!((code, said.as_str()), (Some(0), ""), "{command}");
+        assert!(out.contains("Usage: turnkeep"), "{command}:\n{out}");
+        assert!(out.lines().all(|line| line.chars().count() <= 100), "{command} is wide:\n{out}");
+    }
+}
+
+#[test]
+fn shells_get_their_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, out, _) = run(&["completions", shell]);
+        assert_eq!(code, Some(0), "{shell}");
+        assert!(out.contains("deadletters"), "{shell}");
+    }
+    assert_eq!(run(&["completions", "dos"]).0, Some(2));
+}
+
+#[test]
+fn what_is_typed_wrongly_is_two() {
+    let check = |args: &[&str], expect: &str| {
+        let (code, out, said) = run(args);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{args:?}");
+        assert!(said.contains(expect), "{args:?}: {said}");
+    };
+    check(&["sned"], "send");
+    check(&["send"], "<MESSAGE>");
+    check(&["send", "--wait", "301", "hi"], "301 is not in 0..=300");
+    check(&["send", "--channel", "pigeon", "hi"], "[possible values: web, api]");
+    check(&["sessions", "show", "anna"], "a session key has five parts");
+    check(&["turns", "show", "7"], "'<ID>'");
+    check(&["check", "--explain", "a:b"], "must be TENANT:AGENT:CHANNEL");
+    check(&["serve", "--log-level", "loud"], "must be one of off, error, warn");
+    check(&["bench", "--channel", "pigeon"], "possible values");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_so() {
+    // Port 9 of this machine is reserved for a service that nobody runs.
+    for command in [&["send", "hi"][..], &["sessions"], &["deadletters"]] {
+        let args: Vec<&str> =
+            command.iter().chain(&["--server", "http://127.0.0.1:9"]).copied().collect();
+        let (code, out, said) = run(&args);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{command:?}");
+        assert_eq!(
+            said,
+            "no Turnkeep answers at http://127.0.0.1:9; start one with `turnkeep serve`\n"
+        );
+    }
+    let (code, _, said) = run(&["sessions", "--server", "nonsense"]);
+    assert_eq!(code, Some(1));
+    assert!(said.starts_with("--server: must be like http://127.0.0.1:7878"), "{said}");
+}

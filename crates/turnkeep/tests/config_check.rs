@@ -1,0 +1,127 @@
+//! `turnkeep check` as a person sees it, and the documents that are made from the keys.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly, its helpers too")]
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+
+/// The program with nothing of the surroundings.
+fn turnkeep(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
+    command.env_clear().env("HOME", dir).current_dir(dir);
+    command
+}
+
+/// With this file in the working directory: what is printed, what is said, and the exit code.
+fn check(toml: &str, args: &[&str], code: i32, said: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("turnkeep.toml"), toml).unwrap();
+    let output = turnkeep(dir.path()).arg("check").args(args).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), said, "for\n{toml}");
+    assert_eq!(output.status.code(), Some(code), "for\n{toml}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn wrong_keys_are_named_with_their_line() {
+    check(
+        "[channels.web]\n\nwindow_m = 1\n",
+        &[],
+        1,
+        "turnkeep.toml:3: unknown key \"window_m\" in [channels.web]; did you mean \
+         \"window_ms\"?\n1 mistake\n",
+    );
+    check(
+        "listen = 1\n[gateway]\nqueue_ttl_seconds = -1\n",
+        &[],
+        1,
+        "turnkeep.toml:1: \"listen\" must be an address and a port, like \"127.0.0.1:7878\", not \
+         1\n\
+         turnkeep.toml:3: \"queue_ttl_seconds\" in [gateway] must be a whole number from 0 to \
+         31536000, not -1\n2 mistakes\n",
+    );
+}
+
+#[test]
+fn what_is_right_is_summed_up() {
+    let printed = check(
+        "listen = \"127.0.0.1:1234\"\ndata_dir = \"data\"\n[agents.default]\nkind = \"echo\"\n\
+         delay_ms = 5\n[gateway]\nfallback_to_sync = true\n",
+        &[],
+        0,
+        "note: turnkeep.toml:7: fallback_to_sync = true is not in effect yet\n",
+    );
+    assert_eq!(
+        printed,
+        "turnkeep.toml is in order\n\
+         listens on  http://127.0.0.1:1234\n\
+         data in     data\n\
+         agent       default: echo, 5 ms\n"
+    );
+}
+
+#[test]
+fn policies_are_explained() {
+    let printed = check(
+        "[tenants.acme]\nerrors_max = 7\n[channels.web]\nwindow_ms = 9\n",
+        &["--explain", "acme:default:web"],
+        0,
+        "",
+    );
+    assert!(printed.contains("window_ms\t9\t[channels.web] (turnkeep.toml:4)\n"), "{printed}");
+    assert!(printed.contains("errors_max\t7\t[tenants.acme] (turnkeep.toml:2)\n"), "{printed}");
+    assert!(printed.contains("absorbed_max\t50\tbuilt in\n"), "{printed}");
+    check(
+        "",
+        &["--explain", "acme:nobody:web"],
+        1,
+        "no such sessions: agents are default; channels are signal, web, terminal, whatsapp, sms, \
+         email, voice, api\n",
+    );
+}
+
+#[test]
+fn flags_and_variables_are_named_when_they_are_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |variable: (&str, &str), args: &[&str]| {
+        let mut command = turnkeep(dir.path());
+        let output = command.env(variable.0, variable.1).arg("check").args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = run(("TURNKEEP_LISTEN", "nowhere"), &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.starts_with("TURNKEEP_LISTEN: must be an address and a port"), "{said}");
+    let (code, said) = run(("TURNKEEP_LISTEN", "nowhere"), &["--listen", "127.0.0.1:1"]);
+    assert_eq!(code, Some(1), "a wrong variable is a mistake even where a flag wins: {said}");
+    let (code, said) = run(("UNRELATED", ""), &["--listen", "nowhere"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("--listen"), "{said}");
+    let (code, said) = run(("UNRELATED", ""), &["--listen", "0.0.0.0:80"]);
+    assert_eq!(code, Some(1));
+    assert!(said.starts_with("--listen: \"listen\" is 0.0.0.0:80, which other machines"), "{said}");
+}
+
+fn repository(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file)
+}
+
+/// The documents in the repository are what the program prints.
+#[test]
+fn documents_are_up_to_date() {
+    let documents =
+        [("--example", "turnkeep.example.toml"), ("--reference", "docs/configuration.md")];
+    for (flag, file) in documents {
+        let dir = tempfile::tempdir().unwrap();
+        let output = turnkeep(dir.path()).args(["check", flag]).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let stored = std::fs::read_to_string(repository(file)).unwrap();
+        assert!(printed == stored, "{file} is old; run `turnkeep check {flag} > {file}`");
+    }
+}
+
+#[test]
+fn the_example_is_in_order() {
+    let stored = std::fs::read_to_string(repository("turnkeep.example.toml")).unwrap();
+    check(&stored, &[], 0, "");
+}
