@@ -94,9 +94,9 @@ fn read_refusal(reply: &Reply) -> Answer {
 /// Turn ids are only ever compared; 64 bits of one are enough and cost no allocation.
 fn fingerprint(turn_id: &str) -> u64 {
     // FNV-1a.
-    turn_id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    turn_id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 #[cfg(test)]

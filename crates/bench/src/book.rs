@@ -200,7 +200,8 @@ impl Book {
             let Some(InFlight { began_at, expected }) = user.in_flight.take() else { continue };
             cut_off += 1;
             user.waited(now.duration_since(began_at), expected);
-            let times = began_at.duration_since(self.started_at)..now.duration_since(self.started_at);
+            let times =
+                began_at.duration_since(self.started_at)..now.duration_since(self.started_at);
             self.timeline.dot(index, times.start, DotKind::Accepted);
             self.timeline.bar(index, times, expected, BarKind::CutOff);
         }
@@ -339,8 +340,7 @@ impl Totals {
         for (into, from) in histograms {
             into.add(from).expect("histograms of one run have the same bounds");
         }
-        for (into, from) in
-            [(&mut self.refused, &other.refused), (&mut self.errors, &other.errors)]
+        for (into, from) in [(&mut self.refused, &other.refused), (&mut self.errors, &other.errors)]
         {
             for (name, count) in from {
                 *into.entry(name.clone()).or_default() += count;
@@ -393,7 +393,8 @@ mod tests {
     #[test]
     fn a_turn_is_counted_once_a_burst() {
         let book = Book::new(1, Instant::now());
-        let accepted = |turn| Event::Accepted { sent_at: book.started_at, took: Duration::ZERO, turn };
+        let accepted =
+            |turn| Event::Accepted { sent_at: book.started_at, took: Duration::ZERO, turn };
         book.begin(0, book.started_at, Duration::ZERO);
         for turn in [Some(1), Some(2), Some(1), None] {
             book.note(0, accepted(turn));

@@ -162,7 +162,12 @@ impl<'a, D: Dial> Driver<'a, D> {
 
     /// Sends a message without awaiting its answer. A refusal is no reason to pause: the
     /// next message is another user's, or the flood's.
-    async fn accept(&mut self, user: usize, name: &(dyn Display + Sync), number: u64) -> ControlFlow<()> {
+    async fn accept(
+        &mut self,
+        user: usize,
+        name: &(dyn Display + Sync),
+        number: u64,
+    ) -> ControlFlow<()> {
         self.connect(user).await?;
         let sent_at = Instant::now();
         let expected = Duration::ZERO;
@@ -186,7 +191,12 @@ impl<'a, D: Dial> Driver<'a, D> {
     }
 
     /// Enters into the books what came of a message, and says how long to pause for it.
-    fn enter(&mut self, user: usize, sending: Sending, result: Result<Reply, LineError>) -> Duration {
+    fn enter(
+        &mut self,
+        user: usize,
+        sending: Sending,
+        result: Result<Reply, LineError>,
+    ) -> Duration {
         let Sending { began_at, sent_at, expected, wait } = sending;
         let ended_at = Instant::now();
         let ended = |outcome, turn| {

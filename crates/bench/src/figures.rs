@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        for (number, expect) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        for (number, expect) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")]
+        {
             assert_eq!(count(number), expect);
         }
         for (number, expect) in

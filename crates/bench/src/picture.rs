@@ -40,7 +40,8 @@ pub(crate) fn draw(report: &Report, users: &Timeline, flood: &Timeline) -> Strin
     let lane_height = (760.0 / lanes.len() as f64).clamp(17.0, 40.0);
     let bottom = TOP + lane_height * lanes.len() as f64;
     let mut svg = Svg::new(WIDTH, bottom + BOTTOM);
-    let scale = Scale { left: LEFT, right: WIDTH - RIGHT, window_s: window.as_secs_f64(), lane_height };
+    let scale =
+        Scale { left: LEFT, right: WIDTH - RIGHT, window_s: window.as_secs_f64(), lane_height };
     header(&mut svg, report, window);
     marks::legend(&mut svg, report, WIDTH - RIGHT);
     for (index, (name, _)) in lanes.iter().enumerate() {
@@ -50,7 +51,14 @@ pub(crate) fn draw(report: &Report, users: &Timeline, flood: &Timeline) -> Strin
     let with_tips = lanes.iter().map(|(_, lane)| lane.bars.len()).sum::<usize>() <= 4_000;
     for (index, (name, lane)) in lanes.iter().enumerate() {
         let middle = TOP + lane_height * (index as f64 + 0.5);
-        marks::lane(&mut svg, &scale, middle, lane, report.verdict.threshold_ms, with_tips.then_some(name));
+        marks::lane(
+            &mut svg,
+            &scale,
+            middle,
+            lane,
+            report.verdict.threshold_ms,
+            with_tips.then_some(name),
+        );
     }
     svg.finish()
 }

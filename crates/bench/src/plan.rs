@@ -109,6 +109,11 @@ impl Plan {
         )
     }
 
+    /// The same for a full burst, in milliseconds.
+    pub(crate) fn expected_ms(&self) -> u64 {
+        u64::try_from(self.expected(self.burst).as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// The user's pause between two messages of a burst.
     pub(crate) fn burst_gap(&self) -> Duration {
         Duration::from_millis(self.burst_gap_ms)

@@ -68,7 +68,10 @@ impl Progress {
             Shown::Lines { next_at } => {
                 if elapsed >= *next_at {
                     *next_at = elapsed + LINE_EVERY;
-                    eprintln!("{}", self.goal.line(elapsed, messages, &format!("{} {unit}/s", rate(speed))));
+                    eprintln!(
+                        "{}",
+                        self.goal.line(elapsed, messages, &format!("{} {unit}/s", rate(speed)))
+                    );
                 }
             }
         }
@@ -102,8 +105,8 @@ fn bar(goal: Goal) -> ProgressBar {
         Goal::Time(duration) => (duration.as_secs(), "{pos}/{len} s"),
     };
     let template = format!("{{bar:40.cyan/blue}} {what}  {{msg}}  {{elapsed}}");
-    let style = ProgressStyle::with_template(&template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length).with_style(style)
 }
 

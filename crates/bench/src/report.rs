@@ -29,6 +29,8 @@ pub struct Report {
     pub channel: String,
     /// As planned.
     pub delay_ms: u64,
+    /// The delay, the channel's window and the pauses within a burst.
+    pub expected_ms: u64,
     /// As planned.
     pub burst: u64,
     /// Messages handed to a connection.
@@ -56,8 +58,7 @@ pub struct Report {
     pub cut_off: u64,
     /// From a burst's first message to its answer; completed turns only.
     pub latency: Percentiles,
-    /// The same without what was expected: the agent's delay, the channel's window and the
-    /// pauses within a burst.
+    /// The same without the `expected_ms`.
     pub overhead: Percentiles,
     /// How long messages took to be accepted that didn't wait for an answer.
     pub acceptance: Percentiles,
@@ -208,6 +209,7 @@ impl Report {
             users: plan.users,
             channel: plan.channel.clone(),
             delay_ms: plan.delay_ms,
+            expected_ms: plan.expected_ms(),
             burst: plan.burst,
             sent: totals.sent,
             accepted: totals.accepted,

@@ -114,11 +114,7 @@ enum Wake {
 }
 
 /// Waits until the run is over, and says why it ended. No user's task is left then.
-async fn conduct<D: Dial>(
-    run: &Run<D>,
-    mut tasks: JoinSet<()>,
-    stop: CancellationToken,
-) -> Ended {
+async fn conduct<D: Dial>(run: &Run<D>, mut tasks: JoinSet<()>, stop: CancellationToken) -> Ended {
     let mut progress = Progress::start(&run.plan);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -83,7 +83,7 @@ fn throughput(report: &Report, rows: &mut Rows) {
 fn latencies(report: &Report, rows: &mut Rows) {
     if report.latency.count > 0 {
         percentiles("latency", &report.latency, rows);
-        let over = format!("over the agent's {} ms", count(report.delay_ms));
+        let over = format!("over {}", expectation(report));
         percentiles(&over, &report.overhead, rows);
     }
     if report.acceptance.count > 0 {
@@ -91,19 +91,28 @@ fn latencies(report: &Report, rows: &mut Rows) {
     }
     if let Some(spread) = &report.user_p99 {
         let range = format!("from {} to {}", ms(spread.least_ms), ms(spread.most_ms));
-        rows.add("users' own p99", ms(spread.median_ms), range);
+        rows.add("users' own p99, median", ms(spread.median_ms), range);
+    }
+}
+
+fn expectation(report: &Report) -> String {
+    match (report.delay_ms, report.expected_ms) {
+        (delay_ms, expected_ms) if delay_ms == expected_ms => {
+            format!("the agent's {} ms", count(delay_ms))
+        }
+        (_, expected_ms) => format!("the expected {} ms", count(expected_ms)),
     }
 }
 
 fn percentiles(what: &str, figures: &Percentiles, rows: &mut Rows) {
     let detail = format!(
-        "p50; p90 {}, p99 {}, p99.9 {}, max {}",
+        "p90 {}, p99 {}, p99.9 {}, max {}",
         ms(figures.p90_ms),
         ms(figures.p99_ms),
         ms(figures.p999_ms),
         ms(figures.max_ms)
     );
-    rows.add(what, ms(figures.p50_ms), detail);
+    rows.add(&format!("{what}, p50"), ms(figures.p50_ms), detail);
 }
 
 fn troubles(report: &Report, rows: &mut Rows) {
@@ -136,25 +145,29 @@ fn by_reason(what: &str, reasons: &BTreeMap<String, u64>, rows: &mut Rows) {
 fn server(server: &ServerFigures, mode: Mode, rows: &mut Rows) {
     let unit = unit(mode);
     if let (Some(cpu_ms), Some(all_ms)) = (server.cpu_ms_per_turn, server.cpu_ms) {
-        let cores = server.cores_busy.map_or(String::new(), |cores| {
-            format!(", {} cores busy", rate(cores))
-        });
+        let cores = server
+            .cores_busy
+            .map_or(String::new(), |cores| format!(", {} cores busy", rate(cores)));
         let detail = format!("{} s in all{cores}", rate(all_ms / 1000.0));
         rows.add(&format!("server CPU a {unit}"), ms(cpu_ms), detail);
     }
     if let (Some(a_turn), Some(all)) = (server.fsyncs_per_turn, server.fsyncs) {
-        let sharing = server.commits_per_batch.map_or(String::new(), |commits| {
-            format!(", {} commits a batch", rate(commits))
-        });
-        rows.add(&format!("fsyncs a {unit}"), rate(a_turn), format!("{} in all{sharing}", count(all)));
+        let sharing = server
+            .commits_per_batch
+            .map_or(String::new(), |commits| format!(", {} commits a batch", rate(commits)));
+        rows.add(
+            &format!("fsyncs a {unit}"),
+            rate(a_turn),
+            format!("{} in all{sharing}", count(all)),
+        );
     }
     if let Some(commits) = server.commits_per_turn {
         rows.add(&format!("commits a {unit}"), rate(commits), String::new());
     }
     if let Some(rss_bytes) = server.rss_bytes {
-        let peak = server.rss_peak_bytes.map_or(String::new(), |peak_bytes| {
-            format!("at most {}", mebibytes(peak_bytes))
-        });
+        let peak = server
+            .rss_peak_bytes
+            .map_or(String::new(), |peak_bytes| format!("at most {}", mebibytes(peak_bytes)));
         rows.add("server memory", mebibytes(rss_bytes), peak);
     }
 }

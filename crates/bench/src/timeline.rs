@@ -94,7 +94,13 @@ impl Timeline {
     }
 
     /// Records a turn.
-    pub(crate) fn bar(&self, user: usize, times: Range<Duration>, expected: Duration, kind: BarKind) {
+    pub(crate) fn bar(
+        &self,
+        user: usize,
+        times: Range<Duration>,
+        expected: Duration,
+        kind: BarKind,
+    ) {
         self.record(user, times.start, |lane| {
             let has_room = lane.bars.len() < MARKS_MAX;
             if has_room {

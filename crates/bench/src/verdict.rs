@@ -115,7 +115,7 @@ impl Verdict {
 }
 
 fn expectation(plan: &Plan) -> String {
-    let expected_ms = plan.expected(plan.burst).as_millis() as u64;
+    let expected_ms = plan.expected_ms();
     if expected_ms == plan.delay_ms {
         format!("for an agent that takes {} ms", count(plan.delay_ms))
     } else {

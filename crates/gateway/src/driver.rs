@@ -44,6 +44,8 @@ pub struct Outcome {
     pub store_failed: bool,
     /// Why the last input changed nothing, if so.
     pub ignored: Option<Ignored>,
+    /// Somebody with a later epoch took the session over: this driver takes nothing any more.
+    pub lost: bool,
 }
 
 enum Slot {
@@ -129,6 +131,13 @@ impl Driver {
     #[must_use]
     pub fn next_wake(&self) -> Option<(Timestamp, Wake)> {
         self.session().and_then(|session| session.next_wake(&self.policy))
+    }
+
+    /// How long until then, in milliseconds; bounded however the wall clock jumps, so a shell arms
+    /// its own steady clock with this.
+    #[must_use]
+    pub fn next_wait(&self, now: Timestamp) -> Option<(u64, Wake)> {
+        self.session().and_then(|session| session.next_wait(&self.policy, now))
     }
 
     /// Nothing is under way, so the task may leave.

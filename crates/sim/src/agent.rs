@@ -75,7 +75,7 @@ impl World<'_> {
         if live {
             self.judge.broken("I1", || "an attempt starts while another one still runs".to_owned());
         }
-        self.judge.started(seat, &start, &self.store.rows[seat]);
+        self.judge.started(&start, &self.store.rows[seat]);
         if start.quarantined {
             let place = self.processes[process].place;
             if place != Some((seat, start.tag.turn)) {

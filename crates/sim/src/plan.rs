@@ -140,6 +140,14 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The clock does not jump.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        !self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(_)))
+    }
+}
+
 const BUSY: [BusyPolicy; 6] = [
     BusyPolicy::Absorb,
     BusyPolicy::Supersede,

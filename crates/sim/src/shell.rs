@@ -53,6 +53,22 @@ pub(crate) struct Seat {
     pub(crate) paused: bool,
 }
 
+impl Seat {
+    /// A load or commit is under way.
+    pub(crate) const fn is_awaiting(&self) -> bool {
+        self.operation.is_some()
+    }
+
+    /// Drops the session from memory; nothing of it is under way.
+    pub(crate) fn leave(&mut self) {
+        self.driver = None;
+        self.armed = None;
+        self.backlog = 0;
+        // Whatever was armed is stale.
+        self.timer_serial += 1;
+    }
+}
+
 /// A load or commit under way.
 enum Operation {
     Load,
@@ -176,7 +192,7 @@ impl World<'_> {
                 self.processes[process].seats[seat].backlog = 0;
             }
             if matches!(request, Some(Request::Commit(_))) && self.mistake == Some(Wrapped::EffectsFirst) {
-                self.acknowledge_early(&request);
+                self.acknowledge_early(seat, request.as_ref());
             }
             self.act(process, seat, outcome);
             match request {
@@ -262,22 +278,18 @@ impl World<'_> {
         if matches!(outcome, CommitOutcome::Committed(_)) {
             let policy = Arc::clone(&self.plan.policies[seat]);
             let fresh: &[Event] = self.judge.unseen(seat, &self.store.rows[seat].events);
-            if self.log_enabled() {
+            if self.is_logging() {
                 let lines: Vec<String> =
                     fresh.iter().map(|event| format!("  {seat}: {} {:?}", event.seq, event.body)).collect();
                 for line in lines {
                     self.log_line(&line);
                 }
             }
-            self.judge.landed(seat, &self.store.rows[seat], &policy, self.now);
+            self.judge.landed(seat, &self.store.rows[seat], &policy, self.now, self.plan.is_steady());
         } else {
             note!(self, "  {seat}: {outcome:?}");
         }
         outcome
-    }
-
-    const fn log_enabled(&self) -> bool {
-        self.is_logging()
     }
 
     pub(crate) fn land_late(&mut self, index: usize) {
@@ -422,10 +434,10 @@ impl World<'_> {
     }
 
     /// The mistake of running effects before their commit, for the ones that people see.
-    fn acknowledge_early(&mut self, request: &Option<Request>) {
+    fn acknowledge_early(&mut self, seat: usize, request: Option<&Request>) {
         let Some(Request::Commit(commit)) = request else { return };
         for event in &commit.rows.events {
-            self.judge.promised(&commit.key, event);
+            self.judge.promised(seat, event);
         }
     }
 

@@ -1,10 +1,183 @@
-//! `turnkeep audit`; not written yet.
+//! `turnkeep audit`: reads every journal and holds it against the invariants and against what is
+//! stored beside it. Works while a server runs and after it was killed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use turnkeep_core::audit::Checker;
+use turnkeep_core::ids::Seq;
+use turnkeep_core::{Session, SessionKey};
+use turnkeep_stores::SqliteReader;
 
 use crate::cli::AuditArgs;
 
-/// Does what was asked.
+/// Sessions, dead letters and entries that are read at once.
+const PAGE: usize = 1000;
+/// Findings that are printed; a broken store repeats itself.
+const FINDINGS_MAX: usize = 100;
+
+/// What was read and what was found.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    sessions: u64,
+    entries: u64,
+    accepted: u64,
+    committed: u64,
+    open: u64,
+    dead_letters: u64,
+    findings: Vec<Finding>,
+    /// Findings beyond those listed.
+    more: u64,
+}
+
+/// A broken invariant and where it shows.
+#[derive(Debug, Serialize)]
+struct Finding {
+    session: String,
+    invariant: &'static str,
+    seq: u64,
+    what: String,
+}
+
+impl Report {
+    fn found(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// Does what was asked: 0 when every invariant holds, 1 when not.
 pub(crate) fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not written yet: {args:?}")
+    let reader = SqliteReader::open(&args.data_dir)
+        .with_context(|| format!("{} can't be audited", args.data_dir.display()))?;
+    let bar = ProgressBar::new_spinner()
+        .with_style(ProgressStyle::with_template("{spinner} {human_pos} sessions read")?);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    // One snapshot, so that all the parts are of the same moment even while a server writes.
+    let report = reader.snapshot(|reader| audit(reader, &bar))??;
+    bar.finish_and_clear();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&report);
+    }
+    Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn audit(reader: &SqliteReader, bar: &ProgressBar) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    let mut dead = dead_letters(reader, &mut report)?;
+    let mut after: Option<SessionKey> = None;
+    loop {
+        let page = reader.sessions(None, after.as_ref(), PAGE)?;
+        let full = page.len() == PAGE;
+        for (key, loaded) in &page {
+            let letters = dead.remove(key.as_str()).unwrap_or_default();
+            audit_session(reader, key, &loaded.session, &letters, &mut report)?;
+            bar.inc(1);
+        }
+        after = page.into_iter().next_back().map(|(key, _)| key);
+        if !full {
+            break;
+        }
+    }
+    for (session, letters) in dead {
+        for seq in letters {
+            let what = "a dead letter of a session that does not exist".to_owned();
+            report.found(Finding { session: session.clone(), invariant: "I2", seq: seq.0, what });
+        }
+    }
+    Ok(report)
+}
+
+/// The stored dead letters by session.
+fn dead_letters(
+    reader: &SqliteReader,
+    report: &mut Report,
+) -> anyhow::Result<BTreeMap<String, BTreeSet<Seq>>> {
+    let mut dead: BTreeMap<String, BTreeSet<Seq>> = BTreeMap::new();
+    let mut after = 0;
+    loop {
+        let page = reader.dead_letters(after, PAGE)?;
+        let Some((last, ..)) = page.last() else { return Ok(dead) };
+        after = *last;
+        report.dead_letters += page.len() as u64;
+        for (_, key, letter) in page {
+            dead.entry(key.as_str().to_owned()).or_default().insert(letter.seq);
+        }
+    }
+}
+
+fn audit_session(
+    reader: &SqliteReader,
+    key: &SessionKey,
+    session: &Session,
+    letters: &BTreeSet<Seq>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut checker = Checker::new();
+    let mut cursor = Seq(0);
+    loop {
+        let page = reader.events(key, cursor, PAGE)?;
+        let Some(last) = page.last() else { break };
+        cursor = last.seq;
+        report.entries += page.len() as u64;
+        for event in &page {
+            checker.observe(event);
+        }
+    }
+    checker.finish(session);
+    report.sessions += 1;
+    report.accepted += checker.accepted();
+    report.committed += checker.committed();
+    report.open += checker.open().len() as u64;
+    for violation in checker.violations() {
+        report.found(Finding {
+            session: key.as_str().to_owned(),
+            invariant: violation.invariant,
+            seq: violation.seq.0,
+            what: violation.what.clone(),
+        });
+    }
+    let told: BTreeSet<Seq> = checker.dead().iter().copied().collect();
+    for seq in told.symmetric_difference(letters) {
+        let what = if letters.contains(seq) {
+            "it is stored as a dead letter, but the journal gave it another ending"
+        } else {
+            "the journal made it a dead letter, but none is stored"
+        };
+        let (session, what) = (key.as_str().to_owned(), what.to_owned());
+        report.found(Finding { session, invariant: "I2", seq: seq.0, what });
+    }
+    Ok(())
+}
+
+fn print(report: &Report) {
+    println!(
+        "{} sessions, {} journal entries: {} messages accepted, {} answered by a committed turn, \
+         {} open, {} dead letters",
+        report.sessions,
+        report.entries,
+        report.accepted,
+        report.committed,
+        report.open,
+        report.dead_letters
+    );
+    for finding in &report.findings {
+        let Finding { session, invariant, seq, what } = finding;
+        println!("{invariant} broken in {session}, journal place {seq}: {what}");
+    }
+    if report.more > 0 {
+        println!("… and {} more", report.more);
+    }
+    if report.findings.is_empty() {
+        println!("every invariant holds");
+    }
 }

@@ -7,7 +7,11 @@ mod audit;
 mod bench;
 mod cli;
 mod config;
+mod killpoint;
+mod logging;
+mod process;
 mod serve;
+mod wiring;
 
 use std::process::ExitCode;
 

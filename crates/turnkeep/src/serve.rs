@@ -1,10 +1,161 @@
-//! `turnkeep serve`; not written yet.
+//! `turnkeep serve`: from a configuration to a running server, and back to rest.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use turnkeep_gateway::Gateway;
+use turnkeep_gateway::http::{self, Http, HttpSettings};
 
 use crate::config::Resolved;
+use crate::{killpoint, logging, wiring};
+
+/// The name of the socket in the data folder.
+pub(crate) const SOCKET: &str = "turnkeep.sock";
+/// How often histograms are folded.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(resolved: Resolved) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not written yet: {resolved:?}")
+    let _log = logging::start(&resolved.log)?;
+    for note in &resolved.notes {
+        tracing::warn!("{note}");
+    }
+    if let Some(hook) = killpoint::hook() {
+        turnkeep_gateway::killpoint::set_hook(hook);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(resolved))
+}
+
+async fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    // Ports before heavy work: a wrong address shall be known at once.
+    let listener = listen(&resolved).await?;
+    let address = listener.local_addr()?;
+    let store = wiring::open_store(&resolved)?;
+    let socket = listen_unix(&resolved)?;
+    let recorder = recorder()?;
+    let http_settings = http_settings(&resolved);
+    let gateway = wiring::gateway(resolved, store)?;
+    let shutdown = CancellationToken::new();
+    let render = render(gateway.clone(), recorder.clone());
+    let http = Http { gateway: gateway.clone(), settings: http_settings, render_metrics: render };
+    let tcp = tokio::spawn(http::serve(http.clone(), listener, shutdown.clone()));
+    let unix = tokio::spawn(http::serve_unix(http, socket, shutdown.clone()));
+    let taken = gateway.start().await.context("open work could not be taken up")?;
+    if taken > 0 {
+        tracing::info!(sessions = taken, "open work was taken up");
+    }
+    tokio::spawn(gateway_sweep(gateway.clone(), shutdown.clone()));
+    tokio::spawn(upkeep(recorder, shutdown.clone()));
+    println!("listening on http://{address}");
+    let name = signals.next().await;
+    tracing::info!(signal = name, "draining; the same signal again ends at once");
+    tokio::select! {
+        () = async {
+            gateway.drain().await;
+            shutdown.cancel();
+            let _ = tokio::join!(tcp, unix);
+        } => {}
+        _ = signals.next() => tracing::warn!("ended at once; open turns recover at the next start"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn gateway_sweep(gateway: Gateway, shutdown: CancellationToken) {
+    gateway.sweep(shutdown).await;
+}
+
+async fn upkeep(recorder: PrometheusHandle, shutdown: CancellationToken) {
+    let mut beat = tokio::time::interval(UPKEEP);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = beat.tick() => recorder.run_upkeep(),
+        }
+    }
+}
+
+async fn listen(resolved: &Resolved) -> anyhow::Result<TcpListener> {
+    let address = resolved.listen;
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
+            "{address} is in use, perhaps by another Turnkeep: stop it, or choose another address \
+             with --listen (port 0 takes a free one)"
+        ),
+        _ => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
+    })
+}
+
+/// The socket that the command line uses; only its owner may connect. The store's lock is held, so
+/// a socket that is still there belongs to nobody.
+fn listen_unix(resolved: &Resolved) -> anyhow::Result<UnixListener> {
+    let path = resolved.data_dir.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot replace {}", path.display()));
+        }
+        _ => {}
+    }
+    let socket = UnixListener::bind(&path)
+        .with_context(|| format!("cannot make the socket {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(socket)
+}
+
+fn recorder() -> anyhow::Result<PrometheusHandle> {
+    let latency = Matcher::Full("turn_gateway_latency_ms".to_owned());
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(latency, &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0])?;
+    Ok(builder.install_recorder()?)
+}
+
+fn render(gateway: Gateway, recorder: PrometheusHandle) -> Arc<dyn Fn() -> String + Send + Sync> {
+    Arc::new(move || {
+        gateway.gauge();
+        let mut text = recorder.render();
+        text.push_str(&crate::process::metrics());
+        text
+    })
+}
+
+fn http_settings(resolved: &Resolved) -> HttpSettings {
+    let limits = &resolved.gateway;
+    HttpSettings {
+        body_bytes_max: limits.body_bytes_max,
+        connections_max: limits.connections_max,
+        connections_per_address_max: limits.connections_per_address_max,
+        header_timeout: limits.header_timeout,
+        wait_seconds_max: limits.wait_max.as_secs(),
+        ..HttpSettings::default()
+    }
+}
+
+/// What ends the server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }

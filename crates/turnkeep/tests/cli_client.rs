@@ -280,3 +280,19 @@ fn the_socket_in_the_data_folder_is_found() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "over the socket\n");
     assert_eq!(server.join().unwrap().0, "POST /v1/chat?wait=60");
 }
+
+#[test]
+fn a_socket_that_nobody_serves_is_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("turnkeep.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    let mut command = turnkeep(dir.path());
+    let output =
+        command.env("TURNKEEP_DATA_DIR", dir.path()).args(["send", "hi"]).output().unwrap();
+    let expect = format!(
+        "no Turnkeep answers at unix:{}; start one with `turnkeep serve`\n",
+        socket.display()
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stderr), expect);
+    assert_eq!(output.status.code(), Some(1));
+}

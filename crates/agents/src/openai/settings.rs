@@ -24,6 +24,8 @@ pub struct OpenAiSettings {
     pub key: KeySource,
     /// Stands before every conversation.
     pub system_prompt: Option<String>,
+    /// Lines of the conversation before this turn that are looked at, at most.
+    pub history_messages: usize,
     /// How much of the conversation before this turn is sent along, in tokens, estimated as one
     /// for every four characters and four a message. The system prompt and the turn's own messages
     /// are not counted.
@@ -60,6 +62,7 @@ impl OpenAiSettings {
             model: model.into(),
             key: KeySource::None,
             system_prompt: None,
+            history_messages: 200,
             history_tokens: 4000,
             reply_bytes_max: 1 << 20,
             rounds_max: 4,
@@ -91,12 +94,31 @@ pub enum KeySource {
     Environment(String),
     /// Alone in this file, which nobody but its owner and group may touch.
     File(PathBuf),
+    /// Read already, by whoever made the settings.
+    Given(GivenKey),
+}
+
+/// A key that never shows itself in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GivenKey(String);
+
+impl std::fmt::Debug for GivenKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("GivenKey(…)")
+    }
 }
 
 impl KeySource {
+    /// A key that was read already.
+    #[must_use]
+    pub fn given(key: &str) -> Self {
+        Self::Given(GivenKey(key.to_owned()))
+    }
+
     pub(super) fn read(&self) -> Result<Option<Key>, OpenAiError> {
         match self {
             Self::None => Ok(None),
+            Self::Given(key) => Key::new(&key.0, "the configuration").map(Some),
             Self::Environment(variable) => {
                 let text = std::env::var(variable)
                     .map_err(|_| OpenAiError::KeyVariable { variable: variable.clone() })?;

@@ -16,8 +16,6 @@ use super::client::{Answer, Client, Piece, ProviderError};
 use super::conversation::Conversation;
 use super::settings::OpenAiSettings;
 
-/// Lines of history that are asked for; what of them is sent, the budget says.
-const HISTORY_LINES_MAX: usize = 200;
 /// Stands between what was said before some mail and what was said after.
 const ROUND_BREAK: &str = "\n\n";
 /// How often a model that thinks without words is reported to be alive.
@@ -32,7 +30,7 @@ pub(super) async fn run(
     let TurnContext { messages, handle, .. } = context;
     let handle: &dyn TurnHandle = &*handle;
     let history = handle
-        .history(HISTORY_LINES_MAX)
+        .history(settings.history_messages)
         .await
         .map_err(|error| failure(&format!("the history can't be read: {error}"), true, None))?;
     let system = settings.system_prompt.as_deref();

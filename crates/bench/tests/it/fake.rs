@@ -87,13 +87,19 @@ impl Fake {
         Self::with(delay_ms, |_| Trouble::None)
     }
 
-    pub(crate) fn with(delay_ms: u64, plot: impl Fn(&Message) -> Trouble + Send + Sync + 'static) -> Self {
+    pub(crate) fn with(
+        delay_ms: u64,
+        plot: impl Fn(&Message) -> Trouble + Send + Sync + 'static,
+    ) -> Self {
         let delay = Duration::from_millis(delay_ms);
         Self { delay, plot: Arc::new(plot), state: Arc::default() }
     }
 
     /// The same server with another plot.
-    pub(crate) fn plotting(self, plot: impl Fn(&Message) -> Trouble + Send + Sync + 'static) -> Self {
+    pub(crate) fn plotting(
+        self,
+        plot: impl Fn(&Message) -> Trouble + Send + Sync + 'static,
+    ) -> Self {
         Self { plot: Arc::new(plot), ..self }
     }
 
@@ -145,7 +151,8 @@ impl Fake {
         let turn_id = turn.id;
         if !wait || matches!((self.plot)(&message), Trouble::WaitRunsOut) {
             sleep(COMMIT).await;
-            let answer = json!({"status": "processing", "action": "event_sent", "turn_id": turn_id});
+            let answer =
+                json!({"status": "processing", "action": "event_sent", "turn_id": turn_id});
             return Ok(respond(202, answer.to_string().into()));
         }
         turn.over.wait_for(|over| *over).await.map_err(io::Error::other)?;
@@ -236,6 +243,8 @@ fn respond(status: u16, body: Bytes) -> Response<FakeBody> {
 pub(crate) enum FakeBody {
     Whole(Option<Bytes>),
     Half,
+    /// The first half is on its way; only after a pause is it really sent.
+    HalfSent,
     Broken,
 }
 
@@ -245,16 +254,20 @@ impl Body for FakeBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         Poll::Ready(match &mut *self {
             Self::Whole(body) => body.take().map(|body| Ok(Frame::data(body))),
             Self::Half => {
-                *self = Self::Broken;
+                *self = Self::HalfSent;
                 Some(Ok(Frame::data("{\"sta".into())))
+            }
+            Self::HalfSent => {
+                *self = Self::Broken;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
             Self::Broken => Some(Err(io::ErrorKind::BrokenPipe.into())),
         })
     }
 }
-

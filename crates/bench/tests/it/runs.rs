@@ -38,11 +38,8 @@ fn once(
     }
 }
 
-/// For one customer's messages from `from` on.
-fn always(
-    customer: &'static str,
-    trouble: Trouble,
-) -> impl Fn(&Message) -> Trouble + Send + Sync {
+/// The trouble, for all messages of one customer.
+fn always(customer: &'static str, trouble: Trouble) -> impl Fn(&Message) -> Trouble + Send + Sync {
     move |message| if message.customer == customer { trouble } else { Trouble::None }
 }
 
@@ -73,8 +70,11 @@ async fn the_json_report_says_the_same() {
 async fn ids_are_sent_if_the_plan_asks_and_never_twice() {
     let fake = Fake::new(50);
     report(&Plan { ids: true, ..plan(2, 3) }, &fake).await;
-    let mut ids: Vec<_> =
-        fake.received().iter().map(|message| message.body["id"].as_str().unwrap().to_owned()).collect();
+    let mut ids: Vec<_> = fake
+        .received()
+        .iter()
+        .map(|message| message.body["id"].as_str().unwrap().to_owned())
+        .collect();
     ids.sort();
     assert_eq!(ids, ["u-0-1", "u-0-2", "u-0-3", "u-1-1", "u-1-2", "u-1-3"]);
 }
@@ -184,20 +184,43 @@ async fn failed_and_unanswered_turns_are_told_apart() {
 #[tokio::test(start_paused = true)]
 async fn the_flood_is_reported_apart() {
     let plot = always("u-flood", Trouble::RateLimited(1));
-    let fake = Fake::with(50, move |message| {
-        if message.number <= 10 { Trouble::None } else { plot(message) }
-    });
+    let fake = Fake::with(
+        50,
+        move |message| {
+            if message.number <= 10 { Trouble::None } else { plot(message) }
+        },
+    );
     let report = report(&Plan { flood_connections: Some(4), ..plan(3, 4) }, &fake).await;
     let flood = report.flood.unwrap();
     assert_eq!((report.sent, report.accepted, report.turns), (12, 12, 12));
     assert!(report.refused.is_empty());
     assert_eq!((flood.connections, flood.accepted), (4, 10));
     assert!(flood.refused["rate_limit_exceeded"] > 10, "it ignores every Retry-After");
-    let mut texts: Vec<_> = fake.received().iter().map(|message| message.body.to_string()).collect();
+    let mut texts: Vec<_> =
+        fake.received().iter().map(|message| message.body.to_string()).collect();
     let received = texts.len();
     texts.sort();
     texts.dedup();
     assert_eq!(texts.len(), received, "no message twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_trouble_has_its_line() {
+    let fake = Fake::with(50, |message| match (message.customer.as_str(), message.number) {
+        ("u-0", 2) => Trouble::Fails,
+        ("u-0", 3) => Trouble::RateLimited(2),
+        ("u-1", 2) => Trouble::Cut,
+        ("u-1", 4) => Trouble::Unavailable,
+        ("u-2", 2) => Trouble::WaitRunsOut,
+        ("u-2", 6) => Trouble::Slow(Duration::from_millis(700)),
+        ("u-3", 8) => Trouble::Hangs,
+        ("u-flood", 3..) => Trouble::RateLimited(1),
+        _ => Trouble::None,
+    });
+    let duration = Some(Duration::from_secs(4));
+    let plan =
+        Plan { burst: 2, burst_gap_ms: 5, flood_connections: Some(2), duration, ..plan(5, 12) };
+    insta::assert_snapshot!(report(&plan, &fake).await);
 }
 
 #[tokio::test(start_paused = true)]

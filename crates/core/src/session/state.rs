@@ -162,6 +162,13 @@ pub enum Wake {
     QueueExpiry,
 }
 
+/// Something that happens without any input.
+struct Due {
+    at: Timestamp,
+    duration_ms: u64,
+    wake: Wake,
+}
+
 impl Session {
     /// A conversation nobody has written in yet.
     #[must_use]
@@ -238,34 +245,41 @@ impl Session {
     /// The next moment at which something is due without any input.
     #[must_use]
     pub fn next_wake(&self, policy: &Policy) -> Option<(Timestamp, Wake)> {
-        let mut next: Option<(Timestamp, Wake)> = None;
-        let mut consider = |at: Timestamp, wake: Wake| {
-            if next.is_none_or(|(soonest, _)| at < soonest) {
-                next = Some((at, wake));
-            }
-        };
-        if let Some(turn) = &self.turn {
-            match turn.stage {
-                Stage::Accumulating { window: deadline }
-                | Stage::Backoff { until: deadline }
-                | Stage::Waiting { deadline, .. } => {
-                    consider(deadline.at, Wake::Armed(deadline.id));
-                }
-                Stage::Processing | Stage::Quarantined => {}
-            }
-            if let Some(query) = &turn.query {
-                consider(query.deadline.at, Wake::Armed(query.deadline.id));
-            }
-        }
-        if policy.queue_ttl_ms > 0
-            && let Some(oldest) = self.queue.first()
-        {
-            consider(oldest.at.saturating_add_unsigned(policy.queue_ttl_ms), Wake::QueueExpiry);
-        }
-        if let Some(deadline) = self.outbox.next_deadline() {
-            consider(deadline.at, Wake::Armed(deadline.id));
-        }
-        next
+        self.dues(policy).map(|due| (due.at, due.wake)).min_by_key(|(at, _)| *at)
+    }
+
+    /// How long until then, in milliseconds. Never longer than the deadline was when it was armed,
+    /// so that a clock that stepped back leaves nobody waiting.
+    #[must_use]
+    pub fn next_wait(&self, policy: &Policy, now: Timestamp) -> Option<(u64, Wake)> {
+        let waits = self.dues(policy).map(|due| {
+            let rest = due.at.saturating_sub(now).max(0).unsigned_abs();
+            (rest.min(due.duration_ms), due.wake)
+        });
+        waits.min_by_key(|(wait_ms, _)| *wait_ms)
+    }
+
+    fn dues(&self, policy: &Policy) -> impl Iterator<Item = Due> {
+        let stage = self.turn.as_ref().and_then(|turn| match turn.stage {
+            Stage::Accumulating { window: deadline }
+            | Stage::Backoff { until: deadline }
+            | Stage::Waiting { deadline, .. } => Some(deadline),
+            Stage::Processing | Stage::Quarantined => None,
+        });
+        let query = self.turn.as_ref().and_then(|turn| turn.query).map(|query| query.deadline);
+        let armed = [stage, query, self.outbox.next_deadline()].into_iter().flatten();
+        let armed = armed.map(|Deadline { id, at, duration_ms }| Due {
+            at,
+            duration_ms,
+            wake: Wake::Armed(id),
+        });
+        let ttl = Some(policy.queue_ttl_ms).filter(|ttl| *ttl > 0);
+        let expiry = ttl.zip(self.queue.first()).map(|(duration_ms, oldest)| Due {
+            at: oldest.at.saturating_add_unsigned(duration_ms),
+            duration_ms,
+            wake: Wake::QueueExpiry,
+        });
+        armed.chain(expiry)
     }
 
     /// When a node should look at this session if nobody did before; none while nothing is open.

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -15,6 +15,9 @@ use super::output;
 
 /// How often a message is sent before it is given up.
 const TRIES_MAX: u32 = 6;
+
+/// No try is begun later than this after the wait is over.
+const TRIES_END: Duration = Duration::from_secs(30);
 
 /// The pause before the second try; doubled for each later one.
 const BACKOFF: Duration = Duration::from_millis(250);
@@ -72,9 +75,11 @@ fn text(words: &[String]) -> anyhow::Result<String> {
 /// message once however often it arrives.
 async fn send(client: &Client, body: &Value, wait_seconds: u64) -> anyhow::Result<Answer> {
     let path = format!("/v1/chat?wait={wait_seconds}");
+    let wait = Duration::from_secs(wait_seconds);
+    let started = Instant::now();
     let mut sent = false;
     for attempt in 1.. {
-        let error = match client.post(&path, body, Duration::from_secs(wait_seconds)).await {
+        let error = match client.post(&path, body, wait).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
@@ -88,7 +93,8 @@ async fn send(client: &Client, body: &Value, wait_seconds: u64) -> anyhow::Resul
             ClientError::Refused(refusal) => refusal.status == 503,
             ClientError::Strange { .. } => false,
         };
-        if again && attempt < TRIES_MAX {
+        let time_left = started.elapsed() < wait + TRIES_END;
+        if again && time_left && attempt < TRIES_MAX {
             tokio::time::sleep(BACKOFF * 2_u32.pow(attempt - 1)).await;
             continue;
         }

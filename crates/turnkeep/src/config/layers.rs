@@ -15,7 +15,7 @@ use super::value::Scalar;
 const PREFIX: &str = "TURNKEEP_";
 
 /// Variables that other parts of the program read, without the prefix.
-const OTHER_VARIABLES: [&str; 6] = ["CONFIG", "SERVER", "TENANT", "AGENT", "AS", "CHANNEL"];
+const OTHER_VARIABLES: [&str; 5] = ["CONFIG", "SERVER", "TENANT", "AGENT", "AS"];
 
 /// The environment, as a value so that tests can bring their own.
 #[derive(Clone, Debug, Default)]

@@ -11,8 +11,8 @@ use super::value::{AgentKind, Listen, LogFormat, LogLevel, Url};
 section! {
     /// Keys that stand at the top of the file, before any section.
     struct TopKeys {
-        /// Where the API and the web page are served. Port 0 takes a free one. Only this machine's own
-        /// addresses are allowed, because there are no API keys yet.
+        /// Where the API and the web page are served. Port 0 takes a free one. Only this machine's
+        /// own addresses are allowed, because there are no API keys yet.
         listen: Listen = "\"127.0.0.1:7878\"";
         /// Where the store, the socket of the command line and the logs live. Without it
         /// `$XDG_DATA_HOME/turnkeep`, else `~/.local/share/turnkeep`, else `./turnkeep-data`.
@@ -37,13 +37,14 @@ section! {
         rate_limiting_enabled: bool = "true";
         /// Refuses abusive messages. Not in effect yet: it is accepted and kept.
         abuse_detection_enabled: bool = "true";
-        /// Lets messages wait while a turn is under way. It can't be switched off yet; `busy_policy =
-        /// "reject"` refuses them instead.
+        /// Lets messages wait while a turn is under way. It can't be switched off yet; `busy_policy
+        /// = "reject"` refuses them instead.
         message_queue_enabled: bool = "true";
-        /// Runs turns in this process where the workflow engine is away. Not in effect yet: every turn
-        /// runs in this process.
+        /// Runs turns in this process where the workflow engine is away. Not in effect yet: every
+        /// turn runs in this process.
         fallback_to_sync: bool = "false";
-        /// After how long a queued message becomes a dead letter and its sender is told; 0 is never.
+        /// After how long a queued message becomes a dead letter and its sender is told; 0 is
+        /// never.
         queue_ttl_seconds: u64 [0, 31_536_000] = "0";
         /// How many accepted messages of one session may wait; the next one is refused.
         max_queue_size_per_session: u32 [1, 100_000] = "100";
@@ -73,10 +74,10 @@ section! {
         window_mode: WindowMode = "\"adaptive\"";
         /// All waiting of one burst ends this long after its first message.
         window_total_ms: u32 [0, 600_000] = "5000";
-        /// What happens to a message while the agent works: `absorb` hands it to the agent, `supersede`
-        /// starts again with it, `collect` answers everything that waited in one later turn, `queue`
-        /// gives each a turn of its own, `reject` refuses it, `agent` asks the agent. Built in: by
-        /// channel.
+        /// What happens to a message while the agent works: `absorb` hands it to the agent,
+        /// `supersede` starts again with it, `collect` answers everything that waited in one later
+        /// turn, `queue` gives each a turn of its own, `reject` refuses it, `agent` asks the agent.
+        /// Built in: by channel.
         busy_policy: BusyPolicy => "\"absorb\"";
         /// How many accepted messages may wait; the next one is refused.
         max_queue_size: u32 [1, 100_000] = "100";
@@ -98,8 +99,8 @@ section! {
         turn_timeout_seconds: u64 [1, 86_400] = "300";
         /// How long an agent may give no sign of life.
         silence_timeout_seconds: u64 [1, 86_400] = "120";
-        /// What to do with a reply of which nobody knows whether it went out: `resend` it, `hold` it
-        /// until a person decides, or count it `dead`. Built in: by channel.
+        /// What to do with a reply of which nobody knows whether it went out: `resend` it, `hold`
+        /// it until a person decides, or count it `dead`. Built in: by channel.
         on_unknown: AmbiguousDelivery => "\"hold\"";
         /// How often a delivery is tried.
         delivery_tries_max: u32 [1, 1000] = "10";
@@ -114,8 +115,8 @@ section! {
     /// One channel. Its policy keys win over those of the agent and the tenant.
     struct ChannelKeys {
         /// Appends the replies of this channel to a file, one JSON object a line. Only for channels
-        /// that are pushed to; clients of the others fetch their replies themselves. A relative path
-        /// counts from the file's own folder.
+        /// that are pushed to; clients of the others fetch their replies themselves. A relative
+        /// path counts from the file's own folder.
         spool: PathBuf => "\"signal-out.jsonl\"";
     }
 }

@@ -1,0 +1,181 @@
+//! `/v1/sessions/{session}/deliveries`: what became of replies to channels that are pushed to.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use hyper::{StatusCode, Uri};
+use serde::Serialize;
+use turnkeep_core::SessionKey;
+use turnkeep_core::ids::Seq;
+use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::ports::store::PartRow;
+use turnkeep_core::session::Control;
+use utoipa::ToSchema;
+
+use super::entry::Shared;
+use super::path::{KeyPath, Segments};
+use super::problem::{Kind, Problem, ProblemBody};
+use super::query::Query;
+use super::reply::{Answer, json, read};
+use super::shape::{Moment, session_key};
+
+/// One part of a reply.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Delivery)]
+pub(super) struct DeliveryShape<'a> {
+    /// The reply's place in the journal.
+    #[schema(value_type = u64)]
+    reply: Seq,
+    /// Which part of it, from 0.
+    part: u32,
+    /// `pending`, `sending`, `sent`, `unknown` or `dead`.
+    state: &'static str,
+    /// Tries begun.
+    tries: u32,
+    /// The text.
+    text: &'a str,
+    /// What the channel said last.
+    detail: Option<&'a str>,
+    /// When it last changed.
+    #[schema(value_type = String, format = DateTime)]
+    at: Moment,
+}
+
+/// A page of parts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeliveriesPage<'a> {
+    /// In the order in which they leave.
+    deliveries: Vec<DeliveryShape<'a>>,
+    /// What to pass as `after` for the next page; null at the end.
+    next: Option<String>,
+}
+
+/// A part that goes out again.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Resent {
+    /// `pending`.
+    result: &'static str,
+    /// The reply's place in the journal.
+    #[schema(value_type = u64)]
+    reply: Seq,
+    /// Which part of it.
+    part: u32,
+}
+
+/// A place in the list, `REPLY.PART`, or `REPLY` for everything of that reply.
+struct Place(Seq, u32);
+
+impl FromStr for Place {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.split_once('.') {
+            Some((reply, part)) => Self(Seq(reply.parse()?), part.parse()?),
+            None => match text.parse()? {
+                0 => Self(Seq(0), 0),
+                reply => Self(Seq(reply), u32::MAX),
+            },
+        })
+    }
+}
+
+/// Lists the deliveries of a session.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{session}/deliveries",
+    tag = "deliveries",
+    params(
+        ("session" = String, Path, description = "The session's key, percent-encoded"),
+        ("after" = Option<String>, Query, description = "Only behind this place, `REPLY.PART` or `REPLY`"),
+        ("limit" = Option<usize>, Query, description = "How many, from 1 to 1000; 100 if absent"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = DeliveriesPage),
+        (status = 404, description = "Nobody has written there", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn deliveries(
+    State(shared): State<Arc<Shared>>,
+    KeyPath(key): KeyPath,
+    uri: Uri,
+) -> Answer {
+    let query = Query::of(&uri);
+    let after = query.parsed("after", "a place like 12.0")?.unwrap_or(Place(Seq(0), 0));
+    let limit = query.limit()?;
+    shared.loaded(&key).await?;
+    let mut rows = shared.gateway.store().parts(&key, (after.0, after.1), limit + 1).await?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|row| format!("{}.{}", row.reply, row.part));
+    let deliveries = rows.iter().map(shape).collect();
+    read(&DeliveriesPage { deliveries, next })
+}
+
+fn shape(row: &PartRow) -> DeliveryShape<'_> {
+    DeliveryShape {
+        reply: row.reply,
+        part: row.part,
+        state: row.state.as_str(),
+        tries: row.tries,
+        text: &row.text,
+        detail: row.detail.as_deref(),
+        at: Moment(row.at),
+    }
+}
+
+/// Sends a part again that is parked or was given up.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{session}/deliveries/{reply}/{part}/resend",
+    tag = "deliveries",
+    params(
+        ("session" = String, Path, description = "The session's key, percent-encoded"),
+        ("reply" = u64, Path, description = "The reply's place in the journal"),
+        ("part" = u32, Path, description = "Which part of it, from 0"),
+    ),
+    responses(
+        (status = 200, description = "It goes out again", body = Resent),
+        (status = 404, description = "There is no such part", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is neither `unknown` nor `dead`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "A part of the path is wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn resend(
+    State(shared): State<Arc<Shared>>,
+    Segments((key, reply, part)): Segments<(String, String, String)>,
+) -> Answer {
+    let key = session_key("session", &key)?;
+    let reply = Seq(number("reply", &reply)?);
+    let part: u32 = number("part", &part)?;
+    shared.loaded(&key).await?;
+    let row = find(&shared, &key, reply, part).await?.ok_or_else(|| {
+        Problem::new(Kind::NotFound, format!("the reply {reply} has no part {part}"))
+    })?;
+    if !matches!(row.state, DeliveryState::Unknown | DeliveryState::Dead) {
+        let detail = format!("the part is {}; only unknown and dead ones", row.state.as_str());
+        return Err(Problem::new(Kind::NotParked, format!("{detail} are sent again")));
+    }
+    shared.gateway.control(&key, Control::Resend { reply, part, text: row.text }).await?;
+    Ok(json(StatusCode::OK, &Resent { result: "pending", reply, part }, 64))
+}
+
+async fn find(
+    shared: &Shared,
+    key: &SessionKey,
+    reply: Seq,
+    part: u32,
+) -> Result<Option<PartRow>, Problem> {
+    // The list is read from the place right before it.
+    let before = match part.checked_sub(1) {
+        Some(before) => (reply, before),
+        None => (Seq(reply.0.saturating_sub(1)), u32::MAX),
+    };
+    let rows = shared.gateway.store().parts(key, before, 1).await?;
+    Ok(rows.into_iter().find(|row| (row.reply, row.part) == (reply, part)))
+}
+
+fn number<T: FromStr>(field: &'static str, text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|_| Problem::field(field, format!("must be a number, not {text:?}")))
+}

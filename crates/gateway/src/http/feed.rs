@@ -1,0 +1,232 @@
+//! A session's journal and drafts as a stream of server-sent events, pulled by the connection.
+//!
+//! Nothing is buffered for a slow reader: when it has taken what there was, the next piece is read
+//! from the journal and the draft as they are then, so a slow one gets bigger pieces.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use futures_util::stream;
+use hyper::body::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use turnkeep_core::SessionKey;
+use turnkeep_core::ids::{Attempt, Seq, TurnId};
+use turnkeep_core::journal::{Event, EventBody};
+use turnkeep_core::ports::store::{Store, StoreError};
+
+use super::chat::SettledShape;
+use crate::follow::{Settled, ending};
+use crate::live::{Subscription, Tick};
+
+/// Journal entries that are read at once.
+const PAGE: usize = 32;
+/// A silent stream says this often that it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A message whose ending ends the stream.
+pub(super) struct Until {
+    pub(super) seq: Seq,
+    pub(super) message_id: Arc<str>,
+    pub(super) duplicate: bool,
+}
+
+/// One watcher's place in a session.
+pub(super) struct Feed {
+    store: Arc<dyn Store>,
+    key: SessionKey,
+    subscription: Subscription,
+    /// The last journal entry that went out.
+    after: Seq,
+    /// There may be more in the journal.
+    behind: bool,
+    /// The draft that the watcher has, and how much of it.
+    shown: Option<(TurnId, Attempt, usize)>,
+    /// The last turn whose ending went out: its draft is over, even if it still lies around.
+    ended: Option<TurnId>,
+    tick: Tick,
+    typing: bool,
+    until: Option<Until>,
+    /// What goes out before anything else.
+    opening: Vec<u8>,
+    done: bool,
+}
+
+#[derive(Serialize)]
+struct DraftShape<'a> {
+    turn_id: TurnId,
+    attempt: Attempt,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct TypingShape {
+    on: bool,
+}
+
+impl Feed {
+    /// A stream of everything behind `after`.
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        key: SessionKey,
+        subscription: Subscription,
+        after: Seq,
+    ) -> Self {
+        Self {
+            store,
+            key,
+            subscription,
+            after,
+            behind: true,
+            shown: None,
+            ended: None,
+            tick: Tick::default(),
+            typing: false,
+            until: None,
+            opening: Vec::new(),
+            done: false,
+        }
+    }
+
+    /// Says something first.
+    pub(super) fn open_with(&mut self, name: &str, data: &impl Serialize) {
+        write_event(&mut self.opening, None, name, data);
+    }
+
+    /// Ends with the ending of one message.
+    pub(super) fn until(self, until: Until) -> Self {
+        Self { until: Some(until), ..self }
+    }
+
+    /// The stream as an answer; it ends when `closing` is cancelled.
+    pub(super) fn response(self, closing: CancellationToken) -> Response {
+        let pieces = stream::unfold((self, closing), |(mut feed, closing)| async move {
+            let piece = feed.next(&closing).await?;
+            Some((Ok::<_, Infallible>(piece), (feed, closing)))
+        });
+        let mut response = Response::new(Body::from_stream(pieces));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+        // A proxy that collects the answer would hold back the draft.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        response
+    }
+
+    /// The next piece, as soon as there is one; none at the end.
+    async fn next(&mut self, closing: &CancellationToken) -> Option<Bytes> {
+        loop {
+            if self.done || closing.is_cancelled() {
+                return None;
+            }
+            let mut out = std::mem::take(&mut self.opening);
+            if self.behind
+                && let Err(error) = self.read_journal(&mut out).await
+            {
+                // Whoever watches comes back with the number of the last entry it got.
+                tracing::warn!(%error, session_key = %self.key, "a stream could not read the journal");
+                return None;
+            }
+            if !self.behind && !self.done {
+                self.read_draft(&mut out);
+                self.read_typing(&mut out);
+            }
+            if !out.is_empty() {
+                return Some(out.into());
+            }
+            if self.behind {
+                continue;
+            }
+            self.tick = tokio::select! {
+                biased;
+                () = closing.cancelled() => return None,
+                tick = self.subscription.changed() => tick,
+                () = tokio::time::sleep(KEEP_ALIVE) => {
+                    return Some(Bytes::from_static(b": alive\n\n"));
+                }
+            };
+            self.behind = self.tick.last_seq > self.after;
+        }
+    }
+
+    async fn read_journal(&mut self, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        let events = self.store.events(&self.key, self.after, PAGE).await?;
+        self.behind = events.len() == PAGE;
+        for event in &events {
+            self.after = event.seq;
+            self.note_ended(&event.body);
+            write_event(out, Some(event.seq), event.body.name(), event);
+            if let Some(settled) = self.settled_by(event) {
+                if let Some(until) = &self.until {
+                    let Until { message_id, duplicate, .. } = until;
+                    let shape =
+                        SettledShape::new(self.key.as_str(), message_id, *duplicate, &settled);
+                    write_event(out, None, "settled", &shape);
+                }
+                self.done = true;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn settled_by(&self, event: &Event) -> Option<Settled> {
+        let until = self.until.as_ref()?;
+        let (messages, settled) = ending(event)?;
+        messages.contains(&until.seq).then_some(settled)
+    }
+
+    fn note_ended(&mut self, body: &EventBody) {
+        if let EventBody::TurnCompleted { turn_id, .. }
+        | EventBody::TurnCancelled { turn_id, .. }
+        | EventBody::TurnFailed { turn_id, .. }
+        | EventBody::TurnSuperseded { turn_id, .. } = body
+        {
+            self.ended = Some(*turn_id);
+        }
+    }
+
+    fn read_draft(&mut self, out: &mut Vec<u8>) {
+        let Some(draft) = self.subscription.draft(self.shown) else { return };
+        if self.ended == Some(draft.turn) {
+            return;
+        }
+        let (turn_id, attempt) = (draft.turn, draft.attempt);
+        let (same, had_text) = match self.shown {
+            Some((turn, attempt, len)) => ((turn, attempt) == (draft.turn, draft.attempt), len > 0),
+            None => (false, false),
+        };
+        if !same && (had_text || draft.len > 0) {
+            write_event(out, None, "draft.reset", &DraftShape { turn_id, attempt, text: None });
+        }
+        if !draft.text.is_empty() {
+            let text = Some(draft.text.as_str());
+            write_event(out, None, "draft", &DraftShape { turn_id, attempt, text });
+        }
+        self.shown = Some((turn_id, attempt, draft.len));
+    }
+
+    fn read_typing(&mut self, out: &mut Vec<u8>) {
+        let on = self.tick.typing;
+        if std::mem::replace(&mut self.typing, on) != on {
+            write_event(out, None, "typing", &TypingShape { on });
+        }
+    }
+}
+
+/// Writes one event. JSON holds no line break, so its data is always one line.
+fn write_event(out: &mut Vec<u8>, id: Option<Seq>, name: &str, data: &impl Serialize) {
+    use std::io::Write;
+    // Writing to a vector can't fail, and our own shapes always serialise.
+    if let Some(id) = id {
+        let _ = writeln!(out, "id: {id}");
+    }
+    let _ = write!(out, "event: {name}\ndata: ");
+    let _ = serde_json::to_writer(&mut *out, data);
+    out.extend_from_slice(b"\n\n");
+}

@@ -1,0 +1,66 @@
+//! How the process is: health, readiness, metrics, and the description of this API.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::entry::Shared;
+use super::reply::{Answer, json, read};
+
+/// How the process is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// `ok` or `unavailable`.
+    status: &'static str,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// Whether the process lives.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses(
+    (status = 200, description = "It does", body = Health),
+))]
+pub(super) async fn healthz() -> Answer {
+    read(&Health { status: "ok", reason: None })
+}
+
+/// Whether it takes messages.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "It does", body = Health),
+    (status = 503, description = "It doesn't, and why", body = Health),
+))]
+pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Answer {
+    match shared.gateway.readiness() {
+        Ok(()) => read(&Health { status: "ok", reason: None }),
+        Err(reason) => {
+            let health = Health { status: "unavailable", reason: Some(reason) };
+            let response = json(StatusCode::SERVICE_UNAVAILABLE, &health, 128);
+            Ok(([(CACHE_CONTROL, "no-store"), (RETRY_AFTER, "1")], response).into_response())
+        }
+    }
+}
+
+/// What the process counted, in the Prometheus text format.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses(
+    (status = 200, description = "The metrics", body = String, content_type = "text/plain; version=0.0.4"),
+))]
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let text = (shared.render_metrics)();
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    ([(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], text).into_response()
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "health", responses(
+    (status = 200, description = "The OpenAPI document of this API", body = Object),
+))]
+pub(super) async fn openapi_json(State(shared): State<Arc<Shared>>) -> Response {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")];
+    (headers, shared.openapi.clone()).into_response()
+}

@@ -1,0 +1,188 @@
+//! `GET /v1/sessions/{session}/messages`: what was said, oldest first.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use hyper::Uri;
+use serde::Serialize;
+use turnkeep_core::SessionKey;
+use turnkeep_core::ids::{Seq, TurnId};
+use turnkeep_core::journal::{Event, EventBody};
+use turnkeep_core::ports::store::{Store, StoreError, TurnStatus};
+use utoipa::ToSchema;
+
+use super::entry::Shared;
+use super::path::KeyPath;
+use super::problem::{Problem, ProblemBody};
+use super::query::Query;
+use super::reply::read;
+use super::shape::Moment;
+use crate::follow::ending;
+
+/// Journal entries that are read at once.
+const PAGE: usize = 256;
+/// Pages that are read for one answer, at most. A message whose ending lies further behind is
+/// shown as open.
+const PAGES_MAX: usize = 64;
+
+/// Who said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    User,
+    Agent,
+    Notice,
+}
+
+/// One thing that was said.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Message)]
+pub(super) struct MessageShape {
+    /// Its place in the journal.
+    #[schema(value_type = u64)]
+    seq: Seq,
+    /// Who said it; a notice is the gateway's own.
+    role: Role,
+    /// What.
+    #[schema(value_type = String)]
+    text: Arc<str>,
+    /// The user's message id.
+    #[schema(value_type = Option<String>)]
+    message_id: Option<Arc<str>>,
+    /// The turn that said it, or that ended the user's message; null while that is open.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    turn_id: Option<TurnId>,
+    /// How the user's message ended: `complete`, `failed` or `cancelled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    status: Option<TurnStatus>,
+    /// Where the message stood before it was tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    retry_of: Option<Seq>,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    at: Moment,
+}
+
+/// A page of messages.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MessagesPage {
+    /// Oldest first.
+    messages: Vec<MessageShape>,
+    /// What to pass as `after` for the next page; null at the end.
+    #[schema(value_type = Option<u64>)]
+    next: Option<Seq>,
+}
+
+/// Lists what was said in a session.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{session}/messages",
+    tag = "sessions",
+    params(
+        ("session" = String, Path, description = "The session's key, percent-encoded"),
+        ("after" = Option<u64>, Query, description = "Only what stands behind this place of the journal"),
+        ("limit" = Option<usize>, Query, description = "How many, from 1 to 1000; 100 if absent"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = MessagesPage),
+        (status = 404, description = "Nobody has written there", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn messages(
+    State(shared): State<Arc<Shared>>,
+    KeyPath(key): KeyPath,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let query = Query::of(&uri);
+    let after = query.parsed::<u64>("after", "a place of the journal, 0 or more")?;
+    let limit = query.limit()?;
+    shared.loaded(&key).await?;
+    let store = &**shared.gateway.store();
+    let page = page(store, &key, Seq(after.unwrap_or(0)), limit).await?;
+    read(&page)
+}
+
+/// Reads on behind a full page until every message on it has its ending.
+async fn page(
+    store: &dyn Store,
+    key: &SessionKey,
+    mut after: Seq,
+    limit: usize,
+) -> Result<MessagesPage, StoreError> {
+    let mut messages: Vec<MessageShape> = Vec::new();
+    let mut more = false;
+    let mut open = 0_usize;
+    for _ in 0..PAGES_MAX {
+        let events = store.events(key, after, PAGE).await?;
+        let ended = events.len() < PAGE;
+        for event in events {
+            after = event.seq;
+            if open > 0 {
+                open -= settle(&mut messages, &event);
+            }
+            if more {
+                continue;
+            }
+            let Some(message) = message_of(event) else { continue };
+            if messages.len() == limit {
+                more = true;
+                continue;
+            }
+            open += usize::from(message.role == Role::User);
+            messages.push(message);
+        }
+        if ended || (more && open == 0) {
+            let next = messages.last().filter(|_| more).map(|message| message.seq);
+            return Ok(MessagesPage { messages, next });
+        }
+    }
+    // The journal goes on, whether or not another message was seen in it yet.
+    let next = messages.last().map_or(after, |last| if more { last.seq } else { after });
+    Ok(MessagesPage { messages, next: Some(next) })
+}
+
+/// Notes an ending; says how many messages of the page it settled.
+fn settle(messages: &mut [MessageShape], event: &Event) -> usize {
+    let Some((seqs, settled)) = ending(event) else { return 0 };
+    let mut count = 0;
+    for seq in seqs {
+        let Ok(at) = messages.binary_search_by_key(seq, |message| message.seq) else { continue };
+        if messages[at].role == Role::User && messages[at].status.is_none() {
+            messages[at].turn_id = settled.turn;
+            messages[at].status = Some(settled.status);
+            count += 1;
+        }
+    }
+    count
+}
+
+fn message_of(event: Event) -> Option<MessageShape> {
+    let (seq, at) = (event.seq, Moment(event.at));
+    let said = |role, text, turn_id| MessageShape {
+        seq,
+        role,
+        text,
+        message_id: None,
+        turn_id,
+        status: None,
+        retry_of: None,
+        at,
+    };
+    match event.body {
+        EventBody::MessageAccepted { message_id, text, retry_of, .. } => {
+            let message_id = Some(message_id);
+            Some(MessageShape { message_id, retry_of, ..said(Role::User, text, None) })
+        }
+        EventBody::TurnCompleted { turn_id, reply: Some(text), .. }
+        | EventBody::TurnCancelled { turn_id, reply: Some(text), .. }
+        | EventBody::TurnWaitingForInput { turn_id, text, .. } => {
+            Some(said(Role::Agent, text, Some(turn_id)))
+        }
+        EventBody::SessionNotice { text } => Some(said(Role::Notice, text, None)),
+        _ => None,
+    }
+}

@@ -1,0 +1,84 @@
+//! Every address of the API, and the OpenAPI document that is made of the same list.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use hyper::{Method, Uri};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::entry::Shared;
+use super::problem::{Kind, Problem};
+use super::{
+    chat, dead_letters, deliveries, events, health, messages, page, sessions, steer, turns,
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Turnkeep",
+        description = "A turn gateway between messaging channels and AI agents: one turn at a time \
+                       for each conversation, bursts answered as one, nothing accepted ever lost.",
+        license(name = "MIT OR Apache-2.0"),
+        contact(),
+    ),
+    tags(
+        (name = "chat", description = "Say something to an agent"),
+        (name = "sessions", description = "Conversations: read, watch and steer them"),
+        (name = "turns", description = "What answered a burst of messages"),
+        (name = "dead letters", description = "Messages that a person has to look at"),
+        (name = "deliveries", description = "Replies on their way to a channel"),
+        (name = "health", description = "How the process is"),
+    )
+)]
+struct Document;
+
+pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
+    let (router, openapi) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(chat::chat))
+        .routes(routes!(sessions::sessions))
+        .routes(routes!(sessions::session))
+        .routes(routes!(sessions::session_turns))
+        .routes(routes!(messages::messages))
+        .routes(routes!(events::events))
+        .routes(routes!(steer::stop))
+        .routes(routes!(steer::new))
+        .routes(routes!(steer::close))
+        .routes(routes!(steer::typing))
+        .routes(routes!(steer::queue))
+        .routes(routes!(turns::turn))
+        .routes(routes!(dead_letters::dead_letters))
+        .routes(routes!(dead_letters::retry))
+        .routes(routes!(dead_letters::discard))
+        .routes(routes!(deliveries::deliveries))
+        .routes(routes!(deliveries::resend))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::openapi_json))
+        .split_for_parts();
+    let router = router
+        .route("/chat", post(chat::chat))
+        .route("/", get(page::index))
+        .route("/assets/{file}", get(page::asset))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method);
+    (router, openapi)
+}
+
+/// The OpenAPI document.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    router().1
+}
+
+async fn unknown(uri: Uri) -> Problem {
+    Problem::new(Kind::NotFound, format!("there is nothing at {}", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} doesn't take {method}", uri.path());
+    Problem::new(Kind::MethodNotAllowed, detail)
+}

@@ -1,0 +1,222 @@
+//! The shapes that several answers share, as the contract names their fields.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
+use turnkeep_core::ids::{Seq, TurnGroupId, TurnId};
+use turnkeep_core::message::{Action, Decision};
+use turnkeep_core::ports::store::{Loaded, TurnRow, TurnStatus};
+use turnkeep_core::session::SessionStatus;
+use turnkeep_core::{SessionKey, SessionKind};
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+
+/// A moment, which prints as RFC 3339 in UTC with milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment(pub(super) turnkeep_core::Timestamp);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A moment outside of the calendar can only come from a broken clock.
+        let moment = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MIN);
+        write!(formatter, "{moment:.3}")
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Reads a session key out of a path or a query.
+pub(super) fn session_key(field: &'static str, text: &str) -> Result<SessionKey, Problem> {
+    text.parse().map_err(|error: turnkeep_core::session_key::SessionKeyError| {
+        Problem::field(field, error.to_string())
+    })
+}
+
+/// Reads a turn id out of a path, a query or a body.
+pub(super) fn turn_id(field: &'static str, text: &str) -> Result<TurnId, Problem> {
+    text.parse().map_err(|_| Problem::field(field, format!("{text:?} is not the id of a turn")))
+}
+
+/// Whether the accepted message is being worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AcceptedStatus {
+    /// A turn has it.
+    Processing,
+    /// It waits for a later turn.
+    Queued,
+}
+
+/// A message became the gateway's; it is durable by now.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Accepted<'a> {
+    /// Whether a turn has it.
+    pub(super) status: AcceptedStatus,
+    /// `workflow_started`, `event_sent` or `queued`.
+    #[schema(value_type = String)]
+    pub(super) action: Action,
+    /// The turn it is part of for now; null while it is queued.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    pub(super) turn_id: Option<TurnId>,
+    /// The same.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    pub(super) workflow_run_id: Option<TurnId>,
+    /// The session's key.
+    pub(super) session: &'a str,
+    /// The message's id, which the gateway made if the sender did not.
+    pub(super) message_id: &'a str,
+    /// Its place in the session's journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub(super) seq: Option<Seq>,
+    /// Turns ahead of it, the open one included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) queue_position: Option<u32>,
+    /// The same message came before, and this is the answer it got then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) duplicate: bool,
+}
+
+impl<'a> Accepted<'a> {
+    pub(super) const fn new(session: &'a str, message_id: &'a str, decision: &Decision) -> Self {
+        let queued = matches!(decision.action, Action::Queued);
+        let turn_id = if queued { None } else { decision.turn };
+        Self {
+            status: if queued { AcceptedStatus::Queued } else { AcceptedStatus::Processing },
+            action: decision.action,
+            turn_id,
+            workflow_run_id: turn_id,
+            session,
+            message_id,
+            seq: decision.seq,
+            queue_position: decision.queue_position,
+            duplicate: decision.duplicate,
+        }
+    }
+}
+
+/// A session.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
+pub(super) struct SessionShape<'a> {
+    /// Its key.
+    session: &'a str,
+    /// Who owns the deployment slice.
+    tenant_id: String,
+    /// Which agent answers.
+    agent_id: String,
+    /// Who talks to it, or which group.
+    customer_id: String,
+    /// The way its messages come and go.
+    channel: String,
+    /// `dm`, `group`, `main`, `cron`, `isolated` or `subagent`.
+    #[schema(value_type = String)]
+    kind: SessionKind,
+    /// `idle`, `accumulating`, `processing`, `waiting_for_input`, `hibernated`, `closed`, `failed`.
+    #[schema(value_type = String)]
+    state: SessionStatus,
+    /// The open turn.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    open_turn_id: Option<TurnId>,
+    /// Accepted messages that no turn has taken: the queue and the open turn's mailbox.
+    queued: usize,
+    /// Where its journal ends.
+    #[schema(value_type = u64)]
+    last_seq: Seq,
+    /// When anything last changed.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Moment,
+}
+
+impl<'a> SessionShape<'a> {
+    pub(super) fn new(key: &'a SessionKey, loaded: &Loaded) -> Self {
+        let session = &loaded.session;
+        let mailbox = session.turn.as_ref().map_or(0, |turn| turn.mailbox.len());
+        Self {
+            session: key.as_str(),
+            tenant_id: key.tenant(),
+            agent_id: key.agent(),
+            customer_id: key.peer(),
+            channel: key.channel(),
+            kind: key.kind(),
+            state: session.status(),
+            open_turn_id: session.turn.as_ref().map(|turn| turn.id),
+            queued: session.queue.len() + mailbox,
+            last_seq: session.last_seq,
+            updated_at: Moment(session.updated_at),
+        }
+    }
+}
+
+/// A turn.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Turn)]
+pub(super) struct TurnShape<'a> {
+    /// Its id.
+    #[schema(value_type = uuid::Uuid)]
+    turn_id: TurnId,
+    /// The session's key.
+    session: &'a str,
+    /// `accumulating`, `processing`, `waiting_for_input`, `complete`, `superseded`, `cancelled` or
+    /// `failed`.
+    #[schema(value_type = String)]
+    status: TurnStatus,
+    /// Its messages, by the channel's ids.
+    #[schema(value_type = Vec<String>)]
+    message_ids: &'a [Arc<str>],
+    /// Its reply; null until it is committed, or where the agent chose silence.
+    reply: Option<&'a str>,
+    /// Runs begun.
+    attempt: u32,
+    /// Who ran it last.
+    epoch: u64,
+    /// Its supersede chain.
+    #[schema(value_type = uuid::Uuid)]
+    turn_group_id: TurnGroupId,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Moment,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended_at: Option<Moment>,
+    /// What went wrong last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+impl<'a> TurnShape<'a> {
+    pub(super) fn new(key: &'a SessionKey, row: &'a TurnRow) -> Self {
+        Self {
+            turn_id: row.id,
+            session: key.as_str(),
+            status: row.status,
+            message_ids: &row.message_ids,
+            reply: row.reply.as_deref(),
+            attempt: row.attempt.0,
+            epoch: row.epoch.0,
+            turn_group_id: row.group,
+            started_at: Moment(row.started_at),
+            ended_at: row.ended_at.map(Moment),
+            error: row.error.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_print_as_rfc_3339() {
+        let check = |at, expect: &str| assert_eq!(Moment(at).to_string(), expect);
+        check(0, "1970-01-01T00:00:00.000Z");
+        check(1_700_000_000_120, "2023-11-14T22:13:20.120Z");
+        check(i64::MAX, &Moment(i64::MIN).to_string());
+    }
+}

@@ -1,0 +1,34 @@
+//! `GET /v1/turns/{turn}`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use super::entry::Shared;
+use super::path::Segments;
+use super::problem::{Kind, Problem, ProblemBody};
+use super::reply::{Answer, read};
+use super::shape::{TurnShape, turn_id};
+
+/// Shows a turn.
+#[utoipa::path(
+    get,
+    path = "/v1/turns/{turn_id}",
+    tag = "turns",
+    params(("turn_id" = uuid::Uuid, Path, description = "The turn's id")),
+    responses(
+        (status = 200, description = "The turn", body = TurnShape),
+        (status = 404, description = "There is no such turn", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "It is no id of a turn", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn turn(
+    State(shared): State<Arc<Shared>>,
+    Segments(id): Segments<String>,
+) -> Answer {
+    let id = turn_id("turn_id", &id)?;
+    let found = shared.gateway.store().turn(id).await?;
+    let (key, row) =
+        found.ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no turn {id}")))?;
+    read(&TurnShape::new(&key, &row))
+}

@@ -1,0 +1,452 @@
+//! Holds the promises against what happened: the core's history checker on every journal, and what
+//! only the world can know, such as who was told what, and what a provider or a tool really saw.
+
+use turnkeep_core::audit::Checker;
+use turnkeep_core::ids::{RunTag, Seq, TurnGroupId, TurnId};
+use turnkeep_core::journal::{DeadReason, Event, EventBody};
+use turnkeep_core::message::{Decision, Pending, Rejection};
+use turnkeep_core::ports::store::{Loaded, StoreError, TurnStatus};
+use turnkeep_core::session::{Controlled, StartRun};
+use turnkeep_core::{Policy, Session, Trust};
+
+use crate::plan::{Act, Curse, Fault};
+use crate::stock::SESSIONS;
+use crate::store::{Row, is_settled};
+use crate::world::World;
+
+/// The text that a forged twin carries.
+const FORGED: &str = "something else";
+
+/// Everything that is held against the world.
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    violations: Vec<String>,
+    sides: [Side; SESSIONS],
+}
+
+#[derive(Debug, Default)]
+struct Side {
+    checker: Checker,
+    observed: usize,
+    turns: Vec<TurnFacts>,
+    acks: Vec<Ack>,
+}
+
+#[derive(Debug)]
+struct TurnFacts {
+    id: TurnId,
+    status: TurnStatus,
+    waits_since: Option<u64>,
+    failures: u32,
+    acts: u32,
+}
+
+/// Somebody was told that a message is ours.
+#[derive(Clone, Copy, Debug)]
+struct Ack {
+    act: Act,
+    seq: Seq,
+}
+
+impl Judge {
+    pub(crate) fn clear(&mut self) {
+        self.violations.clear();
+        for side in &mut self.sides {
+            side.checker = Checker::new();
+            side.observed = 0;
+            side.turns.clear();
+            side.acks.clear();
+        }
+    }
+
+    pub(crate) fn broken(&mut self, invariant: &str, what: impl FnOnce() -> String) {
+        self.violations.push(format!("{invariant}: {}", what()));
+    }
+
+    /// One broken promise is enough: what follows is often only its echo.
+    pub(crate) const fn has_given_up(&self) -> bool {
+        !self.violations.is_empty()
+    }
+
+    pub(crate) fn take_violations(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.violations)
+    }
+
+    pub(crate) fn unseen<'e>(&self, seat: usize, events: &'e [Event]) -> &'e [Event] {
+        events.get(self.sides[seat].observed..).unwrap_or_default()
+    }
+
+    /// A commit is durable.
+    pub(crate) fn landed(&mut self, seat: usize, row: &Row, policy: &Policy, now: u64, calm: bool) {
+        let Self { sides, violations } = self;
+        let side = &mut sides[seat];
+        for event in row.events.get(side.observed..).unwrap_or_default() {
+            side.checker.observe(event);
+            side.note(event, policy, now, calm, violations);
+        }
+        side.observed = row.events.len();
+        if let Some(first) = side.checker.violations().first() {
+            violations.push(format!("session {seat}: {first}"));
+        }
+    }
+
+    /// What a store gives back is what was committed, bodies included.
+    pub(crate) fn loaded(
+        &mut self,
+        seat: usize,
+        row: &Row,
+        loaded: &Result<Option<Loaded>, StoreError>,
+    ) {
+        if let Ok(Some(loaded)) = loaded
+            && loaded.session != row.session
+        {
+            self.broken("I2", || {
+                format!("session {seat} is not the one that was stored: {:?}", loaded.session)
+            });
+        }
+    }
+
+    pub(crate) fn started(&mut self, start: &StartRun, row: &Row) {
+        let journaled = row.events.iter().rev().any(|event| {
+            matches!(&event.body, EventBody::TurnProcessing { turn_id, attempt, epoch, messages }
+                if (*turn_id, *attempt, *epoch) == (start.tag.turn, start.tag.attempt, start.tag.epoch)
+                    && messages.iter().eq(start.messages.iter().map(|pending| &pending.seq)))
+        });
+        if !journaled {
+            self.broken("I18", || "an attempt starts before it is on record".to_owned());
+        }
+        let mixed = start.messages.iter().any(|pending| pending.trust != start.trust);
+        if mixed {
+            self.broken("I19", || "a run is given messages of another trust".to_owned());
+        }
+        if start.messages.iter().any(|pending| pending.body.text.is_empty()) {
+            self.broken("I2", || "a run is given a message without its body".to_owned());
+        }
+    }
+
+    /// `mail()` returns only what is durably part of the turn.
+    pub(crate) fn mail_taken(&mut self, tag: RunTag, trust: Trust, mail: &[Pending], row: &Row) {
+        for pending in mail {
+            let durable = row.events.iter().rev().any(|event| match &event.body {
+                EventBody::TurnMessageAbsorbed { turn_id, messages } => {
+                    *turn_id == tag.turn && messages.contains(&pending.seq)
+                }
+                _ => false,
+            });
+            if !durable {
+                self.broken("I5", || format!("mail {} is given before it is durable", pending.seq));
+            }
+            if pending.trust != trust {
+                self.broken("I19", || format!("mail {} is of another trust", pending.seq));
+            }
+        }
+    }
+
+    /// The grant of a commit point is durable before the agent hears of it.
+    pub(crate) fn granted(&mut self, tag: RunTag, row: &Row) {
+        let durable = row.events.iter().rev().any(|event| {
+            matches!(&event.body, EventBody::CommitReached { turn_id, .. } if *turn_id == tag.turn)
+        });
+        if !durable {
+            self.broken("I20", || "a commit point is granted before it is durable".to_owned());
+        }
+    }
+
+    /// A tool did what can't be undone.
+    pub(crate) fn acts(&mut self, seat: usize, turn: TurnId, _group: TurnGroupId) {
+        let Some(facts) = self.sides[seat].turns.iter_mut().find(|facts| facts.id == turn) else {
+            return self.broken("I20", || "an act of a turn that never was".to_owned());
+        };
+        facts.acts += 1;
+        if facts.acts > 1 {
+            self.broken("I20", || format!("turn {turn} acts twice"));
+        }
+    }
+
+    /// A person was told what became of a message.
+    pub(crate) fn decided(&mut self, seat: usize, act: Act, decision: &Decision, row: &Row) {
+        let (Act::Send(number) | Act::Again(number) | Act::Forge(number) | Act::Unnamed(number)) = act
+        else {
+            return self.broken("I2", || "a control is answered as a message".to_owned());
+        };
+        let same = |ack: &&Ack| match (ack.act, act) {
+            (Act::Send(one) | Act::Again(one), Act::Send(_) | Act::Again(_))
+            | (Act::Forge(one), Act::Forge(_)) => one == number,
+            _ => false,
+        };
+        let before = self.sides[seat].acks.iter().find(same).map(|ack| ack.seq);
+        let Some(seq) = decision.seq else {
+            return self.refused(before, decision, act, number, row);
+        };
+        if before.is_some_and(|before| before != seq) {
+            return self.broken("I11", || format!("message {number} is acknowledged twice, at {seq} too"));
+        }
+        let told = (decision.action, decision.turn, decision.queue_position);
+        let stands = accepted_at(row, seq).is_some_and(|found| {
+            found.forged == matches!(act, Act::Forge(_)) && found.number == Some(number) && found.told == told
+        });
+        if !stands {
+            self.broken("I2", || format!("message {number} is acknowledged at {seq}, which says otherwise"));
+        }
+        self.sides[seat].acks.push(Ack { act, seq });
+    }
+
+    fn refused(
+        &mut self,
+        before: Option<Seq>,
+        decision: &Decision,
+        act: Act,
+        number: usize,
+        row: &Row,
+    ) {
+        if let Some(seq) = before {
+            return self.broken("I11", || {
+                format!("message {number} was accepted at {seq}, and is refused when it comes again")
+            });
+        }
+        if decision.rejection == Some(Rejection::IdReused) {
+            let forged = matches!(act, Act::Forge(_));
+            let other = row.events.iter().filter_map(accepted).any(|found| {
+                found.number == Some(number) && found.forged != forged
+            });
+            if !other {
+                self.broken("I11", || format!("message {number} is refused as reused, and was never used"));
+            }
+        }
+        if decision.rejection.is_none() {
+            self.broken("I13", || format!("message {number} is refused without a reason"));
+        }
+    }
+
+    /// A person was told what came of their steering.
+    pub(crate) fn controlled(&mut self, seat: usize, act: Act, told: &Controlled, row: &Row) {
+        match told {
+            Controlled::Stopped(turn) => {
+                let ended = row.events.iter().any(|event| {
+                    matches!(&event.body, EventBody::TurnCancelled { turn_id, .. } if turn_id == turn)
+                });
+                if !ended {
+                    self.broken("I2", || format!("session {seat}: {act:?} was told too early"));
+                }
+            }
+            Controlled::Retried(decision) => {
+                let known = decision.seq.and_then(|seq| accepted_at(row, seq));
+                if known.is_none_or(|found| !found.retried) {
+                    self.broken("I2", || format!("session {seat}: a retry was told too early"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The mistake of acknowledging what is not durable yet.
+    pub(crate) fn promised(&mut self, seat: usize, event: &Event) {
+        if let Some(found) = accepted(event)
+            && let (Some(number), false) = (found.number, found.retried)
+        {
+            let act = if found.forged { Act::Forge(number) } else { Act::Unnamed(number) };
+            self.sides[seat].acks.push(Ack { act, seq: event.seq });
+        }
+    }
+}
+
+struct Found {
+    number: Option<usize>,
+    forged: bool,
+    retried: bool,
+    told: (
+        turnkeep_core::Action,
+        Option<TurnId>,
+        Option<u32>,
+    ),
+}
+
+fn accepted(event: &Event) -> Option<Found> {
+    match &event.body {
+        EventBody::MessageAccepted {
+            message_id, text, action, turn_id, queue_position, retry_of, ..
+        } => Some(Found {
+            number: message_id.rsplit('-').next().and_then(|number| number.parse().ok()),
+            forged: &**text == FORGED,
+            retried: retry_of.is_some(),
+            told: (*action, *turn_id, *queue_position),
+        }),
+        _ => None,
+    }
+}
+
+fn accepted_at(row: &Row, seq: Seq) -> Option<Found> {
+    let at = usize::try_from(seq.0.checked_sub(1)?).ok()?;
+    accepted(row.events.get(at)?)
+}
+
+impl Side {
+    /// Facts that the checker does not keep.
+    fn note(
+        &mut self,
+        event: &Event,
+        policy: &Policy,
+        now: u64,
+        calm: bool,
+        violations: &mut Vec<String>,
+    ) {
+        let mut status = |id: &TurnId, status: TurnStatus| {
+            if let Some(facts) = self.turns.iter_mut().find(|facts| facts.id == *id) {
+                facts.status = status;
+            }
+        };
+        match &event.body {
+            EventBody::TurnStarted { turn_id, .. } => self.turns.push(TurnFacts {
+                id: *turn_id,
+                status: TurnStatus::Accumulating,
+                waits_since: None,
+                failures: 0,
+                acts: 0,
+            }),
+            EventBody::TurnCompleted { turn_id, .. } => status(turn_id, TurnStatus::Complete),
+            EventBody::TurnCancelled { turn_id, .. } => status(turn_id, TurnStatus::Cancelled),
+            EventBody::TurnSuperseded { turn_id, .. } => status(turn_id, TurnStatus::Superseded),
+            EventBody::TurnWaitingForInput { turn_id, .. } => {
+                if let Some(facts) = self.turns.iter_mut().find(|facts| facts.id == *turn_id) {
+                    facts.waits_since = Some(now);
+                }
+            }
+            EventBody::TurnRetrying { turn_id, .. } => {
+                if let Some(facts) = self.turns.iter_mut().find(|facts| facts.id == *turn_id) {
+                    facts.failures += 1;
+                    if facts.failures >= policy.errors_max {
+                        violations.push(format!("I8: turn {turn_id} is retried for ever"));
+                    }
+                }
+            }
+            EventBody::TurnFailed { turn_id, reason, .. } => {
+                status(turn_id, TurnStatus::Failed);
+                let facts = self.turns.iter().find(|facts| facts.id == *turn_id);
+                let waited = facts.and_then(|facts| facts.waits_since).map(|since| now - since);
+                let limit = policy.input_ms.saturating_sub(10_000);
+                if calm && *reason == DeadReason::InputTimeout && waited.is_none_or(|waited| waited < limit) {
+                    violations.push(format!("I8: turn {turn_id} gave up on its user too early"));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl World<'_> {
+    /// Everything came to rest: what is still open was forgotten.
+    pub(crate) fn judge_the_end(&mut self) {
+        if self.judge.has_given_up() {
+            return;
+        }
+        for seat in 0..SESSIONS {
+            self.judge_session(seat);
+        }
+        let forgotten = self.waiters.iter().find(|waiter| {
+            waiter.open && self.processes[waiter.process].alive
+        });
+        if let Some(waiter) = forgotten.copied() {
+            self.judge.broken("I8", || format!("{waiter:?} is never told anything"));
+        }
+        if let Some(run) = self.runs.iter().find(|run| run.is_live()) {
+            let what = format!("a run is left behind: {run:?}");
+            self.judge.broken("I8", || what);
+        }
+        for process in self.processes.iter().filter(|process| process.alive) {
+            if process.place.is_some() || !process.place_line.is_empty() {
+                self.judge.violations.push("I21: the place for suspect turns is never given back".into());
+            }
+            if process.seats.iter().any(|seat| seat.typing && !seat.lost) {
+                self.judge.violations.push("I8: it still shows as typing".into());
+            }
+        }
+        let longest = self.plan.policies.iter().map(|policy| policy.input_ms).max().unwrap_or(0);
+        let bound = 2 * longest + 3 * 3_600_000;
+        if self.now > bound {
+            let now = self.now;
+            self.judge.broken("I8", || format!("it took {now} ms to come to rest"));
+        }
+    }
+
+    fn judge_session(&mut self, seat: usize) {
+        let row = &self.store.rows[seat];
+        let session: &Session = &row.session;
+        let Judge { sides, violations } = &mut self.judge;
+        let side = &mut sides[seat];
+        side.checker.finish(session);
+        violations.extend(side.checker.violations().iter().map(|one| format!("session {seat}: {one}")));
+        if session.has_open_work() {
+            violations.push(format!("I8: session {seat} stays open: {session:?}"));
+        }
+        let mut dead: Vec<Seq> =
+            self.store.dead.iter().filter(|(owner, _)| *owner == seat).map(|(_, one)| one.seq).collect();
+        let mut told = side.checker.dead().to_vec();
+        dead.sort_unstable();
+        told.sort_unstable();
+        if dead != told {
+            violations.push(format!("I2: dead letters by the journal {told:?}, by the store {dead:?}"));
+        }
+        if let Some(part) = row.parts.iter().find(|part| !is_settled(part.state)) {
+            violations.push(format!("I8: a part is never settled: {part:?}"));
+        }
+        for ack in &side.acks {
+            if accepted_at(row, ack.seq).is_none() {
+                violations.push(format!("I15: {ack:?} was acknowledged and is gone"));
+            }
+        }
+        for facts in &side.turns {
+            let stored = row.turns.iter().find(|turn| turn.id == facts.id);
+            if stored.is_none_or(|turn| turn.status != facts.status || turn.ended_at.is_none()) {
+                violations.push(format!("I2: the row of a turn is {stored:?}, not {:?}", facts.status));
+            }
+        }
+        self.judge_twins(seat);
+        self.judge_innocents(seat);
+    }
+
+    /// A named message is accepted once, however often it came.
+    fn judge_twins(&mut self, seat: usize) {
+        let mut known = [false; crate::stock::MESSAGES];
+        let events = &self.store.rows[seat].events;
+        for found in events.iter().filter_map(accepted).filter(|found| !found.retried) {
+            let Some(number) = found.number else { continue };
+            let unnamed = self.plan.acts.contains_unnamed(seat, number);
+            if std::mem::replace(&mut known[number], true) && !unnamed {
+                self.judge.violations.push(format!("I11: message {number} is accepted twice"));
+            }
+        }
+    }
+
+    /// Whoever kills the process takes nobody else's messages along.
+    fn judge_innocents(&mut self, seat: usize) {
+        let Curse::Poisoned(at, poison) = self.plan.curse else { return };
+        let odds = self.plan.odds;
+        let otherwise = odds.commit_crash + odds.effect_crash > 0
+            || self.plan.faults.iter().any(|(_, fault)| !matches!(fault, Fault::Jump(_)));
+        if otherwise {
+            return;
+        }
+        let row = &self.store.rows[seat];
+        for event in &row.events {
+            if let EventBody::TurnFailed { reason: DeadReason::CrashLoop, messages, .. } = &event.body {
+                let guilty = at == seat
+                    && messages.iter().any(|seq| {
+                        accepted_at(row, *seq).is_some_and(|found| found.number == Some(poison))
+                    });
+                if !guilty {
+                    self.judge.violations.push("I21: an innocent message is given up".into());
+                }
+            }
+        }
+    }
+}
+
+trait ContainsUnnamed {
+    fn contains_unnamed(&self, seat: usize, number: usize) -> bool;
+}
+
+impl ContainsUnnamed for Vec<(u64, usize, Act)> {
+    fn contains_unnamed(&self, seat: usize, number: usize) -> bool {
+        self.iter().any(|(_, at, act)| (*at, *act) == (seat, Act::Unnamed(number)))
+    }
+}

@@ -1,0 +1,60 @@
+//! One suite for every store, stamped on each: what the port promises, method by method.
+
+mod commits;
+mod fixture;
+mod guards;
+mod reads;
+mod rows;
+
+use fixture::{MemoryHome, SqliteHome};
+
+/// Runs every test of the suite against a store that is opened in a home of its own.
+macro_rules! store_conformance {
+    ($($store:ident: $home:ty),*) => {
+        $(mod $store {
+            use super::*;
+            store_conformance!(@tests $home;
+                commits::a_session_is_there_from_its_first_commit_on,
+                commits::a_stale_version_conflicts_and_writes_nothing,
+                commits::of_many_with_one_version_one_commits,
+                commits::one_bad_commit_does_not_disturb_its_neighbours,
+                commits::a_gap_in_the_journal_is_refused,
+                commits::a_commit_may_carry_nothing_but_the_state,
+                commits::texts_of_any_size_and_script_come_back,
+                commits::reopening_keeps_everything_and_draws_a_greater_epoch,
+                commits::a_closed_store_takes_no_commits,
+                commits::it_counts_what_it_did,
+                guards::a_twin_is_told_the_first_decision,
+                guards::a_twin_is_known_across_reopening,
+                guards::an_expired_twin_is_new,
+                guards::of_sixteen_twins_at_once_one_commits,
+                guards::a_twin_within_one_commit_is_refused_at_its_place,
+                guards::guards_hold_all_together_or_nothing_is_written,
+                guards::forgotten_keys_are_new_again,
+                guards::a_dead_letter_is_taken_once,
+                guards::a_dead_letter_belongs_to_its_session,
+                reads::events_are_gapless_in_pages_of_any_size,
+                reads::bodies_of_pending_messages_are_filled_in,
+                reads::texts_of_the_outbox_are_filled_in,
+                reads::open_work_comes_in_order_and_in_pages,
+                reads::open_work_names_no_idle_session,
+                reads::sessions_come_in_order_of_their_keys,
+                reads::a_tenant_sees_its_own_sessions_only,
+                rows::a_turn_is_replaced_by_id,
+                rows::a_turn_stays_with_its_session,
+                rows::turns_come_newest_first_in_pages,
+                rows::a_part_is_replaced_and_keeps_its_text,
+                rows::parts_come_in_order_and_in_pages,
+                rows::dead_letters_come_in_order_and_in_pages,
+            );
+        })*
+    };
+    (@tests $home:ty; $($suite:ident::$test:ident),* $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            $suite::$test(&<$home>::default()).await;
+        })*
+    };
+}
+
+store_conformance!(memory: MemoryHome, sqlite: SqliteHome);

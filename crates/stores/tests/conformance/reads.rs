@@ -1,0 +1,234 @@
+//! Reads that recovery leans on: loads, journals, open work, lists of sessions.
+
+use std::sync::Arc;
+
+use turnkeep_core::accumulation::Deadline;
+use turnkeep_core::outbox::{DeliveryState, OutPart};
+use turnkeep_core::ports::store::Store;
+use turnkeep_core::session::{Stage, Turn};
+use turnkeep_core::{Attempt, Epoch, Event, Seq, SessionKey, TimerId, Timestamp, Trust, TurnGroupId};
+
+use crate::fixture::{Chat, Home, NOW, key, key_of, part_row, turn_id};
+
+pub(crate) async fn events_are_gapless_in_pages_of_any_size(home: &impl Home) {
+    let store = home.open();
+    let (mut chat, mut other) = (Chat::new("one"), Chat::new("other"));
+    // Commits of one to forty events, some of none, with another session's between them.
+    for round in 0..60_u32 {
+        for number in 0..(round * 7 % 41) {
+            chat.note(&format!("{round} {number}"));
+        }
+        chat.commit(&store).await;
+        other.note("between");
+        other.commit(&store).await;
+    }
+    let last = chat.session.last_seq.0;
+    let all = store.events(&chat.key, Seq(0), usize::MAX).await.unwrap();
+    let places: Vec<u64> = all.iter().map(|event| event.seq.0).collect();
+    assert_eq!(places, (1..=last).collect::<Vec<_>>());
+    assert_eq!(store.events(&other.key, Seq(0), 100).await.unwrap().len(), 60);
+    for limit in [1, 2, 31, 32, 33, 100, 5000] {
+        let mut found: Vec<Event> = Vec::new();
+        loop {
+            let after = found.last().map_or(Seq(0), |event| event.seq);
+            let page = store.events(&chat.key, after, limit).await.unwrap();
+            assert!(page.len() == limit || found.len() + page.len() == all.len(), "{limit}");
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page);
+        }
+        assert_eq!(found, all, "pages of {limit}");
+    }
+    assert_eq!(store.events(&chat.key, Seq(last), 10).await.unwrap(), []);
+    assert_eq!(store.events(&chat.key, Seq(u64::MAX), 10).await.unwrap(), []);
+    assert_eq!(store.events(&chat.key, Seq(0), 0).await.unwrap(), []);
+    assert_eq!(store.events(&key("nobody"), Seq(0), 10).await.unwrap(), []);
+}
+
+pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
+    let store = home.open();
+    let mut chat = Chat::new("one");
+    let started = chat.accept("of the turn");
+    let absorbed = chat.accept("taken from the mailbox");
+    chat.commit(&store).await;
+    for number in 0..200 {
+        chat.note(&format!("filler {number}"));
+        if number % 3 == 0 {
+            chat.commit(&store).await;
+        }
+    }
+    let mail = chat.accept("in the mailbox");
+    for number in 0..100 {
+        chat.note(&format!("filler {number}"));
+        chat.commit(&store).await;
+    }
+    let mut retried = chat.queue("retried");
+    retried.group = Some(TurnGroupId(turn_id(3).0));
+    chat.session.queue[0] = retried;
+    chat.queue("last");
+    chat.session.turn = Some(Box::new(Turn {
+        id: turn_id(1),
+        group: TurnGroupId(turn_id(1).0),
+        trust: Trust::Familiar,
+        epoch: Epoch(1),
+        attempt: Attempt(1),
+        errors: 0,
+        recoveries: 0,
+        chain: 0,
+        committed: true,
+        stopping: false,
+        started_at: NOW,
+        stage: Stage::Backoff { until: Deadline { id: TimerId(1), at: NOW, duration_ms: 5 } },
+        messages: vec![started, absorbed],
+        given: 1,
+        absorbed: 1,
+        mailbox: vec![mail],
+        query: None,
+    }));
+    chat.commit(&store).await;
+    drop(store);
+    let store = home.open();
+    let loaded = store.load(&chat.key).await.unwrap().unwrap();
+    let texts: Vec<_> = loaded.session.pending().map(|one| one.body.text.to_string()).collect();
+    let expect = ["of the turn", "taken from the mailbox", "in the mailbox", "retried", "last"];
+    assert_eq!(texts, expect);
+    assert_eq!(loaded, chat.loaded());
+    let listed = store.sessions(None, None, 10).await.unwrap();
+    assert_eq!(listed, [(chat.key.clone(), chat.loaded())]);
+}
+
+pub(crate) async fn texts_of_the_outbox_are_filled_in(home: &impl Home) {
+    let store = home.open();
+    let mut chat = Chat::new("one");
+    chat.note("a reply");
+    let texts = ["the first part", "the second, 100 %"];
+    for (part, text) in (0..).zip(texts) {
+        chat.part(part_row(1, part, text));
+        chat.session.outbox.parts.push(OutPart {
+            reply: Seq(1),
+            part,
+            state: DeliveryState::Pending,
+            tries: 0,
+            until: None,
+            text: text.into(),
+        });
+    }
+    chat.commit(&store).await;
+    chat.session.outbox.parts[0].state = DeliveryState::Sending;
+    chat.session.outbox.parts[0].tries = 1;
+    let mut row = part_row(1, 0, "");
+    (row.state, row.tries) = (DeliveryState::Sending, 1);
+    chat.part(row);
+    chat.commit(&store).await;
+    drop(store);
+    let store = home.open();
+    assert_eq!(store.load(&chat.key).await.unwrap(), Some(chat.loaded()));
+}
+
+async fn due(store: &impl Store, before: Timestamp, limit: usize) -> Vec<(Timestamp, SessionKey)> {
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().cloned();
+        let page = store.open_work(before, after, limit).await.unwrap();
+        assert!(page.len() <= limit);
+        if page.is_empty() {
+            return found;
+        }
+        found.extend(page);
+    }
+}
+
+pub(crate) async fn open_work_comes_in_order_and_in_pages(home: &impl Home) {
+    let store = home.open();
+    for number in 0..50_i64 {
+        let mut chat = Chat::new(&format!("peer {}", number * 17 % 50));
+        // Four sessions share each moment.
+        chat.wake_at = Some(NOW + number * 13 % 50 / 4);
+        chat.commit(&store).await;
+    }
+    let all = due(&store, i64::MAX, 1000).await;
+    assert_eq!(all.len(), 50);
+    assert!(all.iter().is_sorted_by_key(|(at, _)| *at));
+    let mut keys: Vec<_> = all.iter().map(|(_, key)| key.clone()).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 50);
+    for limit in [1, 3, 4, 7, 50] {
+        assert_eq!(due(&store, i64::MAX, limit).await, all, "pages of {limit}");
+    }
+    let expect: Vec<_> = all.iter().filter(|(at, _)| *at <= NOW + 5).cloned().collect();
+    assert_eq!(due(&store, NOW + 5, 3).await, expect);
+    assert_eq!(due(&store, NOW - 1, 3).await, []);
+    assert_eq!(store.open_work(i64::MAX, None, 0).await.unwrap(), []);
+}
+
+pub(crate) async fn open_work_names_no_idle_session(home: &impl Home) {
+    let store = home.open();
+    let mut chat = Chat::new("one");
+    let mut idle = Chat::new("idle");
+    idle.commit(&store).await;
+    for wake_at in [None, Some(NOW), Some(NOW + 7), None, Some(NOW + 3)] {
+        chat.wake_at = wake_at;
+        chat.commit(&store).await;
+        let expect: Vec<_> = wake_at.map(|at| (at, chat.key.clone())).into_iter().collect();
+        assert_eq!(due(&store, i64::MAX, 5).await, expect);
+    }
+    drop(store);
+    assert_eq!(due(&home.open(), i64::MAX, 5).await, [(NOW + 3, chat.key)]);
+}
+
+pub(crate) async fn sessions_come_in_order_of_their_keys(home: &impl Home) {
+    let store = Arc::new(home.open());
+    let mut expect = Vec::new();
+    for number in 0..40 {
+        let tenant = ["zeta", "a:b", "a", "é", "100 %"][number % 5];
+        let mut chat = Chat::with_key(key_of(tenant, &format!("peer {}", number * 7 % 40)));
+        chat.queue("a message");
+        chat.commit(&*store).await;
+        expect.push((chat.key.clone(), chat.loaded()));
+    }
+    expect.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(store.sessions(None, None, 1000).await.unwrap(), expect);
+    for limit in [1, 7, 40] {
+        let mut found: Vec<(SessionKey, _)> = Vec::new();
+        loop {
+            let after = found.last().map(|(key, _)| key.clone());
+            let page = store.sessions(None, after.as_ref(), limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page);
+        }
+        assert_eq!(found, expect, "pages of {limit}");
+    }
+    // The place behind a key that isn't there.
+    let absent = key_of("a", "peer 00");
+    let behind: Vec<_> = expect.iter().filter(|(key, _)| *key > absent).cloned().collect();
+    assert_eq!(store.sessions(None, Some(&absent), 1000).await.unwrap(), behind);
+}
+
+pub(crate) async fn a_tenant_sees_its_own_sessions_only(home: &impl Home) {
+    let store = home.open();
+    let tenants = ["a", "ab", "a:b", "a%", "a%3Ab", "A", "%", "a;", "a\u{10ffff}"];
+    for tenant in tenants {
+        for peer in ["x", "y"] {
+            Chat::with_key(key_of(tenant, peer)).commit(&store).await;
+        }
+    }
+    for tenant in tenants {
+        let found = store.sessions(Some(tenant), None, 100).await.unwrap();
+        let keys: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, [key_of(tenant, "x"), key_of(tenant, "y")], "{tenant}");
+        let behind = store.sessions(Some(tenant), Some(&keys[0]), 100).await.unwrap();
+        assert_eq!(behind.len(), 1, "{tenant}");
+        let one = store.sessions(Some(tenant), None, 1).await.unwrap();
+        assert_eq!(one[0].0, keys[0]);
+    }
+    assert_eq!(store.sessions(Some("nobody"), None, 100).await.unwrap(), []);
+    // A cursor of another tenant, before and behind.
+    let cursor = key_of("a", "x");
+    assert_eq!(store.sessions(Some("ab"), Some(&cursor), 100).await.unwrap().len(), 2);
+    assert_eq!(store.sessions(Some("A"), Some(&cursor), 100).await.unwrap(), []);
+}

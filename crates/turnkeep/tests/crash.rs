@@ -1,0 +1,170 @@
+//! The real binary is killed again and again under load, and nothing acknowledged may be missing,
+//! doubled or out of order.
+
+mod crash_kit;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crash_kit::{Dice, Person, Server, audit, build_shim, compare};
+
+/// Where the process may end: inside accept, absorb, commit and deliver, and in the store.
+const PLACES: [&str; 11] = [
+    "accept.before",
+    "accept.after",
+    "absorb.before",
+    "absorb.after",
+    "commit.before",
+    "commit.after",
+    "deliver.before",
+    "deliver.after",
+    "store.commit.before",
+    "store.commit.after",
+    "store.answer",
+];
+const KILLS: u64 = 110;
+const SEED: u64 = 20_261_120;
+
+fn write_config(dir: &Path) -> std::path::PathBuf {
+    let config = dir.join("crash.toml");
+    let spool = dir.join("spool.jsonl");
+    let text = format!(
+        "log_level = \"warn\"\n[agents.default]\nkind = \"echo\"\ndelay_ms = 3\n\
+         [channels.api]\nbusy_policy = \"absorb\"\n\
+         [channels.sms]\nwindow_ms = 0\nspool = {spool:?}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    config
+}
+
+fn people() -> Vec<Arc<Person>> {
+    (0..8)
+        .map(|number| {
+            let channel = if number % 4 == 3 { "sms" } else { "api" };
+            Person::new(&format!("person{number}"), channel)
+        })
+        .collect()
+}
+
+/// Everybody writes until the server is gone, or until each has sent `limit` messages.
+async fn everybody_writes(people: &[Arc<Person>], address: &str, limit: u64) {
+    // Connections of a server that died are of no use to the next one.
+    let client = reqwest::Client::new();
+    let mut writers = tokio::task::JoinSet::new();
+    for person in people {
+        let (person, client, address) = (Arc::clone(person), client.clone(), address.to_owned());
+        writers.spawn(async move { person.write(&client, &address, limit).await });
+    }
+    while let Some(written) = writers.join_next().await {
+        written.unwrap();
+    }
+}
+
+async fn everything_is_there(people: &[Arc<Person>], config: &Path, data: &Path) {
+    let server = Server::start(config, data, &[]).expect("it starts after every kill");
+    let client = reqwest::Client::new();
+    for person in people {
+        person.settle(&client, &server.address).await;
+    }
+    for person in people {
+        compare(&client, &server.address, person).await;
+    }
+    // While it runs, and after it was killed.
+    audit(data).unwrap();
+    drop(server);
+    audit(data).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_doubled_by_a_hundred_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, data) = (write_config(dir.path()), dir.path().join("data"));
+    let (people, mut dice) = (people(), Dice(SEED));
+    let mut ended_at: HashMap<&str, u32> = HashMap::new();
+    for kill in 0..KILLS {
+        let place = PLACES[(kill / 2) as usize % PLACES.len()];
+        if kill % 2 == 0 {
+            let at = format!("{place}:{}", 1 + dice.below(12));
+            let Some(server) = Server::start(&config, &data, &[("TURNKEEP_KILL_AT", &at)]) else {
+                *ended_at.entry(place).or_default() += 1;
+                continue;
+            };
+            everybody_writes(&people, &server.address, 60).await;
+            *ended_at.entry(place).or_default() += 1;
+        } else {
+            let mut server = Server::start(&config, &data, &[]).unwrap();
+            let rounds = 1 + dice.below(12);
+            let address = server.address.clone();
+            everybody_writes(&people, &address, rounds).await;
+            server.kill();
+        }
+    }
+    assert!(PLACES.iter().all(|place| ended_at.contains_key(place)), "{ended_at:?}");
+    everything_is_there(&people, &config, &data).await;
+    no_part_was_sent_twice(&dir.path().join("spool.jsonl"));
+}
+
+/// The provider's own log: a part that may have been sent is parked, never sent again.
+fn no_part_was_sent_twice(spool: &Path) {
+    let mut times: HashMap<String, u32> = HashMap::new();
+    for line in std::fs::read_to_string(spool).unwrap().lines() {
+        // A line that the kill cut off was never reported as sent.
+        let Ok(part) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        *times.entry(part["idempotency_key"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    assert!(times.len() > 10, "hardly anything was delivered: {}", times.len());
+    assert!(times.values().all(|count| *count == 1), "{times:?}");
+}
+
+/// Writes under the disk that keeps only what was synced, then takes the power away: what is left
+/// is the shadow. Says what the people find there.
+async fn power_cut(plant: &[(&str, &str)]) -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let shim = build_shim(dir.path());
+    let config = write_config(dir.path());
+    let people = people();
+    let mut data = dir.path().join("data0");
+    for round in 0..4 {
+        let shadow = dir.path().join(format!("data{}", round + 1));
+        copy_folder(&data, &shadow);
+        std::fs::create_dir_all(&data).unwrap();
+        let mut env = vec![
+            ("LD_PRELOAD", shim.to_str().unwrap()),
+            ("DISK_REAL", data.to_str().unwrap()),
+            ("DISK_SHADOW", shadow.to_str().unwrap()),
+        ];
+        env.extend_from_slice(plant);
+        let mut server = Server::start(&config, &data, &env).unwrap();
+        let address = server.address.clone();
+        everybody_writes(&people, &address, 25).await;
+        server.kill();
+        data = shadow;
+    }
+    let acknowledged: usize =
+        people.iter().map(|person| person.acknowledged.lock().unwrap().len()).sum();
+    assert!(acknowledged > 400, "only {acknowledged} were acknowledged");
+    let found = tokio::spawn(async move { everything_is_there(&people, &config, &data).await });
+    found.await.map_err(|error| error.to_string())
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    let Ok(entries) = std::fs::read_dir(from) else { return };
+    for entry in entries {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() && !entry.path().ends_with("turnkeep.db-shm") {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_loses_nothing_acknowledged() {
+    power_cut(&[]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_sync_is_found_out() {
+    power_cut(&[("DISK_NO_SYNC", "1")]).await.unwrap_err();
+}

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Installs what the tests need and the machine lacks: a C compiler, Chromium and its driver.
+# Does nothing where everything is there.
+set -euo pipefail
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v chromium >/dev/null || missing+=(chromium)
+command -v chromedriver >/dev/null || missing+=(chromium-driver)
+# A page without any font has no text to look at.
+fc-list 2>/dev/null | grep -q . || missing+=(fonts-dejavu-core)
+if [ ${#missing[@]} -eq 0 ]; then
+    exit 0
+fi
+
+if ! command -v apt-get >/dev/null; then
+    echo "the tests need: ${missing[*]} (Debian's names); please install them and try again" >&2
+    exit 1
+fi
+root=()
+if [ "$(id -u)" -ne 0 ]; then
+    root=(sudo)
+fi
+echo "installing ${missing[*]}"
+"${root[@]}" apt-get update -qq
+DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
