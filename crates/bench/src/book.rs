@@ -87,6 +87,8 @@ pub(crate) struct UserTotals {
 pub(crate) struct Worst {
     pub(crate) overhead: Duration,
     pub(crate) latency: Duration,
+    /// Since the run began.
+    pub(crate) began: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,11 +109,20 @@ pub(crate) struct Book {
 impl Book {
     /// Empty books for so many users; the run begins at `started_at`.
     pub(crate) fn new(users: usize, started_at: Instant) -> Self {
+        Self::with(users, started_at, Timeline::new(users))
+    }
+
+    /// Empty books for the one user who floods.
+    pub(crate) fn for_flood(started_at: Instant) -> Self {
+        Self::with(1, started_at, Timeline::for_flood())
+    }
+
+    fn with(users: usize, started_at: Instant, timeline: Timeline) -> Self {
         Self {
             started_at,
             shards: (0..SHARDS.min(users)).map(|_| Mutex::new(Totals::new())).collect(),
             users: (0..users).map(|_| Mutex::default()).collect(),
-            timeline: Timeline::new(users),
+            timeline,
         }
     }
 
@@ -153,9 +164,10 @@ impl Book {
             Event::Ended { began_at, ended_at, expected, outcome, turn, .. } => {
                 let mut user = lock(&self.users[user]);
                 let latency = ended_at.duration_since(*began_at);
+                let began = began_at.duration_since(self.started_at);
                 match outcome {
-                    Outcome::Complete => user.answered(latency, *expected),
-                    Outcome::Unanswered => user.waited(latency, *expected),
+                    Outcome::Complete => user.answered(began, latency, *expected),
+                    Outcome::Unanswered => user.waited(began, latency, *expected),
                     Outcome::Failed | Outcome::Cancelled => {}
                 }
                 user.meet(*turn)
@@ -199,9 +211,9 @@ impl Book {
             let mut user = lock(user);
             let Some(InFlight { began_at, expected }) = user.in_flight.take() else { continue };
             cut_off += 1;
-            user.waited(now.duration_since(began_at), expected);
             let times =
                 began_at.duration_since(self.started_at)..now.duration_since(self.started_at);
+            user.waited(times.start, times.end - times.start, expected);
             self.timeline.dot(index, times.start, DotKind::Accepted);
             self.timeline.bar(index, times, expected, BarKind::CutOff);
         }
@@ -240,9 +252,9 @@ impl UserTotals {
         Some(Duration::from_micros(self.slowest_us[index]))
     }
 
-    fn answered(&mut self, latency: Duration, expected: Duration) {
+    fn answered(&mut self, began: Duration, latency: Duration, expected: Duration) {
         self.answered += 1;
-        self.waited(latency, expected);
+        self.waited(began, latency, expected);
         let latency_us = micros(latency);
         let place = self.slowest_us.partition_point(|&slower| slower >= latency_us);
         if place < SLOWEST_MAX {
@@ -251,10 +263,10 @@ impl UserTotals {
         }
     }
 
-    fn waited(&mut self, latency: Duration, expected: Duration) {
+    fn waited(&mut self, began: Duration, latency: Duration, expected: Duration) {
         let overhead = latency.saturating_sub(expected);
         if self.worst.is_none_or(|worst| overhead > worst.overhead) {
-            self.worst = Some(Worst { overhead, latency });
+            self.worst = Some(Worst { overhead, latency, began });
         }
     }
 
@@ -372,7 +384,7 @@ mod tests {
     fn check_p99(turns: u64, expect_ms: u64) {
         let mut user = UserTotals::default();
         for ms in 1..=turns {
-            user.answered(Duration::from_millis(ms), Duration::ZERO);
+            user.answered(Duration::ZERO, Duration::from_millis(ms), Duration::ZERO);
         }
         assert_eq!(user.p99(), Some(Duration::from_millis(expect_ms)), "of {turns} turns");
         assert_eq!(user.worst.unwrap().overhead, Duration::from_millis(turns));

@@ -87,14 +87,16 @@ impl<D: Dial> Line<D> {
         Self { dial, open: None, opened_before: false }
     }
 
-    /// Makes sure that the connection is usable *now*; true if that took a new one
-    /// in place of one that was lost.
-    pub(crate) async fn ready(&mut self) -> Result<bool, LineError> {
-        if let Some(open) = &mut self.open
-            && open.is_usable().await
-        {
-            return Ok(false);
+    /// Whether the connection is usable *now*.
+    pub(crate) async fn is_ready(&mut self) -> bool {
+        match &mut self.open {
+            Some(open) => open.is_usable().await,
+            None => false,
         }
+    }
+
+    /// Opens a new connection; true if that's in place of one that was lost.
+    pub(crate) async fn open(&mut self) -> Result<bool, LineError> {
         self.open = None;
         let stream = timeout(DIAL_LIMIT, self.dial.dial())
             .await
@@ -107,7 +109,7 @@ impl<D: Dial> Line<D> {
         Ok(std::mem::replace(&mut self.opened_before, true))
     }
 
-    /// Sends one request and reads its reply to the end. Call [`Self::ready`] first.
+    /// Sends one request and reads its reply to the end. Call [`Self::is_ready`] first.
     pub(crate) async fn send(&mut self, head: &Parts, body: Bytes) -> Result<Reply, LineError> {
         let Some(open) = &mut self.open else { return Err(LineError::Lost) };
         let request = Request::from_parts(head.clone(), Full::new(body));

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,9 @@ use crate::{Dial, Plan};
 
 /// Connections that share the users of an open run.
 pub(crate) const OPEN_CONNECTIONS_MAX: usize = 128;
+
+/// Connections that are opened at the same time.
+pub(crate) const DIALLING_MAX: usize = 64;
 
 /// First pause after a setback; doubled each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -42,6 +46,9 @@ pub(crate) struct Run<D> {
     pub(crate) book: Book,
     /// The flood is one user with books of its own.
     pub(crate) flood_book: Book,
+    /// Limits how many connections are being opened at once: a server's queue of new
+    /// connections is short, and who finds it full is only let in a second later.
+    pub(crate) dialling: Semaphore,
     /// Begin nothing more; what is in flight may finish.
     pub(crate) winding_down: CancellationToken,
 }
@@ -226,13 +233,22 @@ impl<'a, D: Dial> Driver<'a, D> {
         retry_after.map_or(backoff(self.setbacks), |pause| pause.min(RETRY_AFTER_MAX))
     }
 
+    async fn open(&mut self) -> Result<bool, LineError> {
+        // Never closed, so there is always a permit in the end.
+        let _permit = self.run.dialling.acquire().await;
+        self.line.open().await
+    }
+
     /// Makes sure of a connection; breaks if the run winds down, or there is none to be had.
     async fn connect(&mut self, user: usize) -> ControlFlow<()> {
         for attempt in 1..=CONNECT_ATTEMPTS_MAX {
             if self.run.winding_down.is_cancelled() {
                 return ControlFlow::Break(());
             }
-            match self.line.ready().await {
+            if self.line.is_ready().await {
+                return ControlFlow::Continue(());
+            }
+            match self.open().await {
                 Ok(false) => return ControlFlow::Continue(()),
                 Ok(true) => {
                     self.book.note(user, Event::Reconnected);

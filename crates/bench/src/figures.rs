@@ -13,7 +13,7 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
-/// A number with about three significant digits, and none after the point from 100 on.
+/// A number with two or three significant digits, and none after the point from 100 on.
 pub(crate) fn rate(number: f64) -> String {
     let size = number.abs();
     if size >= 100.0 {
@@ -22,6 +22,8 @@ pub(crate) fn rate(number: f64) -> String {
         format!("{number:.1}")
     } else if size >= 0.1 || size == 0.0 {
         format!("{number:.2}")
+    } else if size >= 0.01 {
+        format!("{number:.3}")
     } else {
         format!("{number:.4}")
     }
@@ -54,7 +56,7 @@ mod tests {
             assert_eq!(count(number), expect);
         }
         for (number, expect) in
-            [(0.0, "0.00"), (0.0314, "0.0314"), (0.59, "0.59"), (52.13, "52.1"), (1840.4, "1,840")]
+            [(0.0, "0.00"), (0.0314, "0.031"), (0.59, "0.59"), (52.13, "52.1"), (1840.4, "1,840")]
         {
             assert_eq!(rate(number), expect);
         }

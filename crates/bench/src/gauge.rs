@@ -82,7 +82,7 @@ impl Reading {
 
 async fn fetch_metrics<D: Dial>(dial: D, requests: &Requests) -> io::Result<Option<String>> {
     let mut line = Line::new(dial);
-    let result = match line.ready().await {
+    let result = match line.open().await {
         Ok(_) => line.send(requests.metrics(), Bytes::new()).await,
         Err(error) => Err(error),
     };

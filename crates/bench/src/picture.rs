@@ -13,10 +13,11 @@ use self::marks::Scale;
 use self::svg::{Anchor, Svg, Text};
 use crate::figures::{count, mebibytes, ms, plural, rate};
 use crate::report::{Mode, Report};
-use crate::timeline::{Lane, RECORDED_MAX, Timeline};
+use crate::timeline::{Bar, BarKind, Dot, DotKind, Lane, RECORDED_MAX, Timeline};
 
 const WIDTH: f64 = 1280.0;
-const LEFT: f64 = 96.0;
+const LEFT: f64 = 132.0;
+const MARGIN: f64 = 24.0;
 const RIGHT: f64 = 36.0;
 const TOP: f64 = 168.0;
 const BOTTOM: f64 = 64.0;
@@ -31,11 +32,12 @@ const WINDOW_S_MIN: f64 = 0.05;
 pub(crate) fn draw(report: &Report, users: &Timeline, flood: &Timeline) -> String {
     let mut lanes = Vec::new();
     if report.flood.is_some() {
-        lanes.extend(flood.lanes().into_iter().map(|lane| ("flood".to_owned(), lane)));
+        lanes.extend(flood.lanes().into_iter().map(|lane| ("flood (sample)".to_owned(), lane)));
     }
     let user_lanes = users.lanes();
     let window = window(&user_lanes);
-    lanes.extend(user_lanes.into_iter().map(|lane| (format!("user {}", lane.user), lane)));
+    lanes.extend(worst_lane(report, &user_lanes, window));
+    lanes.extend(user_lanes.into_iter().map(|lane| (user_name(lane.user), lane)));
 
     let lane_height = (760.0 / lanes.len() as f64).clamp(17.0, 40.0);
     let bottom = TOP + lane_height * lanes.len() as f64;
@@ -61,6 +63,28 @@ pub(crate) fn draw(report: &Report, users: &Timeline, flood: &Timeline) -> Strin
         );
     }
     svg.finish()
+}
+
+/// Should the worst turn be that of a user who isn't among those drawn, it gets a lane of
+/// its own, with nothing else in it: it's what one looks for.
+fn worst_lane(report: &Report, drawn: &[Lane], window: Duration) -> Option<(String, Lane)> {
+    let verdict = &report.verdict;
+    let user = verdict.worst_user?;
+    let began = Duration::from_secs_f64(verdict.worst_began_s);
+    if drawn.iter().any(|lane| lane.user == user) || began > window {
+        return None;
+    }
+    let latency = Duration::from_secs_f64(verdict.worst_latency_ms / 1000.0);
+    let overhead = Duration::from_secs_f64(verdict.worst_overhead_ms / 1000.0);
+    let expected = latency.saturating_sub(overhead);
+    let bar = Bar { times: began..began + latency, expected, kind: BarKind::Complete };
+    let dots = vec![Dot { at: began, kind: DotKind::Accepted }];
+    let name = format!("{} (worst)", user_name(user));
+    Some((name, Lane { user, bars: vec![bar], dots, full_from: None }))
+}
+
+fn user_name(user: usize) -> String {
+    format!("user {}", count(user as u64))
 }
 
 /// How much of the run to show: from the start on, as much as stays readable.
@@ -97,19 +121,21 @@ fn header(svg: &mut Svg, report: &Report, window: Duration) {
         burst => format!(", bursts of {}", count(burst)),
     };
     let title = format!("{}{agent}{bursts}", plural(report.users as u64, "user"));
-    svg.text(LEFT - 72.0, 44.0, &title, Text::title());
-    svg.text(LEFT - 72.0, 72.0, &key_figures(report), Text::body());
+    svg.text(MARGIN, 44.0, &title, Text::title());
+    svg.text(MARGIN, 72.0, &key_figures(report), Text::body());
     let (colour, sentence) = match report.verdict.nobody_waited {
         Some(true) => (svg::GOOD, &report.verdict.sentence),
         Some(false) => (svg::BAD, &report.verdict.sentence),
         None => (svg::MUTED, &report.verdict.sentence),
     };
-    svg.circle(LEFT - 66.0, 95.0, 5.5, colour);
-    svg.text(LEFT - 54.0, 100.0, sentence, Text::body().strong());
+    svg.circle(MARGIN + 6.0, 95.0, 5.5, colour);
+    svg.text(MARGIN + 18.0, 100.0, sentence, Text::body().strong());
     let shown = format!(
-        "shown: {} of {} s",
+        "{} of {} s shown, channel {} on {}",
         rate(window.as_secs_f64().min(report.elapsed_s)),
-        rate(report.elapsed_s)
+        rate(report.elapsed_s),
+        report.channel,
+        report.target
     );
     svg.text(WIDTH - RIGHT, 44.0, &shown, Text::small().anchor(Anchor::End));
 }
@@ -134,8 +160,10 @@ fn key_figures(report: &Report) -> String {
         figures.push(format!("{} messages a turn", rate(report.messages_per_turn)));
     }
     let server = &report.server;
-    figures.extend(server.cpu_ms_per_turn.map(|cpu_ms| format!("{} CPU a turn", ms(cpu_ms))));
-    figures.extend(server.fsyncs_per_turn.map(|fsyncs| format!("{} fsyncs a turn", rate(fsyncs))));
+    let unit = report.mode.unit();
+    figures.extend(server.cpu_ms_per_turn.map(|cpu_ms| format!("{} CPU a {unit}", ms(cpu_ms))));
+    figures
+        .extend(server.fsyncs_per_turn.map(|fsyncs| format!("{} fsyncs a {unit}", rate(fsyncs))));
     figures.extend(server.rss_bytes.map(|bytes| format!("memory {}", mebibytes(bytes))));
     figures.join("  ·  ")
 }

@@ -96,6 +96,16 @@ pub enum Mode {
     Open,
 }
 
+impl Mode {
+    /// What costs are counted by.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Closed => "turn",
+            Self::Open => "message",
+        }
+    }
+}
+
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -10,12 +10,13 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::book::Book;
-use crate::driver::{OPEN_CONNECTIONS_MAX, Run, closed_user, flood, open_users};
+use crate::driver::{DIALLING_MAX, OPEN_CONNECTIONS_MAX, Run, closed_user, flood, open_users};
 use crate::gauge::Reading;
 use crate::progress::{Progress, TICK};
 use crate::report::{Ended, Observed, Report};
@@ -59,7 +60,8 @@ pub async fn run_over<D: Dial>(
         requests,
         dial,
         book: Book::new(plan.users, started_at),
-        flood_book: Book::new(1, started_at),
+        flood_book: Book::for_flood(started_at),
+        dialling: Semaphore::new(DIALLING_MAX),
         winding_down: CancellationToken::new(),
     });
     let mut flood = start_flood(&run);

@@ -28,7 +28,7 @@ pub(crate) fn table(report: &Report) -> String {
     troubles(report, &mut rows);
     server(&report.server, report.mode, &mut rows);
     if let Some(cpu_ms) = report.client_cpu_ms_per_turn {
-        let what = format!("client CPU a {}", unit(report.mode));
+        let what = format!("client CPU a {}", report.mode.unit());
         rows.add(&what, ms(cpu_ms), "of this load generator".to_owned());
     }
     if let Some(flood) = &report.flood {
@@ -51,13 +51,6 @@ struct Rows(Vec<[String; 3]>);
 impl Rows {
     fn add(&mut self, what: &str, figure: String, detail: String) {
         self.0.push([what.to_owned(), figure, detail]);
-    }
-}
-
-fn unit(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Closed => "turn",
-        Mode::Open => "message",
     }
 }
 
@@ -143,7 +136,7 @@ fn by_reason(what: &str, reasons: &BTreeMap<String, u64>, rows: &mut Rows) {
 }
 
 fn server(server: &ServerFigures, mode: Mode, rows: &mut Rows) {
-    let unit = unit(mode);
+    let unit = mode.unit();
     if let (Some(cpu_ms), Some(all_ms)) = (server.cpu_ms_per_turn, server.cpu_ms) {
         let cores = server
             .cores_busy

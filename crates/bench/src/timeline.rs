@@ -82,6 +82,7 @@ pub(crate) struct Lane {
 #[derive(Debug)]
 pub(crate) struct Timeline {
     stride: usize,
+    dot_gap: Duration,
     lanes: Vec<Mutex<Lane>>,
 }
 
@@ -90,7 +91,15 @@ impl Timeline {
     pub(crate) fn new(users: usize) -> Self {
         let stride = users.div_ceil(LANES_MAX).max(1);
         let lane = |user| Mutex::new(Lane { user, ..Lane::default() });
-        Self { stride, lanes: (0..users).step_by(stride).map(lane).collect() }
+        let lanes = (0..users).step_by(stride).map(lane).collect();
+        Self { stride, dot_gap: Duration::ZERO, lanes }
+    }
+
+    /// One lane for a flood: dots of one kind keep so much distance that the lane has room
+    /// for the whole time.
+    pub(crate) fn for_flood() -> Self {
+        let dot_gap = RECORDED_MAX / (MARKS_MAX as u32 / 2);
+        Self { dot_gap, ..Self::new(1) }
     }
 
     /// Records a turn.
@@ -113,6 +122,10 @@ impl Timeline {
     /// Records a message.
     pub(crate) fn dot(&self, user: usize, at: Duration, kind: DotKind) {
         self.record(user, at, |lane| {
+            let mut recent = lane.dots.iter().rev().take_while(|dot| at < dot.at + self.dot_gap);
+            if recent.any(|dot| dot.kind == kind) {
+                return true;
+            }
             let has_room = lane.dots.len() < MARKS_MAX;
             if has_room {
                 lane.dots.push(Dot { at, kind });
@@ -160,6 +173,17 @@ mod tests {
         check_lanes(40, &[0, 1, 2]);
         check_lanes(41, &[0, 2, 4]);
         check_lanes(1000, &[0, 25, 50]);
+    }
+
+    #[test]
+    fn a_floods_dots_last_for_the_whole_time() {
+        let timeline = Timeline::for_flood();
+        for ms in 0..20_000 {
+            let kind = if ms % 5 == 0 { DotKind::Accepted } else { DotKind::Refused };
+            timeline.dot(0, Duration::from_millis(ms), kind);
+        }
+        let lane = &timeline.lanes()[0];
+        assert_eq!((lane.dots.len(), lane.full_from), (1000, None));
     }
 
     #[test]

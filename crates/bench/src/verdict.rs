@@ -28,6 +28,8 @@ pub struct Verdict {
     pub worst_overhead_ms: f64,
     /// The whole latency of that turn.
     pub worst_latency_ms: f64,
+    /// When that turn began, in seconds since the run did.
+    pub worst_began_s: f64,
     /// All of it in words.
     pub sentence: String,
 }
@@ -49,6 +51,7 @@ impl Verdict {
             worst_user: None,
             worst_overhead_ms: 0.0,
             worst_latency_ms: 0.0,
+            worst_began_s: 0.0,
             sentence: String::new(),
         };
         if !plan.wait {
@@ -77,6 +80,7 @@ impl Verdict {
             self.worst_user = Some(user);
             self.worst_overhead_ms = overhead_ms;
             self.worst_latency_ms = worst.latency.as_secs_f64() * 1000.0;
+            self.worst_began_s = worst.began.as_secs_f64();
         }
     }
 

@@ -129,11 +129,11 @@ impl Checker {
             }
             EventBody::TurnCancelled { turn_id, messages, .. } => {
                 self.end(*turn_id);
-                self.close(messages);
+                self.settle(messages);
             }
             EventBody::TurnFailed { turn_id, messages, .. } => {
                 self.end(*turn_id);
-                self.close(messages);
+                self.settle(messages);
                 self.dead.extend(messages.iter().copied());
             }
             EventBody::MessageCancelled { messages, .. } => self.close(messages),
@@ -298,7 +298,7 @@ impl Checker {
             self.broken("I18", || format!("turn {id} completes with another run's result"));
         }
         self.committed += messages.len() as u64;
-        self.close(messages);
+        self.settle(messages);
     }
 
     fn end(&mut self, id: TurnId) {
@@ -306,11 +306,17 @@ impl Checker {
         self.turn = None;
     }
 
-    /// These messages have their ending now.
+    /// A turn ended with these messages: no later turn goes back behind them.
+    fn settle(&mut self, messages: &Seqs) {
+        self.close(messages);
+        self.settled = self.settled.max(messages.last().copied().unwrap_or_default());
+    }
+
+    /// These messages have their ending now. What left the queue says nothing of the turns' order:
+    /// mail of an earlier place may still be unread.
     fn close(&mut self, messages: &Seqs) {
         self.expect_open(messages);
         self.open.retain(|seq| !messages.contains(seq));
-        self.settled = self.settled.max(messages.last().copied().unwrap_or_default());
     }
 
     fn requeue(&mut self, messages: &Seqs) {

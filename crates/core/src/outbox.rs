@@ -131,17 +131,17 @@ impl Outbox {
                 until.clamp(now);
             }
         }
-        // A clock that jumped back must not silence the session: one minute holds any rate.
-        self.on_schedule_at = self.on_schedule_at.min(now.saturating_add(60_000));
     }
 
     /// How long the rate makes the next part wait, taking its place if it need not.
     pub fn take_rate(&mut self, per_minute: Option<u32>, now: Timestamp) -> u64 {
         let Some(per_minute) = per_minute.filter(|rate| *rate > 0) else { return 0 };
         let interval = i64::from(60_000 / per_minute);
-        let scheduled = self.on_schedule_at.max(now);
+        // Never further ahead than a whole burst: a clock that stepped back must not silence it.
+        let scheduled = self.on_schedule_at.clamp(now, now + interval * BURST_PARTS);
         let wait = scheduled - now - interval * (BURST_PARTS - 1);
         if wait > 0 {
+            self.on_schedule_at = scheduled;
             return wait.unsigned_abs();
         }
         self.on_schedule_at = scheduled + interval;

@@ -57,6 +57,8 @@ enum Slot {
     Ready(Session),
     /// A commit is under way.
     Committing(Flight),
+    /// Somebody with a later epoch has the session.
+    Lost,
 }
 
 /// A commit under way.
@@ -118,6 +120,14 @@ impl Driver {
         self.backlog.push_back(input);
     }
 
+    /// The store says that this session is due although nothing happens here: a commit that was
+    /// reported as failed may have landed since. Looks again, unless something is under way anyway.
+    pub fn refresh(&mut self) {
+        if self.backlog.is_empty() && matches!(self.slot, Slot::Ready(_)) {
+            self.slot = Slot::Unloaded;
+        }
+    }
+
     /// The state at rest, if it is known.
     #[must_use]
     pub const fn session(&self) -> Option<&Session> {
@@ -167,6 +177,10 @@ impl Driver {
             let session = match std::mem::replace(&mut self.slot, Slot::Loading) {
                 Slot::Unloaded => return Some(Request::Load),
                 Slot::Ready(session) if !self.backlog.is_empty() => session,
+                Slot::Lost => {
+                    self.lose(outcome);
+                    return None;
+                }
                 waiting => {
                     self.slot = waiting;
                     return None;
@@ -192,6 +206,11 @@ impl Driver {
         let mut previous = None;
         while inputs.len() < BATCH_MAX {
             let Some(input) = self.backlog.pop_front() else { break };
+            if is_twin_of_any(&input, &inputs) {
+                // Only what is committed counts as seen, so a twin waits for the first one's commit.
+                self.backlog.push_front(input);
+                break;
+            }
             if is_guarded(&input) {
                 // Its twin must meet a decision that is durable, not one of the same commit.
                 if inputs.iter().any(|earlier| are_twins(earlier, &input)) {
@@ -243,6 +262,7 @@ impl Driver {
         outcome: &mut Outcome,
     ) {
         match loaded {
+            Ok(Some(Loaded { session, .. })) if session.epoch > self.epoch => self.lose(outcome),
             Ok(Some(Loaded { session, version })) => {
                 self.version = version;
                 self.slot = Slot::Ready(Arc::unwrap_or_clone(session));
@@ -259,6 +279,18 @@ impl Driver {
                 outcome.store_failed = true;
             }
         }
+    }
+
+    /// The session is another owner's now: whatever runs here ends, and nobody is told that
+    /// anything was taken.
+    fn lose(&mut self, outcome: &mut Outcome) {
+        self.slot = Slot::Lost;
+        self.refuse_waiting(outcome);
+        self.backlog.clear();
+        self.delivering = None;
+        outcome.effects.extend(self.run.take().map(Effect::Cancel));
+        outcome.effects.push(Effect::Typing(false));
+        outcome.lost = true;
     }
 
     /// The commit ended.
@@ -330,12 +362,10 @@ impl Driver {
     /// Nobody knows whether the commit happened: acknowledge nothing, run no effect, reload.
     fn on_unknown(&mut self, flight: Flight, outcome: &mut Outcome) {
         outcome.store_failed = true;
-        let mut ended = false;
         for input in flight.inputs.into_iter().rev() {
             match input {
                 // A result is safe to offer again: it is refused if it was taken.
                 Input::Agent(_, AgentInput::Finished(_) | AgentInput::Failed(_)) => {
-                    ended = true;
                     self.backlog.push_front(input);
                 }
                 Input::Delivered { .. } | Input::QuarantineGranted(_) | Input::Release => {
@@ -345,11 +375,17 @@ impl Driver {
             }
         }
         self.refuse_waiting(outcome);
-        ended |= self
-            .backlog
-            .iter()
-            .any(|input| matches!(input, Input::Agent(_, AgentInput::Finished(_) | AgentInput::Failed(_))));
-        // Its mail or its answer may be lost with the effects, so the attempt is begun anew.
+        self.cut_run(outcome);
+    }
+
+    /// The run's mail or answer may be lost, so it is ended and its attempt begun anew; unless it
+    /// ended by itself, and its result waits to be offered.
+    fn cut_run(&mut self, outcome: &mut Outcome) {
+        let current = self.run;
+        let ended = self.backlog.iter().any(|input| {
+            matches!(input, Input::Agent(tag, AgentInput::Finished(_) | AgentInput::Failed(_))
+                if Some(*tag) == current)
+        });
         if !ended && let Some(run) = self.run.take() {
             outcome.effects.push(Effect::Cancel(run));
         }
@@ -373,6 +409,10 @@ impl Driver {
             Input::Timer(_) | Input::UserTyping | Input::Adopt { .. } => false,
             Input::Delivered { .. } | Input::QuarantineGranted(_) | Input::Release => true,
         });
+        if !revoked.is_empty() {
+            // A run that is told so stops working, and would be waited for in vain.
+            self.cut_run(outcome);
+        }
         let answers = revoked.into_iter().map(|token| Effect::AgentAnswer(token, AgentAnswer::Revoked));
         outcome.effects.extend(answers);
     }
@@ -430,6 +470,14 @@ fn are_twins(one: &Input, other: &Input) -> bool {
         },
         (one, other) => letter(one).is_some() && letter(one) == letter(other),
     }
+}
+
+fn is_twin_of_any(input: &Input, earlier: &[Input]) -> bool {
+    let Input::Message(message) = input else { return false };
+    let Some(seen) = message.seen else { return false };
+    earlier.iter().any(|other| {
+        matches!(other, Input::Message(other) if other.seen.is_some_and(|one| one.key == seen.key))
+    })
 }
 
 fn token_of(input: &Input) -> Option<Token> {

@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod driver;
 pub mod follow;
+pub mod http;
 pub mod ingress;
 pub mod killpoint;
 pub mod lifecycle;

@@ -118,7 +118,9 @@ pub struct Plan {
 impl Plan {
     /// Draws everything.
     pub fn draw(rng: &mut Rng) -> Self {
-        let policies = [draw_policy(rng), draw_policy(rng)];
+        // Whom a crash makes suspect is one setting of the whole process.
+        let quarantine = u32::try_from(rng.between(1, 3)).unwrap_or(1);
+        let policies = [draw_policy(rng, quarantine), draw_policy(rng, quarantine)];
         let trust = [draw_trust(rng), draw_trust(rng)];
         let calm = rng.permille(300);
         let (odds, faults) = if calm { (Odds::default(), Vec::new()) } else { draw_faults(rng) };
@@ -157,9 +159,8 @@ const BUSY: [BusyPolicy; 6] = [
     BusyPolicy::Agent,
 ];
 
-fn draw_policy(rng: &mut Rng) -> Arc<Policy> {
+fn draw_policy(rng: &mut Rng, quarantine: u32) -> Arc<Policy> {
     let facts = draw_facts(rng);
-    let quarantine = u32::try_from(rng.between(1, 3)).unwrap_or(1);
     let small = |rng: &mut Rng, low: u64, high: u64| u32::try_from(rng.between(low, high)).unwrap_or(1);
     Arc::new(Policy {
         busy: rng.pick(&BUSY),

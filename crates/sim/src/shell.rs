@@ -20,6 +20,8 @@ use crate::world::{What, World, note};
 
 /// How long a seat waits after a store failure.
 const STORE_PAUSE_MS: u64 = 250;
+/// How often a process asks the store what is due.
+const SWEEP_MS: u64 = 30_000;
 
 /// One running gateway.
 pub(crate) struct Process {
@@ -98,7 +100,9 @@ fn unavailable() -> StoreError {
 impl World<'_> {
     /// Who new input goes to.
     pub(crate) fn listener(&self) -> Option<usize> {
-        self.processes.iter().rposition(|process| process.alive && !process.draining)
+        let last = self.processes.len().checked_sub(1)?;
+        let newest = &self.processes[last];
+        (newest.alive && !newest.draining).then_some(last)
     }
 
     /// Starts a process and takes up all open work.
@@ -157,8 +161,16 @@ impl World<'_> {
     /// Wakes a session that may not be in memory.
     pub(crate) fn tend(&mut self, process: usize, seat: usize) {
         if self.processes[process].alive {
-            self.driver(process, seat);
+            self.driver(process, seat).refresh();
             self.drive(process, seat);
+        }
+    }
+
+    /// The newest process looks through what the store says is due.
+    pub(crate) fn sweep(&mut self, seat: usize) {
+        match self.listener() {
+            Some(process) => self.tend(process, seat),
+            None => self.schedule(1000, What::Sweep(seat)),
         }
     }
 
@@ -295,6 +307,7 @@ impl World<'_> {
     pub(crate) fn land_late(&mut self, index: usize) {
         if let Some((seat, commit)) = self.late[index].take() {
             self.land(seat, commit);
+            self.schedule(SWEEP_MS, What::Sweep(seat));
         }
     }
 
@@ -452,6 +465,8 @@ impl World<'_> {
         if lost {
             note!(self, "process {process} lost session {seat}");
             self.processes[process].seats[seat].lost = true;
+            self.processes[process].place_line.retain(|(waiting, _)| *waiting != seat);
+            self.give_back(process, seat);
         }
         for effect in effects {
             if !self.processes[process].alive {

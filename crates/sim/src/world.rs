@@ -52,6 +52,8 @@ pub(crate) enum What {
     Grant(usize, usize, TurnId),
     /// An evicted session is due.
     Due(usize, usize),
+    /// A look at the store finds this session due.
+    Sweep(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -228,6 +230,7 @@ impl<'a> World<'a> {
             What::Sent(process, seat, serial) => self.delivery_ends(process, seat, serial),
             What::Grant(process, seat, turn) => self.granted(process, seat, turn),
             What::Due(process, seat) => self.tend(process, seat),
+            What::Sweep(seat) => self.sweep(seat),
         }
     }
 

@@ -3,13 +3,14 @@
 //!
 //! Every session is a task of its own that does turns one after the other, two commits each, in
 //! the shape that the gateway gives them. With `seen` each message carries an id of its own.
+//! What a former run left open in DIR (it may have been killed) is loaded first, as at a start.
+//! With `prefill=N` N idle sessions are written there before anything else.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use smallvec::smallvec;
 use turnkeep_core::accumulation::Deadline;
 use turnkeep_core::message::{MessageBody, Pending, Seen};
 use turnkeep_core::ports::store::{
@@ -17,8 +18,8 @@ use turnkeep_core::ports::store::{
 };
 use turnkeep_core::session::{SEEN_KEPT_MS, Stage, Turn};
 use turnkeep_core::{
-    Action, Attempt, Event, EventBody, Session, SessionKey, SessionKind, TimerId, Timestamp,
-    Trust, TurnGroupId, TurnId, Version,
+    Action, Attempt, Event, EventBody, Session, SessionKey, SessionKind, TimerId, Timestamp, Trust,
+    TurnGroupId, TurnId, Version,
 };
 use turnkeep_stores::{SqliteOptions, SqliteStore};
 use uuid::Uuid;
@@ -35,10 +36,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let temporary = tempfile::tempdir()?;
     let dir = arguments.iter().find(|text| text.contains('/')).map(PathBuf::from);
     let dir = dir.unwrap_or_else(|| temporary.path().to_path_buf());
+    let idle = arguments.iter().find_map(|text| text.strip_prefix("prefill=")?.parse().ok());
+    if let Some(idle) = idle {
+        let began = Instant::now();
+        turnkeep_stores::prefill(&dir, idle, |_| {})?;
+        println!("{idle} idle sessions written in {:.1?}", began.elapsed());
+    }
     let opened = Instant::now();
     let store = Arc::new(SqliteStore::open(&dir, SqliteOptions::default())?);
-    println!("opened in {:?}", opened.elapsed());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
+    println!("opened in {:.1?}, {} MB resident", opened.elapsed(), resident_mb());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     runtime.block_on(measure(&store, seconds, sessions, with_seen));
     for (name, seconds) in thread_seconds() {
         let share = seconds * 1e6 / store.stats().commits.max(1) as f64;
@@ -57,14 +65,46 @@ fn thread_seconds() -> Vec<(String, f64)> {
     let stats = tasks.flatten().filter_map(|task| {
         let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
         let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
-        let ticks = rest.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<f64>().ok());
+        let ticks =
+            rest.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<f64>().ok());
         // A tick is a hundredth of a second on every Linux that matters.
         Some((name.to_string(), ticks.sum::<f64>() / 100.0))
     });
     stats.collect()
 }
 
+/// What a start does: finds open work and loads it, many at once.
+async fn recover(store: &Arc<SqliteStore>) {
+    let began = Instant::now();
+    let open = store.open_work(Timestamp::MAX, None, usize::MAX).await.unwrap_or_default();
+    let found = began.elapsed();
+    let loads: Vec<_> = open
+        .into_iter()
+        .map(|(_, key)| {
+            let store = Arc::clone(store);
+            tokio::spawn(async move { store.load(&key).await.is_ok_and(|loaded| loaded.is_some()) })
+        })
+        .collect();
+    let mut loaded = 0;
+    for load in loads {
+        loaded += u32::from(load.await.unwrap_or(false));
+    }
+    println!(
+        "{loaded} open sessions found in {found:.1?}, loaded after {:.1?}, {} MB resident",
+        began.elapsed(),
+        resident_mb()
+    );
+}
+
+fn resident_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kilobytes.unwrap_or(0) / 1024
+}
+
 async fn measure(store: &Arc<SqliteStore>, seconds: u64, sessions: u64, with_seen: bool) {
+    recover(store).await;
     let stop = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = (0..sessions)
         .map(|number| {
@@ -131,8 +171,13 @@ async fn chat(store: &SqliteStore, number: u64, with_seen: bool, stop: &AtomicBo
         for (next, rows) in [(begun, rows), (ended, end_rows)] {
             session = next.clone();
             let wake_at = session.turn.is_some().then_some(session.updated_at + 300_000);
-            let commit =
-                Commit { key: key.clone(), expected: version, session: Arc::new(next), wake_at, rows };
+            let commit = Commit {
+                key: key.clone(),
+                expected: version,
+                session: Arc::new(next),
+                wake_at,
+                rows,
+            };
             let asked = Instant::now();
             match store.commit(commit).await {
                 Ok(CommitOutcome::Committed(next)) => version = next,
@@ -158,13 +203,15 @@ fn begin(
     let mut session = before.clone();
     session.updated_at = before.updated_at.max(NOW) + 1;
     let id = TurnId(Uuid::now_v7());
-    let group = TurnGroupId(id.0);
-    let text: Arc<str> = "Where is my order 4711? It should have been here by now.".into();
-    let sender: Arc<str> = "customer".into();
-    let accepted = EventBody::MessageAccepted {
+    let body = Arc::new(MessageBody {
         message_id: Arc::clone(message_id),
-        sender: Arc::clone(&sender),
-        text: Arc::clone(&text),
+        sender: "customer".into(),
+        text: "Where is my order 4711? It should have been here by now.".into(),
+    });
+    let accepted = EventBody::MessageAccepted {
+        message_id: Arc::clone(&body.message_id),
+        sender: Arc::clone(&body.sender),
+        text: Arc::clone(&body.text),
         trust: Trust::Public,
         action: Action::WorkflowStarted,
         turn_id: Some(id),
@@ -172,57 +219,29 @@ fn begin(
         retry_of: None,
     };
     let accepted = event(&mut session, accepted);
-    let seq = accepted.seq;
+    let (seq, at) = (accepted.seq, accepted.at);
+    let pending = Pending { seq, at, trust: Trust::Public, alone: false, group: None, body };
+    let turn = running(&mut session, id, pending);
     let started = EventBody::TurnStarted {
         turn_id: id,
-        turn_group_id: group,
-        messages: smallvec![seq],
+        turn_group_id: turn.group,
+        messages: turn.seqs(),
         supersedes: None,
     };
     let processing = EventBody::TurnProcessing {
         turn_id: id,
-        attempt: Attempt(1),
-        epoch: before.epoch,
-        messages: smallvec![seq],
-    };
-    let started = event(&mut session, started);
-    let processing = event(&mut session, processing);
-    session.last_timer = TimerId(session.last_timer.0 + 1);
-    let body = Arc::new(MessageBody { message_id: Arc::clone(message_id), sender, text });
-    let turn = Turn {
-        id,
-        group,
-        trust: Trust::Public,
-        epoch: before.epoch,
-        attempt: Attempt(1),
-        errors: 0,
-        recoveries: 0,
-        chain: 0,
-        committed: false,
-        stopping: false,
-        started_at: session.updated_at,
-        stage: Stage::Accumulating {
-            window: Deadline { id: session.last_timer, at: session.updated_at, duration_ms: 0 },
-        },
-        messages: vec![Pending {
-            seq,
-            at: session.updated_at,
-            trust: Trust::Public,
-            alone: false,
-            group: None,
-            body,
-        }],
-        given: 1,
-        absorbed: 0,
-        mailbox: Vec::new(),
-        query: None,
+        attempt: turn.attempt,
+        epoch: turn.epoch,
+        messages: turn.seqs(),
     };
     session.turn = Some(Box::new(turn));
+    let started = event(&mut session, started);
+    let processing = event(&mut session, processing);
     let mut rows = Rows { events: vec![accepted, started, processing], ..Rows::default() };
     rows.put_turn(row(&session, id, TurnStatus::Processing, message_id));
     if with_seen {
         rows.guards.push(Guard::NotSeen {
-            seen: Seen { key: *Uuid::new_v4_like().as_bytes(), body_hash: 7 },
+            seen: Seen { key: *scattered().as_bytes(), body_hash: 7 },
             first: FirstDecision {
                 session: key.clone(),
                 seq,
@@ -236,12 +255,35 @@ fn begin(
     (session, rows)
 }
 
+fn running(session: &mut Session, id: TurnId, pending: Pending) -> Turn {
+    session.last_timer = TimerId(session.last_timer.0 + 1);
+    let window = Deadline { id: session.last_timer, at: session.updated_at, duration_ms: 0 };
+    Turn {
+        id,
+        group: TurnGroupId(id.0),
+        trust: pending.trust,
+        epoch: session.epoch,
+        attempt: Attempt(1),
+        errors: 0,
+        recoveries: 0,
+        chain: 0,
+        committed: false,
+        stopping: false,
+        started_at: session.updated_at,
+        stage: Stage::Accumulating { window },
+        messages: vec![pending],
+        given: 1,
+        absorbed: 0,
+        mailbox: Vec::new(),
+        query: None,
+    }
+}
+
 fn end(before: &Session, message_id: &Arc<str>) -> (Session, Rows) {
     let mut session = before.clone();
     session.updated_at += 1;
     let Some(turn) = session.turn.take() else { return (session, Rows::default()) };
-    let reply: Arc<str> =
-        "echo: Where is my order 4711? It should have been here by now.".into();
+    let reply: Arc<str> = "echo: Where is my order 4711? It should have been here by now.".into();
     let completed = EventBody::TurnCompleted {
         turn_id: turn.id,
         attempt: turn.attempt,
@@ -274,18 +316,12 @@ fn row(session: &Session, id: TurnId, status: TurnStatus, message_id: &Arc<str>)
     }
 }
 
-/// Ids that look random, as hashes of dedupe keys do.
-trait Scattered {
-    fn new_v4_like() -> Self;
-}
-
-impl Scattered for Uuid {
-    fn new_v4_like() -> Self {
-        let (high, low) = Self::now_v7().as_u64_pair();
-        let mix = |value: u64| {
-            let value = (value ^ (value >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            (value ^ (value >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
-        };
-        Self::from_u64_pair(mix(high ^ low), mix(low))
-    }
+/// An id without any order, as the hash of a dedupe key has none.
+fn scattered() -> Uuid {
+    let (high, low) = Uuid::now_v7().as_u64_pair();
+    let mix = |value: u64| {
+        let value = (value ^ (value >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (value ^ (value >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    };
+    Uuid::from_u64_pair(mix(high ^ low), mix(low))
 }

@@ -16,6 +16,9 @@ const MESSAGE: &str = "#1e3a6e";
 /// Shorter tails can't be seen.
 const TAIL_PX_MIN: f64 = 0.7;
 
+/// Dots of one kind that stand closer are drawn as one.
+const DOT_GAP_PX: f64 = 2.0;
+
 /// Where things stand.
 #[derive(Debug)]
 pub(super) struct Scale {
@@ -55,9 +58,15 @@ pub(super) fn lane(
             svg.tipped(tip.as_deref(), |svg| draw_bar(svg, scale, middle, bar, threshold_ms));
         }
     }
-    for dot in &lane.dots {
-        if dot.at.as_secs_f64() <= scale.window_s {
+    let mut drawn = None;
+    for dot in lane.dots.iter().filter(|dot| dot.at.as_secs_f64() <= scale.window_s) {
+        // Dots upon dots would show nothing but their rims.
+        let x = scale.x(dot.at.as_secs_f64());
+        let is_covered =
+            |(kind, at): (DotKind, f64)| kind == dot.kind && (x - at).abs() < DOT_GAP_PX;
+        if !drawn.is_some_and(is_covered) {
             draw_dot(svg, scale, middle, dot);
+            drawn = Some((dot.kind, x));
         }
     }
     if let Some(full_from) = lane.full_from.map(|at| at.as_secs_f64())
@@ -174,5 +183,5 @@ fn legend_entry(svg: &mut Svg, x: f64, sign: Sign, colour: &str, what: &str) -> 
     };
     svg.text(text_x, LEGEND_MIDDLE + 4.0, what, Text::small());
     // There is no way to measure a text here; this is about right for 12 pixels.
-    text_x + what.len() as f64 * 6.4 + 22.0
+    text_x + what.len() as f64 * 5.8 + 22.0
 }

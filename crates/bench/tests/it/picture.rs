@@ -43,8 +43,9 @@ async fn a_lane_for_each_user_and_the_flood() {
     for user in 0..7 {
         assert!(texts.contains(&format!("user {user}")), "no lane for user {user}");
     }
-    assert!(texts.contains(&"flood".to_owned()));
+    assert!(texts.contains(&"flood (sample)".to_owned()));
     assert!(texts.contains(&report.verdict.sentence));
+    assert!(texts.iter().any(|text| text.ends_with("channel <&\"> on fake:1")), "{texts:?}");
     assert!(texts.contains(&"refused".to_owned()));
     let titles = document.descendants().filter(|node| node.has_tag_name("title")).count();
     assert_eq!(titles as u64, report.complete, "every bar explains itself");

@@ -121,6 +121,8 @@ pub enum Ignored {
     StaleDelivery,
     /// This owner already has the session.
     AlreadyAdopted,
+    /// A later owner has it.
+    NotTheOwner,
     /// A run that is waiting for the user can't ask for anything else.
     RunIsWaiting,
     /// There is nothing to lay down.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Control, Controlled, Effect, Ignored, Machine};
+use super::{Control, Controlled, Effect, Ignored, Machine, Stage};
 use crate::ids::{Seq, Token, TurnGroupId, TurnId};
 use crate::journal::{CancelReason, EventBody};
 use crate::message::{Inbound, MessageBody};
@@ -34,7 +34,6 @@ impl Machine<'_> {
     }
 
     fn on_stop(&mut self, wanted: Option<TurnId>, shown: Option<Arc<str>>) -> Controlled {
-        let running = self.is_running();
         let Some(turn) = &mut self.session.turn else {
             self.ignore(Ignored::NothingToControl);
             return Controlled::NothingRuns;
@@ -44,7 +43,7 @@ impl Machine<'_> {
             self.ignore(Ignored::NothingToControl);
             return Controlled::OtherTurn(id);
         }
-        if turn.committed && running {
+        if turn.committed && matches!(turn.stage, Stage::Processing) {
             // The call in flight can't be undone: its result is recorded, then the turn ends.
             turn.stopping = true;
             turn.query = None;
@@ -56,10 +55,6 @@ impl Machine<'_> {
         self.cancel(CancelReason::Stopped, shown);
         self.start_next();
         Controlled::Stopped(id)
-    }
-
-    fn is_running(&self) -> bool {
-        self.session.turn.as_ref().is_some_and(|turn| self.is_current(turn.tag()))
     }
 
     fn on_new(&mut self) -> Controlled {
@@ -107,7 +102,9 @@ impl Machine<'_> {
             return Controlled::QueueFull;
         }
         self.step.rows.guards.push(Guard::TakeDeadLetter(seq));
-        self.session.closed = false;
+        if std::mem::take(&mut self.session.closed) {
+            self.journal(EventBody::SessionReopened);
+        }
         let message = Inbound { token, body, trust, seen: None };
         Controlled::Retried(self.accept_retry(&message, group, seq))
     }

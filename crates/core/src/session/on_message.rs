@@ -49,22 +49,31 @@ impl Machine<'_> {
             self.journal(EventBody::SessionReopened);
         }
         let decision = self.accept(&message, verdict, None, None);
-        if let (Some(seen), Some(seq)) = (message.seen, decision.seq) {
-            let first = FirstDecision {
-                session: self.context.key.clone(),
-                seq,
-                action: decision.action,
-                turn: decision.turn,
-                queue_position: decision.queue_position,
-            };
-            let until = self.context.now.saturating_add(SEEN_KEPT_MS);
-            self.step.rows.guards.push(Guard::NotSeen { seen, first, until });
-        }
+        self.guard_twins(&message, &decision);
         self.effect(Effect::Decided(message.token, decision));
     }
 
+    /// Whether a message was seen before is asked first of all, so a refusal waits for the answer
+    /// too: what was accepted once is never refused when it comes again.
     fn reject(&mut self, message: &Inbound, rejection: Rejection) {
-        self.effect(Effect::Decided(message.token, Decision::rejected(rejection)));
+        let decision = Decision::rejected(rejection);
+        self.guard_twins(message, &decision);
+        self.effect(Effect::Decided(message.token, decision));
+    }
+
+    fn guard_twins(&mut self, message: &Inbound, decision: &Decision) {
+        let Some(seen) = message.seen else { return };
+        let first = FirstDecision {
+            session: self.context.key.clone(),
+            seq: decision.seq.unwrap_or_default(),
+            action: decision.action,
+            turn: decision.turn,
+            queue_position: decision.queue_position,
+        };
+        // Only acceptances are remembered: what is kept until the dawn of time is forgotten at once.
+        let until = decision.seq.map_or(0, |_| self.context.now.saturating_add(SEEN_KEPT_MS));
+        self.step.rows.guards.push(Guard::NotSeen { seen, first, until });
+        self.changed();
     }
 
     /// A retried dead letter: it takes a new place, behind everything that waits.
@@ -203,7 +212,7 @@ impl Machine<'_> {
     fn rearm_window(&mut self, window_ms: u64) {
         let now = self.context.now;
         let Some(turn) = &self.session.turn else { return };
-        let ends = turn.started_at.saturating_add(self.context.policy.window_total_ms.into());
+        let ends = turn.started_at.min(now).saturating_add(self.context.policy.window_total_ms.into());
         // A clock that stepped back must not stretch the burst beyond its limit.
         let left = (ends - now).clamp(0, self.context.policy.window_total_ms.into());
         let window = window_ms.min(left.unsigned_abs());
@@ -225,7 +234,13 @@ impl Machine<'_> {
         if !gathering {
             return self.ignore(Ignored::TypingNotGathering);
         }
-        self.rearm_window(u64::from(self.context.policy.window_ms));
+        // Typing extends the window and never cuts it short.
+        let now = self.context.now;
+        let left = self.session.turn.as_ref().map_or(0, |turn| match turn.stage {
+            Stage::Accumulating { window } => window.at.saturating_sub(now).max(0).unsigned_abs(),
+            _ => 0,
+        });
+        self.rearm_window(left.max(self.context.policy.window_ms.into()));
     }
 
     fn put_in_mailbox(&mut self, pending: Pending) {

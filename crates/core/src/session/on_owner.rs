@@ -9,7 +9,11 @@ impl Machine<'_> {
     /// The first input after every load. Under a new owner whatever was under way is repaired.
     pub(super) fn on_adopt(&mut self, run: Option<RunTag>, delivering: Option<(Seq, u32, u32)>) {
         self.session.clamp_deadlines(self.context.now);
-        if self.session.epoch >= self.context.epoch {
+        if self.session.epoch > self.context.epoch {
+            // A shell that gets here did not look; nothing of a later owner's is touched.
+            return self.ignore(Ignored::NotTheOwner);
+        }
+        if self.session.epoch == self.context.epoch {
             self.ignore(Ignored::AlreadyAdopted);
             self.redeliver(delivering);
             return self.readopt(run);
@@ -35,12 +39,22 @@ impl Machine<'_> {
     /// Loaded again by the same owner, after an eviction or a store error that swallowed effects:
     /// whatever the state says is under way and the shell doesn't have is begun anew.
     fn readopt(&mut self, run: Option<RunTag>) {
+        let working = self.session.turn.as_ref().is_some_and(|turn| turn.stage == Stage::Processing);
+        if !working {
+            // What should have switched it off may be among the effects that were lost.
+            self.effect(Effect::Typing(false));
+        }
         let Some(turn) = &mut self.session.turn else {
             return self.cancel_stray(run, None);
         };
         let (id, current) = (turn.id, turn.tag());
         match &mut turn.stage {
             Stage::Quarantined => self.effect(Effect::RequestQuarantine(id)),
+            Stage::Processing if run != Some(current) && turn.stopping => {
+                // The call in flight that it waited for is gone.
+                self.cancel(CancelReason::Stopped, None);
+                self.start_next();
+            }
             Stage::Processing if run != Some(current) => self.begin_attempt(),
             Stage::Waiting { live: live @ true, .. } if run != Some(current) => {
                 *live = false;
@@ -118,7 +132,7 @@ impl Machine<'_> {
         if !wanted {
             return self.ignore(Ignored::QuarantineNotWanted);
         }
-        self.begin_attempt();
+        self.begin_granted_attempt();
     }
 
     /// A drain: the run ends, and because that is nobody's fault it is not counted.

@@ -24,7 +24,7 @@ impl Machine<'_> {
         }
         match turn.stage {
             Stage::Accumulating { window } if window.id == id => self.begin_attempt(),
-            Stage::Backoff { until } if until.id == id => self.end_backoff(),
+            Stage::Backoff { until } if until.id == id => self.begin_attempt(),
             Stage::Waiting { deadline, .. } if deadline.id == id => {
                 let error = "the question was not answered in time".into();
                 self.fail(DeadReason::InputTimeout, &error);
@@ -33,22 +33,13 @@ impl Machine<'_> {
         }
     }
 
-    /// A turn that may be what kills the process waits for its own place; others go on.
-    fn end_backoff(&mut self) {
-        let quarantine = self.context.policy.recoveries_quarantine;
-        let Some(turn) = &mut self.session.turn else { return };
-        if turn.recoveries < quarantine {
-            return self.begin_attempt();
-        }
-        turn.stage = Stage::Quarantined;
-        let id = turn.id;
-        self.changed();
-        self.effect(super::Effect::RequestQuarantine(id));
-    }
-
     fn on_queue_expiry(&mut self) {
         let ttl = i64::try_from(self.context.policy.queue_ttl_ms).unwrap_or(i64::MAX);
         let now = self.context.now;
+        for pending in &mut self.session.queue {
+            // A clock that stepped back must not keep anything for longer than its time.
+            pending.at = pending.at.min(now);
+        }
         let waited = |pending: &Pending| now.saturating_sub(pending.at) >= ttl;
         if ttl == 0 || !self.session.queue.iter().any(waited) {
             return self.ignore(Ignored::NothingExpired);

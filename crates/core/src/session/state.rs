@@ -305,6 +305,8 @@ impl Session {
             if let Some(query) = &mut turn.query {
                 query.deadline.clamp(now);
             }
+            // The limit of a burst counts from here.
+            turn.started_at = turn.started_at.min(now);
         }
         self.outbox.clamp_deadlines(now);
     }

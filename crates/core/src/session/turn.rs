@@ -26,14 +26,15 @@ impl Machine<'_> {
             messages: messages.iter().map(|pending| pending.seq).collect(),
             supersedes: None,
         });
-        self.install(messages, group, 0, window_ms);
+        self.install(messages, group, (0, 0), window_ms);
     }
 
+    /// `chain` and `recoveries` are what a superseded turn hands down.
     fn install(
         &mut self,
         messages: Vec<Pending>,
         group: TurnGroupId,
-        chain: u32,
+        (chain, recoveries): (u32, u32),
         window_ms: u64,
     ) {
         let window = self.deadline(window_ms.min(self.context.policy.window_total_ms.into()));
@@ -46,7 +47,7 @@ impl Machine<'_> {
             epoch: self.context.epoch,
             attempt: Attempt(0),
             errors: 0,
-            recoveries: 0,
+            recoveries,
             chain,
             committed: false,
             stopping: false,
@@ -65,8 +66,25 @@ impl Machine<'_> {
         }
     }
 
-    /// Hands the turn to the agent with everything it has, the mailbox included.
+    /// Hands the turn to the agent, unless it may be what kills the process: such a turn waits for
+    /// its own place first, on every way to an attempt.
     pub(super) fn begin_attempt(&mut self) {
+        let suspects_from = self.context.policy.recoveries_quarantine;
+        let Some(turn) = &mut self.session.turn else { return };
+        if turn.recoveries < suspects_from {
+            return self.begin_granted_attempt();
+        }
+        turn.stage = Stage::Quarantined;
+        turn.query = None;
+        let id = turn.id;
+        self.changed();
+        self.put_turn_row();
+        self.effect(Effect::Typing(false));
+        self.effect(Effect::RequestQuarantine(id));
+    }
+
+    /// Hands the turn to the agent with everything it has, the mailbox included.
+    pub(super) fn begin_granted_attempt(&mut self) {
         self.drain_mailbox();
         let Some(turn) = &mut self.session.turn else { return };
         turn.attempt = turn.attempt.next();
@@ -120,7 +138,7 @@ impl Machine<'_> {
         self.journal(EventBody::TurnSuperseded { turn_id: old.id, by });
         self.end_run(&old);
         self.put_ended_row(&old, TurnStatus::Superseded, None, None);
-        let Turn { id, group, chain, mut messages, mailbox, .. } = *old;
+        let Turn { id, group, chain, recoveries, mut messages, mailbox, .. } = *old;
         messages.extend(mailbox);
         let window = messages.last().map_or(0, |last| self.window_for(last, 1));
         self.journal(EventBody::TurnStarted {
@@ -129,7 +147,8 @@ impl Machine<'_> {
             messages: messages.iter().map(|pending| pending.seq).collect(),
             supersedes: Some(id),
         });
-        self.install(messages, group, chain + 1, window);
+        // What kills the process may be among the messages that go on.
+        self.install(messages, group, (chain + 1, recoveries), window);
     }
 
     /// Commits the turn with its reply. What its agent did not use counts as unread.

@@ -78,7 +78,8 @@ impl Journal<'_> {
             "SELECT journal_id FROM journal_index WHERE session_id = ?1 AND last_seq >= ?2
              ORDER BY last_seq LIMIT 1",
         )?;
-        let start = statement.query_row(params![self.session_id, seq.cast_signed()], |row| row.get(0));
+        let start =
+            statement.query_row(params![self.session_id, seq.cast_signed()], |row| row.get(0));
         let mut row = self.row(start.optional()?.unwrap_or(self.head))?;
         while row.first > seq {
             row = self.before(&row)?;

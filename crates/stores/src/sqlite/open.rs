@@ -159,8 +159,7 @@ pub(super) fn connect_writer(dir: &Path) -> Result<Connection, Trouble> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection.execute_batch("PRAGMA page_size = 4096; PRAGMA temp_store = MEMORY;")?;
-    let mode: String =
-        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(Trouble::Corrupt(format!(
             "the file system gives no shared memory, so the journal mode is {mode}"

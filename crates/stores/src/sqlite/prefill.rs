@@ -14,11 +14,7 @@ const CHUNK: u64 = 50_000;
 
 /// Writes `sessions` idle sessions into the folder, which nobody else may be using. Those that a
 /// former call wrote stay. `progress` is told how many are done.
-pub fn prefill(
-    dir: &Path,
-    sessions: u64,
-    mut progress: impl FnMut(u64),
-) -> Result<(), OpenError> {
+pub fn prefill(dir: &Path, sessions: u64, mut progress: impl FnMut(u64)) -> Result<(), OpenError> {
     let folder = open::take_folder(dir)?;
     let (connection, _) = open::open_database(&folder.dir)?;
     let other = |detail: String| OpenError::Other { dir: dir.into(), detail };
@@ -45,9 +41,7 @@ pub fn prefill(
         }
         drop(insert);
         connection.execute_batch("COMMIT").map_err(sqlite)?;
-        connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(sqlite)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(sqlite)?;
         done = until;
         progress(done);
     }

@@ -21,8 +21,8 @@ pub(super) const APPLICATION_ID: i32 = 0x5475_726e;
 pub(super) const JOURNAL_STRIDE: u64 = 32;
 
 /// One step a version; `user_version` counts the steps taken. Never change a released one.
-const MIGRATIONS: [&str; 1] = [
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+const MIGRATIONS: [&str; 1] =
+    ["CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
      INSERT INTO meta VALUES ('epoch', 0), ('probe', 0);
      CREATE TABLE sessions (
          id INTEGER PRIMARY KEY,
@@ -81,8 +81,7 @@ const MIGRATIONS: [&str; 1] = [
          turn BLOB,
          queue_position INTEGER
      ) STRICT, WITHOUT ROWID;
-     CREATE INDEX seen_until ON seen (until);",
-];
+     CREATE INDEX seen_until ON seen (until);"];
 
 /// The version that this program writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();

@@ -138,7 +138,8 @@ fn write_batches(
                 fail(shared, &trouble);
                 let reason = trouble.sentence();
                 let unknown = batch.drain(..).chain(after_close.into_iter().flatten());
-                let closed = unknown.fold(None, |closed, job| refuse(shared, job, &reason).or(closed));
+                let closed =
+                    unknown.fold(None, |closed, job| refuse(shared, job, &reason).or(closed));
                 return closed.map_or(End::Trouble(trouble), |answer| End::Closed(Some(answer)));
             }
         }

@@ -6,7 +6,9 @@ use turnkeep_core::accumulation::Deadline;
 use turnkeep_core::outbox::{DeliveryState, OutPart};
 use turnkeep_core::ports::store::Store;
 use turnkeep_core::session::{Stage, Turn};
-use turnkeep_core::{Attempt, Epoch, Event, Seq, SessionKey, TimerId, Timestamp, Trust, TurnGroupId};
+use turnkeep_core::{
+    Attempt, Epoch, Event, Seq, SessionKey, TimerId, Timestamp, Trust, TurnGroupId,
+};
 
 use crate::fixture::{Chat, Home, NOW, key, key_of, part_row, turn_id};
 

@@ -1,10 +1,17 @@
-//! One suite for every store, stamped on each: what the port promises, method by method.
+//! One suite for every store, stamped on each: what the port promises, method by method. Beside
+//! it stands what only a store in a folder can get wrong.
 
+#![expect(clippy::unwrap_used, reason = "the suite's helpers are tests as well")]
+
+mod child;
 mod commits;
 mod fixture;
 mod guards;
 mod reads;
 mod rows;
+mod sqlite_faults;
+mod sqlite_folder;
+mod sqlite_reader;
 
 use fixture::{MemoryHome, SqliteHome};
 

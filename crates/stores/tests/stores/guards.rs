@@ -86,7 +86,9 @@ pub(crate) async fn of_sixteen_twins_at_once_one_commits(home: &impl Home) {
             chat.queue("the message");
             let first = first_of(&chat);
             chat.guard(not_seen(1, number / 8, &first));
-            tokio::spawn(async move { (store.commit(chat.draft()).await.unwrap(), first, number / 8) })
+            tokio::spawn(
+                async move { (store.commit(chat.draft()).await.unwrap(), first, number / 8) },
+            )
         })
         .collect();
     let mut outcomes = Vec::new();

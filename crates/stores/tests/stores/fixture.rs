@@ -6,15 +6,15 @@ use smallvec::smallvec;
 use tempfile::TempDir;
 use turnkeep_core::journal::DeadReason;
 use turnkeep_core::message::{MessageBody, Pending, Seen};
+use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::{
-    Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Rows, Store,
-    TurnRow, TurnStatus,
+    Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Rows, Store, TurnRow,
+    TurnStatus,
 };
 use turnkeep_core::{
     Action, Attempt, Epoch, Event, EventBody, Seq, Session, SessionKey, SessionKind, Timestamp,
     Trust, TurnGroupId, TurnId, Version,
 };
-use turnkeep_core::outbox::DeliveryState;
 use turnkeep_stores::{MemoryStore, SqliteOptions, SqliteStore};
 use uuid::Uuid;
 

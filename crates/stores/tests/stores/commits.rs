@@ -251,7 +251,10 @@ pub(crate) async fn reopening_keeps_everything_and_draws_a_greater_epoch(home: &
         assert_eq!(store.events(&chat.key, Seq(0), 1000).await.unwrap().len(), count + 1);
         assert_eq!(store.turns(&chat.key, None, 1000).await.unwrap().len(), count + 1);
     }
-    let third = { drop(store); home.open() };
+    let third = {
+        drop(store);
+        home.open()
+    };
     assert!(third.epoch().0 >= epoch.0 + 2);
 }
 
