@@ -66,6 +66,7 @@ async fn asked_to_finish_now_it_leaves_the_mail() {
     };
     let (ended, ()) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
     assert_eq!(ended, finished("one", 1));
+    assert_eq!(handle.mail_calls.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::session::input::RunFailure;
 
@@ -159,9 +160,14 @@ async fn check_silence(script: Vec<Step>, said: &str) -> Result<String, RunFailu
         server.until_requests(1).await;
         handle.until_said(said).await;
         tokio::time::pause();
+        Instant::now()
     };
-    let (ended, ()) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
+    let (ended, paused) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
+    let waited = paused.elapsed();
     tokio::time::resume();
+    if ended.is_err() {
+        assert!(waited > Duration::from_secs(59) && waited < Duration::from_secs(61), "{waited:?}");
+    }
     ended.map(|finished| finished.reply.unwrap().to_string())
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,11 @@ impl Server {
         Some(Self { child, address: address.to_owned() })
     }
 
+    /// Whether it ended itself at its kill point.
+    pub fn ended_itself(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some_and(|status| status.signal() == Some(9))
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -55,6 +61,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A client of its own for each server: connections of one that died are of no use to the next.
+pub fn client() -> reqwest::Client {
+    // The client insists on a TLS provider though nothing here is encrypted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
 }
 
 /// A seeded source of small numbers: the same seed, the same kills.
