@@ -29,6 +29,8 @@ pub mod ids;
 pub mod journal;
 pub mod message;
 pub mod outbox;
+#[doc(hidden)]
+pub mod planted;
 pub mod policy;
 pub mod ports;
 pub mod run_clock;

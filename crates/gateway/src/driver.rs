@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use turnkeep_core::ids::{Epoch, RunTag, Seq, Timestamp, Token, TurnId, Version};
 use turnkeep_core::journal::Event;
+use turnkeep_core::planted::{Planted, planted};
 use turnkeep_core::message::{Action, Decision, Rejection};
 use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, Loaded, StoreError};
 use turnkeep_core::session::{
@@ -126,6 +127,11 @@ impl Driver {
         if self.backlog.is_empty() && matches!(self.slot, Slot::Ready(_)) {
             self.slot = Slot::Unloaded;
         }
+    }
+
+    /// Gives back room that nothing waits in.
+    pub fn shrink(&mut self) {
+        self.backlog.shrink_to_fit();
     }
 
     /// The state at rest, if it is known.
@@ -262,7 +268,11 @@ impl Driver {
         outcome: &mut Outcome,
     ) {
         match loaded {
-            Ok(Some(Loaded { session, .. })) if session.epoch > self.epoch => self.lose(outcome),
+            Ok(Some(Loaded { session, .. }))
+                if session.epoch > self.epoch && !planted(Planted::FenceForgotten) =>
+            {
+                self.lose(outcome);
+            }
             Ok(Some(Loaded { session, version })) => {
                 self.version = version;
                 self.slot = Slot::Ready(Arc::unwrap_or_clone(session));
@@ -302,6 +312,12 @@ impl Driver {
         let Slot::Committing(flight) = std::mem::replace(&mut self.slot, Slot::Unloaded) else {
             return;
         };
+        let result = match result {
+            Err(_) if planted(Planted::CommitErrorTrusted) => {
+                Ok(CommitOutcome::Committed(self.version.next()))
+            }
+            result => result,
+        };
         match result {
             Ok(CommitOutcome::Committed(version)) => {
                 self.version = version;
@@ -319,6 +335,9 @@ impl Driver {
 
     /// Nothing was written: the same inputs again, in the same order, on the reloaded state.
     fn redo(&mut self, inputs: Vec<Input>) {
+        if planted(Planted::ConflictForgotten) {
+            return;
+        }
         for input in inputs.into_iter().rev() {
             // Every load brings its own adoption.
             if !matches!(input, Input::Adopt { .. }) {

@@ -13,20 +13,21 @@ use crate::follow::Settled;
 use crate::live::Live;
 use crate::service::Accepted;
 
-/// One thing for a session's task.
+/// One thing for a session's task. Small, because a channel keeps room for 32 of them and a hundred
+/// thousand sessions may be open: whatever is larger than two words is boxed.
 pub(crate) enum Mail {
     /// An admitted message.
     Submit(Box<Submit>),
     /// A person steers.
     Control(Box<Control>, oneshot::Sender<Result<Controlled, String>>),
     /// A run wants something and waits.
-    Ask(RunTag, Box<dyn FnOnce(Token) -> AgentInput + Send>, oneshot::Sender<AgentAnswer>),
+    Ask(Box<Ask>),
     /// A run says something and doesn't wait.
-    Say(RunTag, Box<AgentInput>),
+    Say(Box<(RunTag, AgentInput)>),
     /// A delivery ended.
     Delivered(Box<Delivered>),
     /// The place for suspect turns is this turn's.
-    Quarantine(TurnId, OwnedSemaphorePermit),
+    Quarantine(Box<(TurnId, OwnedSemaphorePermit)>),
     /// Somebody wants to know how a message ends.
     Follow(Seq, oneshot::Sender<Settled>),
     /// Somebody watches.
@@ -45,6 +46,13 @@ pub(crate) struct Submit {
     pub(crate) reply: oneshot::Sender<Result<Accepted, String>>,
     pub(crate) settle: Option<oneshot::Sender<Settled>>,
     pub(crate) since: Instant,
+}
+
+/// What a run wants, and its way to hear the answer.
+pub(crate) struct Ask {
+    pub(crate) tag: RunTag,
+    pub(crate) input: Box<dyn FnOnce(Token) -> AgentInput + Send>,
+    pub(crate) reply: oneshot::Sender<AgentAnswer>,
 }
 
 /// How a delivery ended.

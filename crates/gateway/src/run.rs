@@ -22,7 +22,7 @@ use turnkeep_core::run_clock::{Overdue, RunClock};
 use turnkeep_core::session::{AgentAnswer, AgentInput, RunFailure, StartRun};
 
 use crate::live::Live;
-use crate::mail::Mail;
+use crate::mail::{Ask, Mail};
 use crate::service::Gateway;
 use crate::slots::Slots;
 
@@ -167,8 +167,8 @@ impl RunHandle {
     ) -> Result<AgentAnswer, Revoked> {
         self.shared.heard();
         let (reply, answer) = oneshot::channel();
-        let mail = Mail::Ask(self.shared.tag, Box::new(input), reply);
-        self.task.send(mail).map_err(|_| Revoked)?;
+        let ask = Ask { tag: self.shared.tag, input: Box::new(input), reply };
+        self.task.send(Mail::Ask(Box::new(ask))).map_err(|_| Revoked)?;
         match answer.await {
             Ok(AgentAnswer::Revoked | AgentAnswer::Refused) | Err(_) => Err(Revoked),
             Ok(answer) => Ok(answer),
@@ -204,10 +204,11 @@ impl TurnHandle for RunHandle {
     }
 
     fn say(&self, text: &str) {
+        self.shared.heard();
+        // Nothing to show, but a sign of life.
         if text.is_empty() {
             return;
         }
-        self.shared.heard();
         lock(&self.shared.draft).push_str(text);
         if let Some(live) = self.gateway.0.lives.get(&self.key) {
             live.drafted();
@@ -260,8 +261,8 @@ impl TurnHandle for RunHandle {
     }
 
     fn answer(&self, question: QuestionId, choice: SupersedeChoice) {
-        let said = Box::new(AgentInput::Answer(question, choice));
-        let _ = self.task.send(Mail::Say(self.shared.tag, said));
+        let said = AgentInput::Answer(question, choice);
+        let _ = self.task.send(Mail::Say(Box::new((self.shared.tag, said))));
     }
 
     fn finish_now(&self) -> bool {
@@ -335,7 +336,7 @@ pub(crate) fn start(
     let Some((agent, slots)) = launch.gateway.0.agents.get(&launch.key.agent()) else {
         let error = format!("no agent {:?} is configured", launch.key.agent()).into();
         let failure = RunFailure { error, retry: false, retry_after_ms: None };
-        let _ = launch.task.send(Mail::Say(start.tag, Box::new(AgentInput::Failed(failure))));
+        let _ = launch.task.send(Mail::Say(Box::new((start.tag, AgentInput::Failed(failure)))));
         return shared;
     };
     let handle = RunHandle {
@@ -368,7 +369,7 @@ pub(crate) fn start(
             Some(AgentInput::Failed(failure(panic_text(&*panic), true)))
         });
         if let Some(said) = said {
-            let _ = task.send(Mail::Say(watch.tag, Box::new(said)));
+            let _ = task.send(Mail::Say(Box::new((watch.tag, said))));
         }
     });
     shared

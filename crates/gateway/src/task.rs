@@ -178,6 +178,9 @@ impl SessionTask {
         if self.place.is_some() && !self.is_quarantined() {
             self.place = None;
         }
+        // Most of a hundred thousand open sessions do nothing but wait: they hold no spare room.
+        self.waiters.shrink_to_fit();
+        self.driver.shrink();
     }
 
     fn is_quarantined(&self) -> bool {
@@ -240,16 +243,21 @@ impl SessionTask {
                 let token = self.token(Waiter::Control(reply));
                 self.driver.push(Input::Control(token, self.with_draft(*control)));
             }
-            Mail::Ask(tag, input, reply) => {
+            Mail::Ask(ask) => {
+                let crate::mail::Ask { tag, input, reply } = *ask;
                 let token = self.token(Waiter::Agent(reply));
                 self.driver.push(Input::Agent(tag, input(token)));
             }
-            Mail::Say(tag, said) => self.driver.push(Input::Agent(tag, *said)),
+            Mail::Say(said) => {
+                let (tag, said) = *said;
+                self.driver.push(Input::Agent(tag, said));
+            }
             Mail::Delivered(delivered) => {
                 let crate::mail::Delivered { reply, part, attempt, outcome } = *delivered;
                 self.driver.push(Input::Delivered { reply, part, attempt, outcome });
             }
-            Mail::Quarantine(turn, place) => {
+            Mail::Quarantine(granted) => {
+                let (turn, place) = *granted;
                 self.place = Some(place);
                 self.driver.push(Input::QuarantineGranted(turn));
             }
@@ -431,7 +439,7 @@ impl SessionTask {
         let (quarantine, sender) = (Arc::clone(&self.gateway.0.quarantine), self.sender.clone());
         tokio::spawn(async move {
             if let Ok(place) = quarantine.acquire_owned().await {
-                let _ = sender.send(Mail::Quarantine(turn, place));
+                let _ = sender.send(Mail::Quarantine(Box::new((turn, place))));
             }
         });
     }

@@ -49,6 +49,10 @@ impl World<'_> {
             return;
         }
         note!(self, "process {process} is gone");
+        if process + 1 < self.processes.len() {
+            // It may have begun something after the next one looked through the open work.
+            (0..SESSIONS).for_each(|seat| self.schedule(1000, What::Sweep(seat)));
+        }
         for seat in 0..SESSIONS {
             self.call_is_cut(process, seat);
             self.processes[process].seats[seat].driver = None;

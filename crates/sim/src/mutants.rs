@@ -1,6 +1,8 @@
 //! Mistakes planted on purpose, to see that the simulator finds them: those of the store and the
 //! shell are made by the simulator itself, those of the rules need the `mutants` feature.
 
+use turnkeep_core::planted::Planted;
+
 /// A mistake that the simulator makes around the types that ship.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrapped {
@@ -11,7 +13,9 @@ pub enum Wrapped {
     /// A commit loses its last journal entry.
     TornCommit,
     /// Messages are acknowledged before their commit.
-    EffectsFirst,
+    AcknowledgedEarly,
+    /// Work that is open at boot is not looked for.
+    OpenWorkForgotten,
 }
 
 /// A planted mistake.
@@ -19,6 +23,43 @@ pub enum Wrapped {
 pub enum Mutant {
     /// Around the types that ship.
     Wrapped(Wrapped),
+    /// Inside of them.
+    Planted(Planted),
+}
+
+/// Every mistake: what it is, and within how many schedules it has to be found.
+pub const MUTANTS: [(Mutant, &str, u64); 27] = [
+    (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
+    (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
+    (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
+    (Mutant::Wrapped(Wrapped::AcknowledgedEarly), "acknowledged before the commit", 2000),
+    (Mutant::Wrapped(Wrapped::OpenWorkForgotten), "open work is not looked for at boot", 2000),
+    (planted(Planted::MailboxForgotten), "a turn ends without a look at its mailbox", 2000),
+    (planted(Planted::RunTagUnchecked), "epoch and attempt of a run are not checked", 5000),
+    (planted(Planted::TimerIdForgotten), "any timer counts as the armed one", 20_000),
+    (planted(Planted::TrustIgnored), "trust does not keep messages apart", 2000),
+    (planted(Planted::SupersedeAfterCommit), "superseded after the commit point", 5000),
+    (planted(Planted::ErrorsUncounted), "failed attempts are not counted", 2000),
+    (planted(Planted::UnreadLost), "mail that the agent did not use is lost", 5000),
+    (planted(Planted::RequeueAtBack), "unread mail goes behind the queue", 5000),
+    (planted(Planted::AttemptKept), "a recovery keeps the attempt's number", 2000),
+    (planted(Planted::SecondPartEarly), "the second part leaves before the first arrived", 2000),
+    (planted(Planted::UnknownResent), "an unknown delivery is sent again, policy or not", 5000),
+    (planted(Planted::StopForgetsMailbox), "stop forgets the mailbox", 5000),
+    (planted(Planted::NewKeepsQueue), "/new keeps the queue", 5000),
+    (planted(Planted::ClampForgotten), "deadlines are not clamped after a clock jump", 20_000),
+    (planted(Planted::ResumeForgotten), "a retry after the commit point starts over", 5000),
+    (planted(Planted::QuarantineSkipped), "suspect turns run without their place", 5000),
+    (planted(Planted::RefusalUnguarded), "a refusal does not ask whether it is a twin", 2000),
+    (planted(Planted::RedeliverForgotten), "a part whose effect was lost is never sent", 20_000),
+    (planted(Planted::TypingLeftOn), "typing is left on when effects were lost", 5000),
+    (planted(Planted::FenceForgotten), "an owner that was replaced goes on", 2000),
+    (planted(Planted::ConflictForgotten), "inputs are dropped on a conflict", 2000),
+    (planted(Planted::CommitErrorTrusted), "a failed commit counts as done", 2000),
+];
+
+const fn planted(mistake: Planted) -> Mutant {
+    Mutant::Planted(mistake)
 }
 
 impl Mutant {
@@ -27,6 +68,24 @@ impl Mutant {
     pub const fn wrapped(self) -> Option<Wrapped> {
         match self {
             Self::Wrapped(wrapped) => Some(wrapped),
+            Self::Planted(_) => None,
         }
     }
+
+    /// Whether this build can plant it.
+    #[must_use]
+    pub const fn is_available(self) -> bool {
+        matches!(self, Self::Wrapped(_)) || cfg!(feature = "mutants")
+    }
+}
+
+/// Plants a mistake in everything that this thread steps, or takes it away.
+pub(crate) fn plant(mutant: Option<Mutant>) {
+    #[cfg(feature = "mutants")]
+    turnkeep_core::planted::plant(match mutant {
+        Some(Mutant::Planted(mistake)) => Some(mistake),
+        _ => None,
+    });
+    #[cfg(not(feature = "mutants"))]
+    let _ = mutant;
 }

@@ -247,7 +247,7 @@ fn draw_acts(rng: &mut Rng) -> Vec<(u64, usize, Act)> {
     let pause = rng.pick(&[30, 400, 1500]);
     let mut at = [0_u64; SESSIONS];
     let mut sent = [0_usize; SESSIONS];
-    let messages = rng.between(6, 11);
+    let messages = rng.between(7, 12);
     for _ in 0..messages {
         let session = rng.index(SESSIONS);
         if sent[session] == MESSAGES {
@@ -258,7 +258,7 @@ fn draw_acts(rng: &mut Rng) -> Vec<(u64, usize, Act)> {
         sent[session] += 1;
         let act = if rng.permille(60) { Act::Unnamed(number) } else { Act::Send(number) };
         acts.push((at[session], session, act));
-        if rng.permille(330) {
+        if rng.permille(500) {
             acts.push((at[session] + rng.below(3000), session, draw_other(rng, number)));
         }
     }

@@ -120,7 +120,8 @@ impl World<'_> {
         });
         note!(self, "process {index} starts with epoch {epoch}");
         for seat in 0..SESSIONS {
-            if self.store.rows[seat].wake_at.is_some() {
+            let forgotten = self.mistake == Some(Wrapped::OpenWorkForgotten);
+            if self.store.rows[seat].wake_at.is_some() && !forgotten {
                 self.tend(index, seat);
             }
         }
@@ -203,7 +204,7 @@ impl World<'_> {
             if ready {
                 self.processes[process].seats[seat].backlog = 0;
             }
-            if matches!(request, Some(Request::Commit(_))) && self.mistake == Some(Wrapped::EffectsFirst) {
+            if matches!(request, Some(Request::Commit(_))) && self.mistake == Some(Wrapped::AcknowledgedEarly) {
                 self.acknowledge_early(seat, request.as_ref());
             }
             self.act(process, seat, outcome);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::agent::Run;
 use crate::coverage::Coverage;
 use crate::judge::Judge;
-use crate::mutants::{Mutant, Wrapped};
+use crate::mutants::{Mutant, Wrapped, plant};
 use crate::plan::{Act, FAULTS_MS, Fault, Plan};
 use crate::provider::Provider;
 use crate::rng::Rng;
@@ -184,6 +184,7 @@ impl<'a> World<'a> {
         self.runs.clear();
         self.waiters.clear();
         self.late.clear();
+        plant(mutant);
         self.mistake = mutant.and_then(Mutant::wrapped);
         self.store.clear(self.mistake);
         self.provider.clear();

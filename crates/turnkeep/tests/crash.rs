@@ -23,7 +23,7 @@ const PLACES: [&str; 11] = [
     "store.commit.after",
     "store.answer",
 ];
-const KILLS: u64 = 110;
+const KILLS: u64 = 130;
 const SEED: u64 = 20_261_120;
 
 fn write_config(dir: &Path) -> std::path::PathBuf {
@@ -81,7 +81,7 @@ async fn nothing_is_lost_or_doubled_by_a_hundred_kills() {
     for kill in 0..KILLS {
         let place = PLACES[(kill / 2) as usize % PLACES.len()];
         if kill % 2 == 0 {
-            let mut times = 12;
+            let mut times = 8;
             if place.starts_with("deliver") {
                 // A phone gets five parts at once and then one every two seconds, so that it takes
                 // new ones to deliver often enough.

@@ -7,6 +7,7 @@ use crate::ids::{QuestionId, RunTag, Token};
 use crate::journal::{CancelReason, DeadReason, EventBody, SupersedeChoice};
 use crate::message::Pending;
 use crate::outbox::backoff_ms;
+use crate::planted::{Planted, planted};
 
 impl Machine<'_> {
     pub(super) fn on_agent(&mut self, tag: RunTag, said: AgentInput) {
@@ -147,7 +148,7 @@ impl Machine<'_> {
         if turn.stopping {
             return self.end_stopped(None);
         }
-        turn.errors += 1;
+        turn.errors += u32::from(!planted(Planted::ErrorsUncounted));
         if !failure.retry || turn.errors >= policy.errors_max {
             return self.fail(DeadReason::AgentFailed, &failure.error);
         }

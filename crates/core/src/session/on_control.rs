@@ -6,6 +6,7 @@ use super::{Control, Controlled, Effect, Ignored, Machine, Stage};
 use crate::ids::{Seq, Token, TurnGroupId, TurnId};
 use crate::journal::{CancelReason, EventBody};
 use crate::message::{Inbound, MessageBody};
+use crate::planted::{Planted, planted};
 use crate::policy::Trust;
 use crate::ports::store::Guard;
 
@@ -82,6 +83,10 @@ impl Machine<'_> {
     fn cancel_everything(&mut self, reason: CancelReason) -> u32 {
         let running = self.cancel(reason, None);
         let queue = std::mem::take(&mut self.session.queue);
+        if planted(Planted::NewKeepsQueue) {
+            self.session.queue = queue;
+            return running;
+        }
         if queue.is_empty() {
             return running;
         }

@@ -7,6 +7,7 @@ use crate::fit::fit;
 use crate::ids::Seq;
 use crate::journal::EventBody;
 use crate::outbox::{Delivery, DeliveryOutcome, DeliveryState, OutPart, backoff_ms};
+use crate::planted::{Planted, planted};
 use crate::policy::AmbiguousDelivery;
 use crate::ports::store::PartRow;
 
@@ -53,7 +54,13 @@ impl Machine<'_> {
     /// Sends the first part if it may leave: `sending` is durable before the channel is called.
     pub(super) fn pump_outbox(&mut self) {
         let per_minute = self.context.policy.facts.out_per_minute;
-        let Some(first) = self.session.outbox.parts.first() else { return };
+        let at = match self.session.outbox.parts.first() {
+            Some(first) if first.state == DeliveryState::Sending => {
+                usize::from(planted(Planted::SecondPartEarly))
+            }
+            _ => 0,
+        };
+        let Some(first) = self.session.outbox.parts.get(at) else { return };
         if first.state != DeliveryState::Pending || first.until.is_some() {
             return;
         }
@@ -61,12 +68,12 @@ impl Machine<'_> {
         let wait = self.session.outbox.take_rate(per_minute, self.context.now);
         if wait > 0 {
             let until = self.deadline(wait);
-            if let Some(first) = self.session.outbox.parts.first_mut() {
+            if let Some(first) = self.session.outbox.parts.get_mut(at) {
                 first.until = Some(until);
             }
             return;
         }
-        let Some(first) = self.session.outbox.parts.first_mut() else { return };
+        let Some(first) = self.session.outbox.parts.get_mut(at) else { return };
         first.state = DeliveryState::Sending;
         first.tries += 1;
         let first = first.clone();
@@ -108,7 +115,9 @@ impl Machine<'_> {
     pub(super) fn on_ambiguous(&mut self, error: Arc<str>) {
         let policy = self.context.policy;
         let tries = self.session.outbox.parts.first().map_or(0, |first| first.tries);
+        let resent = planted(Planted::UnknownResent);
         match policy.ambiguous {
+            _ if resent && tries < policy.delivery_tries_max => self.try_again(1, error),
             AmbiguousDelivery::Resend if tries < policy.delivery_tries_max => {
                 self.try_again(backoff_ms(policy.delivery_backoff_ms, tries), error);
             }

@@ -7,6 +7,7 @@ use crate::accumulation::{Rhythm, window_ms};
 use crate::ids::{Seq, TurnGroupId, TurnId};
 use crate::journal::EventBody;
 use crate::message::{Action, Decision, Inbound, Pending, Rejection};
+use crate::planted::{Planted, planted};
 use crate::policy::BusyPolicy;
 use crate::ports::store::{FirstDecision, Guard};
 use crate::session::state::Query;
@@ -57,7 +58,9 @@ impl Machine<'_> {
     /// too: what was accepted once is never refused when it comes again.
     fn reject(&mut self, message: &Inbound, rejection: Rejection) {
         let decision = Decision::rejected(rejection);
-        self.guard_twins(message, &decision);
+        if !planted(Planted::RefusalUnguarded) {
+            self.guard_twins(message, &decision);
+        }
         self.effect(Effect::Decided(message.token, decision));
     }
 
@@ -93,7 +96,9 @@ impl Machine<'_> {
         let busy = self.session.busy.unwrap_or(self.context.policy.busy);
         let Some(turn) = &self.session.turn else { return Verdict::Start };
         let queue = Verdict::Queue { alone: busy == BusyPolicy::Queue };
-        let outside = turn.trust != message.trust || !self.session.queue.is_empty();
+        let stranger = turn.trust != message.trust && !planted(Planted::TrustIgnored);
+        let outside = stranger || !self.session.queue.is_empty();
+        let committed = turn.committed && !planted(Planted::SupersedeAfterCommit);
         match turn.stage {
             Stage::Accumulating { .. } if outside => queue,
             Stage::Accumulating { .. } => Verdict::Join,
@@ -101,7 +106,7 @@ impl Machine<'_> {
             Stage::Waiting { .. } => Verdict::Answer,
             Stage::Processing | Stage::Backoff { .. } | Stage::Quarantined => match busy {
                 BusyPolicy::Reject => Verdict::Reject,
-                _ if outside || turn.committed || turn.stopping => queue,
+                _ if outside || committed || turn.stopping => queue,
                 BusyPolicy::Absorb => Verdict::Mailbox,
                 BusyPolicy::Supersede if turn.chain < self.context.policy.supersedes_max => {
                     Verdict::Supersede

@@ -4,18 +4,21 @@ use super::{Effect, Ignored, Machine, Stage};
 use crate::ids::{RunTag, Seq, TurnId};
 use crate::journal::{CancelReason, DeadReason, EventBody};
 use crate::outbox::{Delivery, DeliveryState, backoff_ms};
+use crate::planted::{Planted, planted};
 
 impl Machine<'_> {
     /// The first input after every load. Under a new owner whatever was under way is repaired.
     pub(super) fn on_adopt(&mut self, run: Option<RunTag>, delivering: Option<(Seq, u32, u32)>) {
         self.session.clamp_deadlines(self.context.now);
-        if self.session.epoch > self.context.epoch {
+        if self.session.epoch > self.context.epoch && !planted(Planted::FenceForgotten) {
             // A shell that gets here did not look; nothing of a later owner's is touched.
             return self.ignore(Ignored::NotTheOwner);
         }
-        if self.session.epoch == self.context.epoch {
+        if self.session.epoch >= self.context.epoch {
             self.ignore(Ignored::AlreadyAdopted);
-            self.redeliver(delivering);
+            if !planted(Planted::RedeliverForgotten) {
+                self.redeliver(delivering);
+            }
             return self.readopt(run);
         }
         if !self.session.has_open_work() {
@@ -40,7 +43,7 @@ impl Machine<'_> {
     /// whatever the state says is under way and the shell doesn't have is begun anew.
     fn readopt(&mut self, run: Option<RunTag>) {
         let working = self.session.turn.as_ref().is_some_and(|turn| turn.stage == Stage::Processing);
-        if !working {
+        if !working && !planted(Planted::TypingLeftOn) {
             // What should have switched it off may be among the effects that were lost.
             self.effect(Effect::Typing(false));
         }

@@ -4,6 +4,7 @@ use super::{Ignored, Machine, Stage, Wake};
 use crate::ids::TimerId;
 use crate::journal::{DeadReason, EventBody, SupersedeChoice};
 use crate::message::Pending;
+use crate::planted::{Planted, planted};
 
 impl Machine<'_> {
     pub(super) fn on_timer(&mut self, wake: Wake) {
@@ -14,6 +15,10 @@ impl Machine<'_> {
     }
 
     fn on_deadline(&mut self, id: TimerId) {
+        let id = match self.session.next_wake(self.context.policy) {
+            Some((_, Wake::Armed(armed))) if planted(Planted::TimerIdForgotten) => armed,
+            _ => id,
+        };
         if self.session.outbox.next_deadline().is_some_and(|deadline| deadline.id == id) {
             return self.pump_outbox_after_wait();
         }

@@ -9,6 +9,7 @@ use crate::ids::{
 };
 use crate::message::Pending;
 use crate::outbox::Outbox;
+use crate::planted::{Planted, planted};
 use crate::policy::{BusyPolicy, Policy, Trust};
 
 /// A conversation's whole state. Every field may be absent in an older snapshot, and a reader
@@ -254,7 +255,8 @@ impl Session {
     pub fn next_wait(&self, policy: &Policy, now: Timestamp) -> Option<(u64, Wake)> {
         let waits = self.dues(policy).map(|due| {
             let rest = due.at.saturating_sub(now).max(0).unsigned_abs();
-            (rest.min(due.duration_ms), due.wake)
+            let longest = if planted(Planted::ClampForgotten) { u64::MAX } else { due.duration_ms };
+            (rest.min(longest), due.wake)
         });
         waits.min_by_key(|(wait_ms, _)| *wait_ms)
     }
@@ -295,6 +297,9 @@ impl Session {
 
     /// Pulls every deadline back into reach after the clock may have jumped.
     pub fn clamp_deadlines(&mut self, now: Timestamp) {
+        if planted(Planted::ClampForgotten) {
+            return;
+        }
         if let Some(turn) = &mut self.turn {
             match &mut turn.stage {
                 Stage::Accumulating { window: deadline }

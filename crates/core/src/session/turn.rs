@@ -6,6 +6,7 @@ use super::{Effect, Machine, Stage, StartRun, Turn};
 use crate::ids::{Attempt, RunTag, Seqs, TurnGroupId};
 use crate::journal::{CancelReason, DeadReason, EventBody};
 use crate::message::Pending;
+use crate::planted::{Planted, planted};
 use crate::policy::Trust;
 use crate::ports::store::{DeadLetter, TurnRow, TurnStatus};
 use crate::session::effect::failure_notice;
@@ -71,7 +72,7 @@ impl Machine<'_> {
     pub(super) fn begin_attempt(&mut self) {
         let suspects_from = self.context.policy.recoveries_quarantine;
         let Some(turn) = &mut self.session.turn else { return };
-        if turn.recoveries < suspects_from {
+        if turn.recoveries < suspects_from || planted(Planted::QuarantineSkipped) {
             return self.begin_granted_attempt();
         }
         turn.stage = Stage::Quarantined;
@@ -87,7 +88,9 @@ impl Machine<'_> {
     pub(super) fn begin_granted_attempt(&mut self) {
         self.drain_mailbox();
         let Some(turn) = &mut self.session.turn else { return };
-        turn.attempt = turn.attempt.next();
+        if !(planted(Planted::AttemptKept) && turn.recoveries > 0) {
+            turn.attempt = turn.attempt.next();
+        }
         turn.epoch = self.context.epoch;
         turn.stage = Stage::Processing;
         turn.query = None;
@@ -97,7 +100,7 @@ impl Machine<'_> {
             group: turn.group,
             trust: turn.trust,
             messages: turn.messages.clone(),
-            resume: turn.committed,
+            resume: turn.committed && !planted(Planted::ResumeForgotten),
             quarantined: turn.recoveries >= self.context.policy.recoveries_quarantine,
             history_from: self.session.history_from,
         };
@@ -164,6 +167,7 @@ impl Machine<'_> {
             }
             None => Vec::new(),
         };
+        let unread = if planted(Planted::UnreadLost) { Vec::new() } else { unread };
         let reply = reply.filter(|text| !text.trim().is_empty());
         let seq = self.journal(EventBody::TurnCompleted {
             turn_id: turn.id,
@@ -183,7 +187,10 @@ impl Machine<'_> {
     /// Ends the turn because a person said so; its mailbox goes with it.
     pub(super) fn cancel(&mut self, reason: CancelReason, shown: Option<Arc<str>>) -> u32 {
         let Some(mut turn) = self.session.turn.take() else { return 0 };
-        let mailbox = std::mem::take(&mut turn.mailbox);
+        let mut mailbox = std::mem::take(&mut turn.mailbox);
+        if planted(Planted::StopForgetsMailbox) {
+            mailbox.clear();
+        }
         turn.messages.extend(mailbox);
         let messages: Seqs = turn.seqs();
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
@@ -250,6 +257,7 @@ impl Machine<'_> {
 
     /// What a turn left unread goes before everything queued; then the next turn begins.
     fn leave(&mut self, unread: Vec<Pending>, mailbox: Vec<Pending>) {
+        let mailbox = if planted(Planted::MailboxForgotten) { Vec::new() } else { mailbox };
         if !unread.is_empty() || !mailbox.is_empty() {
             self.requeue(unread.into_iter().chain(mailbox));
         }
@@ -264,7 +272,8 @@ impl Machine<'_> {
         }
         let seqs = messages.iter().map(|pending| pending.seq).collect();
         self.journal(EventBody::MessageRequeued { messages: seqs });
-        self.session.queue.splice(0..0, messages);
+        let at = if planted(Planted::RequeueAtBack) { self.session.queue.len() } else { 0 };
+        self.session.queue.splice(at..at, messages);
     }
 
     /// Begins the next turn with the head of the queue and what collects with it.
@@ -302,7 +311,8 @@ impl Machine<'_> {
                 Stage::Waiting { live, .. } => live,
                 Stage::Accumulating { .. } | Stage::Backoff { .. } | Stage::Quarantined => false,
             };
-            running && turn.tag() == tag
+            let unchecked = planted(Planted::RunTagUnchecked) && turn.id == tag.turn;
+            running && (turn.tag() == tag || unchecked)
         })
     }
 

@@ -12,7 +12,7 @@ use rusqlite::wal::CheckpointMode;
 
 use super::Shared;
 use super::open;
-use super::trouble::Result;
+use super::trouble::{Result, Trouble};
 
 /// Pages in the log from which on it is moved; 80 MB.
 const WAL_PAGES_MAX: u64 = 20_000;
@@ -29,6 +29,8 @@ enum State {
     Requested,
     /// The bulk is moved, the remainder is the writer's.
     Moved,
+    /// Nothing could be moved now.
+    Failed,
     Ended,
 }
 
@@ -76,13 +78,23 @@ pub(super) fn run(shared: &Arc<Shared>) {
             Ok(open) => pass(&open, shared, CheckpointMode::PASSIVE).map(|_| open),
             Err(error) => Err(error),
         };
-        match moved {
-            Ok(open) => connection = Some(open),
-            // The log is still whole, so nothing is lost; commits fail on their own account.
-            Err(error) => tracing::warn!(reason = error.sentence(), "a checkpoint failed"),
-        }
-        shared.checkpoints.set(State::Moved);
+        shared.checkpoints.set(match moved {
+            Ok(open) => {
+                connection = Some(open);
+                State::Moved
+            }
+            Err(error) => {
+                warn(&error);
+                State::Failed
+            }
+        });
     }
+}
+
+/// The log is still whole after a failed checkpoint, so nothing is lost, and commits go on until
+/// they fail on their own account.
+pub(super) fn warn(error: &Trouble) {
+    tracing::warn!(reason = error.sentence(), "a checkpoint failed");
 }
 
 /// One pass; whether all of the log stands in the database now.
@@ -108,7 +120,7 @@ impl Remainder {
     }
 
     /// Called between two batches.
-    pub(super) fn tend(&mut self, connection: &Connection, shared: &Shared) -> Result<()> {
+    pub(super) fn tend(&mut self, connection: &Connection, shared: &Shared) {
         let pages = shared.counters.wal_pages.load(Relaxed);
         let anew = pages < self.pages_before;
         self.pages_before = pages;
@@ -122,15 +134,17 @@ impl Remainder {
             State::Idle if pages >= self.request_at => shared.checkpoints.set(State::Requested),
             State::Moved if self.tries < REMAINDERS_MAX => {
                 self.tries += 1;
-                pass(connection, shared, CheckpointMode::PASSIVE)?;
+                if let Err(error) = pass(connection, shared, CheckpointMode::PASSIVE) {
+                    warn(&error);
+                    shared.checkpoints.set(State::Failed);
+                }
             }
-            State::Moved => {
+            State::Moved | State::Failed => {
                 self.tries = 0;
                 self.request_at = pages + WAL_PAGES_RETRY;
                 shared.checkpoints.set(State::Idle);
             }
             State::Idle | State::Requested | State::Ended => {}
         }
-        Ok(())
     }
 }

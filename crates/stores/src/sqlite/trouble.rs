@@ -51,10 +51,8 @@ impl Trouble {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 "another program holds a lock on the database".into()
             }
-            // The bare code says nothing; the extended one tells a failed fsync from a read.
-            Some(ErrorCode::SystemIoFailure) => {
-                format!("the disk failed ({error}, code {})", extended(error))
-            }
+            // The extended code in it tells a failed fsync from a failed read.
+            Some(ErrorCode::SystemIoFailure) => format!("the disk failed ({error})"),
             _ => error.to_string(),
         }
     }
@@ -74,11 +72,44 @@ fn code(error: &rusqlite::Error) -> Option<ErrorCode> {
     error.sqlite_error_code()
 }
 
-fn extended(error: &rusqlite::Error) -> i32 {
-    error.sqlite_error().map_or(0, |inner| inner.extended_code)
-}
-
 /// Turns "not there" into a sentence about the session.
 pub(crate) fn missing(key: &SessionKey, what: &str) -> Trouble {
     Trouble::session(key.as_str(), format_args!("{what} is missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn every_trouble_says_what_to_do_or_what_failed() {
+        let check = |code: i32, expect: &str| {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let sentence = Trouble::from(error).sentence();
+            assert!(sentence.starts_with(expect), "{sentence}");
+        };
+        check(ffi::SQLITE_FULL, "the disk is full: free some space");
+        check(ffi::SQLITE_READONLY, "the data folder can't be written to");
+        check(ffi::SQLITE_BUSY, "another program holds a lock on the database");
+        check(ffi::SQLITE_CORRUPT, "the database is damaged (");
+        check(ffi::SQLITE_NOTADB, "the database is damaged (");
+        check(ffi::SQLITE_IOERR_FSYNC, "the disk failed (Error code 1034: disk I/O error)");
+    }
+
+    #[test]
+    fn only_damage_is_hopeless() {
+        let check = |code: i32, expect: bool| {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let trouble = Trouble::from(error);
+            assert_eq!(trouble.is_damage(), expect);
+            let corrupt = matches!(StoreError::from(trouble), StoreError::Corrupt(_));
+            assert_eq!(corrupt, expect);
+        };
+        check(ffi::SQLITE_CORRUPT, true);
+        check(ffi::SQLITE_NOTADB, true);
+        check(ffi::SQLITE_FULL, false);
+        check(ffi::SQLITE_IOERR_WRITE, false);
+    }
 }

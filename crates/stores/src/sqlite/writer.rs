@@ -104,8 +104,7 @@ fn write(
             if let End::Closed(_) = end
                 && let Err(error) = checkpoint::pass(&connection, shared, CheckpointMode::TRUNCATE)
             {
-                // The log keeps everything; the next start reads it.
-                tracing::warn!(reason = error.sentence(), "the last checkpoint failed");
+                checkpoint::warn(&error);
             }
             end
         }
@@ -149,10 +148,7 @@ fn write_batches(
                 rest.into_iter().fold(None, |closed, job| refuse(shared, job, CLOSED).or(closed));
             return End::Closed(closed);
         }
-        if let Err(trouble) = remainder.tend(connection, shared) {
-            fail(shared, &trouble);
-            return End::Trouble(trouble);
-        }
+        remainder.tend(connection, shared);
     }
 }
 

@@ -75,6 +75,16 @@ pub(crate) async fn an_expired_twin_is_new(home: &impl Home) {
     chat.guard(Guard::NotSeen { seen, first: again.clone(), until });
     chat.commit(&store).await;
     assert_eq!(send(&store, &chat, 1, 1).await, refused(0, &again, true));
+    // As one of several, too.
+    chat.session.updated_at = until + 1;
+    chat.queue("later still");
+    for name in [1, 2] {
+        let seen = Seen { key: [name; 16], body_hash: 1 };
+        let first = first_of(&chat);
+        chat.guard(Guard::NotSeen { seen, first, until: until + DAY_MS });
+    }
+    chat.commit(&store).await;
+    assert_eq!(send(&store, &chat, 1, 1).await, refused(0, &first_of(&chat), true));
 }
 
 pub(crate) async fn of_sixteen_twins_at_once_one_commits(home: &impl Home) {

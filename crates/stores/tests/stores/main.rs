@@ -49,6 +49,7 @@ macro_rules! store_conformance {
                 reads::a_tenant_sees_its_own_sessions_only,
                 rows::a_turn_is_replaced_by_id,
                 rows::a_turn_stays_with_its_session,
+                rows::replies_of_one_commit_are_told_apart,
                 rows::turns_come_newest_first_in_pages,
                 rows::a_part_is_replaced_and_keeps_its_text,
                 rows::parts_come_in_order_and_in_pages,

@@ -56,6 +56,21 @@ pub(crate) async fn a_turn_stays_with_its_session(home: &impl Home) {
     assert_eq!(of_two, [turn_row(turn_id(2), TurnStatus::Failed)]);
 }
 
+pub(crate) async fn replies_of_one_commit_are_told_apart(home: &impl Home) {
+    let store = home.open();
+    let mut chat = Chat::new("one");
+    let mut expect = Vec::new();
+    for (number, journalled, reply) in [(1, "yes", "yes"), (2, "no", "no"), (3, "ye", "yes")] {
+        let id = turn_id(number);
+        chat.complete(id, journalled);
+        let row = TurnRow { reply: Some(reply.into()), ..turn_row(id, TurnStatus::Complete) };
+        chat.turn(row.clone());
+        expect.insert(0, row);
+    }
+    chat.commit(&store).await;
+    assert_eq!(store.turns(&chat.key, None, 9).await.unwrap(), expect);
+}
+
 pub(crate) async fn turns_come_newest_first_in_pages(home: &impl Home) {
     let store = home.open();
     let (mut chat, mut other) = (Chat::new("one"), Chat::new("other"));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use turnkeep_core::ports::store::{CommitOutcome, Store, StoreError};
 use turnkeep_core::{EventBody, Seq};
-use turnkeep_stores::{SqliteOptions, SqliteStore};
+use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
 
 use crate::child::{self, Running};
 use crate::fixture::{Chat, key};
@@ -68,10 +68,15 @@ async fn check_kill(name: &str, kill_point: fn(&'static str)) {
     }
     assert!(other.end().signal().is_some(), "it was not killed");
 
+    // An audit may come before the next start.
+    let reader = SqliteReader::open(dir.path()).unwrap();
+    let audited = (0..8).map(|number| reader.events(&key(&number.to_string()), Seq(0), 1000));
+    let audited: Vec<_> = audited.map(Result::unwrap).collect();
     let store = SqliteStore::open(dir.path(), SqliteOptions::default()).unwrap();
     for (number, acknowledged) in acknowledged.into_iter().enumerate() {
         let key = key(&number.to_string());
         let events = store.events(&key, Seq(0), 1000).await.unwrap();
+        assert_eq!(events, audited[number]);
         // What was acknowledged, and at most the one that was on its way.
         let stored = events.last().map_or(0, |event| event.seq.0);
         assert!(stored == acknowledged || stored == acknowledged + 1, "{stored} {acknowledged}");
@@ -194,4 +199,9 @@ async fn a_disk_that_takes_no_more_is_survived() {
     other.go_on();
     assert_eq!(other.hear().as_deref(), Some("recovered"));
     assert!(other.end().success());
+    // Nothing was called healthy before a write of the store's own was committed.
+    let database = rusqlite::Connection::open(dir.path().join("turnkeep.db")).unwrap();
+    let sql = "SELECT value FROM meta WHERE name = 'probe'";
+    let probes: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert!(probes >= 1, "{probes}");
 }

@@ -118,9 +118,8 @@ fn tests_do_not_sleep() {
     let tests = || files.iter().filter_map(|file| Some((test_folder(&file.path)?, file)));
     let paused: Vec<&str> =
         tests().filter(|(_, file)| pauses_clock(&file.text)).map(|(folder, _)| folder).collect();
-    let failures = tests().flat_map(|(folder, file)| {
-        sleeps(&file.path, &file.text, paused.contains(&folder))
-    });
+    let failures =
+        tests().flat_map(|(folder, file)| sleeps(&file.path, &file.text, paused.contains(&folder)));
     expect_none(&failures.collect::<Vec<_>>());
 }
 
@@ -161,7 +160,10 @@ fn forbidden_attributes_are_found() {
     };
     assert_eq!(lines("\n#[allow(dead_code)]\nfn a() {}\n    #[ignore = \"slow\"]\n"), [2, 4]);
     assert_eq!(lines("#![allow(missing_docs)]\n"), [1]);
-    assert_eq!(lines("#[expect(dead_code, reason = \"x\")]\n// #[allow(x)]\nf(\"#[ignore\");\n"), []);
+    assert_eq!(
+        lines("#[expect(dead_code, reason = \"x\")]\n// #[allow(x)]\nf(\"#[ignore\");\n"),
+        []
+    );
 }
 
 #[test]
@@ -169,7 +171,8 @@ fn sleeps_are_found() {
     let lines = |text: &str, virtual_clock: bool| -> Vec<usize> {
         sleeps("a.rs", text, virtual_clock).iter().map(|failure| failure.line).collect()
     };
-    let text = "std::thread::sleep(x);\ntokio::time::sleep(x).await;\n    sleep(x).await;\nasleep(x);";
+    let text =
+        "std::thread::sleep(x);\ntokio::time::sleep(x).await;\n    sleep(x).await;\nasleep(x);";
     assert_eq!(lines(text, false), [1, 2, 3]);
     assert_eq!(lines(text, true), [1]);
     assert_eq!(test_folder("crates/x/tests/it/fake.rs"), Some("crates/x/tests/it"));

@@ -72,7 +72,9 @@ fn dead_links(page: &str, text: &str, text_of: &dyn Fn(&str) -> Option<String>) 
         let path = if target.is_empty() { page.to_owned() } else { meant(page, target) };
         match text_of(&path) {
             None => failures.push(Failure::new(page, line, format!("leads nowhere: {link}"))),
-            Some(text) if !heading.is_empty() && !anchors(&text).iter().any(|one| one == heading) => {
+            Some(text)
+                if !heading.is_empty() && !anchors(&text).iter().any(|one| one == heading) =>
+            {
                 let what = format!("{path} has no heading {heading}");
                 failures.push(Failure::new(page, line, what));
             }
@@ -116,7 +118,9 @@ fn unexplained(path: &str, names: &[(usize, String)], page: &str, text: &str) ->
         }
         true
     });
-    missing.map(|(line, name)| Failure::new(path, *line, format!("{name} is not in {page}"))).collect()
+    missing
+        .map(|(line, name)| Failure::new(path, *line, format!("{name} is not in {page}")))
+        .collect()
 }
 
 fn expect_explained(path: &str, beginning: &str, page: &str) {
@@ -174,7 +178,10 @@ fn links_are_read() {
     let expect = [(1, "b.md#c"), (1, "e.png"), (5, "g/")].map(|(line, to)| (line, to.to_owned()));
     assert_eq!(found, expect);
     assert_eq!(meant("docs/adr/a.md", "../../crates/core"), "crates/core");
-    assert_eq!(anchors("# One, two & `three`\n```\n# no\n```\n## A_b-c\n#no"), ["one-two--three", "a_b-c"]);
+    assert_eq!(
+        anchors("# One, two & `three`\n```\n# no\n```\n## A_b-c\n#no"),
+        ["one-two--three", "a_b-c"]
+    );
 }
 
 #[test]
@@ -198,9 +205,60 @@ fn a_closed_changelog_is_found() {
 
 #[test]
 fn an_unexplained_name_is_found() {
-    let names = quoted("a(\"turn_a\", \"turn_a_b\");\nb(\"turn_a\", \"Turn words\", \"turn it\");", "turn");
+    let names =
+        quoted("a(\"turn_a\", \"turn_a_b\");\nb(\"turn_a\", \"Turn words\", \"turn it\");", "turn");
     assert_eq!(names, [(1, "turn_a".to_owned()), (1, "turn_a_b".to_owned())]);
     let failures = unexplained("m.rs", &names, "page.md", "about turn_a_b only");
     assert_eq!(said(&failures), [(1, "turn_a is not in page.md")]);
     assert_eq!(unexplained("m.rs", &names, "page.md", "turn_a_b, turn_a."), []);
+}
+
+/// A crate's first-level modules, by the paths of its files.
+fn modules<'a>(paths: &[&'a str]) -> Vec<(&'a str, &'a str)> {
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    for path in paths {
+        let Some((krate, file)) =
+            path.strip_prefix("crates/").and_then(|it| it.split_once("/src/"))
+        else {
+            continue;
+        };
+        let module = file.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+        if !matches!(module, "lib" | "main") && !found.contains(&(krate, module)) {
+            found.push((krate, module));
+        }
+    }
+    found
+}
+
+/// The part of the map that belongs to a crate names each of its modules.
+fn unmapped(paths: &[&str], map: &str) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    for (krate, module) in modules(paths) {
+        let part = map.split(&format!("### crates/{krate}:")).nth(1).unwrap_or_default();
+        let part = part.split("\n#").next().unwrap_or_default();
+        let named = [format!("`{module}`"), format!("`{module}::")];
+        if !named.iter().any(|name| part.contains(name)) {
+            let what = format!("ARCHITECTURE.md's map of crates/{krate} has no `{module}`");
+            failures.push(Failure::new(&format!("crates/{krate}/src/{module}"), 1, what));
+        }
+    }
+    failures
+}
+
+#[test]
+fn the_map_names_every_module() {
+    let files = sources(".rs");
+    let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    expect_none(&unmapped(&paths, &read("ARCHITECTURE.md")));
+}
+
+#[test]
+fn a_module_without_a_place_on_the_map_is_found() {
+    let paths =
+        ["crates/a/src/lib.rs", "crates/a/src/b.rs", "crates/a/src/c/d.rs", "crates/e/src/b.rs"];
+    assert_eq!(modules(&paths), [("a", "b"), ("a", "c"), ("e", "b")]);
+    let failures =
+        unmapped(&paths, "### crates/a: x\n`b` and `c::d`\n\n### crates/e: y\nnothing\n");
+    assert_eq!(said(&failures), [(1, "ARCHITECTURE.md's map of crates/e has no `b`")]);
+    assert_eq!(unmapped(&paths, "### crates/a: x\n`b`\n\n### crates/e: y\n`b`, `c`\n").len(), 1);
 }

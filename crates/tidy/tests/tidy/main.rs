@@ -61,7 +61,8 @@ fn sources(ending: &str) -> Vec<Source> {
 }
 
 fn collect(dir: &Path, prefix: &str, ending: &str, found: &mut Vec<Source>) {
-    let entries = std::fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let entries =
+        std::fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
@@ -92,7 +93,8 @@ fn expect_none(failures: &[Failure]) {
 #[track_caller]
 fn over_rust(rule: impl Fn(&str, &str) -> Vec<Failure>) {
     let files = sources(".rs");
-    let failures: Vec<Failure> = files.iter().flat_map(|file| rule(&file.path, &file.text)).collect();
+    let failures: Vec<Failure> =
+        files.iter().flat_map(|file| rule(&file.path, &file.text)).collect();
     expect_none(&failures);
 }
 

@@ -34,8 +34,16 @@ const CORE_MAY_USE: [&str; 5] = ["serde", "serde_json", "thiserror", "uuid", "sm
 /// What pure code can't need. The clippy.toml of the core bans the same by type; this also holds
 /// where nobody runs clippy.
 const IMPURE: [&str; 10] = [
-    "tokio::", "std::fs", "std::net", "std::thread", "std::env", "std::process", "SystemTime",
-    "Instant::now", "now_v7", ".await",
+    "tokio::",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::env",
+    "std::process",
+    "SystemTime",
+    "Instant::now",
+    "now_v7",
+    ".await",
 ];
 
 /// The crates of concrete adapters.
@@ -148,7 +156,8 @@ fn sends(path: &str, text: &str) -> Vec<Failure> {
 
 /// Only the driver calls `step`. Approximate: a free call of that name, or its import.
 fn steps(path: &str, text: &str) -> Vec<Failure> {
-    let its_own = path == "crates/gateway/src/driver.rs" || path.starts_with("crates/core/src/session/");
+    let its_own =
+        path == "crates/gateway/src/driver.rs" || path.starts_with("crates/core/src/session/");
     if its_own || !ships(path) {
         return Vec::new();
     }
@@ -242,12 +251,16 @@ fn a_broken_star_is_found() {
     let manifest = "[dependencies]\nturnkeep-core.workspace = true\nturnkeep-stores.workspace = true\n\
                     [dev-dependencies]\nturnkeep-agents.workspace = true\n";
     let failures = siblings("crates/gateway/Cargo.toml", manifest, &["turnkeep-core"]);
-    assert_eq!(said(&failures), [(3, "must not depend on turnkeep-stores: the crates form a star")]);
+    assert_eq!(
+        said(&failures),
+        [(3, "must not depend on turnkeep-stores: the crates form a star")]
+    );
 }
 
 #[test]
 fn an_impure_core_is_found() {
-    let failures = core_dependencies("c", "[dependencies]\nserde = \"1\"\ntokio.workspace = true\n");
+    let failures =
+        core_dependencies("c", "[dependencies]\nserde = \"1\"\ntokio.workspace = true\n");
     assert_eq!(said(&failures), [(3, "the core is pure and may not depend on tokio")]);
     let lines = |path: &str, text: &str| -> Vec<usize> {
         purity(path, text).iter().map(|failure| failure.line).collect()

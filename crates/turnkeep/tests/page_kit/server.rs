@@ -1,0 +1,133 @@
+//! The real binary with a port and a folder of its own, which both outlive a `kill -9`.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::api::Api;
+
+/// As good as never: a turn that only a stop or a kill ends.
+pub const FOREVER_MS: u64 = 600_000;
+
+/// Below the ports that systems give to outgoing connections: while the server is down, nobody
+/// else gets its port by chance.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+pub struct Server {
+    child: Child,
+    port: u16,
+    home: tempfile::TempDir,
+    channel: &'static str,
+}
+
+impl Server {
+    /// Starts one whose agent streams its echo over `delay_ms`. `channel` are lines for
+    /// `[channels.web]`.
+    pub fn start(delay_ms: u64, channel: &'static str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let port = free_port();
+        write_config(&home, delay_ms, channel);
+        let child = spawn(&home, port, &[]);
+        Self { child, port, home, channel }
+    }
+
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn api(&self) -> Api {
+        Api::new(self.address())
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again at the same place, with another delay.
+    pub fn start_again(&mut self, delay_ms: u64) {
+        write_config(&self.home, delay_ms, self.channel);
+        self.child = spawn(&self.home, self.port, &[]);
+    }
+
+    /// Kills it and starts it again so that it ends itself the next time it gets to `place`.
+    pub fn restart_to_die_at(&mut self, place: &str, delay_ms: u64) {
+        self.kill();
+        write_config(&self.home, delay_ms, self.channel);
+        self.child = spawn(&self.home, self.port, &[("TURNKEEP_KILL_AT", &format!("{place}:1"))]);
+    }
+
+    /// Waits until it has ended itself.
+    pub fn ended(&mut self) {
+        self.child.wait().unwrap();
+    }
+
+    /// `turnkeep audit` on the data folder must find nothing wrong.
+    pub fn audit(&self) {
+        let output = Command::new(env!("CARGO_BIN_EXE_turnkeep"))
+            .args(["audit", "--data-dir"])
+            .arg(data(&self.home))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+            eprintln!("the server said:\n{log}");
+        }
+    }
+}
+
+fn data(home: &tempfile::TempDir) -> PathBuf {
+    home.path().join("data")
+}
+
+fn write_config(home: &tempfile::TempDir, delay_ms: u64, channel: &str) {
+    let text = format!(
+        "log_level = \"warn\"\n[agents.default]\nkind = \"echo\"\nstream = true\n\
+         delay_ms = {delay_ms}\n[channels.web]\n{channel}\n"
+    );
+    std::fs::write(home.path().join("turnkeep.toml"), text).unwrap();
+}
+
+fn spawn(home: &tempfile::TempDir, port: u16, env: &[(&str, &str)]) -> Child {
+    let log = home.path().join("log");
+    let stderr = std::fs::File::options().create(true).append(true).open(&log).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_turnkeep"))
+        .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--config"])
+        .arg(home.path().join("turnkeep.toml"))
+        .arg("--data-dir")
+        .arg(data(home))
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    assert!(line.starts_with("listening on "), "it did not start: {line}{}", said());
+    child
+}
+
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test runs beside each other begin at different places.
+    let begin = u16::try_from(std::process::id() % 11_000).unwrap();
+    loop {
+        let port = PORTS.start + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        assert!(PORTS.contains(&port));
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
