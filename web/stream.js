@@ -22,6 +22,8 @@ const BANNER_DELAY_MS = 700;
 /** Browsers open six connections to one server; a tab nobody looks at gives its own back. */
 const HIDDEN_RELEASE_MS = 60_000;
 const HIDDEN_POLL_MS = 30_000;
+/** A journal is replayed at once; where nothing comes, nobody has written yet. */
+const QUIET_MS = 500;
 
 export class Stream {
   #name;
@@ -31,6 +33,7 @@ export class Stream {
   #reconnectTimer = 0;
   #bannerTimer = 0;
   #hiddenTimer = 0;
+  #quietTimer = 0;
   #released = false;
   #closed = false;
   #onVisibility = () => this.#visibilityChanged();
@@ -70,6 +73,7 @@ export class Stream {
 
   #drop() {
     clearTimeout(this.#reconnectTimer);
+    this.#heard();
     this.#source?.close();
     this.#source = null;
   }
@@ -86,7 +90,10 @@ export class Stream {
         if (data) handle(data, message.lastEventId);
       });
     for (const type of JOURNAL_TYPES) {
-      listen(type, (data, id) => this.#handlers.journal({ ...data, type, seq: data.seq ?? Number(id) }));
+      listen(type, (data, id) => {
+        if (this.#heard()) this.#compare();
+        this.#handlers.journal({ ...data, type, seq: data.seq ?? Number(id) });
+      });
     }
     for (const type of DRAFT_TYPES) listen(type, (data) => this.#handlers.ephemeral(type, data));
     listen("reset", (data) => {
@@ -107,7 +114,17 @@ export class Stream {
     this.#bannerTimer = 0;
     this.#handlers.connection(null);
     this.#handlers.opened();
-    this.#compare();
+    if (this.#handlers.lastSeq() > 0) this.#compare();
+    else this.#quietTimer = setTimeout(() => this.#heard() && this.#handlers.session(null), QUIET_MS);
+  }
+
+  /** Asking for a session in which nobody has written is an error in the browser's log, so a new
+   * connection first listens. Returns whether it was still listening. */
+  #heard() {
+    const waited = this.#quietTimer !== 0;
+    clearTimeout(this.#quietTimer);
+    this.#quietTimer = 0;
+    return waited;
   }
 
   /** A server that knows less than the page has been given another store: begin anew. */

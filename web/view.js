@@ -18,7 +18,7 @@ const STATUS_TEXT = {
   retrying: "not sent, retrying…",
   gathering: "gathering",
   processing: "being answered",
-  joined: "joined the running turn",
+  joined: "joined this answer",
   answered: "answered",
   stopped: "stopped",
   failed: "failed, kept as dead letter",
@@ -123,12 +123,15 @@ export class LogView {
     const known = this.#keep(row.key, used, () => make("article", "row"));
     const next = block.rows[index + 1];
     const tail = row.role !== "user" || next?.role !== "user";
-    const status = row.local ? row.status : row.role === "user" ? messageStatus(row) : row.status;
-    const stamp = `${row.rev}|${status}|${row.seq ?? ""}|${row.ahead ?? ""}|${block.id ?? ""}|${tail}`;
+    const status = statusOf(row);
+    // What the next message says as well is said once.
+    const saidBelow = !tail && metaText(row) === metaText(next);
+    const stamp = `${row.rev}|${status}|${row.seq ?? ""}|${row.ahead ?? ""}|${block.id ?? ""}|${tail}|${saidBelow}`;
     if (known.stamp === stamp) return known.node;
     known.stamp = stamp;
     this.#fill(known.node, row, status, block);
     known.node.classList.toggle("tail", tail);
+    known.node.classList.toggle("said-below", saidBelow);
     return known.node;
   }
 
@@ -162,6 +165,16 @@ export class LogView {
     }
     node.querySelector(".meta").replaceChildren(...parts);
   }
+}
+
+function statusOf(row) {
+  return row.role === "user" && !row.local ? messageStatus(row) : row.status;
+}
+
+/** The line under a message; a refused one has buttons of its own there. */
+function metaText(row) {
+  const status = statusOf(row);
+  return status === "refused" ? row.key : `${TIME.format(row.at)} ${statusText(status, row)}`;
 }
 
 function fillAgent(node, row, status) {

@@ -13,8 +13,23 @@ pub const WINDOW_MS_MAX: i64 = 3000;
 pub const RHYTHM_SAMPLES_MIN: u32 = 5;
 
 const GREETINGS: &[&str] = &[
-    "hi", "hello", "hey", "hiya", "yo", "good morning", "good afternoon", "good evening", "hallo",
-    "guten tag", "guten morgen", "moin", "servus", "hola", "bonjour", "salut", "ciao",
+    "hi",
+    "hello",
+    "hey",
+    "hiya",
+    "yo",
+    "good morning",
+    "good afternoon",
+    "good evening",
+    "hallo",
+    "guten tag",
+    "guten morgen",
+    "moin",
+    "servus",
+    "hola",
+    "bonjour",
+    "salut",
+    "ciao",
 ];
 const CLOSINGS: &[&str] = &["please", "thanks", "thank you", "bitte", "danke", "merci", "gracias"];
 const REFERENCES: &[&str] =
@@ -102,9 +117,8 @@ fn shape_ms(text: &str) -> f64 {
     let words = trimmed.split_whitespace().count();
     let bare = lower.trim_end_matches(['.', '!', '?', ',']);
     let mut sum = 0.0;
-    let fragment = trimmed.ends_with("...")
-        || trimmed.ends_with('…')
-        || trimmed.ends_with([',', '-', ':']);
+    let fragment =
+        trimmed.ends_with("...") || trimmed.ends_with('…') || trimmed.ends_with([',', '-', ':']);
     let closed = !fragment && trimmed.ends_with(['.', '?', '!']);
     let thanked = CLOSINGS.iter().any(|word| bare == *word || bare.ends_with(&format!(" {word}")));
     if GREETINGS.contains(&bare) {
@@ -163,7 +177,8 @@ mod tests {
 
     #[test]
     fn later_messages_fade_and_the_sum_is_clamped() {
-        let window = |nth| window_ms(&web(), "one two three four", nth, Hint::None, Rhythm::default());
+        let window =
+            |nth| window_ms(&web(), "one two three four", nth, Hint::None, Rhythm::default());
         assert_eq!([window(1), window(2), window(3), window(20)], [600, 480, 384, 200]);
         let slow = Rhythm { samples: 5, p50_ms: 20_000, p95_ms: 30_000 };
         assert_eq!(window_ms(&web(), "one two three four", 1, Hint::None, slow), 3000);

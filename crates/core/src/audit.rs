@@ -7,6 +7,7 @@ use std::fmt;
 use crate::ids::{Attempt, Epoch, Seq, Seqs, TurnId};
 use crate::journal::{Event, EventBody};
 use crate::outbox::DeliveryState;
+use crate::policy::Trust;
 use crate::session::Session;
 
 /// A broken invariant, with the place where it shows.
@@ -42,6 +43,8 @@ pub struct Checker {
     epoch: Epoch,
     /// Accepted and without an ending. Small: the inbox is bounded.
     open: Vec<Seq>,
+    /// The trust of each of them, in the same order.
+    trusts: Vec<Trust>,
     /// Dead letters nobody has taken.
     dead: Vec<Seq>,
     turn: Option<OpenTurn>,
@@ -110,7 +113,9 @@ impl Checker {
             self.broken("I4", || format!("the journal jumps: {expected} was expected"));
         }
         match &event.body {
-            EventBody::MessageAccepted { retry_of, .. } => self.accept(event.seq, *retry_of),
+            EventBody::MessageAccepted { trust, retry_of, .. } => {
+                self.accept(event.seq, *trust, *retry_of);
+            }
             EventBody::TurnStarted { turn_id, messages, supersedes, .. } => {
                 self.start(*turn_id, messages, *supersedes);
             }
@@ -177,21 +182,26 @@ impl Checker {
         let mut open = self.open.clone();
         open.sort_unstable();
         if pending != open {
-            self.broken("I2", || format!("open by the journal: {open:?}, by the state: {pending:?}"));
+            self.broken("I2", || {
+                format!("open by the journal: {open:?}, by the state: {pending:?}")
+            });
         }
         let stored = session.turn.as_ref().map(|turn| turn.id);
         let told = self.turn.as_ref().map(|turn| turn.id);
         if stored != told {
-            self.broken("I1", || format!("open turn by the journal: {told:?}, by the state: {stored:?}"));
+            self.broken("I1", || {
+                format!("open turn by the journal: {told:?}, by the state: {stored:?}")
+            });
         }
         if session.turn.is_none() && !session.queue.is_empty() {
             self.broken("I8", || "messages are queued and no turn is open".to_owned());
         }
     }
 
-    fn accept(&mut self, seq: Seq, retry_of: Option<Seq>) {
+    fn accept(&mut self, seq: Seq, trust: Trust, retry_of: Option<Seq>) {
         self.accepted += 1;
         self.open.push(seq);
+        self.trusts.push(trust);
         if let Some(old) = retry_of {
             self.take_dead(old);
         }
@@ -202,7 +212,9 @@ impl Checker {
             Some(at) => {
                 self.dead.swap_remove(at);
             }
-            None => self.broken("I2", || format!("message {seq} is taken as a dead letter but is none")),
+            None => {
+                self.broken("I2", || format!("message {seq} is taken as a dead letter but is none"))
+            }
         }
     }
 
@@ -223,12 +235,27 @@ impl Checker {
     fn expect_open(&mut self, messages: &[Seq]) {
         for seq in messages {
             if !self.open.contains(seq) {
-                self.broken("I3", || format!("message {seq} has its ending already, or never was"));
+                self.already_ended(*seq);
             }
+        }
+        let trust_of = |seq: &Seq| {
+            let at = self.open.iter().position(|open| open == seq)?;
+            self.trusts.get(at).copied()
+        };
+        let mut trusts = messages.iter().filter_map(trust_of);
+        let first = trusts.next();
+        if trusts.any(|trust| Some(trust) != first) {
+            self.broken("I19", || {
+                format!("messages of different trust are one turn's: {messages:?}")
+            });
         }
         if !messages.is_sorted_by(|one, two| one < two) {
             self.broken("I4", || format!("messages are out of order: {messages:?}"));
         }
+    }
+
+    fn already_ended(&mut self, seq: Seq) {
+        self.broken("I3", || format!("message {seq} has its ending already, or never was"));
     }
 
     fn expect_empty(&mut self) {
@@ -269,7 +296,9 @@ impl Checker {
         turn.attempt = attempt;
         turn.messages = messages.clone();
         if !in_order {
-            self.broken("I18", || format!("attempt {attempt} of turn {id} skips or drops something"));
+            self.broken("I18", || {
+                format!("attempt {attempt} of turn {id} skips or drops something")
+            });
         }
     }
 
@@ -308,15 +337,23 @@ impl Checker {
 
     /// A turn ended with these messages: no later turn goes back behind them.
     fn settle(&mut self, messages: &Seqs) {
+        self.expect_open(messages);
         self.close(messages);
         self.settled = self.settled.max(messages.last().copied().unwrap_or_default());
     }
 
     /// These messages have their ending now. What left the queue says nothing of the turns' order:
     /// mail of an earlier place may still be unread.
-    fn close(&mut self, messages: &Seqs) {
-        self.expect_open(messages);
-        self.open.retain(|seq| !messages.contains(seq));
+    fn close(&mut self, messages: &[Seq]) {
+        for seq in messages {
+            match self.open.iter().position(|open| open == seq) {
+                Some(at) => {
+                    self.open.remove(at);
+                    self.trusts.remove(at);
+                }
+                None => self.already_ended(*seq),
+            }
+        }
     }
 
     fn requeue(&mut self, messages: &Seqs) {

@@ -37,9 +37,8 @@ fn split_at(text: &str, chars_max: usize) -> usize {
     let window = &text[..hard];
     // A cut in the first third would waste the part, so the next finer kind is tried.
     let good = |at: &usize| *at > hard / 3;
-    let sentence = || {
-        [". ", "! ", "? "].iter().filter_map(|end| window.rfind(end)).max().map(|at| at + 1)
-    };
+    let sentence =
+        || [". ", "! ", "? "].iter().filter_map(|end| window.rfind(end)).max().map(|at| at + 1);
     window
         .rfind("\n\n")
         .filter(good)
@@ -77,7 +76,8 @@ fn strip_markdown(text: &str) -> String {
 
 fn strip_line(line: &str, out: &mut String) {
     let hashes = line.trim_start_matches('#');
-    let line = if hashes.len() < line.len() { hashes.strip_prefix(' ').unwrap_or(line) } else { line };
+    let line =
+        if hashes.len() < line.len() { hashes.strip_prefix(' ').unwrap_or(line) } else { line };
     let line = line.strip_prefix("> ").unwrap_or(line);
     let mut rest = line;
     while let Some(at) = rest.find(['*', '`', '[', '_']) {
@@ -121,7 +121,8 @@ fn link(tail: &str) -> Option<(&str, &str, &str)> {
     let inner = tail.strip_prefix('[')?;
     let (label, rest) = inner.split_once("](")?;
     let (address, after) = rest.split_once(')')?;
-    (!label.contains('[') && !address.contains(char::is_whitespace)).then_some((label, address, after))
+    (!label.contains('[') && !address.contains(char::is_whitespace))
+        .then_some((label, address, after))
 }
 
 #[cfg(test)]
@@ -137,10 +138,16 @@ mod tests {
 
     #[test]
     fn markdown_is_stripped_where_it_is_not_rendered() {
-        check("signal", "# Title\n\n**bold** and `code`, 2 * 3, snake_case", &[
-            "Title\n\nbold and code, 2 * 3, snake_case",
-        ]);
-        check("signal", "see [the page](https://a.example/x_y)", &["see the page (https://a.example/x_y)"]);
+        check(
+            "signal",
+            "# Title\n\n**bold** and `code`, 2 * 3, snake_case",
+            &["Title\n\nbold and code, 2 * 3, snake_case"],
+        );
+        check(
+            "signal",
+            "see [the page](https://a.example/x_y)",
+            &["see the page (https://a.example/x_y)"],
+        );
         check("web", "**bold**", &["**bold**"]);
         check("web", "", &[]);
     }
@@ -148,7 +155,8 @@ mod tests {
     #[test]
     fn long_text_is_split_at_the_best_place() {
         let first = "a ".repeat(60);
-        let text = format!("{first}end. Then more words that do not fit into the first part at all");
+        let text =
+            format!("{first}end. Then more words that do not fit into the first part at all");
         let parts = fit(&text, channel_facts("sms").unwrap());
         assert_eq!(&*parts[0], format!("{first}end."));
         assert_eq!(parts.len(), 2);

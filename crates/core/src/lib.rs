@@ -38,7 +38,7 @@ pub mod session;
 pub mod session_key;
 
 pub use ids::{
-    Attempt, Epoch, Generation, QuestionId, RunTag, Seq, Seqs, Timestamp, TimerId, Token,
+    Attempt, Epoch, Generation, QuestionId, RunTag, Seq, Seqs, TimerId, Timestamp, Token,
     TurnGroupId, TurnId, Version,
 };
 pub use journal::{Event, EventBody};

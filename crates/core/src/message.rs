@@ -135,7 +135,14 @@ impl Decision {
     /// An accepted message.
     #[must_use]
     pub const fn accepted(action: Action, turn: Option<TurnId>, seq: Seq) -> Self {
-        Self { action, turn, queue_position: None, seq: Some(seq), rejection: None, duplicate: false }
+        Self {
+            action,
+            turn,
+            queue_position: None,
+            seq: Some(seq),
+            rejection: None,
+            duplicate: false,
+        }
     }
 
     /// A refused message.

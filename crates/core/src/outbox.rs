@@ -170,6 +170,9 @@ mod tests {
 
     #[test]
     fn backoff_doubles_up_to_an_hour() {
-        assert_eq!([1, 2, 3, 40].map(|tries| backoff_ms(1000, tries)), [1000, 2000, 4000, 3_600_000]);
+        assert_eq!(
+            [1, 2, 3, 40].map(|tries| backoff_ms(1000, tries)),
+            [1000, 2000, 4000, 3_600_000]
+        );
     }
 }

@@ -4,7 +4,6 @@
 /// A mistake in the rules or in their driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(hidden)]
-#[expect(missing_docs, reason = "the simulator's table says what each one is")]
 pub enum Planted {
     MailboxForgotten,
     RunTagUnchecked,

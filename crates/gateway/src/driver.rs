@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use turnkeep_core::ids::{Epoch, RunTag, Seq, Timestamp, Token, TurnId, Version};
 use turnkeep_core::journal::Event;
-use turnkeep_core::planted::{Planted, planted};
 use turnkeep_core::message::{Action, Decision, Rejection};
+use turnkeep_core::planted::{Planted, planted};
 use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, Loaded, StoreError};
 use turnkeep_core::session::{
     AgentAnswer, AgentInput, Context, Control, Controlled, Effect, Ignored, Input, Session, Step,
@@ -56,8 +56,8 @@ enum Slot {
     Loading,
     /// At rest.
     Ready(Session),
-    /// A commit is under way.
-    Committing(Flight),
+    /// A commit is under way. Boxed: most sessions of a busy node are at rest.
+    Committing(Box<Flight>),
     /// Somebody with a later epoch has the session.
     Lost,
 }
@@ -257,16 +257,13 @@ impl Driver {
         };
         // The events are published after the commit; the store gets its own copy of the handles.
         out.rows.events.clone_from(&commit.rows.events);
-        self.slot = Slot::Committing(Flight { next, previous, step: out, inputs, guarded });
+        let flight = Flight { next, previous, step: out, inputs, guarded };
+        self.slot = Slot::Committing(Box::new(flight));
         Some(Request::Commit(commit))
     }
 
     /// The load ended. Whatever the state says is under way is held against what the shell has.
-    pub fn on_loaded(
-        &mut self,
-        loaded: Result<Option<Loaded>, StoreError>,
-        outcome: &mut Outcome,
-    ) {
+    pub fn on_loaded(&mut self, loaded: Result<Option<Loaded>, StoreError>, outcome: &mut Outcome) {
         match loaded {
             Ok(Some(Loaded { session, .. }))
                 if session.epoch > self.epoch && !planted(Planted::FenceForgotten) =>
@@ -349,7 +346,7 @@ impl Driver {
     /// One input met its twin; it gets the twin's answer and the others are redone.
     fn on_refused(
         &mut self,
-        mut flight: Flight,
+        mut flight: Box<Flight>,
         guard: usize,
         first: Option<(FirstDecision, bool)>,
         outcome: &mut Outcome,
@@ -379,7 +376,7 @@ impl Driver {
     }
 
     /// Nobody knows whether the commit happened: acknowledge nothing, run no effect, reload.
-    fn on_unknown(&mut self, flight: Flight, outcome: &mut Outcome) {
+    fn on_unknown(&mut self, flight: Box<Flight>, outcome: &mut Outcome) {
         outcome.store_failed = true;
         for input in flight.inputs.into_iter().rev() {
             match input {
@@ -432,7 +429,8 @@ impl Driver {
             // A run that is told so stops working, and would be waited for in vain.
             self.cut_run(outcome);
         }
-        let answers = revoked.into_iter().map(|token| Effect::AgentAnswer(token, AgentAnswer::Revoked));
+        let answers =
+            revoked.into_iter().map(|token| Effect::AgentAnswer(token, AgentAnswer::Revoked));
         outcome.effects.extend(answers);
     }
 

@@ -57,12 +57,7 @@ pub struct Admitted {
 /// Resolves the policy of (tenant, agent, channel); the error names the part that is unknown.
 pub trait Policies: Send + Sync + 'static {
     /// The policy, or which part is not configured.
-    fn policy(
-        &self,
-        tenant: &str,
-        agent: &str,
-        channel: &str,
-    ) -> Result<Arc<Policy>, UnknownPart>;
+    fn policy(&self, tenant: &str, agent: &str, channel: &str) -> Result<Arc<Policy>, UnknownPart>;
 }
 
 /// Which part of an address is not configured.
@@ -118,7 +113,10 @@ fn check_text(text: &str, bytes_max: usize) -> Result<(), FieldError> {
     }
     if text.len() > bytes_max {
         let length = text.len();
-        return Err(FieldError::new("message", format!("has {length} bytes; the limit is {bytes_max}")));
+        return Err(FieldError::new(
+            "message",
+            format!("has {length} bytes; the limit is {bytes_max}"),
+        ));
     }
     let bad = |character: &char| character.is_control() && !matches!(character, '\n' | '\r' | '\t');
     match text.chars().find(bad) {
@@ -140,8 +138,9 @@ fn check_id(id: String) -> Result<String, FieldError> {
 
 fn route(submission: &Submission) -> Result<SessionKey, FieldError> {
     if let Some(text) = &submission.session {
-        let key: SessionKey =
-            text.parse().map_err(|error: SessionKeyError| FieldError::new("session", error.to_string()))?;
+        let key: SessionKey = text
+            .parse()
+            .map_err(|error: SessionKeyError| FieldError::new("session", error.to_string()))?;
         if let Some(customer) = &submission.customer
             && customer.len() > SEGMENT_BYTES_MAX
         {

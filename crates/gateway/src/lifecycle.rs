@@ -110,7 +110,9 @@ impl Gateway {
             }
         };
         if tokio::time::timeout(Duration::from_secs(5), gone).await.is_err() {
-            tracing::warn!("some sessions did not lay down in time; they recover at the next start");
+            tracing::warn!(
+                "some sessions did not lay down in time; they recover at the next start"
+            );
         }
         self.store().close().await;
     }

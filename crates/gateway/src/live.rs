@@ -121,7 +121,11 @@ impl Subscription {
         let RunTag { turn, attempt, .. } = run.tag;
         let text = run.draft.lock().unwrap_or_else(PoisonError::into_inner);
         let from = match seen {
-            Some((seen_turn, seen_attempt, len)) if (seen_turn, seen_attempt) == (turn, attempt) => len,
+            Some((seen_turn, seen_attempt, len))
+                if (seen_turn, seen_attempt) == (turn, attempt) =>
+            {
+                len
+            }
             _ => 0,
         };
         let rest = text.get(from..).unwrap_or_default().to_owned();

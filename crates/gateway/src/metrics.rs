@@ -1,6 +1,10 @@
 //! The numbers to watch. Handles are looked up once: the hot path only adds.
 
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+use turnkeep_core::SessionKey;
 use turnkeep_core::journal::{Event, EventBody};
 use turnkeep_core::message::Action;
 
@@ -22,18 +26,26 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         describe_counter!("turn_gateway_decision_total", "Decisions on messages, by action");
-        describe_histogram!("turn_gateway_latency_ms", "Time from a message to its durable decision");
+        describe_histogram!(
+            "turn_gateway_latency_ms",
+            "Time from a message to its durable decision"
+        );
         describe_counter!("turnkeep_turns_total", "Turns that ended, by status");
         describe_counter!("turnkeep_runs_total", "Attempts handed to an agent");
         describe_counter!("turnkeep_panics_total", "Panics of agents and session tasks");
         describe_counter!("turnkeep_duplicates_total", "Messages that came before");
         describe_counter!("turnkeep_deliveries_total", "Deliveries begun");
+        describe_gauge!(
+            "turn_gateway_queue_depth",
+            "Accepted messages that no running turn has taken, by sort of session"
+        );
         describe_gauge!("turnkeep_sessions_active", "Sessions with a task");
         describe_gauge!("turnkeep_slots_waiting", "Runs that wait for a provider slot");
         describe_counter!("turnkeep_store_fsyncs_total", "Syncs the store asked the disk for");
         describe_counter!("turnkeep_store_commits_total", "Session commits");
         describe_counter!("turnkeep_store_batches_total", "Transactions that carried them");
-        let decision = |action: Action| counter!("turn_gateway_decision_total", "action" => action.as_str());
+        let decision =
+            |action: Action| counter!("turn_gateway_decision_total", "action" => action.as_str());
         let ended = |status: &'static str| counter!("turnkeep_turns_total", "status" => status);
         Self {
             decisions: [
@@ -59,6 +71,12 @@ impl Metrics {
     pub(crate) fn decided(&self, action: Action, latency_ms: f64) {
         self.decisions[action as usize].increment(1);
         self.latency_ms.record(latency_ms);
+    }
+
+    /// The depth of the queues of one sort of session, which names no person.
+    pub(crate) fn queue_depth(key: &SessionKey) -> Gauge {
+        let pattern = format!("*:*:{}:{}:*", key.channel(), key.kind().as_str());
+        gauge!("turn_gateway_queue_depth", "session_key_pattern" => pattern)
     }
 
     pub(crate) fn duplicate(&self) {

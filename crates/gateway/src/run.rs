@@ -287,7 +287,9 @@ impl TurnHandle for RunHandle {
                 let page = store.events(&self.key, cursor, 256).await.map_err(|e| e.to_string())?;
                 let Some(last) = page.last() else { break };
                 cursor = last.seq;
-                lines.extend(page.into_iter().filter(|event| event.seq < self.first).filter_map(line_of));
+                lines.extend(
+                    page.into_iter().filter(|event| event.seq < self.first).filter_map(line_of),
+                );
             }
             Ok(lines.split_off(lines.len().saturating_sub(limit)))
         })

@@ -37,6 +37,8 @@ pub struct Settings {
     pub sweep_ms: u64,
     /// Longest `?wait=`.
     pub wait_seconds_max: u64,
+    /// Texts of messages may stand in the log.
+    pub log_text: bool,
 }
 
 impl Default for Settings {
@@ -47,6 +49,7 @@ impl Default for Settings {
             shutdown_grace_ms: 10_000,
             sweep_ms: 1000,
             wait_seconds_max: 300,
+            log_text: false,
         }
     }
 }
@@ -180,7 +183,9 @@ impl Gateway {
     pub fn readiness(&self) -> Result<(), String> {
         match self.0.phase.load(Ordering::Acquire) {
             phase if phase == Phase::Starting as u8 => Err("starting".to_owned()),
-            phase if phase == Phase::Draining as u8 => Err("draining: the process is ending".to_owned()),
+            phase if phase == Phase::Draining as u8 => {
+                Err("draining: the process is ending".to_owned())
+            }
             _ => self.0.store.health(),
         }
     }
@@ -265,7 +270,11 @@ impl Gateway {
     }
 
     /// Stops the open turn, or only the named one.
-    pub async fn stop(&self, key: &SessionKey, turn: Option<TurnId>) -> Result<Controlled, Refusal> {
+    pub async fn stop(
+        &self,
+        key: &SessionKey,
+        turn: Option<TurnId>,
+    ) -> Result<Controlled, Refusal> {
         self.control(key, Control::Stop { turn, shown: None }).await
     }
 

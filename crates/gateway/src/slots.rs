@@ -59,8 +59,7 @@ impl Slots {
             state.free -= 1;
             let _ = sender.send(Slot(Some(Arc::clone(self))));
         } else {
-            let class =
-                if key.kind() == SessionKind::Cron { Class::Cron } else { Class::User };
+            let class = if key.kind() == SessionKind::Cron { Class::Cron } else { Class::User };
             state.waiting.push(class, &key.tenant(), key.as_str(), sender, crate::clock::now());
         }
         Some(receiver)

@@ -10,13 +10,16 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use turnkeep_core::ids::{RunTag, Seq, Timestamp, Token, TurnId};
 use turnkeep_core::message::Decision;
 use turnkeep_core::ports::agent::SupersedeQuestion;
-use turnkeep_core::session::{AgentAnswer, Control, Controlled, Effect, Input, Stage, StartRun, Wake};
+use turnkeep_core::session::{
+    AgentAnswer, Control, Controlled, Effect, Input, Stage, StartRun, Wake,
+};
 use turnkeep_core::{Policy, SessionKey};
 
 use crate::driver::{Driver, Outcome, Request};
 use crate::follow::{Settled, ending, find_settled};
 use crate::live::Live;
 use crate::mail::{Mail, Submit};
+use crate::metrics::Metrics;
 use crate::outbox::{Typing, deliver};
 use crate::run::{Launch, RunShared, start};
 use crate::service::{Accepted, Gateway};
@@ -54,6 +57,8 @@ pub(crate) struct SessionTask {
     armed: Option<(Wake, Timestamp, Instant)>,
     idle_since: Instant,
     releasing: bool,
+    /// What this session adds to the queue depth.
+    depth: usize,
 }
 
 impl SessionTask {
@@ -81,12 +86,14 @@ impl SessionTask {
             armed: None,
             idle_since: Instant::now(),
             releasing: false,
+            depth: 0,
         };
         tokio::spawn(async move {
             let ended = AssertUnwindSafe(task.live_on()).catch_unwind().await;
             if let Some(run) = &task.run {
                 run.cancel();
             }
+            task.set_depth(0);
             drop(task);
             gateway.0.registry.ended(&key);
             if let Err(panic) = ended {
@@ -178,9 +185,22 @@ impl SessionTask {
         if self.place.is_some() && !self.is_quarantined() {
             self.place = None;
         }
+        if let Some(session) = self.driver.session() {
+            let depth = session.inbox_len();
+            self.set_depth(depth);
+        }
         // Most of a hundred thousand open sessions do nothing but wait: they hold no spare room.
         self.waiters.shrink_to_fit();
         self.driver.shrink();
+    }
+
+    fn set_depth(&mut self, depth: usize) {
+        if depth != self.depth {
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
+            let change = depth as f64 - self.depth as f64;
+            Metrics::queue_depth(self.driver.key()).increment(change);
+            self.depth = depth;
+        }
     }
 
     fn is_quarantined(&self) -> bool {
@@ -294,9 +314,10 @@ impl SessionTask {
 
     /// Tells now how a message ended, or later when it does.
     fn follow(&mut self, seq: Seq, settle: oneshot::Sender<Settled>) {
-        let open = self.driver.session().is_none_or(|session| {
-            session.pending().any(|pending| pending.seq == seq)
-        });
+        let open = self
+            .driver
+            .session()
+            .is_none_or(|session| session.pending().any(|pending| pending.seq == seq));
         if open {
             self.followers.push((seq, settle));
             return;
@@ -400,6 +421,7 @@ impl SessionTask {
             workflow_run_id = decision.turn.map(tracing::field::display),
             reason = decision.rejection.as_ref().map(|rejection| rejection.as_str()),
             latency_ms,
+            text = self.gateway.0.settings.log_text.then_some(&*inbound.body.text),
             "gateway_decision"
         );
         if let (Some(seq), Some(settle)) = (decision.seq, settle) {
@@ -460,12 +482,9 @@ impl SessionTask {
 
     /// Whether the open turn still needs this run.
     fn is_live(&self, tag: RunTag) -> bool {
-        self.driver
-            .session()
-            .and_then(|session| session.turn.as_ref())
-            .is_some_and(|turn| {
-                let running = matches!(turn.stage, Stage::Processing | Stage::Waiting { .. });
-                running && turn.tag() == tag
-            })
+        self.driver.session().and_then(|session| session.turn.as_ref()).is_some_and(|turn| {
+            let running = matches!(turn.stage, Stage::Processing | Stage::Waiting { .. });
+            running && turn.tag() == tag
+        })
     }
 }

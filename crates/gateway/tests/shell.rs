@@ -1,27 +1,31 @@
 //! The shell through its handle, over the memory store: bursts, panics, drains, deliveries.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod kit;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use kit::{Noted, Scripted, action, answered, failure, history, names, parts, reply, says, started, texts};
+use kit::{
+    Noted, Scripted, action, answered, failure, history, names, parts, reply, says, started, texts,
+};
 use tokio::sync::Notify;
 use turnkeep_agents::EchoAgent;
+use turnkeep_core::BusyPolicy;
 use turnkeep_core::message::Action;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::store::TurnStatus;
 use turnkeep_core::session::Controlled;
-use turnkeep_core::BusyPolicy;
 use turnkeep_gateway::Gateway;
 use turnkeep_stores::MemoryStore;
 
 fn scripted<F, R>(script: F) -> Arc<Scripted>
 where
     F: Fn(turnkeep_core::ports::agent::TurnContext) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<turnkeep_core::session::Finished, turnkeep_core::session::RunFailure>>
-        + Send
+    R: Future<
+            Output = Result<turnkeep_core::session::Finished, turnkeep_core::session::RunFailure>,
+        > + Send
         + 'static,
 {
     Arc::new(Scripted(Box::new(move |turn| Box::pin(script(turn)))))
@@ -38,7 +42,10 @@ async fn a_message_is_answered_and_followed() {
     assert_eq!(settled.reply.as_deref(), Some("echo: hello"));
     assert_eq!(settled.turn, submitted.decision.turn);
     let events = history(&gateway, &submitted.key).await;
-    assert_eq!(names(&events), ["message.accepted", "turn.started", "turn.processing", "turn.completed"]);
+    assert_eq!(
+        names(&events),
+        ["message.accepted", "turn.started", "turn.processing", "turn.completed"]
+    );
 }
 
 /// A run that waits to be let go, so that the test can act while it works.
@@ -165,7 +172,10 @@ async fn a_panic_wedges_nothing_and_three_failures_make_a_dead_letter() {
     assert_eq!(settled.error.as_deref(), Some("it panicked: no such luck"));
     let letters = gateway.store().dead_letters(0, 10).await.unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!(answered(&gateway, says("alice", "api", "good")).await.reply.as_deref(), Some("fine"));
+    assert_eq!(
+        answered(&gateway, says("alice", "api", "good")).await.reply.as_deref(),
+        Some("fine")
+    );
     let events = history(&gateway, &letters[0].1).await;
     let tries = names(&events).iter().filter(|name| **name == "turn.processing").count();
     assert_eq!(tries, 4);
@@ -205,7 +215,8 @@ async fn a_drained_process_loses_nothing_and_counts_nothing() {
     assert!(first.submit(says("alice", "api", "two"), false).await.is_err());
     let store = Arc::new(store.reopen());
     let second = started(parts(store, Arc::new(EchoAgent::default()), |_| {})).await;
-    let settled = second.follow(submitted.key.clone(), submitted.decision.seq.unwrap()).await.unwrap();
+    let settled =
+        second.follow(submitted.key.clone(), submitted.decision.seq.unwrap()).await.unwrap();
     assert_eq!(settled.reply.as_deref(), Some("echo: one"));
     let events = history(&second, &submitted.key).await;
     assert!(!names(&events).contains(&"turn.recovered"), "{events:#?}");
@@ -303,7 +314,8 @@ async fn sixteen_twins_are_one_message() {
         ..says("alice", "api", "once")
     };
     let sends = (0..16).map(|_| gateway.submit(twin(), true));
-    let all: Vec<_> = futures_util::future::join_all(sends).await.into_iter().map(Result::unwrap).collect();
+    let all: Vec<_> =
+        futures_util::future::join_all(sends).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(all.iter().filter(|one| !one.decision.duplicate).count(), 1);
     begun.notified().await;
     gate.notify_one();

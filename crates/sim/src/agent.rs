@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
+use turnkeep_core::Trust;
 use turnkeep_core::accumulation::Hint;
 use turnkeep_core::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId};
 use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::run_clock::RunClock;
 use turnkeep_core::session::{AgentAnswer, AgentInput, Finished, Input, RunFailure, StartRun};
-use turnkeep_core::Trust;
 
 use crate::coverage::Kind;
 use crate::plan::Curse;
@@ -68,10 +68,8 @@ impl Run {
 
 impl World<'_> {
     pub(crate) fn start_run(&mut self, process: usize, seat: usize, start: StartRun) {
-        let live = self
-            .runs
-            .iter()
-            .any(|run| run.process == process && run.seat == seat && run.is_live());
+        let live =
+            self.runs.iter().any(|run| run.process == process && run.seat == seat && run.is_live());
         if live {
             self.judge.broken("I1", || "an attempt starts while another one still runs".to_owned());
         }
@@ -97,7 +95,7 @@ impl World<'_> {
             poisoned: matches!(self.plan.curse, Curse::Poisoned(at, number) if at == seat && cursed(number)),
             seen: start.messages.iter().map(|pending| pending.seq).collect(),
             state: State::Working,
-            steps_left: self.rng.below(9),
+            steps_left: self.rng.below(15),
             question: None,
             clock: None,
         };
@@ -143,12 +141,12 @@ impl World<'_> {
         let wild = self.is_wild();
         match self.rng.below(100) {
             0..=39 => self.run_asks(run, Kind::TakeMail, AgentInput::TakeMail),
-            40..=54 => self.run_asks(run, Kind::CommitPoint, AgentInput::CommitPoint),
-            55..=64 if wild => {
+            40..=49 => self.run_asks(run, Kind::CommitPoint, AgentInput::CommitPoint),
+            50..=55 if wild => {
                 let question = Arc::clone(&self.stock.question);
                 self.run_asks(run, Kind::Ask, |token| AgentInput::Ask(token, question));
             }
-            65..=74 => {
+            56..=89 => {
                 let record = Arc::clone(&self.stock.record);
                 self.run_asks(run, Kind::Emit, |token| {
                     AgentInput::Emit(token, Arc::clone(&record), record)
@@ -297,7 +295,8 @@ impl World<'_> {
     /// The irreversible act, unless an earlier attempt may have done it.
     fn act_for_good(&mut self, run: usize, live: bool) {
         if !live {
-            self.judge.broken("I18", || "a run that is over is granted its commit point".to_owned());
+            self.judge
+                .broken("I18", || "a run that is over is granted its commit point".to_owned());
         }
         let Run { seat, tag, group, resume, acted, .. } = self.runs[run];
         self.judge.granted(tag, &self.store.rows[seat]);

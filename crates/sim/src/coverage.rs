@@ -1,9 +1,10 @@
 //! Which branches of `step` were reached: stage times kind of input times outcome, counted from
 //! outside.
 
+use turnkeep_core::Session;
+use turnkeep_core::journal::EventBody;
 use turnkeep_core::ports::store::Rows;
 use turnkeep_core::session::{Ignored, Stage};
-use turnkeep_core::Session;
 
 /// What an input is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,30 +40,78 @@ pub enum Kind {
 
 const KINDS: usize = 24;
 const KIND_NAMES: [&str; KINDS] = [
-    "adopt", "release", "grant", "message", "typing", "timer", "queue expiry", "take mail",
-    "commit point", "ask", "emit", "answer", "finished", "failed", "stop", "new", "close",
-    "set busy", "retry", "discard", "resend", "delivered", "delivery failed", "delivery unknown",
+    "adopt",
+    "release",
+    "grant",
+    "message",
+    "typing",
+    "timer",
+    "queue expiry",
+    "take mail",
+    "commit point",
+    "ask",
+    "emit",
+    "answer",
+    "finished",
+    "failed",
+    "stop",
+    "new",
+    "close",
+    "set busy",
+    "retry",
+    "discard",
+    "resend",
+    "delivered",
+    "delivery failed",
+    "delivery unknown",
 ];
 
 const STAGES: usize = 10;
 const STAGE_NAMES: [&str; STAGES] = [
-    "idle", "closed", "accumulating", "processing", "committed", "stopping", "backoff",
-    "quarantined", "waiting", "waiting, run gone",
+    "idle",
+    "closed",
+    "accumulating",
+    "processing",
+    "committed",
+    "stopping",
+    "backoff",
+    "quarantined",
+    "waiting",
+    "waiting, run gone",
 ];
 
 /// Outcomes: the last journal entry's type, or a change without one, or effects only, or a reason.
 const EVENTS: [&str; 25] = [
-    "message.accepted", "turn.started", "turn.processing", "turn.message_absorbed",
-    "turn.waiting_for_input", "turn.answered", "turn.retrying", "turn.recovered", "turn.superseded",
-    "turn.completed", "turn.cancelled", "turn.failed", "commit.reached", "agent.event",
-    "supersede.asked", "supersede.decided", "message.cancelled", "message.expired",
-    "message.requeued", "message.discarded", "session.reset", "session.closed", "session.reopened",
-    "session.notice", "delivery.settled",
+    "message.accepted",
+    "turn.started",
+    "turn.processing",
+    "turn.message_absorbed",
+    "turn.waiting_for_input",
+    "turn.answered",
+    "turn.retrying",
+    "turn.recovered",
+    "turn.superseded",
+    "turn.completed",
+    "turn.cancelled",
+    "turn.failed",
+    "commit.reached",
+    "agent.event",
+    "supersede.asked",
+    "supersede.decided",
+    "message.cancelled",
+    "message.expired",
+    "message.requeued",
+    "message.discarded",
+    "session.reset",
+    "session.closed",
+    "session.reopened",
+    "session.notice",
+    "delivery.settled",
 ];
 const CHANGED: usize = EVENTS.len();
 const ANSWERED: usize = CHANGED + 1;
 const IGNORED: usize = ANSWERED + 1;
-const REASONS: [(Ignored, &str); 11] = [
+const REASONS: [(Ignored, &str); 12] = [
     (Ignored::StaleRun, "stale run"),
     (Ignored::StaleTimer, "stale timer"),
     (Ignored::StaleQuestion, "stale question"),
@@ -70,6 +119,7 @@ const REASONS: [(Ignored, &str); 11] = [
     (Ignored::QuarantineNotWanted, "grant not wanted"),
     (Ignored::StaleDelivery, "stale delivery"),
     (Ignored::AlreadyAdopted, "already adopted"),
+    (Ignored::NotTheOwner, "not the owner"),
     (Ignored::RunIsWaiting, "run is waiting"),
     (Ignored::NothingToRelease, "nothing to release"),
     (Ignored::NothingExpired, "nothing expired"),
@@ -119,10 +169,7 @@ impl Default for Coverage {
 impl Coverage {
     pub(crate) fn count(&mut self, before: Before, rows: Option<&Rows>, ignored: Option<Ignored>) {
         let outcome = match (rows, ignored) {
-            (Some(rows), _) => rows.events.last().map_or(CHANGED, |last| {
-                let name = last.body.name();
-                EVENTS.iter().position(|event| *event == name).unwrap_or(CHANGED)
-            }),
+            (Some(rows), _) => rows.events.last().map_or(CHANGED, |last| event_number(&last.body)),
             (None, Some(reason)) => {
                 let known = REASONS.iter().position(|(known, _)| *known == reason);
                 IGNORED + known.unwrap_or(REASONS.len())
@@ -143,8 +190,16 @@ impl Coverage {
     pub fn reached(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str, u64)> {
         places().filter_map(|(stage, kind, outcome)| {
             let count = self.counts[place(stage, kind, outcome)];
-            (count > 0).then(|| (STAGE_NAMES[stage], KIND_NAMES[kind], outcome_name(outcome), count))
+            (count > 0)
+                .then(|| (STAGE_NAMES[stage], KIND_NAMES[kind], outcome_name(outcome), count))
         })
+    }
+
+    /// How often a branch was reached.
+    #[must_use]
+    pub fn times(&self, stage: &str, kind: &str, outcome: &str) -> u64 {
+        let found = self.reached().find(|one| (one.0, one.1, one.2) == (stage, kind, outcome));
+        found.map_or(0, |one| one.3)
     }
 
     /// Pairs of stage and kind that were never seen together.
@@ -175,6 +230,37 @@ fn places() -> impl Iterator<Item = (usize, usize, usize)> {
     (0..STAGES).flat_map(|stage| {
         (0..KINDS).flat_map(move |kind| (0..OUTCOMES).map(move |outcome| (stage, kind, outcome)))
     })
+}
+
+/// Its place in [`EVENTS`].
+const fn event_number(body: &EventBody) -> usize {
+    match body {
+        EventBody::MessageAccepted { .. } => 0,
+        EventBody::TurnStarted { .. } => 1,
+        EventBody::TurnProcessing { .. } => 2,
+        EventBody::TurnMessageAbsorbed { .. } => 3,
+        EventBody::TurnWaitingForInput { .. } => 4,
+        EventBody::TurnAnswered { .. } => 5,
+        EventBody::TurnRetrying { .. } => 6,
+        EventBody::TurnRecovered { .. } => 7,
+        EventBody::TurnSuperseded { .. } => 8,
+        EventBody::TurnCompleted { .. } => 9,
+        EventBody::TurnCancelled { .. } => 10,
+        EventBody::TurnFailed { .. } => 11,
+        EventBody::CommitReached { .. } => 12,
+        EventBody::AgentEvent { .. } => 13,
+        EventBody::SupersedeAsked { .. } => 14,
+        EventBody::SupersedeDecided { .. } => 15,
+        EventBody::MessageCancelled { .. } => 16,
+        EventBody::MessageExpired { .. } => 17,
+        EventBody::MessageRequeued { .. } => 18,
+        EventBody::MessageDiscarded { .. } => 19,
+        EventBody::SessionReset { .. } => 20,
+        EventBody::SessionClosed => 21,
+        EventBody::SessionReopened => 22,
+        EventBody::SessionNotice { .. } => 23,
+        EventBody::DeliverySettled { .. } => 24,
+    }
 }
 
 fn outcome_name(outcome: usize) -> &'static str {

@@ -46,6 +46,8 @@ struct TurnFacts {
 struct Ack {
     act: Act,
     seq: Seq,
+    /// When they were told.
+    at: u64,
 }
 
 impl Judge {
@@ -164,8 +166,15 @@ impl Judge {
     }
 
     /// A person was told what became of a message.
-    pub(crate) fn decided(&mut self, seat: usize, act: Act, decision: &Decision, row: &Row) {
-        let (Act::Send(number) | Act::Again(number) | Act::Forge(number) | Act::Unnamed(number)) = act
+    pub(crate) fn decided(
+        &mut self,
+        (seat, act): (usize, Act),
+        (asked, now): (u64, u64),
+        decision: &Decision,
+        row: &Row,
+    ) {
+        let (Act::Send(number) | Act::Again(number) | Act::Forge(number) | Act::Unnamed(number)) =
+            act
         else {
             return self.broken("I2", || "a control is answered as a message".to_owned());
         };
@@ -174,21 +183,29 @@ impl Judge {
             | (Act::Forge(one), Act::Forge(_)) => one == number,
             _ => false,
         };
-        let before = self.sides[seat].acks.iter().find(same).map(|ack| ack.seq);
+        let known = self.sides[seat].acks.iter().find(same).copied();
+        let before = known.map(|ack| ack.seq);
         let Some(seq) = decision.seq else {
+            // A refusal that was decided earlier may be told later.
+            let before = known.filter(|ack| ack.at < asked).map(|ack| ack.seq);
             return self.refused(before, decision, act, number, row);
         };
         if before.is_some_and(|before| before != seq) {
-            return self.broken("I11", || format!("message {number} is acknowledged twice, at {seq} too"));
+            return self
+                .broken("I11", || format!("message {number} is acknowledged twice, at {seq} too"));
         }
         let told = (decision.action, decision.turn, decision.queue_position);
         let stands = accepted_at(row, seq).is_some_and(|found| {
-            found.forged == matches!(act, Act::Forge(_)) && found.number == Some(number) && found.told == told
+            found.forged == matches!(act, Act::Forge(_))
+                && found.number == Some(number)
+                && found.told == told
         });
         if !stands {
-            self.broken("I2", || format!("message {number} is acknowledged at {seq}, which says otherwise"));
+            self.broken("I2", || {
+                format!("message {number} is acknowledged at {seq}, which says otherwise")
+            });
         }
-        self.sides[seat].acks.push(Ack { act, seq });
+        self.sides[seat].acks.push(Ack { act, seq, at: now });
     }
 
     fn refused(
@@ -201,16 +218,22 @@ impl Judge {
     ) {
         if let Some(seq) = before {
             return self.broken("I11", || {
-                format!("message {number} was accepted at {seq}, and is refused when it comes again")
+                format!(
+                    "message {number} was accepted at {seq}, and is refused when it comes again"
+                )
             });
         }
         if decision.rejection == Some(Rejection::IdReused) {
             let forged = matches!(act, Act::Forge(_));
-            let other = row.events.iter().filter_map(accepted).any(|found| {
-                found.number == Some(number) && found.forged != forged
-            });
+            let other = row
+                .events
+                .iter()
+                .filter_map(accepted)
+                .any(|found| found.number == Some(number) && found.forged != forged);
             if !other {
-                self.broken("I11", || format!("message {number} is refused as reused, and was never used"));
+                self.broken("I11", || {
+                    format!("message {number} is refused as reused, and was never used")
+                });
             }
         }
         if decision.rejection.is_none() {
@@ -245,7 +268,7 @@ impl Judge {
             && let (Some(number), false) = (found.number, found.retried)
         {
             let act = if found.forged { Act::Forge(number) } else { Act::Unnamed(number) };
-            self.sides[seat].acks.push(Ack { act, seq: event.seq });
+            self.sides[seat].acks.push(Ack { act, seq: event.seq, at: 0 });
         }
     }
 }
@@ -254,17 +277,19 @@ struct Found {
     number: Option<usize>,
     forged: bool,
     retried: bool,
-    told: (
-        turnkeep_core::Action,
-        Option<TurnId>,
-        Option<u32>,
-    ),
+    told: (turnkeep_core::Action, Option<TurnId>, Option<u32>),
 }
 
 fn accepted(event: &Event) -> Option<Found> {
     match &event.body {
         EventBody::MessageAccepted {
-            message_id, text, action, turn_id, queue_position, retry_of, ..
+            message_id,
+            text,
+            action,
+            turn_id,
+            queue_position,
+            retry_of,
+            ..
         } => Some(Found {
             number: message_id.rsplit('-').next().and_then(|number| number.parse().ok()),
             forged: &**text == FORGED,
@@ -324,7 +349,10 @@ impl Side {
                 let facts = self.turns.iter().find(|facts| facts.id == *turn_id);
                 let waited = facts.and_then(|facts| facts.waits_since).map(|since| now - since);
                 let limit = policy.input_ms.saturating_sub(10_000);
-                if calm && *reason == DeadReason::InputTimeout && waited.is_none_or(|waited| waited < limit) {
+                if calm
+                    && *reason == DeadReason::InputTimeout
+                    && waited.is_none_or(|waited| waited < limit)
+                {
                     violations.push(format!("I8: turn {turn_id} gave up on its user too early"));
                 }
             }
@@ -342,9 +370,8 @@ impl World<'_> {
         for seat in 0..SESSIONS {
             self.judge_session(seat);
         }
-        let forgotten = self.waiters.iter().find(|waiter| {
-            waiter.open && self.processes[waiter.process].alive
-        });
+        let forgotten =
+            self.waiters.iter().find(|waiter| waiter.open && self.processes[waiter.process].alive);
         if let Some(waiter) = forgotten.copied() {
             self.judge.broken("I8", || format!("{waiter:?} is never told anything"));
         }
@@ -354,7 +381,9 @@ impl World<'_> {
         }
         for process in self.processes.iter().filter(|process| process.alive) {
             if process.place.is_some() || !process.place_line.is_empty() {
-                self.judge.violations.push("I21: the place for suspect turns is never given back".into());
+                self.judge
+                    .violations
+                    .push("I21: the place for suspect turns is never given back".into());
             }
             if process.seats.iter().any(|seat| seat.typing && !seat.lost) {
                 self.judge.violations.push("I8: it still shows as typing".into());
@@ -374,17 +403,24 @@ impl World<'_> {
         let Judge { sides, violations } = &mut self.judge;
         let side = &mut sides[seat];
         side.checker.finish(session);
-        violations.extend(side.checker.violations().iter().map(|one| format!("session {seat}: {one}")));
+        violations
+            .extend(side.checker.violations().iter().map(|one| format!("session {seat}: {one}")));
         if session.has_open_work() {
             violations.push(format!("I8: session {seat} stays open: {session:?}"));
         }
-        let mut dead: Vec<Seq> =
-            self.store.dead.iter().filter(|(owner, _)| *owner == seat).map(|(_, one)| one.seq).collect();
+        let mut dead: Vec<Seq> = self
+            .store
+            .dead
+            .iter()
+            .filter(|(owner, _)| *owner == seat)
+            .map(|(_, one)| one.seq)
+            .collect();
         let mut told = side.checker.dead().to_vec();
         dead.sort_unstable();
         told.sort_unstable();
         if dead != told {
-            violations.push(format!("I2: dead letters by the journal {told:?}, by the store {dead:?}"));
+            violations
+                .push(format!("I2: dead letters by the journal {told:?}, by the store {dead:?}"));
         }
         if let Some(part) = row.parts.iter().find(|part| !is_settled(part.state)) {
             violations.push(format!("I8: a part is never settled: {part:?}"));
@@ -397,7 +433,8 @@ impl World<'_> {
         for facts in &side.turns {
             let stored = row.turns.iter().find(|turn| turn.id == facts.id);
             if stored.is_none_or(|turn| turn.status != facts.status || turn.ended_at.is_none()) {
-                violations.push(format!("I2: the row of a turn is {stored:?}, not {:?}", facts.status));
+                violations
+                    .push(format!("I2: the row of a turn is {stored:?}, not {:?}", facts.status));
             }
         }
         self.judge_twins(seat);
@@ -428,7 +465,9 @@ impl World<'_> {
         }
         let row = &self.store.rows[seat];
         for event in &row.events {
-            if let EventBody::TurnFailed { reason: DeadReason::CrashLoop, messages, .. } = &event.body {
+            if let EventBody::TurnFailed { reason: DeadReason::CrashLoop, messages, .. } =
+                &event.body
+            {
                 let guilty = at == seat
                     && messages.iter().any(|seq| {
                         accepted_at(row, *seq).is_some_and(|found| found.number == Some(poison))

@@ -71,8 +71,7 @@ fn soak(stock: &Stock, arguments: &Arguments) -> ExitCode {
     let jobs = arguments.jobs.unwrap_or(cores).max(1);
     let bar = progress_bar(arguments.schedules);
     let began = Instant::now();
-    let report =
-        run(stock, arguments.seed, arguments.schedules, jobs, &|done| bar.inc(done));
+    let report = run(stock, arguments.seed, arguments.schedules, jobs, &|done| bar.inc(done));
     bar.finish_and_clear();
     print_report(&report, jobs, began.elapsed());
     if arguments.coverage {
@@ -98,7 +97,8 @@ fn progress_bar(schedules: u64) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let style = "{bar:40} {human_pos} of {human_len} schedules, {per_sec}, {eta} left";
-    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(schedules).with_style(style)
 }
 
@@ -137,7 +137,10 @@ fn print_coverage(coverage: &Coverage) {
 
 fn hunt_mutants(stock: &Stock, seed: u64) -> ExitCode {
     let hunted = hunt(stock, seed);
-    println!("{:<52} {:>9} {:>9} {:>8} {:>8}  broke", "mutant", "schedules", "at most", "ms", "seed");
+    println!(
+        "{:<52} {:>9} {:>9} {:>8} {:>8}  broke",
+        "mutant", "schedules", "at most", "ms", "seed"
+    );
     for Hunted { name, bound, schedules, seed, violation, took } in &hunted {
         let found = schedules.map_or_else(|| "NOT FOUND".to_owned(), |count| count.to_string());
         let short: String = violation.chars().take(60).collect();
@@ -148,5 +151,9 @@ fn hunt_mutants(stock: &Stock, seed: u64) -> ExitCode {
         let left = MUTANTS.len() - hunted.len();
         println!("{left} more need a build with --features mutants");
     }
-    if hunted.iter().all(|one| one.schedules.is_some()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if hunted.iter().all(|one| one.schedules.is_some()) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

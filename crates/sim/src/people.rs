@@ -114,7 +114,8 @@ impl World<'_> {
             }
             return;
         };
-        let control = Control::Resend { reply: part.reply, part: part.part, text: part.text.clone() };
+        let control =
+            Control::Resend { reply: part.reply, part: part.part, text: part.text.clone() };
         self.provider.allow_resend(seat, part.reply, part.part);
         self.control(process, seat, Act::Resend, control);
     }
@@ -131,32 +132,32 @@ impl World<'_> {
     }
 
     pub(crate) fn told_decision(&mut self, token: Token, decision: Decision) {
-        let seat = self.seat_of(token);
+        let (seat, asked) = self.seat_of(token);
         let Some(Who::Person(act)) = self.close_waiter(token) else { return };
-        self.judge.decided(seat, act, &decision, &self.store.rows[seat]);
+        self.judge.decided((seat, act), (asked, self.now), &decision, &self.store.rows[seat]);
     }
 
     pub(crate) fn told_duplicate(&mut self, token: Token, first: &FirstDecision) {
         note!(self, "  duplicate of {}", first.seq);
-        let seat = self.seat_of(token);
+        let (seat, asked) = self.seat_of(token);
         let Some(Who::Person(act)) = self.close_waiter(token) else { return };
         let decision = duplicate_of(first);
         if self.stock.keys.iter().position(|key| *key == first.session) == Some(seat) {
-            self.judge.decided(seat, act, &decision, &self.store.rows[seat]);
+            self.judge.decided((seat, act), (asked, self.now), &decision, &self.store.rows[seat]);
         } else {
             self.judge.broken("I11", || "a twin is told of another session's message".to_owned());
         }
     }
 
     pub(crate) fn told_control(&mut self, token: Token, controlled: Controlled) {
-        let seat = self.seat_of(token);
+        let (seat, _) = self.seat_of(token);
         let Some(Who::Person(act)) = self.close_waiter(token) else { return };
         self.judge.controlled(seat, act, &controlled, &self.store.rows[seat]);
     }
 
     /// Nobody knows whether it was taken: whoever named the message sends it again.
     pub(crate) fn told_unavailable(&mut self, token: Token) {
-        let seat = self.seat_of(token);
+        let (seat, _) = self.seat_of(token);
         match self.close_waiter(token) {
             Some(Who::Person(act)) => self.tries_again(seat, act),
             Some(Who::Run(run)) => {
@@ -180,8 +181,9 @@ impl World<'_> {
         }
     }
 
-    fn seat_of(&self, token: Token) -> usize {
+    /// Where it was asked, and when.
+    fn seat_of(&self, token: Token) -> (usize, u64) {
         let index = usize::try_from(token.0).unwrap_or(usize::MAX);
-        self.waiters.get(index).map_or(0, |waiter| waiter.seat)
+        self.waiters.get(index).map_or((0, 0), |waiter| (waiter.seat, waiter.since))
     }
 }

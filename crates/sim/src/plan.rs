@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, ChannelFacts, WindowMode, channel_facts};
+use turnkeep_core::policy::{
+    AmbiguousDelivery, BusyPolicy, ChannelFacts, WindowMode, channel_facts,
+};
 use turnkeep_core::{Policy, Trust};
 
 use crate::rng::Rng;
@@ -161,7 +163,8 @@ const BUSY: [BusyPolicy; 6] = [
 
 fn draw_policy(rng: &mut Rng, quarantine: u32) -> Arc<Policy> {
     let facts = draw_facts(rng);
-    let small = |rng: &mut Rng, low: u64, high: u64| u32::try_from(rng.between(low, high)).unwrap_or(1);
+    let small =
+        |rng: &mut Rng, low: u64, high: u64| u32::try_from(rng.between(low, high)).unwrap_or(1);
     Arc::new(Policy {
         busy: rng.pick(&BUSY),
         window_mode: rng.pick(&[WindowMode::Adaptive, WindowMode::Fixed, WindowMode::Off]),
@@ -209,9 +212,7 @@ fn draw_facts(rng: &mut Rng) -> ChannelFacts {
 fn draw_trust(rng: &mut Rng) -> [Trust; MESSAGES] {
     let usual = rng.pick(&[Trust::Public, Trust::Owner]);
     let mixed = rng.permille(350);
-    std::array::from_fn(|_| {
-        if mixed && rng.permille(300) { Trust::Inner } else { usual }
-    })
+    std::array::from_fn(|_| if mixed && rng.permille(300) { Trust::Inner } else { usual })
 }
 
 fn draw_faults(rng: &mut Rng) -> (Odds, Vec<(u64, Fault)>) {
@@ -236,7 +237,9 @@ fn draw_fault(rng: &mut Rng) -> Fault {
             let takeover = rng.permille(800);
             Fault::Stall(rng.between(50, 6000), takeover)
         }
-        7..=8 => Fault::Jump(rng.pick(&[-86_400_000, -3_600_000, -900, 900, 3_600_000, 86_400_000])),
+        7..=8 => {
+            Fault::Jump(rng.pick(&[-86_400_000, -3_600_000, -900, 900, 3_600_000, 86_400_000]))
+        }
         9 => Fault::Drain,
         _ => Fault::Evict,
     }
@@ -258,7 +261,7 @@ fn draw_acts(rng: &mut Rng) -> Vec<(u64, usize, Act)> {
         sent[session] += 1;
         let act = if rng.permille(60) { Act::Unnamed(number) } else { Act::Send(number) };
         acts.push((at[session], session, act));
-        if rng.permille(500) {
+        if rng.permille(700) {
             acts.push((at[session] + rng.below(3000), session, draw_other(rng, number)));
         }
     }
@@ -270,7 +273,9 @@ fn draw_other(rng: &mut Rng, number: usize) -> Act {
         0..=3 => Act::Again(number),
         4 => Act::Forge(number),
         5..=6 => Act::Type,
-        7..=10 => Act::Stop(rng.pick(&[StopAt::Anything, StopAt::Open, StopAt::Open, StopAt::Other])),
+        7..=10 => {
+            Act::Stop(rng.pick(&[StopAt::Anything, StopAt::Open, StopAt::Open, StopAt::Other]))
+        }
         11 => Act::New,
         12 => Act::Close,
         13 => Act::SetBusy(if rng.permille(800) { Some(rng.pick(&BUSY)) } else { None }),

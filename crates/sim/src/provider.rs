@@ -1,9 +1,9 @@
 //! The fake channel: logs every send by its key, and fails in all the ways that providers fail.
 
+use turnkeep_core::Seq;
 use turnkeep_core::outbox::{Delivery, DeliveryOutcome, DeliveryState};
 use turnkeep_core::policy::AmbiguousDelivery;
 use turnkeep_core::session::Input;
-use turnkeep_core::Seq;
 
 use crate::coverage::Kind;
 use crate::world::{What, World};
@@ -60,8 +60,10 @@ impl World<'_> {
     /// The outbox calls the channel.
     pub(crate) fn deliver(&mut self, process: usize, seat: usize, delivery: Delivery) {
         let Delivery { reply, part, attempt, .. } = delivery;
-        let row = self.store.rows[seat].parts.iter().find(|row| (row.reply, row.part) == (reply, part));
-        let durable = row.is_some_and(|row| row.state == DeliveryState::Sending && row.tries == attempt);
+        let row =
+            self.store.rows[seat].parts.iter().find(|row| (row.reply, row.part) == (reply, part));
+        let durable =
+            row.is_some_and(|row| row.state == DeliveryState::Sending && row.tries == attempt);
         let newest = process + 1 == self.processes.len();
         if newest && !durable {
             self.judge.broken("I6", || {
@@ -70,7 +72,8 @@ impl World<'_> {
         }
         let taken = &mut self.processes[process].seats[seat];
         if taken.call.is_some() {
-            self.judge.broken("I6", || format!("part {part} of reply {reply} overtakes another one"));
+            self.judge
+                .broken("I6", || format!("part {part} of reply {reply} overtakes another one"));
         }
         taken.calls += 1;
         let serial = taken.calls;
@@ -130,7 +133,8 @@ impl World<'_> {
         }
         line.visible += 1;
         if line.visible > 1 + line.resends && !again {
-            self.judge.broken("I6", || format!("part {part} of reply {reply} is seen more than once"));
+            self.judge
+                .broken("I6", || format!("part {part} of reply {reply} is seen more than once"));
         }
     }
 }

@@ -84,6 +84,7 @@ pub(crate) struct Waiter {
     pub(crate) seat: usize,
     pub(crate) who: Who,
     pub(crate) open: bool,
+    pub(crate) since: u64,
 }
 
 /// What kind of waiter it is.
@@ -128,7 +129,7 @@ impl World<'_> {
     }
 
     pub(crate) fn token(&mut self, process: usize, seat: usize, who: Who) -> Token {
-        self.waiters.push(Waiter { process, seat, who, open: true });
+        self.waiters.push(Waiter { process, seat, who, open: true, since: self.now });
         Token(self.waiters.len() as u64 - 1)
     }
 
@@ -204,7 +205,9 @@ impl World<'_> {
             if ready {
                 self.processes[process].seats[seat].backlog = 0;
             }
-            if matches!(request, Some(Request::Commit(_))) && self.mistake == Some(Wrapped::AcknowledgedEarly) {
+            if matches!(request, Some(Request::Commit(_)))
+                && self.mistake == Some(Wrapped::AcknowledgedEarly)
+            {
                 self.acknowledge_early(seat, request.as_ref());
             }
             self.act(process, seat, outcome);
@@ -292,13 +295,21 @@ impl World<'_> {
             let policy = Arc::clone(&self.plan.policies[seat]);
             let fresh: &[Event] = self.judge.unseen(seat, &self.store.rows[seat].events);
             if self.is_logging() {
-                let lines: Vec<String> =
-                    fresh.iter().map(|event| format!("  {seat}: {} {:?}", event.seq, event.body)).collect();
+                let lines: Vec<String> = fresh
+                    .iter()
+                    .map(|event| format!("  {seat}: {} {:?}", event.seq, event.body))
+                    .collect();
                 for line in lines {
                     self.log_line(&line);
                 }
             }
-            self.judge.landed(seat, &self.store.rows[seat], &policy, self.now, self.plan.is_steady());
+            self.judge.landed(
+                seat,
+                &self.store.rows[seat],
+                &policy,
+                self.now,
+                self.plan.is_steady(),
+            );
         } else {
             note!(self, "  {seat}: {outcome:?}");
         }
@@ -348,7 +359,12 @@ impl World<'_> {
         self.drive(process, seat);
     }
 
-    fn committed(&mut self, process: usize, seat: usize, result: Result<CommitOutcome, StoreError>) {
+    fn committed(
+        &mut self,
+        process: usize,
+        seat: usize,
+        result: Result<CommitOutcome, StoreError>,
+    ) {
         let mut outcome = Outcome::default();
         if !matches!(result, Ok(CommitOutcome::Committed(_))) {
             // What is redone can't be told apart from what waited behind it.
@@ -397,7 +413,8 @@ impl World<'_> {
     /// A timer fires; now and then one that nobody waits for any more does, too.
     pub(crate) fn timer(&mut self, process: usize, seat: usize, serial: u32, wake: Wake) {
         let taken = &mut self.processes[process].seats[seat];
-        let current = taken.timer_serial == serial && taken.armed.is_some_and(|(_, armed)| armed == wake);
+        let current =
+            taken.timer_serial == serial && taken.armed.is_some_and(|(_, armed)| armed == wake);
         if current {
             taken.armed = None;
         }
@@ -419,7 +436,8 @@ impl World<'_> {
         }
         let session = taken.seats[seat].driver.as_ref().and_then(Driver::session);
         let runs = session.and_then(|session| session.turn.as_ref()).is_some_and(|open| {
-            open.id == turn && matches!(open.stage, Stage::Processing | Stage::Waiting { live: true, .. })
+            open.id == turn
+                && matches!(open.stage, Stage::Processing | Stage::Waiting { live: true, .. })
         });
         if !runs {
             self.processes[process].place = None;

@@ -79,8 +79,13 @@ impl Stock {
         Ok(Self {
             keys: [one, two],
             messages: [first, second],
-            replies: ["done", "first part. second part. third part.", "", "a much longer answer than \
-                 any channel of this world lets through, whichever way it is cut"]
+            replies: [
+                "done",
+                "first part. second part. third part.",
+                "",
+                "a much longer answer than \
+                 any channel of this world lets through, whichever way it is cut",
+            ]
             .map(Arc::from)
             .to_vec(),
             question: "which one?".into(),

@@ -122,7 +122,8 @@ impl SimStore {
                     }
                 }
                 Guard::TakeDeadLetter(seq) => {
-                    let gone = !self.dead.iter().any(|(owner, one)| (*owner, one.seq) == (index, *seq));
+                    let gone =
+                        !self.dead.iter().any(|(owner, one)| (*owner, one.seq) == (index, *seq));
                     if gone || earlier.contains(condition) {
                         return Some(CommitOutcome::Refused { guard, first: None });
                     }
@@ -200,11 +201,13 @@ fn put_part(parts: &mut Vec<PartRow>, part: PartRow) {
 fn body_at(events: &[Event], seq: Seq) -> Option<Arc<MessageBody>> {
     let at = usize::try_from(seq.0.checked_sub(1)?).ok()?;
     match &events.get(at)?.body {
-        EventBody::MessageAccepted { message_id, sender, text, .. } => Some(Arc::new(MessageBody {
-            message_id: Arc::clone(message_id),
-            sender: Arc::clone(sender),
-            text: Arc::clone(text),
-        })),
+        EventBody::MessageAccepted { message_id, sender, text, .. } => {
+            Some(Arc::new(MessageBody {
+                message_id: Arc::clone(message_id),
+                sender: Arc::clone(sender),
+                text: Arc::clone(text),
+            }))
+        }
         _ => None,
     }
 }

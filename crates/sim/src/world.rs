@@ -71,6 +71,9 @@ pub struct World<'a> {
     /// The clock that never jumps.
     pub(crate) now: u64,
     wall: i64,
+    /// What the plan foresaw, last first; never scanned.
+    planned: Vec<Happening>,
+    /// What came up since, in no order; never long.
     ahead: Vec<Happening>,
     pub(crate) processes: Vec<Process>,
     pub(crate) runs: Vec<Run>,
@@ -119,6 +122,7 @@ impl<'a> World<'a> {
             rng,
             now: 0,
             wall: WALL_MS,
+            planned: Vec::new(),
             ahead: Vec::new(),
             processes: Vec::new(),
             runs: Vec::new(),
@@ -179,6 +183,7 @@ impl<'a> World<'a> {
         self.plan = Plan::draw(&mut self.rng);
         self.now = 0;
         self.wall = WALL_MS;
+        self.planned.clear();
         self.ahead.clear();
         self.processes.clear();
         self.runs.clear();
@@ -192,14 +197,13 @@ impl<'a> World<'a> {
         self.steps = 0;
         self.messages = 0;
         self.fresh = u128::from(seed) << 64;
-        for index in 0..self.plan.acts.len() {
-            let (at, session, act) = self.plan.acts[index];
-            self.schedule(at, What::Act(session, act));
+        let acts = self.plan.acts.iter().map(|(at, session, act)| (*at, What::Act(*session, *act)));
+        let faults = self.plan.faults.iter().map(|(at, fault)| (*at, What::Fault(*fault)));
+        for (at, what) in acts.chain(faults) {
+            let order = self.rng.next();
+            self.planned.push(Happening { at, order, what });
         }
-        for index in 0..self.plan.faults.len() {
-            let (at, fault) = self.plan.faults[index];
-            self.schedule(at, What::Fault(fault));
-        }
+        self.planned.sort_unstable_by_key(|one| std::cmp::Reverse((one.at, one.order)));
         if self.is_logging() {
             let plan = format!("{:#?}", self.plan);
             self.log_line(&plan);
@@ -258,13 +262,16 @@ impl<'a> World<'a> {
     }
 
     fn take_next(&mut self) -> Option<Happening> {
-        let mut first = 0;
-        for (index, one) in self.ahead.iter().enumerate().skip(1) {
-            if (one.at, one.order) < (self.ahead[first].at, self.ahead[first].order) {
-                first = index;
+        let first = self.ahead.iter().enumerate().min_by_key(|(_, one)| (one.at, one.order));
+        match (first, self.planned.last()) {
+            (Some((_, one)), Some(planned))
+                if (planned.at, planned.order) < (one.at, one.order) =>
+            {
+                self.planned.pop()
             }
+            (Some((index, _)), _) => Some(self.ahead.swap_remove(index)),
+            (None, _) => self.planned.pop(),
         }
-        if self.ahead.is_empty() { None } else { Some(self.ahead.swap_remove(first)) }
     }
 
     /// The wall clock.

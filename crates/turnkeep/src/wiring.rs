@@ -19,7 +19,8 @@ use crate::config::{AgentSettings, Resolved};
 
 /// Opens the store of this configuration's data folder.
 pub(crate) fn open_store(resolved: &Resolved) -> anyhow::Result<Arc<dyn Store>> {
-    let options = SqliteOptions { kill_point: crate::killpoint::hook(), ..SqliteOptions::default() };
+    let options =
+        SqliteOptions { kill_point: crate::killpoint::hook(), ..SqliteOptions::default() };
     Ok(Arc::new(SqliteStore::open(&resolved.data_dir, options)?))
 }
 
@@ -29,6 +30,7 @@ pub(crate) fn gateway(resolved: Resolved, store: Arc<dyn Store>) -> anyhow::Resu
         message_bytes_max: resolved.gateway.message_bytes_max,
         shutdown_grace_ms: millis(resolved.shutdown_grace),
         wait_seconds_max: resolved.gateway.wait_max.as_secs(),
+        log_text: resolved.log.text,
         ..Settings::default()
     };
     let agents = agents(&resolved)?;
@@ -104,12 +106,7 @@ struct ConfiguredPolicies {
 const POLICIES_MAX: usize = 10_000;
 
 impl Policies for ConfiguredPolicies {
-    fn policy(
-        &self,
-        tenant: &str,
-        agent: &str,
-        channel: &str,
-    ) -> Result<Arc<Policy>, UnknownPart> {
+    fn policy(&self, tenant: &str, agent: &str, channel: &str) -> Result<Arc<Policy>, UnknownPart> {
         let name = format!("{}:{tenant}:{agent}:{channel}", tenant.len());
         let known = self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(policy) = known.get(&name) {

@@ -1,4 +1,5 @@
 //! The real binary on disks that fail, fill up, can't be written or hold something else.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod crash_kit;
 
@@ -172,9 +173,13 @@ fn a_folder_that_cannot_be_used_is_refused_with_the_reason() {
     };
     let read_only = folder("read-only");
     std::fs::set_permissions(&read_only, std::fs::Permissions::from_mode(0o555)).unwrap();
-    check(&read_only, true, "ermission");
+    check(&read_only, true, "can't be written to");
     let garbage = folder("garbage");
-    std::fs::write(garbage.join("turnkeep.db"), "this is no database at all, and rather long".repeat(200)).unwrap();
+    std::fs::write(
+        garbage.join("turnkeep.db"),
+        "this is no database at all, and rather long".repeat(200),
+    )
+    .unwrap();
     check(&garbage, false, "database");
 }
 

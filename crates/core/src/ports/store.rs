@@ -64,7 +64,8 @@ impl Rows {
 
     /// Adds a part's row or replaces the one that stands there for it.
     pub fn put_part(&mut self, row: PartRow) {
-        match self.parts.iter_mut().find(|known| (known.reply, known.part) == (row.reply, row.part)) {
+        match self.parts.iter_mut().find(|known| (known.reply, known.part) == (row.reply, row.part))
+        {
             Some(known) => {
                 let text = if row.text.is_empty() { known.text.clone() } else { row.text.clone() };
                 *known = PartRow { text, ..row };
@@ -248,6 +249,9 @@ pub struct StoreStats {
     pub wal_pages: u64,
 }
 
+/// A dead letter with the store's own number and its session.
+pub type NumberedDeadLetter = (u64, SessionKey, DeadLetter);
+
 /// The port.
 pub trait Store: Send + Sync + 'static {
     /// The epoch drawn when this store was opened: greater than every earlier one, durably.
@@ -311,7 +315,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         after: u64,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<(u64, SessionKey, DeadLetter)>, StoreError>>;
+    ) -> BoxFuture<'_, Result<Vec<NumberedDeadLetter>, StoreError>>;
 
     /// One dead letter.
     fn dead_letter(

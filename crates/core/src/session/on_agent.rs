@@ -194,7 +194,8 @@ impl Machine<'_> {
                     Some(turn) => std::mem::take(&mut turn.mailbox),
                     None => Vec::new(),
                 };
-                let alone = |pending| Pending { alone: choice == SupersedeChoice::Queue, ..pending };
+                let alone =
+                    |pending| Pending { alone: choice == SupersedeChoice::Queue, ..pending };
                 self.requeue(mailbox.into_iter().map(alone));
             }
         }

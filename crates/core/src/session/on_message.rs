@@ -217,7 +217,8 @@ impl Machine<'_> {
     fn rearm_window(&mut self, window_ms: u64) {
         let now = self.context.now;
         let Some(turn) = &self.session.turn else { return };
-        let ends = turn.started_at.min(now).saturating_add(self.context.policy.window_total_ms.into());
+        let ends =
+            turn.started_at.min(now).saturating_add(self.context.policy.window_total_ms.into());
         // A clock that stepped back must not stretch the burst beyond its limit.
         let left = (ends - now).clamp(0, self.context.policy.window_total_ms.into());
         let window = window_ms.min(left.unsigned_abs());
@@ -233,9 +234,11 @@ impl Machine<'_> {
     }
 
     pub(super) fn on_user_typing(&mut self) {
-        let gathering = self.session.turn.as_ref().is_some_and(|turn| {
-            matches!(turn.stage, Stage::Accumulating { .. })
-        });
+        let gathering = self
+            .session
+            .turn
+            .as_ref()
+            .is_some_and(|turn| matches!(turn.stage, Stage::Accumulating { .. }));
         if !gathering {
             return self.ignore(Ignored::TypingNotGathering);
         }

@@ -42,7 +42,8 @@ impl Machine<'_> {
     /// Loaded again by the same owner, after an eviction or a store error that swallowed effects:
     /// whatever the state says is under way and the shell doesn't have is begun anew.
     fn readopt(&mut self, run: Option<RunTag>) {
-        let working = self.session.turn.as_ref().is_some_and(|turn| turn.stage == Stage::Processing);
+        let working =
+            self.session.turn.as_ref().is_some_and(|turn| turn.stage == Stage::Processing);
         if !working && !planted(Planted::TypingLeftOn) {
             // What should have switched it off may be among the effects that were lost.
             self.effect(Effect::Typing(false));
@@ -118,7 +119,8 @@ impl Machine<'_> {
         if recoveries < policy.recoveries_quarantine {
             return self.begin_attempt();
         }
-        let pause = backoff_ms(policy.error_backoff_ms, recoveries - policy.recoveries_quarantine + 1);
+        let pause =
+            backoff_ms(policy.error_backoff_ms, recoveries - policy.recoveries_quarantine + 1);
         let until = self.deadline(pause.min(60_000));
         if let Some(turn) = &mut self.session.turn {
             turn.stage = Stage::Backoff { until };

@@ -225,8 +225,9 @@ impl Session {
             previous = Some(pending);
         }
         // It would share the last queued turn, which is then not ahead of it.
-        let shares = previous
-            .is_some_and(|last| !last.alone && last.group.is_none() && !alone && last.trust == trust);
+        let shares = previous.is_some_and(|last| {
+            !last.alone && last.group.is_none() && !alone && last.trust == trust
+        });
         ahead - u32::from(shares)
     }
 

@@ -243,9 +243,10 @@ impl Machine<'_> {
     /// One short notice, and no second one for a while; detail is for trusted users only.
     pub(super) fn notice_failure(&mut self, trust: Trust, error: &str) {
         let quiet = i64::try_from(self.context.policy.notice_quiet_ms).unwrap_or(i64::MAX);
-        let recent = self.session.noticed_at.is_some_and(|at| {
-            (0..quiet).contains(&self.context.now.saturating_sub(at))
-        });
+        let recent = self
+            .session
+            .noticed_at
+            .is_some_and(|at| (0..quiet).contains(&self.context.now.saturating_sub(at)));
         if recent {
             return;
         }

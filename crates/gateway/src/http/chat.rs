@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Bytes;
 use hyper::header::ACCEPT;
 use hyper::{HeaderMap, Request, StatusCode};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize as DeriveDeserialize, Serialize};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::ids::{Seq, TurnId};
 use turnkeep_core::ports::store::TurnStatus;
@@ -29,7 +29,7 @@ use crate::ingress::Submission;
 use crate::service::{Follow, Submitted};
 
 /// A message for an agent. Fields that are not listed are ignored.
-#[derive(Debug, DeriveDeserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct ChatRequest {
     /// Who owns the deployment slice; `default` if absent.
     tenant_id: Option<String>,
@@ -119,7 +119,7 @@ impl<'a> SettledShape<'a> {
     }
 }
 
-/// Sends a message to an agent.
+/// Sends a message to an agent. Also at `/chat`.
 ///
 /// Answers at once that the message is taken; it is durable by then. With `wait` it answers how
 /// the message ended, if that is known in time. With `Accept: text/event-stream` it streams: first
@@ -182,15 +182,15 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
         let store = Arc::clone(shared.gateway.store());
         let mut feed = Feed::new(store, key.clone(), subscription, Seq(seq.0.saturating_sub(1)));
         feed.open_with("accepted", &accepted);
-        let until = Until { seq, message_id: Arc::clone(&message_id), duplicate: decision.duplicate };
+        let until =
+            Until { seq, message_id: Arc::clone(&message_id), duplicate: decision.duplicate };
         return Ok(feed.until(until).response(shared.closing.clone()));
     }
     if let (Some(wait), Some(follow)) = (wait, follow)
-        && let Some(settled) = settled_within(follow, wait, closing, shared).await
+        && let Some(settled) = settled_within(follow, wait, closing).await
     {
         let room = 384 + settled.reply.as_ref().map_or(0, |reply| reply.len() + reply.len() / 8);
-        let shape =
-            SettledShape::new(key.as_str(), &message_id, decision.duplicate, &settled);
+        let shape = SettledShape::new(key.as_str(), &message_id, decision.duplicate, &settled);
         return Ok(json(StatusCode::OK, &shape, room));
     }
     Ok(json(StatusCode::ACCEPTED, &accepted, 384))
@@ -223,28 +223,24 @@ fn wait_of(query: Query<'_>, seconds_max: u64) -> Result<Option<Duration>, Probl
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT).iter().any(|accept| {
-        accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream"))
-    })
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream")))
 }
 
-/// At the shutdown it waits on as long as running turns may go on, and no longer.
+/// Turns have had their time when the connections are closed, so nobody waits on then: what is
+/// settled by that moment is told, and everybody else knows at least that his message is safe.
 async fn settled_within(
     follow: Follow,
     wait: Duration,
     closing: &CancellationToken,
-    shared: &Shared,
 ) -> Option<Settled> {
-    let closed = async {
-        closing.cancelled().await;
-        let grace = shared.gateway.settings().shutdown_grace_ms;
-        tokio::time::sleep(Duration::from_millis(grace)).await;
-    };
     tokio::select! {
         biased;
         settled = follow => settled,
         () = tokio::time::sleep(wait) => None,
-        () = closed => None,
+        () = closing.cancelled() => None,
     }
 }
 

@@ -161,7 +161,8 @@ async fn find(shared: &Shared, id: u64) -> Result<(SessionKey, DeadLetter), Prob
 }
 
 fn letter_id(text: &str) -> Result<u64, Problem> {
-    text.parse().map_err(|_| Problem::field("id", format!("{text:?} is not the id of a dead letter")))
+    text.parse()
+        .map_err(|_| Problem::field("id", format!("{text:?} is not the id of a dead letter")))
 }
 
 fn gone(id: u64) -> Problem {

@@ -64,8 +64,7 @@ impl Entry {
             return problem.into_response();
         }
         // Nearly every request is this one; the router would cost it several allocations.
-        if request.method() == Method::POST
-            && matches!(request.uri().path(), "/v1/chat" | "/chat")
+        if request.method() == Method::POST && matches!(request.uri().path(), "/v1/chat" | "/chat")
         {
             return chat::answer(&self.shared, closing, request).await;
         }
@@ -168,7 +167,8 @@ mod tests {
     #[test]
     fn a_page_may_only_write_to_where_it_came_from() {
         let check = |method: &str, host: &str, origin: &str, expect: bool| {
-            let request = Request::builder().method(method).header(HOST, host).header(ORIGIN, origin);
+            let request =
+                Request::builder().method(method).header(HOST, host).header(ORIGIN, origin);
             let passed = check_source(&request.body(()).unwrap()).is_ok();
             assert_eq!(passed, expect, "{method} {host} {origin}");
         };

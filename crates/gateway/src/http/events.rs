@@ -56,9 +56,10 @@ pub(super) async fn events(
     if shared.closing.is_cancelled() {
         return Err(Problem::new(Kind::Unavailable, "the server is ending"));
     }
-    let subscription = shared.gateway.subscribe(&key).ok_or_else(|| {
-        Problem::field("session", "its agent or channel is not configured")
-    })?;
+    let subscription = shared
+        .gateway
+        .subscribe(&key)
+        .ok_or_else(|| Problem::field("session", "its agent or channel is not configured"))?;
     // The subscription stands by now, so nothing that comes behind this end is missed.
     let loaded = shared.gateway.store().load(&key).await?;
     let last_seq = loaded.map_or(Seq(0), |loaded| loaded.session.last_seq);

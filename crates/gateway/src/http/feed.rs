@@ -25,6 +25,8 @@ use crate::live::{Subscription, Tick};
 
 /// Journal entries that are read at once.
 const PAGE: usize = 32;
+/// A piece that is longer than this waits for its reader before more is read, in bytes.
+const PIECE_BYTES_MAX: usize = 256 * 1024;
 /// A silent stream says this often that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -121,10 +123,13 @@ impl Feed {
     /// The next piece, as soon as there is one; none at the end.
     async fn next(&mut self, closing: &CancellationToken) -> Option<Bytes> {
         loop {
-            if self.done || closing.is_cancelled() {
+            if self.done {
                 return None;
             }
             let mut out = std::mem::take(&mut self.opening);
+            if closing.is_cancelled() {
+                return (!out.is_empty()).then(|| out.into());
+            }
             if self.behind
                 && let Err(error) = self.read_journal(&mut out).await
             {
@@ -169,6 +174,10 @@ impl Feed {
                     write_event(out, None, "settled", &shape);
                 }
                 self.done = true;
+                return Ok(());
+            }
+            if out.len() >= PIECE_BYTES_MAX {
+                self.behind = true;
                 return Ok(());
             }
         }

@@ -26,6 +26,9 @@ const PAGE: usize = 256;
 /// shown as open.
 const PAGES_MAX: usize = 64;
 
+/// A page that holds this much text is full, whatever its limit, in bytes.
+const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Who said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -115,7 +118,7 @@ async fn page(
 ) -> Result<MessagesPage, StoreError> {
     let mut messages: Vec<MessageShape> = Vec::new();
     let mut more = false;
-    let mut open = 0_usize;
+    let (mut open, mut text_bytes) = (0_usize, 0_usize);
     for _ in 0..PAGES_MAX {
         let events = store.events(key, after, PAGE).await?;
         let ended = events.len() < PAGE;
@@ -128,11 +131,12 @@ async fn page(
                 continue;
             }
             let Some(message) = message_of(event) else { continue };
-            if messages.len() == limit {
+            if messages.len() == limit || text_bytes >= TEXT_BYTES_MAX {
                 more = true;
                 continue;
             }
             open += usize::from(message.role == Role::User);
+            text_bytes += message.text.len();
             messages.push(message);
         }
         if ended || (more && open == 0) {

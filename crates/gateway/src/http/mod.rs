@@ -1,11 +1,11 @@
 //! The HTTP API: what the outside asks of the gateway, in its words.
 //!
-//! The way of a request, in reading order: [`server`] accepts its connection and holds it to its
-//! limits ([`caps`], [`patient`]); [`entry`] checks where it comes from and takes the one hot path,
-//! a chat message, past the router; [`router`] knows every other address and makes the OpenAPI
+//! The way of a request, in reading order: `server` accepts its connection and holds it to its
+//! limits (`caps`, `patient`); `entry` checks where it comes from and takes the one hot path,
+//! a chat message, past the router; `router` knows every other address and makes the OpenAPI
 //! document of the same code. The handlers stand one file a subject; what they share is how a body
-//! is read ([`body`]), how a query is read ([`query`]), what an answer looks like ([`shape`],
-//! [`reply`]) and what a refusal looks like ([`problem`]).
+//! is read (`body`), how a query is read (`query`), what an answer looks like (`shape`,
+//! `reply`) and what a refusal looks like (`problem`).
 //!
 //! Nothing is decided here: every handler asks the [`Gateway`](crate::Gateway) or reads its store.
 

@@ -49,16 +49,13 @@ pub(super) async fn asset(
     file(&name, content_type, &headers)
 }
 
-fn file(
-    name: &str,
-    content_type: &'static str,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
+fn file(name: &str, content_type: &'static str, headers: &HeaderMap) -> Result<Response, Problem> {
     let file = Web::get(name).ok_or_else(|| missing(name))?;
     let tag = etag(&file.metadata.sha256_hash());
-    let fresh = headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok()).is_some_and(
-        |known| known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag),
-    );
+    let fresh =
+        headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok()).is_some_and(|known| {
+            known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag)
+        });
     let body = if fresh { Body::empty() } else { Body::from(file.data) };
     let mut response = Response::new(body);
     let headers = response.headers_mut();

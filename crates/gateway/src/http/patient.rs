@@ -29,14 +29,7 @@ pub(super) struct Patient<S> {
 
 impl<S> Patient<S> {
     pub(super) const fn new(inner: S, write_timeout: Duration) -> Self {
-        Self {
-            inner,
-            write_timeout,
-            stalled: None,
-            lingering: None,
-            closed: false,
-            drained: 0,
-        }
+        Self { inner, write_timeout, stalled: None, lingering: None, closed: false, drained: 0 }
     }
 
     /// Lets a write through, or ends the patience with it.

@@ -48,7 +48,9 @@ impl Kind {
             Self::ForeignOrigin => {
                 (StatusCode::FORBIDDEN, "urn:turnkeep:problem:foreign-origin", "Foreign origin")
             }
-            Self::NotFound => (StatusCode::NOT_FOUND, "urn:turnkeep:problem:not-found", "Not found"),
+            Self::NotFound => {
+                (StatusCode::NOT_FOUND, "urn:turnkeep:problem:not-found", "Not found")
+            }
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "urn:turnkeep:problem:method-not-allowed",
@@ -146,15 +148,19 @@ impl Problem {
 
     fn rejected(rejection: &Rejection) -> Self {
         let (kind, detail, field) = match rejection {
-            Rejection::SessionBusy => {
-                (Kind::SessionBusy, "a turn is running and this session takes no message then", None)
-            }
+            Rejection::SessionBusy => (
+                Kind::SessionBusy,
+                "a turn is running and this session takes no message then",
+                None,
+            ),
             Rejection::QueueFull => {
                 (Kind::QueueFull, "too many messages of this session are waiting", None)
             }
-            Rejection::Closed => {
-                (Kind::SessionClosed, "the session is closed and its channel doesn't reopen it", None)
-            }
+            Rejection::Closed => (
+                Kind::SessionClosed,
+                "the session is closed and its channel doesn't reopen it",
+                None,
+            ),
             Rejection::IdReused => {
                 (Kind::Field, "the same id came before with another message", Some("id"))
             }
@@ -194,8 +200,8 @@ impl From<StoreError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, kind, title) = self.kind.parts();
-        let retry_after_s = matches!(self.kind, Kind::QueueFull | Kind::Unavailable)
-            .then_some(RETRY_AFTER_S);
+        let retry_after_s =
+            matches!(self.kind, Kind::QueueFull | Kind::Unavailable).then_some(RETRY_AFTER_S);
         let body = ProblemBody {
             kind,
             title,

@@ -1,8 +1,9 @@
 //! The accept loop: takes connections, holds them to their limits, and ends them at the shutdown.
 //!
-//! On shutdown no connection is accepted any more, every stream ends, an idle connection is closed
-//! at once and a busy one after its answer. What then still is open is dropped a little after the
-//! grace period that running turns have.
+//! The shutdown comes after the gateway's drain, during which readiness can still be asked for and
+//! whoever waits for a running turn gets his answer. Then no connection is accepted any more, every
+//! stream and every wait ends, an idle connection is closed at once and a busy one after its
+//! answer. What is still open after [`CLOSE_WITHIN`] is dropped.
 
 use std::convert::Infallible;
 use std::io;
@@ -34,9 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const REFUSALS_MAX: usize = 64;
 /// How long a refused connection is kept for its peer to read why.
 const REFUSAL_LINGER: Duration = Duration::from_secs(1);
-/// How much longer than running turns connections may go on at the shutdown, so that whoever
-/// waited for a turn still gets his answer.
-const GRACE_MARGIN: Duration = Duration::from_secs(2);
+/// How long connections may go on after the shutdown.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Serves the API over TCP until `shutdown`; returns once the connections have ended.
 pub async fn serve(http: Http, listener: TcpListener, shutdown: CancellationToken) {
@@ -77,7 +77,6 @@ impl Door for UnixListener {
 
 async fn run<D: Door>(http: Http, door: D, shutdown: CancellationToken) {
     let settings = http.settings.clone();
-    let grace = Duration::from_millis(http.gateway.settings().shutdown_grace_ms);
     let caps = Arc::new(Caps::new(settings.connections_max, settings.connections_per_address_max));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let entry = Arc::new(Entry::new(http, shutdown.clone()));
@@ -106,7 +105,7 @@ async fn run<D: Door>(http: Http, door: D, shutdown: CancellationToken) {
                 let stream = Patient::new(stream, settings.write_timeout);
                 let closing = shutdown.child_token();
                 let conversation =
-                    converse(stream, builder.clone(), Arc::clone(&entry), closing, grace, seat);
+                    converse(stream, builder.clone(), Arc::clone(&entry), closing, seat);
                 conversations.spawn(conversation);
             }
             None => {
@@ -130,7 +129,6 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     builder: http1::Builder,
     entry: Arc<Entry>,
     closing: CancellationToken,
-    grace: Duration,
     _seat: Seat,
 ) {
     // Each connection has a token of its own, so that polling it contends with nobody.
@@ -150,9 +148,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Some(ended) => ended,
         None => {
             connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(grace + GRACE_MARGIN, connection).await {
+            match tokio::time::timeout(CLOSE_WITHIN, connection).await {
                 Ok(ended) => ended,
-                Err(_) => return tracing::debug!("a connection outlived the grace period"),
+                Err(_) => return tracing::debug!("a connection outlived the shutdown"),
             }
         }
     };

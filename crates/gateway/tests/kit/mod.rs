@@ -19,11 +19,11 @@ use turnkeep_core::{Event, SessionKey};
 use turnkeep_gateway::{Gateway, Parts, Policies, Settings, Submission, Submitted, UnknownPart};
 
 /// What a scripted run does.
-pub type Script =
+pub(crate) type Script =
     Box<dyn Fn(TurnContext) -> BoxFuture<'static, Result<Finished, RunFailure>> + Send + Sync>;
 
 /// An agent that does what the test says.
-pub struct Scripted(pub Script);
+pub(crate) struct Scripted(pub(crate) Script);
 
 impl Agent for Scripted {
     fn kind(&self) -> &'static str {
@@ -36,7 +36,7 @@ impl Agent for Scripted {
 }
 
 /// The built-in policies, changed by the test.
-pub struct Built(pub fn(&mut Policy));
+pub(crate) struct Built(pub(crate) fn(&mut Policy));
 
 impl Policies for Built {
     fn policy(&self, _: &str, agent: &str, channel: &str) -> Result<Arc<Policy>, UnknownPart> {
@@ -51,10 +51,10 @@ impl Policies for Built {
 }
 
 /// A channel that writes down what it is sent and ends each call as it is told.
-pub struct Noted {
-    pub facts: ChannelFacts,
-    pub sent: Arc<Mutex<Vec<Outgoing>>>,
-    pub outcome: fn(&Outgoing) -> DeliveryOutcome,
+pub(crate) struct Noted {
+    pub(crate) facts: ChannelFacts,
+    pub(crate) sent: Arc<Mutex<Vec<Outgoing>>>,
+    pub(crate) outcome: fn(&Outgoing) -> DeliveryOutcome,
 }
 
 impl Channel for Noted {
@@ -73,7 +73,11 @@ impl Channel for Noted {
     }
 }
 
-pub fn parts(store: Arc<dyn Store>, agent: Arc<dyn Agent>, change: fn(&mut Policy)) -> Parts {
+pub(crate) fn parts(
+    store: Arc<dyn Store>,
+    agent: Arc<dyn Agent>,
+    change: fn(&mut Policy),
+) -> Parts {
     Parts {
         store,
         agents: HashMap::from([("default".to_owned(), agent)]),
@@ -83,13 +87,13 @@ pub fn parts(store: Arc<dyn Store>, agent: Arc<dyn Agent>, change: fn(&mut Polic
     }
 }
 
-pub async fn started(parts: Parts) -> Gateway {
+pub(crate) async fn started(parts: Parts) -> Gateway {
     let gateway = Gateway::new(parts);
     gateway.start().await.unwrap();
     gateway
 }
 
-pub fn says(customer: &str, channel: &str, text: &str) -> Submission {
+pub(crate) fn says(customer: &str, channel: &str, text: &str) -> Submission {
     Submission {
         customer: Some(customer.to_owned()),
         channel: Some(channel.to_owned()),
@@ -99,17 +103,20 @@ pub fn says(customer: &str, channel: &str, text: &str) -> Submission {
 }
 
 /// Sends, and awaits the ending of the message.
-pub async fn answered(gateway: &Gateway, submission: Submission) -> turnkeep_gateway::Settled {
+pub(crate) async fn answered(
+    gateway: &Gateway,
+    submission: Submission,
+) -> turnkeep_gateway::Settled {
     let submitted = gateway.submit(submission, true).await.unwrap();
     submitted.follow.unwrap().await.unwrap()
 }
 
-pub fn action(submitted: &Submitted) -> (Action, bool) {
+pub(crate) fn action(submitted: &Submitted) -> (Action, bool) {
     (submitted.decision.action, submitted.decision.duplicate)
 }
 
 /// The whole journal, after the checker read it together with the stored state.
-pub async fn history(gateway: &Gateway, key: &SessionKey) -> Vec<Event> {
+pub(crate) async fn history(gateway: &Gateway, key: &SessionKey) -> Vec<Event> {
     let events = gateway.store().events(key, Seq(0), 10_000).await.unwrap();
     let loaded = gateway.store().load(key).await.unwrap().unwrap();
     let mut checker = Checker::new();
@@ -119,18 +126,18 @@ pub async fn history(gateway: &Gateway, key: &SessionKey) -> Vec<Event> {
     events
 }
 
-pub fn names(events: &[Event]) -> Vec<&'static str> {
+pub(crate) fn names(events: &[Event]) -> Vec<&'static str> {
     events.iter().map(|event| event.body.name()).collect()
 }
 
-pub fn texts(messages: &[Pending]) -> Vec<&str> {
+pub(crate) fn texts(messages: &[Pending]) -> Vec<&str> {
     messages.iter().map(|pending| &*pending.body.text).collect()
 }
 
-pub fn reply(text: &str) -> Result<Finished, RunFailure> {
+pub(crate) fn reply(text: &str) -> Result<Finished, RunFailure> {
     Ok(Finished { reply: Some(text.into()), ..Finished::default() })
 }
 
-pub fn failure(error: &str, retry: bool) -> Result<Finished, RunFailure> {
+pub(crate) fn failure(error: &str, retry: bool) -> Result<Finished, RunFailure> {
     Err(RunFailure { error: error.into(), retry, retry_after_ms: None })
 }

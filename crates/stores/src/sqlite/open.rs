@@ -105,7 +105,15 @@ pub enum OpenError {
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) dir: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that was just forked holds the file until it execs.
+        // Where this fails, that moment is all that stands between us and the next owner.
+        drop(self.lock.unlock());
+    }
 }
 
 /// Creates the folder if need be and takes its lock.
@@ -130,7 +138,7 @@ pub(super) fn take_folder(dir: &Path) -> Result<Folder, OpenError> {
     lock.set_len(0).map_err(io)?;
     lock.seek(SeekFrom::Start(0)).map_err(io)?;
     lock.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(io)?;
-    Ok(Folder { dir: dir.into(), _lock: lock })
+    Ok(Folder { dir: dir.into(), lock })
 }
 
 /// Opens the database for the first time in this process: creates or migrates it, draws an epoch.

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +11,14 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 /// The real binary, running.
-pub struct Server {
-    child: Child,
-    pub address: String,
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) address: String,
 }
 
 impl Server {
     /// Starts it; none if it died before it was ready, as a kill point may have it.
-    pub fn start(config: &Path, data: &Path, env: &[(&str, &str)]) -> Option<Self> {
+    pub(crate) fn start(config: &Path, data: &Path, env: &[(&str, &str)]) -> Option<Self> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -45,13 +44,8 @@ impl Server {
         Some(Self { child, address: address.to_owned() })
     }
 
-    /// Whether it ended itself at its kill point.
-    pub fn ended_itself(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some_and(|status| status.signal() == Some(9))
-    }
-
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
@@ -64,44 +58,34 @@ impl Drop for Server {
 }
 
 /// A client of its own for each server: connections of one that died are of no use to the next.
-pub fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     // The client insists on a TLS provider though nothing here is encrypted.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
 }
 
-/// A seeded source of small numbers: the same seed, the same kills.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
-
 /// A person who writes numbered messages and notes which of them were acknowledged.
-pub struct Person {
-    pub name: String,
-    pub channel: &'static str,
+pub(crate) struct Person {
+    pub(crate) name: String,
+    pub(crate) channel: &'static str,
     next: AtomicU64,
     /// Message ids that were answered with 202.
-    pub acknowledged: Mutex<BTreeSet<String>>,
+    pub(crate) acknowledged: Mutex<BTreeSet<String>>,
 }
 
 impl Person {
-    pub fn new(name: &str, channel: &'static str) -> Arc<Self> {
+    pub(crate) fn new(name: &str, channel: &'static str) -> Arc<Self> {
         let (next, acknowledged) = (AtomicU64::new(1), Mutex::default());
         Arc::new(Self { name: name.to_owned(), channel, next, acknowledged })
     }
 
-    pub fn session(&self) -> String {
+    pub(crate) fn session(&self) -> String {
         format!("default:default:{}:dm:{}", self.channel, self.name)
     }
 
     /// Writes until the server is gone or `limit` messages are through. A message without an
     /// answer is sent again under its own id, by the next call too.
-    pub async fn write(&self, client: &reqwest::Client, address: &str, limit: u64) {
+    pub(crate) async fn write(&self, client: &reqwest::Client, address: &str, limit: u64) {
         for _ in 0..limit {
             let number = self.next.load(Ordering::Relaxed);
             let id = format!("{}-{number}", self.name);
@@ -123,7 +107,7 @@ impl Person {
     }
 
     /// One more message, followed to its answer: everything before it has its ending then.
-    pub async fn settle(&self, client: &reqwest::Client, address: &str) {
+    pub(crate) async fn settle(&self, client: &reqwest::Client, address: &str) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let id = format!("{}-{number}", self.name);
         let body = json!({"customer_id": self.name, "channel": self.channel, "id": id,
@@ -167,7 +151,7 @@ async fn conversation(client: &reqwest::Client, address: &str, session: &str) ->
 
 /// Holds what a person was told against what is there: every acknowledged message once, in a
 /// committed turn, and one reply a turn with exactly that turn's texts, in order.
-pub async fn compare(client: &reqwest::Client, address: &str, person: &Person) {
+pub(crate) async fn compare(client: &reqwest::Client, address: &str, person: &Person) {
     let lines = conversation(client, address, &person.session()).await;
     let mut times: HashMap<&str, u32> = HashMap::new();
     let mut turns: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
@@ -194,7 +178,7 @@ pub async fn compare(client: &reqwest::Client, address: &str, person: &Person) {
 }
 
 /// What `turnkeep audit` says of a data folder.
-pub fn audit(data: &Path) -> Result<String, String> {
+pub(crate) fn audit(data: &Path) -> Result<String, String> {
     let output = Command::new(env!("CARGO_BIN_EXE_turnkeep"))
         .args(["audit", "--data-dir"])
         .arg(data)
@@ -206,7 +190,7 @@ pub fn audit(data: &Path) -> Result<String, String> {
 }
 
 /// The preloaded disk that keeps only what was synced, built with the system's C compiler.
-pub fn build_shim(dir: &Path) -> PathBuf {
+pub(crate) fn build_shim(dir: &Path) -> PathBuf {
     let library = dir.join("disk.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/disk.c");
     let built = Command::new("cc")

@@ -3,20 +3,20 @@
 use serde_json::Value;
 
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     client: reqwest::Client,
     address: String,
 }
 
 impl Api {
-    pub fn new(address: String) -> Self {
+    pub(crate) fn new(address: String) -> Self {
         // The client insists on a TLS provider though nothing here is encrypted.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self { client: reqwest::Client::new(), address }
     }
 
     /// The conversation of `name`, oldest first.
-    pub async fn messages(&self, name: &str) -> Vec<Value> {
+    pub(crate) async fn messages(&self, name: &str) -> Vec<Value> {
         let url = format!("{}/messages?limit=1000", self.session_url(name));
         let page = self.json(url).await;
         assert!(page["next"].is_null(), "the test wrote more than a page");
@@ -24,7 +24,7 @@ impl Api {
     }
 
     /// The journal of `name`, to what is now its end.
-    pub async fn journal(&self, name: &str) -> Vec<Value> {
+    pub(crate) async fn journal(&self, name: &str) -> Vec<Value> {
         let last = self.json(self.session_url(name)).await["last_seq"].as_u64().unwrap();
         let url = format!("{}/events", self.session_url(name));
         let mut answer = self.client.get(url).send().await.unwrap();
@@ -58,7 +58,7 @@ impl Api {
 }
 
 /// The one event of this type; its moment in milliseconds.
-pub fn moment(journal: &[Value], kind: &str) -> u64 {
+pub(crate) fn moment(journal: &[Value], kind: &str) -> u64 {
     let found: Vec<_> = journal.iter().filter(|event| event["type"] == kind).collect();
     assert_eq!(found.len(), 1, "{kind} in {journal:?}");
     found[0]["at"].as_u64().unwrap()

@@ -33,7 +33,7 @@ const FLAGS: [&str; 12] = [
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub struct Browser {
+pub(crate) struct Browser {
     client: Client,
     // In this order: the browser ends before its profile is removed.
     _driver: Driver,
@@ -41,7 +41,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let driver = Driver::start();
         let profile = tempfile::tempdir().unwrap();
         let mut flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).collect();
@@ -65,12 +65,12 @@ impl Browser {
     }
 
     /// A new window in which nobody has chosen a name yet.
-    pub async fn window(&self, server: &Server) -> Person {
+    pub(crate) async fn window(&self, server: &Server) -> Person {
         Person::arrive(self.client.clone(), &server.address()).await
     }
 
     /// A new window of somebody who has entered a name.
-    pub async fn person(&self, server: &Server, name: &str) -> Person {
+    pub(crate) async fn person(&self, server: &Server, name: &str) -> Person {
         let mut person = self.window(server).await;
         person.enter(name).await;
         person
@@ -78,7 +78,7 @@ impl Browser {
 
     /// What the browser has complained about since the last call: errors of scripts, refused
     /// content, failed requests.
-    pub async fn complaints(&self) -> Vec<String> {
+    pub(crate) async fn complaints(&self) -> Vec<String> {
         let log = Extra::new(Method::POST, "se/log", Some(json!({"type": "browser"})));
         let entries = self.client.issue_cmd(log).await.unwrap();
         let entries = entries.as_array().unwrap().iter();
@@ -87,27 +87,31 @@ impl Browser {
     }
 
     /// Fails if the browser has complained about anything.
-    pub async fn is_content(&self) {
+    pub(crate) async fn is_content(&self) {
         assert_eq!(self.complaints().await, Vec::<String>::new());
     }
 }
 
 /// A command that the WebDriver client has no method for.
 #[derive(Debug)]
-pub struct Extra {
+pub(crate) struct Extra {
     method: Method,
     path: String,
     body: Option<Value>,
 }
 
 impl Extra {
-    pub fn new(method: Method, path: impl Into<String>, body: Option<Value>) -> Self {
+    pub(crate) fn new(method: Method, path: impl Into<String>, body: Option<Value>) -> Self {
         Self { method, path: path.into(), body }
     }
 }
 
 impl WebDriverCompatibleCommand for Extra {
-    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, <Url as std::str::FromStr>::Err> {
+    fn endpoint(
+        &self,
+        base: &Url,
+        session: Option<&str>,
+    ) -> Result<Url, <Url as std::str::FromStr>::Err> {
         base.join(&format!("session/{}/{}", session.unwrap(), self.path))
     }
 
@@ -138,9 +142,14 @@ impl Driver {
         let mut line = String::new();
         loop {
             line.clear();
-            assert!(stdout.read_line(&mut line).unwrap() > 0, "the driver ended before it was ready");
+            assert!(
+                stdout.read_line(&mut line).unwrap() > 0,
+                "the driver ended before it was ready"
+            );
             let port = line.split_once("successfully on port ").map(|(_, port)| port);
-            if let Some(port) = port.and_then(|port| port.trim_end().trim_end_matches('.').parse().ok()) {
+            if let Some(port) =
+                port.and_then(|port| port.trim_end().trim_end_matches('.').parse().ok())
+            {
                 return Self { child, port, _stdout: stdout };
             }
         }

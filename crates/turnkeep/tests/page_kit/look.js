@@ -24,6 +24,8 @@ const watch = () => {
   };
   new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true });
 };
+const drafts = () =>
+  Array.from(window.drawn).filter((one) => one.startsWith("agent streaming ")).map((one) => one.slice(16));
 const wasDrawn = (start) => Array.from(window.drawn).some((one) => one.startsWith(start));
 
 // Waits for a condition, without asking again and again: looks at it after every change.
@@ -43,4 +45,40 @@ const until = (holds, deadlineMs, done) => {
   observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
   const deadline = setTimeout(() => end(false), deadlineMs);
   look();
+};
+
+// The contrast of two colours, by the formula of the accessibility guidelines.
+const channels = (colour) => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  canvas.fillStyle = colour;
+  canvas.fillRect(0, 0, 1, 1);
+  return Array.from(canvas.getImageData(0, 0, 1, 1).data);
+};
+const luminance = (colour) => {
+  const [red, green, blue] = channels(colour)
+    .slice(0, 3)
+    .map((value) => value / 255)
+    .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+};
+const contrast = (one, other) => {
+  const [light, dark] = [luminance(one), luminance(other)].sort((left, right) => right - left);
+  return (light + 0.05) / (dark + 0.05);
+};
+const background = (node) => {
+  const colour = getComputedStyle(node).backgroundColor;
+  return channels(colour)[3] > 250 || !node.parentElement ? colour : background(node.parentElement);
+};
+
+// Visible texts with less contrast than that; what is disabled may be faint.
+const faint = (least) => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !node.checkVisibility() || node.closest(":disabled")) continue;
+    const reached = contrast(getComputedStyle(node).color, background(node));
+    if (reached < least) found.push(`${walker.currentNode.data}: ${reached.toFixed(2)}`);
+  }
+  return found;
 };

@@ -9,7 +9,7 @@
 //!
 //! `look.js` is what a test can ask of the page.
 
-pub mod api;
-pub mod browser;
-pub mod person;
-pub mod server;
+pub(crate) mod api;
+pub(crate) mod browser;
+pub(crate) mod person;
+pub(crate) mod server;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::browser::Extra;
+use super::server::Server;
 
 const LOOK: &str = include_str!("look.js");
 /// How long a condition is waited for; the machine may be busy with other tests.
@@ -15,15 +16,15 @@ const DEADLINE_MS: u64 = 60_000;
 /// The width at which the page is neither a phone's nor a wide screen's.
 const WINDOW: (u32, u32) = (900, 760);
 
-pub struct Person {
+pub(crate) struct Person {
     client: Client,
     window: WindowHandle,
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl Person {
     /// Opens the page in a window of its own.
-    pub async fn arrive(client: Client, address: &str) -> Self {
+    pub(crate) async fn arrive(client: Client, address: &str) -> Self {
         let window = client.new_window(false).await.unwrap().handle;
         let person = Self { client, window, name: String::new() };
         person.look_here().await;
@@ -33,7 +34,7 @@ impl Person {
         person
     }
 
-    pub async fn enter(&mut self, name: &str) {
+    pub(crate) async fn enter(&mut self, name: &str) {
         self.name = name.to_owned();
         self.look_here().await;
         self.type_into("name-input", &format!("{name}{}", char::from(Key::Enter))).await;
@@ -41,19 +42,19 @@ impl Person {
     }
 
     /// Types a message and sends it.
-    pub async fn write(&self, text: &str) {
+    pub(crate) async fn write(&self, text: &str) {
         self.begin(text).await;
         self.send().await;
     }
 
     /// Types a message and leaves it in the box.
-    pub async fn begin(&self, text: &str) {
+    pub(crate) async fn begin(&self, text: &str) {
         self.look_here().await;
         self.type_into("message-input", text).await;
     }
 
     /// Puts a text into the box at once, as pasting does.
-    pub async fn paste(&self, text: &str) {
+    pub(crate) async fn paste(&self, text: &str) {
         let script = "document.querySelector('#message-input').focus();
                       document.execCommand('insertText', false, arguments[0]);";
         self.look_here().await;
@@ -61,32 +62,44 @@ impl Person {
     }
 
     /// Sends what stands in the box.
-    pub async fn send(&self) {
+    pub(crate) async fn send(&self) {
         self.look_here().await;
         self.type_into("message-input", &char::from(Key::Enter).to_string()).await;
     }
 
-    pub async fn click(&self, testid: &str) {
+    pub(crate) async fn click(&self, testid: &str) {
         self.look_here().await;
         self.find(testid).await.click().await.unwrap();
     }
 
     /// Presses keys wherever the focus is.
-    pub async fn press(&self, keys: &str) {
+    pub(crate) async fn press(&self, keys: &str) {
         self.look_here().await;
         self.client.active_element().await.unwrap().send_keys(keys).await.unwrap();
     }
 
-    pub async fn reload(&self) {
+    pub(crate) async fn leave(&self) {
+        self.look_here().await;
+        self.client.goto("about:blank").await.unwrap();
+    }
+
+    pub(crate) async fn come_back(&self, server: &Server) {
+        self.look_here().await;
+        self.client.goto(&server.address()).await.unwrap();
+        self.run("watch()").await;
+    }
+
+    pub(crate) async fn reload(&self) {
         self.look_here().await;
         self.client.refresh().await.unwrap();
         self.run("watch()").await;
     }
 
     /// Waits until this JavaScript expression holds; `look.js` has its words.
-    pub async fn until(&self, condition: &str) {
-        let script =
-            format!("{LOOK}\nuntil(() => ({condition}), {DEADLINE_MS}, arguments[arguments.length - 1]);");
+    pub(crate) async fn until(&self, condition: &str) {
+        let script = format!(
+            "{LOOK}\nuntil(() => ({condition}), {DEADLINE_MS}, arguments[arguments.length - 1]);"
+        );
         self.look_here().await;
         let held = self.client.execute_async(&script, Vec::new()).await;
         let held = held.unwrap_or_else(|error| panic!("{condition}: {error}"));
@@ -97,27 +110,34 @@ impl Person {
     }
 
     /// The value of a JavaScript expression now.
-    pub async fn ask(&self, expression: &str) -> Value {
+    pub(crate) async fn ask(&self, expression: &str) -> Value {
         self.run(&format!("return ({expression})")).await
     }
 
     /// Fails unless this JavaScript expression holds now.
-    pub async fn holds(&self, condition: &str) {
+    pub(crate) async fn holds(&self, condition: &str) {
         let held = self.ask(condition).await;
-        assert_eq!(held, Value::Bool(true), "{}: {condition}: {}", self.name, self.ask("rows()").await);
+        assert_eq!(
+            held,
+            Value::Bool(true),
+            "{}: {condition}: {}",
+            self.name,
+            self.ask("rows()").await
+        );
     }
 
     /// Runs statements in the page.
-    pub async fn run(&self, statements: &str) -> Value {
+    pub(crate) async fn run(&self, statements: &str) -> Value {
         self.look_here().await;
         self.client.execute(&format!("{LOOK}\n{statements}"), Vec::new()).await.unwrap()
     }
 
     /// Role and name of an element, as a screen reader gets them.
-    pub async fn spoken(&self, testid: &str) -> (String, String) {
+    pub(crate) async fn spoken(&self, testid: &str) -> (String, String) {
         self.look_here().await;
         let element = self.find(testid).await.element_id();
-        let (role, label) = (self.computed(&element, "role").await, self.computed(&element, "label").await);
+        let (role, label) =
+            (self.computed(&element, "role").await, self.computed(&element, "label").await);
         (role, label)
     }
 
@@ -128,7 +148,7 @@ impl Person {
     }
 
     /// Lets the system of this window prefer `light` or `dark`.
-    pub async fn prefer(&self, scheme: &str) {
+    pub(crate) async fn prefer(&self, scheme: &str) {
         self.look_here().await;
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         let body = json!({"cmd": "Emulation.setEmulatedMedia", "params": media});
@@ -137,7 +157,7 @@ impl Person {
     }
 
     /// The page shows what the server has, in its order: nothing is missing, nothing doubled.
-    pub async fn compare(&self, api: &Api) {
+    pub(crate) async fn compare(&self, api: &Api) {
         let line = |seq: &Value, role: &Value, text: &Value| {
             let text = text.as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
             (seq.as_u64().unwrap(), role.as_str().unwrap().to_owned(), text)

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use super::api::Api;
 
 /// As good as never: a turn that only a stop or a kill ends.
-pub const FOREVER_MS: u64 = 600_000;
+pub(crate) const FOREVER_MS: u64 = 600_000;
 
 /// Below the ports that systems give to outgoing connections: while the server is down, nobody
 /// else gets its port by chance.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     port: u16,
     home: tempfile::TempDir,
@@ -25,7 +25,7 @@ pub struct Server {
 impl Server {
     /// Starts one whose agent streams its echo over `delay_ms`. `channel` are lines for
     /// `[channels.web]`.
-    pub fn start(delay_ms: u64, channel: &'static str) -> Self {
+    pub(crate) fn start(delay_ms: u64, channel: &'static str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let port = free_port();
         write_config(&home, delay_ms, channel);
@@ -33,40 +33,40 @@ impl Server {
         Self { child, port, home, channel }
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub fn api(&self) -> Api {
+    pub(crate) fn api(&self) -> Api {
         Api::new(self.address())
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 
     /// Starts it again at the same place, with another delay.
-    pub fn start_again(&mut self, delay_ms: u64) {
+    pub(crate) fn start_again(&mut self, delay_ms: u64) {
         write_config(&self.home, delay_ms, self.channel);
         self.child = spawn(&self.home, self.port, &[]);
     }
 
     /// Kills it and starts it again so that it ends itself the next time it gets to `place`.
-    pub fn restart_to_die_at(&mut self, place: &str, delay_ms: u64) {
+    pub(crate) fn restart_to_die_at(&mut self, place: &str, delay_ms: u64) {
         self.kill();
         write_config(&self.home, delay_ms, self.channel);
         self.child = spawn(&self.home, self.port, &[("TURNKEEP_KILL_AT", &format!("{place}:1"))]);
     }
 
     /// Waits until it has ended itself.
-    pub fn ended(&mut self) {
+    pub(crate) fn ended(&mut self) {
         self.child.wait().unwrap();
     }
 
     /// `turnkeep audit` on the data folder must find nothing wrong.
-    pub fn audit(&self) {
+    pub(crate) fn audit(&self) {
         let output = Command::new(env!("CARGO_BIN_EXE_turnkeep"))
             .args(["audit", "--data-dir"])
             .arg(data(&self.home))

@@ -1,0 +1,201 @@
+//! How turns end: complete, stopped, reset, failed; and what becomes of the rest.
+
+use super::*;
+use crate::journal::DeadReason;
+
+fn with_mail() -> Bench {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    bench.say("two");
+    bench
+}
+
+#[test]
+fn finishing_looks_at_the_mailbox_in_the_same_commit() {
+    let mut bench = with_mail();
+    bench.finish("ok");
+    let told = ["turn.completed", "message.requeued", "turn.started", "turn.processing"];
+    assert_eq!(bench.told(), told);
+    assert_eq!(bench.texts(), ["two"]);
+}
+
+#[test]
+fn mail_that_was_not_used_counts_as_unread() {
+    let mut bench = with_mail();
+    bench.agent(AgentInput::TakeMail(Token(1)));
+    let finished = Finished { reply: None, used: Some(Seq(1)), ..Finished::default() };
+    bench.agent(AgentInput::Finished(finished));
+    assert_eq!(bench.texts(), ["two"]);
+}
+
+#[test]
+fn a_failing_agent_is_tried_three_times_and_then_the_turn_fails() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    let group = bench.session.turn.as_ref().unwrap().group;
+    for _ in 0..2 {
+        bench.fail(true);
+        assert_eq!(bench.told(), ["turn.retrying"]);
+        bench.say("meanwhile");
+        bench.wait();
+        assert_eq!(bench.told().last(), Some(&"turn.processing"));
+    }
+    bench.say("left");
+    bench.fail(true);
+    let letters = &bench.last.rows.dead_letters;
+    assert_eq!(letters.len(), 3);
+    assert_eq!((letters[0].reason, letters[0].group), (DeadReason::AgentFailed, group));
+    // What the failed turn had not taken starts the next one.
+    assert_eq!(bench.texts(), ["left"]);
+    bench.finish("ok");
+    assert_eq!(bench.session.status(), SessionStatus::Idle);
+}
+
+#[test]
+fn a_final_failure_is_not_retried_and_the_session_says_failed() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    bench.fail(false);
+    assert_eq!(bench.told(), ["turn.failed", "session.notice"]);
+    assert_eq!(bench.session.status(), SessionStatus::Failed);
+}
+
+#[test]
+fn a_dead_letter_is_retried_in_its_group_behind_what_waits() {
+    let mut bench = Bench::new(BusyPolicy::Collect);
+    bench.say("one");
+    bench.fail(false);
+    let letter = bench.last.rows.dead_letters[0].clone();
+    bench.say("two");
+    let retry = Control::Retry {
+        seq: letter.seq,
+        group: letter.group,
+        trust: letter.trust,
+        body: Arc::clone(&letter.body),
+    };
+    let Controlled::Retried(decision) = bench.control(retry) else { panic!("not retried") };
+    assert_eq!((decision.action, decision.queue_position), (Action::Queued, Some(1)));
+    bench.say("three");
+    bench.finish("ok");
+    assert_eq!(bench.texts(), ["one"]);
+    assert_eq!(bench.session.turn.as_ref().unwrap().group, letter.group);
+    bench.finish("ok");
+    assert_eq!(bench.texts(), ["three"]);
+}
+
+#[test]
+fn a_dead_letter_can_be_given_up() {
+    let mut bench = Bench::new(BusyPolicy::Collect);
+    bench.say("one");
+    bench.fail(false);
+    let seq = bench.last.rows.dead_letters[0].seq;
+    assert_eq!(bench.control(Control::Discard { seq }), Controlled::Done);
+    assert_eq!(bench.told(), ["message.discarded"]);
+    assert_eq!(bench.checker.dead(), []);
+}
+
+#[test]
+fn stop_cancels_the_turn_and_its_mailbox_but_not_the_queue() {
+    let mut bench = with_mail();
+    bench.say_as("three", Trust::Owner);
+    assert!(matches!(bench.stop(), Controlled::Stopped(_)));
+    assert_eq!(bench.told()[0], "turn.cancelled");
+    assert_eq!(bench.texts(), ["three"]);
+    assert_eq!(bench.checker.open(), [Seq(5)]);
+}
+
+#[test]
+fn stop_of_another_turn_does_nothing() {
+    let mut bench = with_mail();
+    let other = TurnId(Uuid::from_u128(99));
+    let told = bench.control(Control::Stop { turn: Some(other), shown: None });
+    assert_eq!(told, Controlled::OtherTurn(bench.tag().turn));
+    assert_eq!(bench.last.ignored, Some(Ignored::NothingToControl));
+    let mut idle = Bench::new(BusyPolicy::Absorb);
+    assert_eq!(idle.stop(), Controlled::NothingRuns);
+}
+
+#[test]
+fn stop_after_the_commit_point_waits_for_the_call_in_flight() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    bench.agent(AgentInput::CommitPoint(Token(1)));
+    assert!(matches!(bench.stop(), Controlled::Stopping(_)));
+    assert!(bench.has(|effect| matches!(effect, Effect::Wind(_))));
+    bench.agent(AgentInput::CommitPoint(Token(2)));
+    assert!(matches!(bench.answer(), AgentAnswer::Refused));
+    assert_eq!(bench.say("two").action, Action::Queued);
+    bench.finish("the call's result");
+    assert_eq!(bench.told()[0], "turn.cancelled");
+    assert_eq!(bench.texts(), ["two"]);
+}
+
+#[test]
+fn stop_while_the_agent_waits_for_the_user_has_no_call_to_wait_for() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    bench.agent(AgentInput::CommitPoint(Token(1)));
+    bench.agent(AgentInput::Ask(Token(2), "which?".into()));
+    assert!(matches!(bench.stop(), Controlled::Stopped(_)));
+    assert_eq!(bench.session.status(), SessionStatus::Idle);
+}
+
+#[test]
+fn stopping_ends_when_the_run_is_lost() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    bench.agent(AgentInput::CommitPoint(Token(1)));
+    bench.stop();
+    // The same owner lost its run to a store error; nothing is left to wait for.
+    bench.feed(Input::Adopt { run: None, delivering: None });
+    assert_eq!(bench.told(), ["turn.cancelled"]);
+}
+
+#[test]
+fn new_cancels_everything_accepted_and_counts_it() {
+    let mut bench = with_mail();
+    bench.say_as("three", Trust::Owner);
+    assert_eq!(bench.control(Control::New), Controlled::Reset(3));
+    assert_eq!(bench.told(), ["turn.cancelled", "message.cancelled", "session.reset"]);
+    assert_eq!(bench.session.history_from, bench.session.last_seq);
+    assert_eq!(bench.checker.open(), []);
+}
+
+#[test]
+fn close_twice_is_close_once() {
+    let mut bench = with_mail();
+    assert_eq!(bench.control(Control::Close), Controlled::Closed(2));
+    assert_eq!(bench.control(Control::Close), Controlled::Closed(0));
+    assert_eq!(bench.last.ignored, Some(Ignored::NothingToControl));
+}
+
+#[test]
+fn a_reply_that_is_too_long_fails_for_good() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.policy.reply_bytes_max = 3;
+    bench.say("one");
+    bench.finish("four");
+    assert_eq!(bench.told()[0], "turn.failed");
+}
+
+#[test]
+fn only_so_much_is_absorbed_and_the_rest_starts_the_next_turn() {
+    let mut bench = with_mail();
+    bench.policy.absorbed_max = 1;
+    bench.say("three");
+    bench.agent(AgentInput::TakeMail(Token(1)));
+    bench.finish("ok");
+    assert_eq!(bench.texts(), ["three"]);
+}
+
+#[test]
+fn a_second_notice_within_a_minute_is_swallowed() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    for (pause, told) in [(0, 2), (59_999, 1), (60_000, 2)] {
+        bench.now += pause;
+        bench.say("one");
+        bench.fail(false);
+        assert_eq!(bench.told().len(), told, "after {pause}");
+        bench.now -= if told == 1 { pause } else { 0 };
+    }
+}

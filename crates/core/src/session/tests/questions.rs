@@ -1,0 +1,149 @@
+//! Questions to the user, and the question to the agent about new mail.
+
+use super::*;
+use crate::ids::QuestionId;
+use crate::journal::{DeadReason, SupersedeChoice};
+
+fn asked() -> Bench {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    bench.agent(AgentInput::Ask(Token(1), "which?".into()));
+    assert!(matches!(bench.answer(), AgentAnswer::Asked(QuestionId(1))));
+    assert_eq!(bench.session.status(), SessionStatus::WaitingForInput);
+    bench
+}
+
+#[test]
+fn the_next_message_answers_the_waiting_run() {
+    let mut bench = asked();
+    let tag = bench.tag();
+    assert_eq!(bench.say("this one").action, Action::EventSent);
+    assert_eq!(bench.told(), ["message.accepted", "turn.answered"]);
+    assert!(bench.has(|effect| matches!(effect, Effect::AnswerRun(to, ..) if *to == tag)));
+    bench.finish("ok");
+    assert_eq!(bench.session.status(), SessionStatus::Idle);
+}
+
+#[test]
+fn another_trust_does_not_answer() {
+    let mut bench = asked();
+    assert_eq!(bench.say_as("me!", Trust::Owner).action, Action::Queued);
+}
+
+#[test]
+fn the_question_survives_a_restart_and_its_answer_starts_an_attempt() {
+    let mut bench = asked();
+    bench.restart();
+    assert!(matches!(bench.stage(), Stage::Waiting { live: false, .. }));
+    bench.say("this one");
+    assert_eq!(bench.told(), ["message.accepted", "turn.answered", "turn.processing"]);
+    assert_eq!(bench.started().unwrap().messages.len(), 2);
+}
+
+#[test]
+fn nobody_waits_for_ever() {
+    let mut bench = asked();
+    bench.wait();
+    assert_eq!(bench.last.rows.dead_letters[0].reason, DeadReason::InputTimeout);
+    assert!(bench.has(|effect| matches!(effect, Effect::Cancel(_))));
+}
+
+#[test]
+fn mail_that_came_before_the_question_answers_it() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    bench.say("two");
+    bench.agent(AgentInput::Ask(Token(1), "which?".into()));
+    assert_eq!(bench.told(), ["turn.waiting_for_input", "turn.answered"]);
+    assert_eq!(bench.session.status(), SessionStatus::Processing);
+}
+
+#[test]
+fn a_run_that_waits_for_the_user_asks_for_nothing_else() {
+    let inputs: [fn(Token) -> AgentInput; 3] =
+        [AgentInput::TakeMail, AgentInput::CommitPoint, |token| {
+            AgentInput::Ask(token, "again?".into())
+        }];
+    for input in inputs {
+        let mut bench = asked();
+        bench.agent(input(Token(2)));
+        assert!(matches!(bench.answer(), AgentAnswer::Refused));
+        assert_eq!(bench.last.ignored, Some(Ignored::RunIsWaiting));
+    }
+}
+
+/// A run that is asked about "two", while "three" waits with it.
+fn puzzled() -> (Bench, QuestionId) {
+    let mut bench = Bench::new(BusyPolicy::Agent);
+    bench.say("one");
+    assert_eq!(bench.say("two").action, Action::EventSent);
+    let asked = bench.effects(|effect| match effect {
+        Effect::AskAgent(_, id, message) => Some((*id, message.seq)),
+        _ => None,
+    });
+    assert_eq!(asked.len(), 1);
+    bench.say("three");
+    assert!(!bench.has(|effect| matches!(effect, Effect::AskAgent(..))));
+    (bench, asked[0].0)
+}
+
+#[test]
+fn undecided_mail_stays_in_the_mailbox() {
+    let (mut bench, _) = puzzled();
+    bench.agent(AgentInput::TakeMail(Token(1)));
+    assert!(matches!(bench.answer(), AgentAnswer::Mail(mail) if mail.is_empty()));
+}
+
+#[test]
+fn the_agent_decides() {
+    let check = |choice: SupersedeChoice, told: &[&str], texts: &[&str], queued: &[&str]| {
+        let (mut bench, id) = puzzled();
+        bench.agent(AgentInput::Answer(id, choice));
+        assert_eq!(bench.told(), told, "{choice:?}");
+        assert_eq!((bench.texts(), bench.queued()), (owned(texts), owned(queued)), "{choice:?}");
+        bench
+    };
+    let all = ["one", "two", "three"];
+    let bench = check(
+        SupersedeChoice::Supersede,
+        &["supersede.decided", "turn.superseded", "turn.started", "turn.processing"],
+        &all,
+        &[],
+    );
+    assert!(bench.has(|effect| matches!(effect, Effect::Cancel(_))));
+    let bench = check(SupersedeChoice::AbsorbContinue, &["supersede.decided"], &["one"], &[]);
+    assert!(bench.has(|effect| matches!(effect, Effect::MailWaiting(_))));
+    let restarted = ["supersede.decided", "turn.message_absorbed", "turn.processing"];
+    check(SupersedeChoice::AbsorbRestart, &restarted, &all, &[]);
+    let queued = ["supersede.decided", "message.requeued"];
+    check(SupersedeChoice::Queue, &queued, &["one"], &["two", "three"]);
+    let mut bench = check(SupersedeChoice::ForceComplete, &["supersede.decided"], &["one"], &[]);
+    assert!(bench.has(|effect| matches!(effect, Effect::ForceComplete(_))));
+    bench.finish("ok");
+    assert_eq!(bench.texts(), ["two", "three"]);
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
+fn an_undecided_question_joins_by_default_and_a_late_answer_is_stale() {
+    let (mut bench, id) = puzzled();
+    bench.wait();
+    assert_eq!(bench.told(), ["supersede.decided"]);
+    assert!(bench.has(|effect| matches!(effect, Effect::MailWaiting(_))));
+    bench.agent(AgentInput::Answer(id, SupersedeChoice::Supersede));
+    assert_eq!(bench.last.ignored, Some(Ignored::StaleQuestion));
+}
+
+#[test]
+fn the_commit_point_voids_the_question() {
+    let (mut bench, id) = puzzled();
+    bench.agent(AgentInput::CommitPoint(Token(1)));
+    assert!(bench.has(|effect| matches!(effect, Effect::MailWaiting(_))));
+    bench.agent(AgentInput::Answer(id, SupersedeChoice::Supersede));
+    assert_eq!(bench.last.ignored, Some(Ignored::StaleQuestion));
+    bench.finish("ok");
+    assert_eq!(bench.texts(), ["two", "three"]);
+}

@@ -1,0 +1,289 @@
+//! A server to test against, and a client that sees everything it says.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{HeaderMap, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use turnkeep_agents::EchoAgent;
+use turnkeep_core::Policy;
+use turnkeep_core::policy::{WindowMode, channel_facts};
+use turnkeep_core::ports::agent::Agent;
+use turnkeep_core::ports::channel::Channel;
+use turnkeep_gateway::http::{Http, HttpSettings, serve};
+use turnkeep_gateway::{Gateway, Parts, Policies, Settings, UnknownPart};
+use turnkeep_stores::MemoryStore;
+
+use crate::agents::{Asker, Broken, Forgetful, Gate, Patient, Talker};
+
+/// Nothing in these tests takes long; what does is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// Every built-in channel without a window; the tenant `small` has an inbox for one.
+struct TestPolicies(Vec<String>);
+
+impl Policies for TestPolicies {
+    fn policy(&self, tenant: &str, agent: &str, channel: &str) -> Result<Arc<Policy>, UnknownPart> {
+        if !self.0.iter().any(|known| known == agent) {
+            return Err(UnknownPart::Agent);
+        }
+        let facts = channel_facts(channel).ok_or(UnknownPart::Channel)?;
+        let mut policy = Policy::built_in(*facts);
+        policy.window_mode = WindowMode::Off;
+        if tenant == "small" {
+            policy.inbox_max = 1;
+        }
+        Ok(Arc::new(policy))
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) gateway: Gateway,
+    pub(crate) store: MemoryStore,
+    pub(crate) address: SocketAddr,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) shutdown: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(HttpSettings::default()).await
+    }
+
+    pub(crate) async fn with(settings: HttpSettings) -> Self {
+        let store = MemoryStore::new();
+        let gate = Gate::new();
+        let agents: HashMap<String, Arc<dyn Agent>> = HashMap::from([
+            ("default".to_owned(), Arc::new(EchoAgent::default()) as Arc<dyn Agent>),
+            ("patient".to_owned(), Arc::new(Patient(Arc::clone(&gate)))),
+            ("talker".to_owned(), Arc::new(Talker(Arc::clone(&gate)))),
+            (
+                "broken".to_owned(),
+                Arc::new(Broken { runs: AtomicU32::new(0), gate: Arc::clone(&gate) }),
+            ),
+            ("asker".to_owned(), Arc::new(Asker)),
+        ]);
+        let channels: HashMap<String, Arc<dyn Channel>> =
+            HashMap::from([("sms".to_owned(), Arc::new(Forgetful::new()) as Arc<dyn Channel>)]);
+        let gateway = Gateway::new(Parts {
+            store: Arc::new(store.clone()),
+            policies: Arc::new(TestPolicies(agents.keys().cloned().collect())),
+            agents,
+            channels,
+            settings: Settings { shutdown_grace_ms: 200, ..Settings::default() },
+        });
+        gateway.start().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let render_metrics = Arc::new(|| "turn_gateway_up 1\n".to_owned());
+        let http = Http { gateway: gateway.clone(), settings, render_metrics };
+        let server = tokio::spawn(serve(http, listener, shutdown.clone()));
+        Self { gateway, store, address, gate, shutdown, server }
+    }
+
+    /// Ends the server and waits until it is gone.
+    pub(crate) async fn end(self) {
+        self.shutdown.cancel();
+        soon(self.server).await.unwrap();
+    }
+
+    pub(crate) async fn connect(&self) -> SendRequest<Full<Bytes>> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    /// One request on a connection of its own, up to the head of its answer.
+    pub(crate) async fn open(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Response<Incoming> {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", self.address.to_string());
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
+        let mut sender = soon(self.connect()).await;
+        soon(sender.send_request(request)).await.unwrap()
+    }
+
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
+        let response = self.open(method, path, headers, body).await;
+        let (parts, body) = response.into_parts();
+        let body = soon(body.collect()).await.unwrap().to_bytes();
+        Reply { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.call("GET", path, &[], "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.call("POST", path, &[("content-type", "application/json")], body.to_string()).await
+    }
+
+    /// Says something and waits for the answer.
+    pub(crate) async fn ask(&self, body: &Value) -> Value {
+        let reply = self.post("/v1/chat?wait=15", body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()
+    }
+
+    /// Bytes as they are, and everything that comes back until the server closes.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        soon(stream.read_to_end(&mut answer)).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    pub(crate) async fn watch(&self, path: &str, headers: &[(&str, &str)]) -> Watch {
+        let response = self.open("GET", path, headers, "").await;
+        assert_eq!(response.status(), 200);
+        Watch::new(response)
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// A stream of server-sent events.
+pub(crate) struct Watch {
+    body: Incoming,
+    buffer: String,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Heard {
+    pub(crate) id: Option<u64>,
+    pub(crate) event: String,
+    pub(crate) data: Value,
+}
+
+impl Watch {
+    pub(crate) fn new(response: Response<Incoming>) -> Self {
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { body: response.into_body(), buffer: String::new() }
+    }
+
+    /// The next event; none at the end of the stream.
+    pub(crate) async fn next(&mut self) -> Option<Heard> {
+        loop {
+            if let Some((event, rest)) = self.buffer.split_once("\n\n") {
+                let heard = read_event(event);
+                self.buffer = rest.to_owned();
+                return Some(heard);
+            }
+            let frame = soon(self.body.frame()).await?.unwrap();
+            self.buffer.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+        }
+    }
+
+    /// Everything up to the first event of a name.
+    pub(crate) async fn until(&mut self, name: &str) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        while heard.last().is_none_or(|last: &Heard| last.event != name) {
+            heard.push(self.next().await.unwrap_or_else(|| panic!("no {name} in {heard:#?}")));
+        }
+        heard
+    }
+
+    /// Everything to the end of the stream.
+    pub(crate) async fn rest(&mut self) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        while let Some(event) = self.next().await {
+            heard.push(event);
+        }
+        heard
+    }
+}
+
+fn read_event(text: &str) -> Heard {
+    let mut heard = Heard { id: None, event: String::new(), data: Value::Null };
+    for line in text.lines() {
+        let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line:?}"));
+        match name {
+            "id" => heard.id = Some(value.parse().unwrap()),
+            "event" => heard.event = value.to_owned(),
+            "data" => heard.data = serde_json::from_str(value).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+    heard
+}
+
+pub(crate) fn names(heard: &[Heard]) -> Vec<&str> {
+    heard.iter().map(|heard| heard.event.as_str()).collect()
+}
+
+/// The path of a session of the default tenant.
+pub(crate) fn path(agent: &str, channel: &str, customer: &str) -> String {
+    format!("/v1/sessions/default%3A{agent}%3A{channel}%3Adm%3A{customer}")
+}
+
+/// A message of one customer to an agent.
+pub(crate) fn says(customer: &str, agent: &str, channel: &str, message: &str) -> Value {
+    json!({ "customer_id": customer, "agent_id": agent, "channel": channel, "message": message })
+}
+
+pub(crate) fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// The address of its stream.
+pub(crate) fn events(agent: &str, channel: &str, customer: &str) -> String {
+    format!("{}/events", path(agent, channel, customer))
+}

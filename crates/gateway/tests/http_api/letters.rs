@@ -1,0 +1,100 @@
+//! Dead letters and parked deliveries.
+
+use serde_json::{Value, json};
+
+use crate::kit::{World, events, keys, path, says};
+
+#[tokio::test]
+async fn a_dead_letter_can_be_tried_again() {
+    let world = World::new().await;
+    let failed = world.ask(&says("ann", "broken", "api", "hi")).await;
+    let page = world.get("/v1/deadletters").await.json();
+    let letter = &page["dead_letters"][0];
+    assert_eq!(
+        keys(letter),
+        ["at", "id", "message_id", "reason", "seq", "session", "text", "turn_group_id"]
+    );
+    assert_eq!((&letter["text"], &letter["reason"]), (&json!("hi"), &json!("agent_failed")));
+    assert_eq!(letter["message_id"], failed["message_id"]);
+    assert_eq!(page["next"], Value::Null);
+
+    let retry = format!("/v1/deadletters/{}/retry", letter["id"]);
+    let mut watch = world.watch(&events("broken", "api", "ann"), &[]).await;
+    let again = world.call("POST", &retry, &[], "").await;
+    assert_eq!((again.status, &again.json()["status"]), (202, &json!("processing")));
+    assert_eq!(again.json()["message_id"], failed["message_id"]);
+    world.gate.open();
+    let completed = watch.until("turn.completed").await.pop().unwrap();
+    assert_eq!(completed.data["reply"], "echo: hi");
+    assert_eq!(world.call("POST", &retry, &[], "").await.status, 404);
+    assert_eq!(world.get("/v1/deadletters").await.json()["dead_letters"], json!([]));
+
+    let page = world.get(&format!("{}/messages", path("broken", "api", "ann"))).await.json();
+    let lines = page["messages"].as_array().unwrap();
+    let users: Vec<_> = lines.iter().filter(|line| line["role"] == "user").collect();
+    assert_eq!((&users[0]["status"], &users[1]["status"]), (&json!("failed"), &json!("complete")));
+    assert_eq!(users[1]["retry_of"], users[0]["seq"]);
+    assert_eq!(users[1]["turn_id"], completed.data["turn_id"]);
+    assert!(lines.iter().any(|line| line["role"] == "notice"), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_dead_letter_can_be_given_up() {
+    let world = World::new().await;
+    world.ask(&says("ann", "broken", "api", "hi")).await;
+    let id = world.get("/v1/deadletters?limit=1").await.json()["dead_letters"][0]["id"].clone();
+    let discard = format!("/v1/deadletters/{id}/discard");
+    let gone = world.call("POST", &discard, &[], "").await;
+    assert_eq!((gone.status, gone.json()), (200, json!({ "result": "discarded", "id": id })));
+    assert_eq!(world.call("POST", &discard, &[], "").await.status, 404);
+    let after = format!("/v1/deadletters?after={id}");
+    assert_eq!(world.get(&after).await.json(), json!({ "dead_letters": [], "next": null }));
+}
+
+#[tokio::test]
+async fn a_full_inbox_keeps_the_dead_letter() {
+    let world = World::new().await;
+    let said = |text: &str| json!({ "tenant_id": "small", "customer_id": "ann", "agent_id": "broken", "message": text });
+    assert_eq!(world.ask(&said("hi")).await["status"], "failed");
+    // One is answered, one waits behind it, and there is no room for more.
+    world.post("/v1/chat", &said("one")).await;
+    world.gate.begun().await;
+    assert_eq!(world.post("/v1/chat", &said("two")).await.status, 202);
+    let letters = world.get("/v1/deadletters").await.json();
+    let retry = format!("/v1/deadletters/{}/retry", letters["dead_letters"][0]["id"]);
+    let full = world.call("POST", &retry, &[], "").await;
+    assert_eq!((full.status, full.header("retry-after")), (429, "1"));
+    assert_eq!(full.json()["rejection_reason"], "queue_full");
+    assert_eq!(world.get("/v1/deadletters").await.json(), letters);
+}
+
+#[tokio::test]
+async fn a_parked_delivery_can_be_sent_again() {
+    let world = World::new().await;
+    let base = path("default", "sms", "ann");
+    let mut watch = world.watch(&events("default", "sms", "ann"), &[]).await;
+    world.post("/v1/chat", &says("ann", "default", "sms", "hi")).await;
+    let settled = watch.until("delivery.settled").await.pop().unwrap();
+    assert_eq!(settled.data["state"], "unknown");
+    let page = world.get(&format!("{base}/deliveries")).await.json();
+    let part = &page["deliveries"][0];
+    assert_eq!(keys(part), ["at", "detail", "part", "reply", "state", "text", "tries"]);
+    assert_eq!((&part["state"], &part["text"]), (&json!("unknown"), &json!("echo: hi")));
+    assert_eq!(part["detail"], "the line went dead");
+
+    let resend = format!("{base}/deliveries/{}/0/resend", part["reply"]);
+    let again = world.call("POST", &resend, &[], "").await;
+    assert_eq!(
+        (again.status, again.json()),
+        (200, json!({ "result": "pending", "reply": part["reply"], "part": 0 }))
+    );
+    let settled = watch.until("delivery.settled").await.pop().unwrap();
+    assert_eq!(settled.data["state"], "sent");
+    let refused = world.call("POST", &resend, &[], "").await;
+    assert_eq!(refused.status, 409);
+    insta::assert_snapshot!(refused.text());
+    let missing = world.call("POST", &resend.replace("/0/", "/1/"), &[], "").await;
+    assert_eq!(missing.status, 404);
+    let behind = format!("{base}/deliveries?after={}", part["reply"]);
+    assert_eq!(world.get(&behind).await.json(), json!({ "deliveries": [], "next": null }));
+}

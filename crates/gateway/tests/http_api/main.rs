@@ -1,0 +1,12 @@
+//! The HTTP API through a real socket, over the real gateway, the memory store and small agents.
+#![expect(clippy::unwrap_used, reason = "what a test can't have ends it")]
+
+mod agents;
+mod chat;
+mod errors;
+mod events;
+mod kit;
+mod letters;
+mod limits;
+mod page;
+mod sessions;

@@ -1,0 +1,127 @@
+//! What the simulator promises of itself: it finds nothing in what ships, it finds everything that
+//! is planted, it reaches the branches that matter, and a seed is a history.
+
+use turnkeep_sim::hunt::{hunt, median, run};
+use turnkeep_sim::rng::Rng;
+use turnkeep_sim::{Stock, World};
+
+/// Unoptimised tests play fewer; CI and `make soak` play as many as they are told.
+const SCHEDULES: u64 = if cfg!(debug_assertions) { 4000 } else { 100_000 };
+
+/// Seeds whose schedules once broke a promise.
+const FOUND: [u64; 15] =
+    [7, 11, 27, 40, 43, 77, 112, 159, 254, 278, 371, 537, 9732, 12_418, 93_383];
+
+#[test]
+fn every_schedule_keeps_every_promise() {
+    let stock = Stock::prepare().unwrap();
+    let report = run(&stock, 1_000_000, SCHEDULES, 2, &|_| ());
+    assert_eq!(report.failures, []);
+    assert_eq!(report.schedules, SCHEDULES);
+    let medians = (median(&report.step_counts), median(&report.message_counts));
+    assert!(medians.0 >= 60 && medians.1 >= 8, "median steps and messages: {medians:?}");
+}
+
+#[test]
+fn what_was_found_once_stays_mended() {
+    let stock = Stock::prepare().unwrap();
+    let mut world = World::new(&stock);
+    for seed in FOUND {
+        assert_eq!(world.play(seed, None).violations, [""; 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_log_byte_for_byte() {
+    let stock = Stock::prepare().unwrap();
+    let mut used = World::new(&stock);
+    for seed in 0..50 {
+        let (verdict, log) = used.play_logged(seed, None);
+        assert!(log.len() > 1000);
+        assert_eq!((verdict, log), World::new(&stock).play_logged(seed, None), "seed {seed}");
+    }
+}
+
+#[test]
+fn every_planted_mistake_is_found_within_its_bound() {
+    let stock = Stock::prepare().unwrap();
+    for hunted in hunt(&stock, 0) {
+        let (name, bound) = (hunted.name, hunted.bound);
+        assert!(hunted.schedules.is_some(), "not found within {bound} schedules: {name}");
+    }
+}
+
+#[test]
+fn the_branches_that_matter_are_reached() {
+    let stock = Stock::prepare().unwrap();
+    let coverage = run(&stock, 0, 4000, 2, &|_| ()).coverage;
+    let wanted = [
+        ("idle", "message", "turn.processing"),
+        ("idle", "message", "turn.started"),
+        ("closed", "message", "turn.processing"),
+        ("accumulating", "message", "message.accepted"),
+        ("accumulating", "timer", "turn.processing"),
+        ("accumulating", "typing", "changed"),
+        ("processing", "message", "message.accepted"),
+        ("processing", "message", "supersede.asked"),
+        ("processing", "message", "turn.processing"),
+        ("processing", "answer", "supersede.decided"),
+        ("processing", "take mail", "turn.message_absorbed"),
+        ("processing", "commit point", "commit.reached"),
+        ("processing", "ask", "turn.waiting_for_input"),
+        ("processing", "finished", "turn.completed"),
+        ("processing", "finished", "turn.processing"),
+        ("processing", "finished", "stale run"),
+        ("processing", "failed", "turn.retrying"),
+        ("processing", "failed", "turn.failed"),
+        ("processing", "stop", "turn.cancelled"),
+        ("processing", "adopt", "turn.processing"),
+        ("processing", "release", "changed"),
+        ("committed", "message", "message.accepted"),
+        ("committed", "stop", "changed"),
+        ("stopping", "finished", "turn.cancelled"),
+        ("backoff", "timer", "turn.processing"),
+        ("backoff", "message", "message.accepted"),
+        ("quarantined", "grant", "turn.processing"),
+        ("waiting", "message", "turn.answered"),
+        ("waiting", "timer", "turn.failed"),
+        ("waiting, run gone", "message", "turn.processing"),
+        ("idle", "delivered", "delivery.settled"),
+        ("idle", "retry", "turn.processing"),
+        ("idle", "resend", "changed"),
+        ("idle", "timer", "changed"),
+    ];
+    let missed: Vec<_> = wanted
+        .into_iter()
+        .filter(|(stage, kind, outcome)| coverage.times(stage, kind, outcome) == 0)
+        .collect();
+    assert_eq!(missed, []);
+}
+
+/// Whoever waits is served before anybody else of its kind is served twice.
+#[test]
+fn a_provider_slot_goes_round_robin_over_tenants() {
+    use turnkeep_core::fair::{Class, FairQueue};
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let tenants = rng.between(2, 6);
+        let mut queue = FairQueue::default();
+        let mut waits = vec![0_u64; 6];
+        for _ in 0..60 {
+            let tenant = rng.below(tenants);
+            let session = rng.below(3).to_string();
+            queue.push(Class::User, &tenant.to_string(), &session, tenant, 0);
+            waits[usize::try_from(tenant).unwrap()] += 1;
+        }
+        let mut since = vec![0_u64; 6];
+        while let Some(served) = queue.pop(0) {
+            let served = usize::try_from(served).unwrap();
+            waits[served] -= 1;
+            for (tenant, since) in since.iter_mut().enumerate() {
+                *since = if tenant == served || waits[tenant] == 0 { 0 } else { *since + 1 };
+                assert!(*since < tenants, "seed {seed}: tenant {tenant} waits for {since} others");
+            }
+        }
+        assert!(queue.is_empty());
+    }
+}
