@@ -9,14 +9,19 @@ use std::sync::Arc;
 
 use turnkeep_core::ids::{Epoch, RunTag, Seq, Timestamp, Token, TurnId, Version};
 use turnkeep_core::journal::Event;
-use turnkeep_core::message::{Action, Decision, Rejection};
+use turnkeep_core::message::{Decision, Rejection};
 use turnkeep_core::planted::{Planted, planted};
 use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, Loaded, StoreError};
 use turnkeep_core::session::{
-    AgentAnswer, AgentInput, Context, Control, Controlled, Effect, Ignored, Input, Session, Step,
+    AgentAnswer, AgentInput, Context, Controlled, Effect, Ignored, Input, Session, Step,
     Wake, step,
 };
 use turnkeep_core::{Policy, SessionKey};
+
+mod twins;
+
+pub use twins::duplicate_of;
+use twins::{are_twins, is_guarded};
 
 /// Inputs that share one commit, at most.
 pub const BATCH_MAX: usize = 64;
@@ -212,11 +217,6 @@ impl Driver {
         let mut previous = None;
         while inputs.len() < BATCH_MAX {
             let Some(input) = self.backlog.pop_front() else { break };
-            if is_twin_of_any(&input, &inputs) {
-                // Only what is committed counts as seen, so a twin waits for the first one's commit.
-                self.backlog.push_front(input);
-                break;
-            }
             if is_guarded(&input) {
                 // Its twin must meet a decision that is durable, not one of the same commit.
                 if inputs.iter().any(|earlier| are_twins(earlier, &input)) {
@@ -465,38 +465,6 @@ impl Driver {
     }
 }
 
-/// Whether its commit may be refused because of something outside the session's state.
-const fn is_guarded(input: &Input) -> bool {
-    match input {
-        Input::Message(message) => message.seen.is_some(),
-        Input::Control(_, Control::Retry { .. } | Control::Discard { .. }) => true,
-        _ => false,
-    }
-}
-
-/// Whether only one of the two can be taken.
-fn are_twins(one: &Input, other: &Input) -> bool {
-    let letter = |input: &Input| match input {
-        Input::Control(_, Control::Retry { seq, .. } | Control::Discard { seq }) => Some(*seq),
-        _ => None,
-    };
-    match (one, other) {
-        (Input::Message(one), Input::Message(other)) => match (&one.seen, &other.seen) {
-            (Some(one), Some(other)) => one.key == other.key,
-            _ => false,
-        },
-        (one, other) => letter(one).is_some() && letter(one) == letter(other),
-    }
-}
-
-fn is_twin_of_any(input: &Input, earlier: &[Input]) -> bool {
-    let Input::Message(message) = input else { return false };
-    let Some(seen) = message.seen else { return false };
-    earlier.iter().any(|other| {
-        matches!(other, Input::Message(other) if other.seen.is_some_and(|one| one.key == seen.key))
-    })
-}
-
 fn token_of(input: &Input) -> Option<Token> {
     match input {
         Input::Message(message) => Some(message.token),
@@ -509,18 +477,5 @@ fn token_of(input: &Input) -> Option<Token> {
             | AgentInput::Emit(token, ..),
         ) => Some(*token),
         _ => None,
-    }
-}
-
-/// What a twin is told: the first decision again, marked.
-#[must_use]
-pub fn duplicate_of(first: &FirstDecision) -> Decision {
-    Decision {
-        action: first.action,
-        turn: first.turn,
-        queue_position: first.queue_position,
-        seq: Some(first.seq),
-        rejection: None,
-        duplicate: first.action != Action::Rejected,
     }
 }

@@ -19,8 +19,7 @@ use crate::config::{AgentSettings, Resolved};
 
 /// Opens the store of this configuration's data folder.
 pub(crate) fn open_store(resolved: &Resolved) -> anyhow::Result<Arc<dyn Store>> {
-    let options =
-        SqliteOptions { kill_point: crate::killpoint::hook(), ..SqliteOptions::default() };
+    let options = SqliteOptions { kill_point: crate::killpoint::hook() };
     Ok(Arc::new(SqliteStore::open(&resolved.data_dir, options)?))
 }
 

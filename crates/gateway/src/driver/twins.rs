@@ -1,0 +1,42 @@
+//! Inputs of which only one can be taken, and what the other one is told.
+
+use turnkeep_core::message::{Action, Decision};
+use turnkeep_core::ports::store::FirstDecision;
+use turnkeep_core::session::{Control, Input};
+
+/// Whether its commit may be refused because of something outside the session's state.
+pub(super) const fn is_guarded(input: &Input) -> bool {
+    match input {
+        Input::Message(message) => message.seen.is_some(),
+        Input::Control(_, Control::Retry { .. } | Control::Discard { .. }) => true,
+        _ => false,
+    }
+}
+
+/// Whether only one of the two can be taken.
+pub(super) fn are_twins(one: &Input, other: &Input) -> bool {
+    let letter = |input: &Input| match input {
+        Input::Control(_, Control::Retry { seq, .. } | Control::Discard { seq }) => Some(*seq),
+        _ => None,
+    };
+    match (one, other) {
+        (Input::Message(one), Input::Message(other)) => match (&one.seen, &other.seen) {
+            (Some(one), Some(other)) => one.key == other.key,
+            _ => false,
+        },
+        (one, other) => letter(one).is_some() && letter(one) == letter(other),
+    }
+}
+
+/// What a twin is told: the first decision again, marked.
+#[must_use]
+pub fn duplicate_of(first: &FirstDecision) -> Decision {
+    Decision {
+        action: first.action,
+        turn: first.turn,
+        queue_position: first.queue_position,
+        seq: Some(first.seq),
+        rejection: None,
+        duplicate: first.action != Action::Rejected,
+    }
+}
