@@ -293,8 +293,10 @@ function addBlock(model, kind, row) {
 function standAlone(model, row) {
   const key = `alone:${row.seq}`;
   const block = { key, kind: "turn", id: null, seq: row.seq, at: row.at, state: "alone", rows: [] };
+  // A turn stands where its first message stands, not where it started.
+  const first = ({ rows, seq }) => rows[0]?.seq ?? seq;
   let at = model.blocks.length;
-  while (at > 0 && model.blocks[at - 1].seq > row.seq) at -= 1;
+  while (at > 0 && first(model.blocks[at - 1]) > row.seq) at -= 1;
   model.blocks.splice(at, 0, block);
   place(model, row, block);
 }

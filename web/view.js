@@ -158,10 +158,9 @@ export class LogView {
     chip.dataset.testid = "status";
     const parts = [timeElement(row.at), chip];
     if (status === "refused") {
-      parts.push(
-        button("Retry", "retry", () => this.#actions.retry(row.messageId)),
-        button("Edit", "edit", () => this.#actions.edit(row.messageId)),
-      );
+      const retry = button("Retry", "retry", () => this.#actions.retry(row.messageId));
+      const edit = button("Edit", "edit", () => this.#actions.edit(row.messageId));
+      parts.push(make("span", "choices", [retry, edit]));
     }
     node.querySelector(".meta").replaceChildren(...parts);
   }

@@ -273,7 +273,8 @@ impl Checker {
         self.expect_open(messages);
         match (self.heir.take(), supersedes) {
             (Some((old, by, taken)), Some(named)) => {
-                if by != id || old != named || !messages.starts_with(&taken) {
+                let complete = taken.iter().all(|seq| messages.contains(seq));
+                if by != id || old != named || !complete {
                     self.broken("I4", || format!("turn {id} does not take over from {old}"));
                 }
             }
@@ -292,7 +293,9 @@ impl Checker {
         self.expect_open(messages);
         self.own(epoch);
         let Some(turn) = &mut self.turn else { return };
-        let in_order = attempt == turn.attempt.next() && messages.starts_with(&turn.messages);
+        // Those that joined while it gathered are named here for the first time.
+        let complete = turn.messages.iter().all(|seq| messages.contains(seq));
+        let in_order = attempt == turn.attempt.next() && complete;
         turn.attempt = attempt;
         turn.messages = messages.clone();
         if !in_order {

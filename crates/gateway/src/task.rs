@@ -27,6 +27,8 @@ use crate::{clock, killpoint};
 
 /// How long a session waits after a store failure before it loads again.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
+/// How long a session rests whose task died of a panic.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 /// A sleep that only mail ends.
 const FAR: Duration = Duration::from_secs(3600);
 /// Sessions whose next timer is further away than this may leave; the sweep wakes them in time.
@@ -100,7 +102,9 @@ impl SessionTask {
                 gateway.0.metrics.panics.increment(1);
                 let reason = crate::run::panic_text(&*panic);
                 tracing::error!(session_key = %key, reason, "a session's task died; it is begun anew");
-                // Its state is in the store; whatever was in flight is repaired from there.
+                // Its state is in the store; whatever was in flight is repaired from there. If it is
+                // the state that kills it, the pause keeps it from taking a core with it.
+                tokio::time::sleep(PANIC_PAUSE).await;
                 if let Some(policy) = gateway.policy_of(&key) {
                     gateway.send(&key, policy, Mail::Tend);
                 }

@@ -95,7 +95,7 @@ impl World<'_> {
             poisoned: matches!(self.plan.curse, Curse::Poisoned(at, number) if at == seat && cursed(number)),
             seen: start.messages.iter().map(|pending| pending.seq).collect(),
             state: State::Working,
-            steps_left: self.rng.below(20),
+            steps_left: self.rng.below(24),
             question: None,
             clock: None,
         };

@@ -2,7 +2,7 @@
 //! its ingress, under a virtual clock, with a store, a channel, an agent and people that misbehave.
 //!
 //! In reading order: [`plan`] is what a seed decides, [`world`] is the clock and what happens next,
-//! `shell` drives sessions and loses what a dying process loses, `agent`, `provider`, `people` and
+//! `shell` drives sessions and loses what a dying process loses, `rest` arms deadlines, `agent`, `provider`, `people` and
 //! `faults` are who takes part, [`store`] is what is durable, and `judge` holds the promises against
 //! what happened. [`mutants`] plants mistakes to see that they are found; [`coverage`] names the
 //! branches that were reached; [`hunt`] plays many schedules.
@@ -21,6 +21,7 @@ mod faults;
 mod judge;
 mod people;
 mod provider;
+mod rest;
 mod shell;
 
 pub use stock::Stock;

@@ -160,11 +160,7 @@ impl World<'_> {
         let (seat, _) = self.seat_of(token);
         match self.close_waiter(token) {
             Some(Who::Person(act)) => self.tries_again(seat, act),
-            Some(Who::Run(run)) => {
-                if self.runs[run].is_live() {
-                    self.runs[run].ends();
-                }
-            }
+            Some(Who::Run(run)) => self.runs[run].ends(),
             None => {}
         }
     }

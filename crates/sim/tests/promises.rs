@@ -9,8 +9,8 @@ use turnkeep_sim::{Stock, World};
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 4000 } else { 100_000 };
 
 /// Seeds whose schedules once broke a promise.
-const FOUND: [u64; 15] =
-    [7, 11, 27, 40, 43, 77, 112, 159, 254, 278, 371, 537, 9732, 12_418, 93_383];
+const FOUND: [u64; 16] =
+    [7, 11, 27, 40, 43, 77, 112, 159, 254, 278, 371, 537, 9732, 12_418, 93_383, 106_577];
 
 #[test]
 fn every_schedule_keeps_every_promise() {
@@ -106,14 +106,14 @@ fn a_provider_slot_goes_round_robin_over_tenants() {
         let mut rng = Rng::new(seed);
         let tenants = rng.between(2, 6);
         let mut queue = FairQueue::default();
-        let mut waits = vec![0_u64; 6];
+        let mut waits = [0_u64; 6];
         for _ in 0..60 {
             let tenant = rng.below(tenants);
             let session = rng.below(3).to_string();
             queue.push(Class::User, &tenant.to_string(), &session, tenant, 0);
             waits[usize::try_from(tenant).unwrap()] += 1;
         }
-        let mut since = vec![0_u64; 6];
+        let mut since = [0_u64; 6];
         while let Some(served) = queue.pop(0) {
             let served = usize::try_from(served).unwrap();
             waits[served] -= 1;

@@ -4,6 +4,8 @@
 //! takes forever and is then stopped or killed; an agent that takes seconds only has to be slower
 //! than a key press.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod page_kit;
 
 use fantoccini::key::Key;
@@ -60,7 +62,7 @@ async fn nobody_sees_or_stops_what_somebody_else_does() {
 
 #[tokio::test]
 async fn a_burst_is_answered_as_one() {
-    let server = Server::start(400, "window_ms = 2000");
+    let server = Server::start(400, "window_mode = \"fixed\"\nwindow_ms = 3000");
     let browser = Browser::start().await;
     let anna = browser.person(&server, "Anna").await;
     for text in ["hi", "I have a question", "about my order"] {
@@ -110,11 +112,11 @@ async fn what_is_queued_is_shown_as_queued() {
     anna.until("status('first') === 'processing'").await;
     anna.write("second").await;
     anna.write("third").await;
-    anna.until("user('second').chip === 'queued · 1 ahead'").await;
-    anna.until("user('third').chip === 'queued · 2 ahead'").await;
+    anna.until("chip('second') === 'queued · 1 ahead'").await;
+    anna.until("chip('third') === 'queued · 2 ahead'").await;
     anna.click("stop").await;
     anna.until("status('first') === 'stopped' && status('second') === 'processing'").await;
-    anna.until("user('third').chip === 'queued · 1 ahead'").await;
+    anna.until("chip('third') === 'queued · 1 ahead'").await;
     anna.click("stop").await;
     anna.until("status('second') === 'stopped' && status('third') === 'processing'").await;
     anna.click("stop").await;
@@ -154,13 +156,19 @@ async fn a_new_conversation_gives_up_the_old_one() {
     let mut server = Server::start(FOREVER_MS, "busy_policy = \"queue\"");
     let browser = Browser::start().await;
     let anna = browser.person(&server, "Anna").await;
-    anna.write("old").await;
+    anna.write("stopped").await;
+    anna.until("status('stopped') === 'processing'").await;
+    for text in ["old", "older plans", "dreams"] {
+        anna.write(text).await;
+        anna.until(&format!("status('{text}') === 'queued'")).await;
+    }
+    anna.click("stop").await;
     anna.until("status('old') === 'processing'").await;
-    anna.write("older plans").await;
-    anna.until("status('older plans') === 'queued'").await;
     anna.click("new").await;
-    anna.until("status('old') === 'cancelled' && status('older plans') === 'cancelled'").await;
+    anna.until("['old', 'older plans', 'dreams'].every((text) => status(text) === 'cancelled')")
+        .await;
     anna.until("rows().at(-1).status === 'divider' && !visible('stop')").await;
+    anna.compare(&server.api()).await;
     browser.is_content().await;
     server.kill();
     server.start_again(100);
@@ -168,6 +176,32 @@ async fn a_new_conversation_gives_up_the_old_one() {
     anna.until("replies().includes('echo: a fresh start')").await;
     anna.holds("replies().length === 1 && status('old') === 'cancelled'").await;
     server.audit();
+}
+
+#[tokio::test]
+async fn what_finds_no_room_can_be_sent_again() {
+    let server = Server::start(FOREVER_MS, "busy_policy = \"queue\"\nmax_queue_size = 1");
+    let browser = Browser::start().await;
+    let anna = browser.person(&server, "Anna").await;
+    anna.write("first").await;
+    anna.until("status('first') === 'processing'").await;
+    anna.write("second").await;
+    anna.until("status('second') === 'queued'").await;
+    anna.write("third").await;
+    anna.until("status('third') === 'refused'").await;
+    anna.holds("chip('third').startsWith('refused: too many messages are waiting')").await;
+    anna.click("edit").await;
+    anna.until("status('third') === undefined").await;
+    anna.holds("document.querySelector('#message-input').value === 'third'").await;
+    anna.write(" time").await;
+    anna.until("status('third time') === 'refused'").await;
+    anna.click("stop").await;
+    anna.until("status('second') === 'processing'").await;
+    anna.click("retry").await;
+    anna.until("status('third time') === 'queued'").await;
+    anna.compare(&server.api()).await;
+    let complaints = browser.complaints().await;
+    assert!(complaints.iter().all(|line| line.contains("429")), "{complaints:?}");
 }
 
 #[tokio::test]

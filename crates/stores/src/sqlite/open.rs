@@ -177,7 +177,7 @@ pub(super) fn connect_writer(dir: &Path) -> Result<Connection, Trouble> {
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = 268435456;
-         PRAGMA cache_size = -131072;",
+         PRAGMA cache_size = -65536;",
     )?;
     Ok(connection)
 }

@@ -12,6 +12,7 @@ const facts = (node) => ({
 const rows = () => Array.from(document.querySelectorAll("#rows .row"), facts);
 const user = (text) => rows().find((row) => row.role === "user" && row.text === text);
 const status = (text) => user(text)?.status;
+const chip = (text) => user(text)?.chip ?? "";
 const replies = () => rows().filter((row) => row.role === "agent" && row.kind !== "draft").map((row) => row.text);
 const draft = () => rows().find((row) => row.kind === "draft")?.text ?? "";
 const visible = (testid) => document.querySelector(`[data-testid="${testid}"]`)?.checkVisibility() ?? false;

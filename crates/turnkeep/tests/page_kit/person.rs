@@ -165,7 +165,9 @@ impl Person {
         let messages = api.messages(&self.name).await;
         let kept: Vec<_> =
             messages.iter().map(|one| line(&one["seq"], &one["role"], &one["text"])).collect();
-        let rows = self.ask("rows().filter((row) => row.status !== 'divider')").await;
+        let rows = self
+            .ask("rows().filter((row) => row.kind === 'message' && row.status !== 'divider')")
+            .await;
         let rows = rows.as_array().unwrap().iter();
         let shown: Vec<_> = rows.map(|row| line(&row["seq"], &row["role"], &row["text"])).collect();
         assert_eq!(shown, kept, "{}", self.name);
