@@ -458,7 +458,11 @@ impl World<'_> {
     fn judge_innocents(&mut self, seat: usize) {
         let Curse::Poisoned(at, poison) = self.plan.curse else { return };
         let odds = self.plan.odds;
-        let otherwise = odds.commit_crash + odds.effect_crash > 0
+        // A person who retries the poison starts its count anew, and with few recoveries allowed
+        // others run out of theirs meanwhile.
+        let retried = self.plan.acts.iter().any(|(_, _, act)| *act == Act::Retry);
+        let otherwise = retried
+            || odds.commit_crash + odds.effect_crash > 0
             || self.plan.faults.iter().any(|(_, fault)| !matches!(fault, Fault::Jump(_)));
         if otherwise {
             return;
