@@ -13,8 +13,7 @@ use turnkeep_core::message::{Decision, Rejection};
 use turnkeep_core::planted::{Planted, planted};
 use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, Loaded, StoreError};
 use turnkeep_core::session::{
-    AgentAnswer, AgentInput, Context, Controlled, Effect, Ignored, Input, Session, Step,
-    Wake, step,
+    AgentAnswer, AgentInput, Context, Controlled, Effect, Ignored, Input, Session, Step, Wake, step,
 };
 use turnkeep_core::{Policy, SessionKey};
 

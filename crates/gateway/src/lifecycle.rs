@@ -34,13 +34,10 @@ impl Gateway {
             let full = page.len() == PAGE;
             after = page.last().cloned();
             for (_, key) in page {
-                if self.0.registry.has(&key) {
-                    continue;
-                }
                 match self.policy_of(&key) {
                     Some(policy) => {
+                        taken += usize::from(!self.0.registry.has(&key));
                         self.send(&key, policy, Mail::Tend);
-                        taken += 1;
                     }
                     None => tracing::warn!(
                         session_key = %key,

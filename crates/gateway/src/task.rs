@@ -7,23 +7,21 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use turnkeep_core::ids::{RunTag, Seq, Timestamp, Token, TurnId};
-use turnkeep_core::message::Decision;
-use turnkeep_core::ports::agent::SupersedeQuestion;
-use turnkeep_core::session::{
-    AgentAnswer, Control, Controlled, Effect, Input, Stage, StartRun, Wake,
-};
+use turnkeep_core::ids::{Seq, Token};
+use turnkeep_core::session::{AgentAnswer, Control, Controlled, Input, Stage, Wake};
 use turnkeep_core::{Policy, SessionKey};
 
 use crate::driver::{Driver, Outcome, Request};
-use crate::follow::{Settled, ending, find_settled};
+use crate::follow::{Settled, find_settled};
 use crate::live::Live;
 use crate::mail::{Mail, Submit};
 use crate::metrics::Metrics;
-use crate::outbox::{Typing, deliver};
-use crate::run::{Launch, RunShared, start};
-use crate::service::{Accepted, Gateway};
+use crate::outbox::Typing;
+use crate::run::RunShared;
+use crate::service::Gateway;
 use crate::{clock, killpoint};
+
+mod effects;
 
 /// How long a session waits after a store failure before it loads again.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
@@ -32,7 +30,7 @@ const PANIC_PAUSE: Duration = Duration::from_secs(1);
 /// A sleep that only mail ends.
 const FAR: Duration = Duration::from_secs(3600);
 /// Sessions whose next timer is further away than this may leave; the sweep wakes them in time.
-const NEAR_MS: i64 = 60_000;
+const NEAR_MS: u64 = 60_000;
 
 /// Who waits for the answer to an input.
 enum Waiter {
@@ -56,9 +54,11 @@ pub(crate) struct SessionTask {
     place: Option<OwnedSemaphorePermit>,
     typing: Option<Typing>,
     /// The deadline that the sleep below is for, and when the monotonic clock reaches it.
-    armed: Option<(Wake, Timestamp, Instant)>,
+    armed: Option<(Wake, Instant)>,
     idle_since: Instant,
     releasing: bool,
+    /// Another owner has the session now.
+    lost: bool,
     /// What this session adds to the queue depth.
     depth: usize,
 }
@@ -88,6 +88,7 @@ impl SessionTask {
             armed: None,
             idle_since: Instant::now(),
             releasing: false,
+            lost: false,
             depth: 0,
         };
         tokio::spawn(async move {
@@ -115,7 +116,8 @@ impl SessionTask {
     async fn live_on(&mut self) {
         loop {
             self.drive().await;
-            if self.releasing && self.driver.is_idle() && self.run.is_none() && self.try_leave() {
+            let laid_down = self.releasing && self.driver.is_idle() && self.run.is_none();
+            if (self.lost || laid_down) && self.try_leave() {
                 return;
             }
             // Whoever takes the session up next has its timers too.
@@ -155,6 +157,7 @@ impl SessionTask {
             }
             let mut outcome = Outcome::default();
             let request = self.driver.next(clock::now(), &mut clock::fresh_turn, &mut outcome);
+            self.lost |= outcome.lost;
             self.act(outcome);
             let mut outcome = Outcome::default();
             match request {
@@ -165,8 +168,12 @@ impl SessionTask {
                         tracing::warn!(session_key = %self.driver.key(), %error, "load failed");
                     }
                     self.driver.on_loaded(loaded, &mut outcome);
-                    // What was asked before the state was known is asked again.
+                    // What was asked before the state was known is asked again, and whoever watches
+                    // may have missed entries of a commit that only seemed to have failed.
                     self.refollow();
+                    if let (Some(live), Some(session)) = (&self.live, self.driver.session()) {
+                        live.journal(session.last_seq);
+                    }
                 }
                 Some(Request::Commit(commit)) => {
                     let places = ["accept.before", "absorb.before", "commit.before"];
@@ -181,7 +188,11 @@ impl SessionTask {
                 }
             }
             let failed = outcome.store_failed;
+            self.lost |= outcome.lost;
             self.act(outcome);
+            if self.lost {
+                break;
+            }
             if failed {
                 tokio::time::sleep(STORE_PAUSE).await;
             }
@@ -216,31 +227,29 @@ impl SessionTask {
 
     /// When the session's next deadline is, by the clock that never jumps.
     fn arm(&mut self) -> Option<Instant> {
-        let Some((at, wake)) = self.driver.next_wake() else {
+        let Some((wait_ms, wake)) = self.driver.next_wait(clock::now()) else {
             self.armed = None;
             return None;
         };
-        if let Some((armed, armed_at, when)) = self.armed
-            && (armed, armed_at) == (wake, at)
+        if let Some((armed, when)) = self.armed
+            && armed == wake
+            && matches!(wake, Wake::Armed(_))
         {
             return Some(when);
         }
-        let rest = u64::try_from(at.saturating_sub(clock::now())).unwrap_or(0);
-        let when = Instant::now() + Duration::from_millis(rest);
-        self.armed = Some((wake, at, when));
+        let when = Instant::now() + Duration::from_millis(wait_ms);
+        self.armed = Some((wake, when));
         Some(when)
     }
 
     fn may_leave(&self) -> bool {
-        let near = self
-            .driver
-            .next_wake()
-            .is_some_and(|(at, _)| at.saturating_sub(clock::now()) < NEAR_MS);
+        let near =
+            self.driver.next_wait(clock::now()).is_some_and(|(wait_ms, _)| wait_ms < NEAR_MS);
         self.driver.is_idle() && self.run.is_none() && self.followers.is_empty() && !near
     }
 
     fn try_leave(&mut self) -> bool {
-        let leaving = self.releasing || self.may_leave();
+        let leaving = self.releasing || self.lost || self.may_leave();
         leaving && self.gateway.0.registry.leave(self.driver.key(), &self.mail)
     }
 
@@ -288,6 +297,11 @@ impl SessionTask {
             Mail::Follow(seq, settle) => self.follow(seq, settle),
             Mail::Watch(live) => self.watch(live),
             Mail::UserTyping => self.driver.push(Input::UserTyping),
+            // The store says that something is open: if nothing is here, a commit that was reported
+            // as failed may have landed since.
+            Mail::Tend if self.driver.is_idle() && !self.driver.has_open_work() => {
+                self.driver.refresh();
+            }
             Mail::Tend => {}
             Mail::Release => {
                 self.releasing = true;
@@ -339,156 +353,5 @@ impl SessionTask {
         for (seq, settle) in std::mem::take(&mut self.followers) {
             let _ = self.sender.send(Mail::Follow(seq, settle));
         }
-    }
-}
-
-impl SessionTask {
-    fn act(&mut self, outcome: Outcome) {
-        for effect in outcome.effects {
-            self.effect(effect);
-        }
-        for (token, first) in outcome.duplicates {
-            if let Some(Waiter::Submit(submit)) = self.waiter(token) {
-                self.gateway.0.metrics.duplicate();
-                let _ = submit.reply.send(Ok(Accepted::Duplicate(first)));
-            }
-        }
-        for token in outcome.unavailable {
-            let reason = "the store could not say whether it was taken; send it again".to_owned();
-            match self.waiter(token) {
-                Some(Waiter::Submit(submit)) => drop(submit.reply.send(Err(reason))),
-                Some(Waiter::Control(reply)) => drop(reply.send(Err(reason))),
-                Some(Waiter::Agent(reply)) => drop(reply.send(AgentAnswer::Revoked)),
-                None => {}
-            }
-        }
-        if let Some(last) = outcome.events.last() {
-            self.gateway.0.metrics.journaled(&outcome.events);
-            if let Some(live) = &self.live {
-                live.journal(last.seq);
-            }
-            if !self.followers.is_empty() {
-                self.settle(&outcome.events);
-            }
-        }
-    }
-
-    fn settle(&mut self, events: &[turnkeep_core::Event]) {
-        for (messages, settled) in events.iter().filter_map(ending) {
-            for (_, settle) in self.followers.extract_if(.., |(seq, _)| messages.contains(seq)) {
-                let _ = settle.send(settled.clone());
-            }
-        }
-    }
-
-    fn effect(&mut self, effect: Effect) {
-        match effect {
-            Effect::Decided(token, decision) => self.decided(token, decision),
-            Effect::Controlled(token, controlled) => {
-                if let Some(Waiter::Control(reply)) = self.waiter(token) {
-                    let _ = reply.send(Ok(controlled));
-                }
-            }
-            Effect::AgentAnswer(token, answer) => {
-                if let Some(Waiter::Agent(reply)) = self.waiter(token) {
-                    let _ = reply.send(answer);
-                }
-            }
-            Effect::Start(start) => self.start(*start),
-            Effect::Cancel(tag) => self.cancel(tag),
-            Effect::MailWaiting(tag) => self.with_run(tag, RunShared::mail_waiting),
-            Effect::Wind(tag) => self.with_run(tag, RunShared::wind),
-            Effect::ForceComplete(tag) => self.with_run(tag, RunShared::finish_now),
-            Effect::AskAgent(tag, id, message) => {
-                self.with_run(tag, |run| run.ask(SupersedeQuestion { id, message }));
-            }
-            Effect::AnswerRun(tag, question, message) => {
-                self.with_run(tag, |run| run.answer(question, message));
-            }
-            Effect::RequestQuarantine(turn) => self.request_place(turn),
-            Effect::Typing(on) => self.show_typing(on),
-            Effect::Deliver(delivery) => {
-                deliver(&self.gateway, self.driver.key(), &self.sender, *delivery);
-            }
-        }
-    }
-
-    fn decided(&mut self, token: Token, decision: Decision) {
-        let Some(Waiter::Submit(submit)) = self.waiter(token) else { return };
-        let Submit { inbound, reply, settle, since } = *submit;
-        let latency_ms = since.elapsed().as_secs_f64() * 1000.0;
-        self.gateway.0.metrics.decided(decision.action, latency_ms);
-        tracing::info!(
-            session_key = self.driver.key().as_str(),
-            action = decision.action.as_str(),
-            message_id = &*inbound.body.message_id,
-            workflow_run_id = decision.turn.map(tracing::field::display),
-            reason = decision.rejection.as_ref().map(|rejection| rejection.as_str()),
-            latency_ms,
-            text = self.gateway.0.settings.log_text.then_some(&*inbound.body.text),
-            "gateway_decision"
-        );
-        if let (Some(seq), Some(settle)) = (decision.seq, settle) {
-            self.followers.push((seq, settle));
-        }
-        let _ = reply.send(Ok(Accepted::Decided(decision)));
-    }
-
-    fn with_run(&self, tag: RunTag, tell: impl FnOnce(&RunShared)) {
-        if let Some(run) = self.run.as_ref().filter(|run| run.tag == tag) {
-            tell(run);
-        }
-    }
-
-    fn start(&mut self, begin: StartRun) {
-        if let Some(stray) = self.run.take() {
-            stray.cancel();
-        }
-        let place = if begin.quarantined { self.place.take() } else { None };
-        let launch = Launch {
-            gateway: &self.gateway,
-            key: self.driver.key(),
-            policy: self.driver.policy(),
-            task: &self.sender,
-            live: self.live.as_ref(),
-        };
-        self.run = Some(start(&launch, begin, place));
-    }
-
-    fn cancel(&mut self, tag: RunTag) {
-        if let Some(run) = self.run.take_if(|run| run.tag == tag) {
-            run.cancel();
-        }
-    }
-
-    fn request_place(&self, turn: TurnId) {
-        let (quarantine, sender) = (Arc::clone(&self.gateway.0.quarantine), self.sender.clone());
-        tokio::spawn(async move {
-            if let Ok(place) = quarantine.acquire_owned().await {
-                let _ = sender.send(Mail::Quarantine(Box::new((turn, place))));
-            }
-        });
-    }
-
-    fn show_typing(&mut self, on: bool) {
-        if !on {
-            // Every way out of processing passes here; the run is over or about to be replaced.
-            self.run = self.run.take().filter(|run| self.is_live(run.tag));
-        }
-        if let Some(live) = &self.live {
-            live.typing(on);
-            if !on {
-                live.set_run(None);
-            }
-        }
-        self.typing = if on { Typing::start(&self.gateway, self.driver.key()) } else { None };
-    }
-
-    /// Whether the open turn still needs this run.
-    fn is_live(&self, tag: RunTag) -> bool {
-        self.driver.session().and_then(|session| session.turn.as_ref()).is_some_and(|turn| {
-            let running = matches!(turn.stage, Stage::Processing | Stage::Waiting { .. });
-            running && turn.tag() == tag
-        })
     }
 }

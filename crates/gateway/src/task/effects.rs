@@ -1,0 +1,167 @@
+//! What a session's task does after a commit: answers, runs, typing, deliveries.
+
+use std::sync::Arc;
+
+use turnkeep_core::ids::{RunTag, Token, TurnId};
+use turnkeep_core::message::Decision;
+use turnkeep_core::ports::agent::SupersedeQuestion;
+use turnkeep_core::session::{AgentAnswer, Effect, Stage, StartRun};
+
+use super::{SessionTask, Waiter};
+use crate::driver::Outcome;
+use crate::follow::ending;
+use crate::mail::{Mail, Submit};
+use crate::outbox::{Typing, deliver};
+use crate::run::{Launch, RunShared, start};
+use crate::service::Accepted;
+
+impl SessionTask {
+    pub(super) fn act(&mut self, outcome: Outcome) {
+        for effect in outcome.effects {
+            self.effect(effect);
+        }
+        for (token, first) in outcome.duplicates {
+            if let Some(Waiter::Submit(submit)) = self.waiter(token) {
+                self.gateway.0.metrics.duplicate();
+                let _ = submit.reply.send(Ok(Accepted::Duplicate(first)));
+            }
+        }
+        for token in outcome.unavailable {
+            let reason = "the store could not say whether it was taken; send it again".to_owned();
+            match self.waiter(token) {
+                Some(Waiter::Submit(submit)) => drop(submit.reply.send(Err(reason))),
+                Some(Waiter::Control(reply)) => drop(reply.send(Err(reason))),
+                Some(Waiter::Agent(reply)) => drop(reply.send(AgentAnswer::Revoked)),
+                None => {}
+            }
+        }
+        if let Some(last) = outcome.events.last() {
+            self.gateway.0.metrics.journaled(&outcome.events);
+            if let Some(live) = &self.live {
+                live.journal(last.seq);
+            }
+            if !self.followers.is_empty() {
+                self.settle(&outcome.events);
+            }
+        }
+    }
+
+    fn settle(&mut self, events: &[turnkeep_core::Event]) {
+        for (messages, settled) in events.iter().filter_map(ending) {
+            for (_, settle) in self.followers.extract_if(.., |(seq, _)| messages.contains(seq)) {
+                let _ = settle.send(settled.clone());
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Decided(token, decision) => self.decided(token, decision),
+            Effect::Controlled(token, controlled) => {
+                if let Some(Waiter::Control(reply)) = self.waiter(token) {
+                    let _ = reply.send(Ok(controlled));
+                }
+            }
+            Effect::AgentAnswer(token, answer) => {
+                if let Some(Waiter::Agent(reply)) = self.waiter(token) {
+                    let _ = reply.send(answer);
+                }
+            }
+            Effect::Start(start) => self.start(*start),
+            Effect::Cancel(tag) => self.cancel(tag),
+            Effect::MailWaiting(tag) => self.with_run(tag, RunShared::mail_waiting),
+            Effect::Wind(tag) => self.with_run(tag, RunShared::wind),
+            Effect::ForceComplete(tag) => self.with_run(tag, RunShared::finish_now),
+            Effect::AskAgent(tag, id, message) => {
+                self.with_run(tag, |run| run.ask(SupersedeQuestion { id, message }));
+            }
+            Effect::AnswerRun(tag, question, message) => {
+                self.with_run(tag, |run| run.answer(question, message));
+            }
+            Effect::RequestQuarantine(turn) => self.request_place(turn),
+            Effect::Typing(on) => self.show_typing(on),
+            Effect::Deliver(delivery) => {
+                deliver(&self.gateway, self.driver.key(), &self.sender, *delivery);
+            }
+        }
+    }
+
+    fn decided(&mut self, token: Token, decision: Decision) {
+        let Some(Waiter::Submit(submit)) = self.waiter(token) else { return };
+        let Submit { inbound, reply, settle, since } = *submit;
+        let latency_ms = since.elapsed().as_secs_f64() * 1000.0;
+        self.gateway.0.metrics.decided(decision.action, latency_ms);
+        tracing::info!(
+            session_key = self.driver.key().as_str(),
+            action = decision.action.as_str(),
+            message_id = &*inbound.body.message_id,
+            workflow_run_id = decision.turn.map(tracing::field::display),
+            reason = decision.rejection.as_ref().map(|rejection| rejection.as_str()),
+            latency_ms,
+            text = self.gateway.0.settings.log_text.then_some(&*inbound.body.text),
+            "gateway_decision"
+        );
+        if let (Some(seq), Some(settle)) = (decision.seq, settle) {
+            self.followers.push((seq, settle));
+        }
+        let _ = reply.send(Ok(Accepted::Decided(decision)));
+    }
+
+    fn with_run(&self, tag: RunTag, tell: impl FnOnce(&RunShared)) {
+        if let Some(run) = self.run.as_ref().filter(|run| run.tag == tag) {
+            tell(run);
+        }
+    }
+
+    fn start(&mut self, begin: StartRun) {
+        if let Some(stray) = self.run.take() {
+            stray.cancel();
+        }
+        let place = if begin.quarantined { self.place.take() } else { None };
+        let launch = Launch {
+            gateway: &self.gateway,
+            key: self.driver.key(),
+            policy: self.driver.policy(),
+            task: &self.sender,
+            live: self.live.as_ref(),
+        };
+        self.run = Some(start(&launch, begin, place));
+    }
+
+    fn cancel(&mut self, tag: RunTag) {
+        if let Some(run) = self.run.take_if(|run| run.tag == tag) {
+            run.cancel();
+        }
+    }
+
+    fn request_place(&self, turn: TurnId) {
+        let (quarantine, sender) = (Arc::clone(&self.gateway.0.quarantine), self.sender.clone());
+        tokio::spawn(async move {
+            if let Ok(place) = quarantine.acquire_owned().await {
+                let _ = sender.send(Mail::Quarantine(Box::new((turn, place))));
+            }
+        });
+    }
+
+    fn show_typing(&mut self, on: bool) {
+        if !on {
+            // Every way out of processing passes here; the run is over or about to be replaced.
+            self.run = self.run.take().filter(|run| self.is_live(run.tag));
+        }
+        if let Some(live) = &self.live {
+            live.typing(on);
+            if !on {
+                live.set_run(None);
+            }
+        }
+        self.typing = if on { Typing::start(&self.gateway, self.driver.key()) } else { None };
+    }
+
+    /// Whether the open turn still needs this run.
+    fn is_live(&self, tag: RunTag) -> bool {
+        self.driver.session().and_then(|session| session.turn.as_ref()).is_some_and(|turn| {
+            let running = matches!(turn.stage, Stage::Processing | Stage::Waiting { .. });
+            running && turn.tag() == tag
+        })
+    }
+}
