@@ -128,6 +128,7 @@ struct Driver {
 }
 
 impl Driver {
+    #[expect(clippy::zombie_processes, reason = "it is waited for when the value goes")]
     fn start() -> Self {
         let mut child = Command::new("chromedriver")
             .arg("--port=0")
