@@ -39,11 +39,11 @@ crash:
 
 # Prints the seed of any failure.
 soak:
-	$(CARGO) run --release --locked -p turnkeep-sim -- --schedules $(SCHEDULES) --seed $(SEED)
+	$(CARGO) run --profile soak --locked -p turnkeep-sim -- --schedules $(SCHEDULES) --seed $(SEED)
 
 # Plants mistakes and says how fast the simulator finds each.
 mutants:
-	$(CARGO) run --release --locked -p turnkeep-sim --features mutants -- --mutants
+	$(CARGO) run --profile soak --locked -p turnkeep-sim --features mutants -- --mutants
 
 bench:
 	@$(CARGO) build --release --locked -p turnkeep

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use turnkeep_core::ids::{Epoch, RunTag, Seq, Timestamp, Token, TurnId, Version};
-use turnkeep_core::journal::Event;
 use turnkeep_core::message::{Decision, Rejection};
 use turnkeep_core::planted::{Planted, planted};
 use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, Loaded, StoreError};
@@ -39,8 +38,8 @@ pub enum Request {
 pub struct Outcome {
     /// Deeds, after their commit.
     pub effects: Vec<Effect>,
-    /// New journal entries, durable.
-    pub events: Vec<Event>,
+    /// The commit happened: its journal entries are durable.
+    pub committed: bool,
     /// Whoever waits for these is told that the store is not available.
     pub unavailable: Vec<Token>,
     /// Messages that came before: what their twins were told.
@@ -59,7 +58,7 @@ enum Slot {
     /// A load is under way.
     Loading,
     /// At rest.
-    Ready(Session),
+    Ready(Arc<Session>),
     /// A commit is under way. Boxed: most sessions of a busy node are at rest.
     Committing(Box<Flight>),
     /// Somebody with a later epoch has the session.
@@ -70,7 +69,7 @@ enum Slot {
 struct Flight {
     next: Arc<Session>,
     /// What it was built on, kept where a guard may refuse it.
-    previous: Option<Session>,
+    previous: Option<Arc<Session>>,
     step: Step,
     /// What it is made of, to be redone if it doesn't happen.
     inputs: Vec<Input>,
@@ -140,7 +139,7 @@ impl Driver {
 
     /// The state at rest, if it is known.
     #[must_use]
-    pub const fn session(&self) -> Option<&Session> {
+    pub fn session(&self) -> Option<&Session> {
         match &self.slot {
             Slot::Ready(session) => Some(session),
             _ => None,
@@ -205,7 +204,7 @@ impl Driver {
     /// Steps inputs until the batch is full; with nothing to write their effects are due at once.
     fn step_batch(
         &mut self,
-        mut session: Session,
+        session: Arc<Session>,
         now: Timestamp,
         fresh: &mut dyn FnMut() -> TurnId,
         outcome: &mut Outcome,
@@ -213,7 +212,9 @@ impl Driver {
         let mut out = Step::default();
         let mut inputs = Vec::with_capacity(self.backlog.len().min(BATCH_MAX));
         let mut guarded = Vec::new();
-        let mut previous = None;
+        let guards = self.backlog.front().is_some_and(is_guarded);
+        let previous = guards.then(|| Arc::clone(&session));
+        let mut session = Arc::unwrap_or_clone(session);
         while inputs.len() < BATCH_MAX {
             let Some(input) = self.backlog.pop_front() else { break };
             if is_guarded(&input) {
@@ -222,9 +223,8 @@ impl Driver {
                     self.backlog.push_front(input);
                     break;
                 }
-                if inputs.is_empty() {
-                    previous = Some(session.clone());
-                } else if previous.is_none() {
+                // What a refusal goes back to is kept only from the first input on.
+                if previous.is_none() {
                     self.backlog.push_front(input);
                     break;
                 }
@@ -242,7 +242,7 @@ impl Driver {
         }
         outcome.ignored = out.ignored.or(outcome.ignored);
         if !out.changed && out.rows.is_empty() {
-            self.slot = Slot::Ready(session);
+            self.slot = Slot::Ready(Arc::new(session));
             self.release(&inputs, out.effects, outcome);
             return None;
         }
@@ -254,8 +254,6 @@ impl Driver {
             session: Arc::clone(&next),
             rows: std::mem::take(&mut out.rows),
         };
-        // The events are published after the commit; the store gets its own copy of the handles.
-        out.rows.events.clone_from(&commit.rows.events);
         let flight = Flight { next, previous, step: out, inputs, guarded };
         self.slot = Slot::Committing(Box::new(flight));
         Some(Request::Commit(commit))
@@ -271,13 +269,14 @@ impl Driver {
             }
             Ok(Some(Loaded { session, version })) => {
                 self.version = version;
-                self.slot = Slot::Ready(Arc::unwrap_or_clone(session));
+                self.slot = Slot::Ready(session);
                 self.backlog
                     .push_front(Input::Adopt { run: self.run, delivering: self.delivering });
             }
             Ok(None) => {
                 self.version = Version(0);
-                self.slot = Slot::Ready(Session { epoch: self.epoch, ..Session::new() });
+                let session = Session { epoch: self.epoch, ..Session::new() };
+                self.slot = Slot::Ready(Arc::new(session));
             }
             Err(_) => {
                 self.slot = Slot::Unloaded;
@@ -317,8 +316,8 @@ impl Driver {
         match result {
             Ok(CommitOutcome::Committed(version)) => {
                 self.version = version;
-                self.slot = Slot::Ready(Arc::unwrap_or_clone(flight.next));
-                outcome.events.extend(flight.step.rows.events);
+                self.slot = Slot::Ready(flight.next);
+                outcome.committed = true;
                 self.release(&flight.inputs, flight.step.effects, outcome);
             }
             Ok(CommitOutcome::Conflict) => self.redo(flight.inputs),

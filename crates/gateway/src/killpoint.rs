@@ -18,15 +18,44 @@ pub(crate) fn reached(place: &'static str) {
     }
 }
 
-/// Names what a commit is about; `places` are for accept, absorb and commit.
-pub(crate) fn reached_by(events: &[Event], places: [&'static str; 3]) {
-    let Some(hook) = HOOK.get() else { return };
-    for event in events {
-        match event.body {
-            EventBody::MessageAccepted { .. } => hook(places[0]),
-            EventBody::TurnMessageAbsorbed { .. } => hook(places[1]),
-            EventBody::TurnCompleted { .. } => hook(places[2]),
-            _ => {}
-        }
+/// What a commit is about, for the places around it. Empty unless somebody asked for a kill.
+pub(crate) fn kinds_of(events: &[Event]) -> Vec<Kind> {
+    if HOOK.get().is_none() {
+        return Vec::new();
+    }
+    let kind = |event: &Event| match event.body {
+        EventBody::MessageAccepted { .. } => Some(Kind::Accept),
+        EventBody::TurnMessageAbsorbed { .. } => Some(Kind::Absorb),
+        EventBody::TurnCompleted { .. } => Some(Kind::Commit),
+        _ => None,
+    };
+    events.iter().filter_map(kind).collect()
+}
+
+/// What a commit is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Accept,
+    Absorb,
+    Commit,
+}
+
+pub(crate) fn before(kinds: &[Kind]) {
+    for kind in kinds {
+        reached(match kind {
+            Kind::Accept => "accept.before",
+            Kind::Absorb => "absorb.before",
+            Kind::Commit => "commit.before",
+        });
+    }
+}
+
+pub(crate) fn after(kinds: &[Kind]) {
+    for kind in kinds {
+        reached(match kind {
+            Kind::Accept => "accept.after",
+            Kind::Absorb => "absorb.after",
+            Kind::Commit => "commit.after",
+        });
     }
 }

@@ -83,16 +83,28 @@ impl Metrics {
         self.duplicates.increment(1);
     }
 
-    pub(crate) fn journaled(&self, events: &[Event]) {
-        for event in events {
-            let at = match event.body {
-                EventBody::TurnCompleted { .. } => 0,
-                EventBody::TurnSuperseded { .. } => 1,
-                EventBody::TurnCancelled { .. } => 2,
-                EventBody::TurnFailed { .. } => 3,
-                _ => continue,
-            };
-            self.turns[at].increment(1);
+    pub(crate) fn turn_ended(&self, ending: Ending) {
+        self.turns[ending as usize].increment(1);
+    }
+}
+
+/// How a turn ended, for counting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    Complete = 0,
+    Superseded = 1,
+    Cancelled = 2,
+    Failed = 3,
+}
+
+impl Ending {
+    pub(crate) const fn of(event: &Event) -> Option<Self> {
+        match event.body {
+            EventBody::TurnCompleted { .. } => Some(Self::Complete),
+            EventBody::TurnSuperseded { .. } => Some(Self::Superseded),
+            EventBody::TurnCancelled { .. } => Some(Self::Cancelled),
+            EventBody::TurnFailed { .. } => Some(Self::Failed),
+            _ => None,
         }
     }
 }

@@ -22,6 +22,9 @@ use crate::service::Gateway;
 use crate::{clock, killpoint};
 
 mod effects;
+mod news;
+
+use news::News;
 
 /// How long a session waits after a store failure before it loads again.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
@@ -160,6 +163,7 @@ impl SessionTask {
             self.lost |= outcome.lost;
             self.act(outcome);
             let mut outcome = Outcome::default();
+            let mut told = None;
             match request {
                 None => break,
                 Some(Request::Load) => {
@@ -176,20 +180,25 @@ impl SessionTask {
                     }
                 }
                 Some(Request::Commit(commit)) => {
-                    let places = ["accept.before", "absorb.before", "commit.before"];
-                    killpoint::reached_by(&commit.rows.events, places);
+                    let news = News::of(&commit.rows.events);
+                    killpoint::before(&news.kinds);
                     let result = self.gateway.0.store.commit(commit).await;
                     if let Err(error) = &result {
                         tracing::warn!(session_key = %self.driver.key(), %error, "commit failed");
                     }
                     self.driver.on_committed(result, &mut outcome);
-                    let places = ["accept.after", "absorb.after", "commit.after"];
-                    killpoint::reached_by(&outcome.events, places);
+                    if outcome.committed {
+                        killpoint::after(&news.kinds);
+                        told = Some(news);
+                    }
                 }
             }
             let failed = outcome.store_failed;
             self.lost |= outcome.lost;
             self.act(outcome);
+            if let Some(news) = told {
+                self.tell(news);
+            }
             if self.lost {
                 break;
             }

@@ -1,5 +1,6 @@
 //! Plays many schedules, over several threads, and hunts planted mistakes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -137,7 +138,13 @@ pub fn run(
             }
             let until = schedules.min(from + CHUNK);
             for seed in (from..until).map(|offset| first.wrapping_add(offset)) {
-                report.add(seed, world.play(seed, None));
+                let played = AssertUnwindSafe(|| world.play(seed, None));
+                let verdict = catch_unwind(played).unwrap_or_else(|panic| {
+                    // What a panic left behind is of no use; the seed plays it again.
+                    world = World::new(stock);
+                    panicked(&*panic)
+                });
+                report.add(seed, verdict);
             }
             if report.failures.len() >= FAILURES_MAX {
                 enough.store(true, Ordering::Relaxed);
@@ -159,6 +166,16 @@ pub fn run(
         }
     });
     all
+}
+
+/// A schedule that ended in a panic is a failure like any other.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Verdict {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    let violation = format!("it panicked: {}", text.as_deref().unwrap_or("no reason given"));
+    Verdict { violations: vec![violation], steps: 0, messages: 0 }
 }
 
 /// Plants every mistake that this build can plant, one after the other, until it is found.

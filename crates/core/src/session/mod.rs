@@ -60,10 +60,13 @@ pub struct Step {
 /// Takes one input. Adds to `step`, so that the inputs of one commit share their rows and effects.
 #[must_use]
 pub fn step(session: Session, input: Input, context: &Context<'_>, step: &mut Step) -> Session {
-    let mut machine = Machine { session, context, step };
+    let mut machine = Machine { session, context, step, turn_row_due: false };
     machine.step.ignored = None;
     let before = (machine.step.rows.events.len(), machine.step.changed);
     machine.dispatch(input);
+    if machine.turn_row_due {
+        machine.put_open_row();
+    }
     if before != (machine.step.rows.events.len(), machine.step.changed) {
         machine.session.epoch = context.epoch;
         machine.session.updated_at = context.now;
@@ -77,6 +80,8 @@ struct Machine<'a> {
     session: Session,
     context: &'a Context<'a>,
     step: &'a mut Step,
+    /// The open turn's row has to be written; once, at the end of the step.
+    turn_row_due: bool,
 }
 
 impl Machine<'_> {

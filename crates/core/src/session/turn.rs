@@ -317,8 +317,13 @@ impl Machine<'_> {
         })
     }
 
+    /// The open turn's row has changed.
+    pub(super) const fn put_turn_row(&mut self) {
+        self.turn_row_due = true;
+    }
+
     /// Writes the open turn's row as it stands.
-    pub(super) fn put_turn_row(&mut self) {
+    pub(super) fn put_open_row(&mut self) {
         let Some(turn) = &self.session.turn else { return };
         let status = match turn.stage {
             Stage::Accumulating { .. } => TurnStatus::Accumulating,

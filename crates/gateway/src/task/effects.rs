@@ -9,7 +9,6 @@ use turnkeep_core::session::{AgentAnswer, Effect, Stage, StartRun};
 
 use super::{SessionTask, Waiter};
 use crate::driver::Outcome;
-use crate::follow::ending;
 use crate::mail::{Mail, Submit};
 use crate::outbox::{Typing, deliver};
 use crate::run::{Launch, RunShared, start};
@@ -33,23 +32,6 @@ impl SessionTask {
                 Some(Waiter::Control(reply)) => drop(reply.send(Err(reason))),
                 Some(Waiter::Agent(reply)) => drop(reply.send(AgentAnswer::Revoked)),
                 None => {}
-            }
-        }
-        if let Some(last) = outcome.events.last() {
-            self.gateway.0.metrics.journaled(&outcome.events);
-            if let Some(live) = &self.live {
-                live.journal(last.seq);
-            }
-            if !self.followers.is_empty() {
-                self.settle(&outcome.events);
-            }
-        }
-    }
-
-    fn settle(&mut self, events: &[turnkeep_core::Event]) {
-        for (messages, settled) in events.iter().filter_map(ending) {
-            for (_, settle) in self.followers.extract_if(.., |(seq, _)| messages.contains(seq)) {
-                let _ = settle.send(settled.clone());
             }
         }
     }

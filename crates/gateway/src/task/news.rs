@@ -1,0 +1,46 @@
+//! What of a commit's journal entries those outside are told once it is durable. Taken before the
+//! commit, because the entries go to the store.
+
+use turnkeep_core::Event;
+use turnkeep_core::ids::{Seq, Seqs};
+
+use super::SessionTask;
+use crate::follow::{Settled, ending};
+use crate::killpoint::{Kind, kinds_of};
+use crate::metrics::Ending;
+
+pub(super) struct News {
+    /// For crash tests.
+    pub(super) kinds: Vec<Kind>,
+    last_seq: Option<Seq>,
+    endings: Vec<Ending>,
+    settled: Vec<(Seqs, Settled)>,
+}
+
+impl News {
+    pub(super) fn of(events: &[Event]) -> Self {
+        let settled = |event| ending(event).map(|(seqs, settled)| (Seqs::from(seqs), settled));
+        Self {
+            kinds: kinds_of(events),
+            last_seq: events.last().map(|event| event.seq),
+            endings: events.iter().filter_map(Ending::of).collect(),
+            settled: events.iter().filter_map(settled).collect(),
+        }
+    }
+}
+
+impl SessionTask {
+    pub(super) fn tell(&mut self, news: News) {
+        for ending in news.endings {
+            self.gateway.0.metrics.turn_ended(ending);
+        }
+        if let (Some(live), Some(last)) = (&self.live, news.last_seq) {
+            live.journal(last);
+        }
+        for (messages, settled) in news.settled {
+            for (_, settle) in self.followers.extract_if(.., |(seq, _)| messages.contains(seq)) {
+                let _ = settle.send(settled.clone());
+            }
+        }
+    }
+}
