@@ -56,6 +56,9 @@ pub struct Checker {
     sent: BTreeSet<(Seq, u32)>,
     accepted: u64,
     committed: u64,
+    cancelled: u64,
+    discarded: u64,
+    retried: u64,
     violations: Vec<Violation>,
 }
 
@@ -85,6 +88,24 @@ impl Checker {
     #[must_use]
     pub const fn committed(&self) -> u64 {
         self.committed
+    }
+
+    /// Messages that a person cancelled so far, with their turn or in the queue.
+    #[must_use]
+    pub const fn cancelled(&self) -> u64 {
+        self.cancelled
+    }
+
+    /// Dead letters that were given up so far.
+    #[must_use]
+    pub const fn discarded(&self) -> u64 {
+        self.discarded
+    }
+
+    /// Dead letters that were tried again so far; each counts as accepted once more.
+    #[must_use]
+    pub const fn retried(&self) -> u64 {
+        self.retried
     }
 
     /// Messages without an ending.
@@ -133,6 +154,7 @@ impl Checker {
                 self.complete(*turn_id, *attempt, *epoch, messages);
             }
             EventBody::TurnCancelled { turn_id, messages, .. } => {
+                self.cancelled += messages.len() as u64;
                 self.end(*turn_id);
                 self.settle(messages);
             }
@@ -141,13 +163,19 @@ impl Checker {
                 self.settle(messages);
                 self.dead.extend(messages.iter().copied());
             }
-            EventBody::MessageCancelled { messages, .. } => self.close(messages),
+            EventBody::MessageCancelled { messages, .. } => {
+                self.cancelled += messages.len() as u64;
+                self.close(messages);
+            }
             EventBody::MessageExpired { messages } => {
                 self.close(messages);
                 self.dead.extend(messages.iter().copied());
             }
             EventBody::MessageRequeued { messages } => self.requeue(messages),
-            EventBody::MessageDiscarded { message } => self.take_dead(*message),
+            EventBody::MessageDiscarded { message } => {
+                self.discarded += 1;
+                self.take_dead(*message);
+            }
             EventBody::DeliverySettled { reply, part, state, .. } => {
                 self.delivered(*reply, *part, *state);
             }
@@ -203,6 +231,7 @@ impl Checker {
         self.open.push(seq);
         self.trusts.push(trust);
         if let Some(old) = retry_of {
+            self.retried += 1;
             self.take_dead(old);
         }
     }

@@ -25,7 +25,9 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Hands mail to the session's task, which is started if there is none.
+    /// Hands mail to the session's task, which is started if there is none. A process that is
+    /// ending starts none, because a new task would take up what was just laid down: the mail is
+    /// dropped, and whoever waits for its answer learns so.
     pub(crate) fn send(
         &self,
         gateway: &Gateway,
@@ -41,6 +43,9 @@ impl Registry {
             },
             None => mail,
         };
+        if gateway.is_draining() {
+            return;
+        }
         match self.tasks.entry(key.clone()) {
             Entry::Occupied(mut task) => {
                 if let Err(returned) = task.get().send(mail) {

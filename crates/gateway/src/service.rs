@@ -190,6 +190,10 @@ impl Gateway {
         }
     }
 
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.phase.load(Ordering::Acquire) == Phase::Draining as u8
+    }
+
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.0.phase.store(phase as u8, Ordering::Release);
     }

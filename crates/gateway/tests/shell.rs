@@ -15,7 +15,7 @@ use turnkeep_core::BusyPolicy;
 use turnkeep_core::message::Action;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::channel_facts;
-use turnkeep_core::ports::store::TurnStatus;
+use turnkeep_core::ports::store::{Store as _, TurnStatus};
 use turnkeep_core::session::Controlled;
 use turnkeep_gateway::Gateway;
 use turnkeep_stores::MemoryStore;
@@ -211,7 +211,12 @@ async fn a_drained_process_loses_nothing_and_counts_nothing() {
     let first = started(parts(store.clone(), hanging, |_| {})).await;
     let submitted = first.submit(says("alice", "api", "one"), true).await.unwrap();
     begun.notified().await;
+    // Somebody waits for the answer all the while; the drain must not begin the turn again for them.
+    let waiting = tokio::spawn(submitted.follow.unwrap());
     first.drain().await;
+    assert_eq!(waiting.await.unwrap(), None);
+    let tries = store.events(&submitted.key, turnkeep_core::Seq(0), 100).await.unwrap();
+    assert_eq!(names(&tries).iter().filter(|name| **name == "turn.processing").count(), 1);
     assert!(first.submit(says("alice", "api", "two"), false).await.is_err());
     let store = Arc::new(store.reopen());
     let second = started(parts(store, Arc::new(EchoAgent::default()), |_| {})).await;

@@ -2,6 +2,8 @@
 //! stored beside it. Works while a server runs and after it was killed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,6 +29,9 @@ struct Report {
     entries: u64,
     accepted: u64,
     committed: u64,
+    cancelled: u64,
+    discarded: u64,
+    retried: u64,
     open: u64,
     dead_letters: u64,
     findings: Vec<Finding>,
@@ -63,10 +68,13 @@ pub(crate) fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
     // One snapshot, so that all the parts are of the same moment even while a server writes.
     let report = reader.snapshot(|reader| audit(reader, &bar))??;
     bar.finish_and_clear();
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print(&report);
+    let text =
+        if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { describe(&report) };
+    // A reader that has seen enough closes the pipe; the exit code is the answer all the same.
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
     }
     Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -137,6 +145,9 @@ fn audit_session(
     report.sessions += 1;
     report.accepted += checker.accepted();
     report.committed += checker.committed();
+    report.cancelled += checker.cancelled();
+    report.discarded += checker.discarded();
+    report.retried += checker.retried();
     report.open += checker.open().len() as u64;
     for violation in checker.violations() {
         report.found(Finding {
@@ -159,25 +170,24 @@ fn audit_session(
     Ok(())
 }
 
-fn print(report: &Report) {
-    println!(
-        "{} sessions, {} journal entries: {} messages accepted, {} answered by a committed turn, \
-         {} open, {} dead letters",
-        report.sessions,
-        report.entries,
-        report.accepted,
-        report.committed,
-        report.open,
-        report.dead_letters
+/// The numbers of the first line add up: accepted is everything behind it together.
+fn describe(report: &Report) -> String {
+    let Report { sessions, entries, accepted, committed, cancelled, open, .. } = report;
+    let Report { dead_letters, discarded, retried, .. } = report;
+    let mut text = format!(
+        "{sessions} sessions, {entries} journal entries: {accepted} messages accepted = \
+         {committed} answered by a committed turn + {cancelled} cancelled + {open} open + \
+         {dead_letters} dead letters + {discarded} discarded + {retried} tried again\n"
     );
     for finding in &report.findings {
         let Finding { session, invariant, seq, what } = finding;
-        println!("{invariant} broken in {session}, journal place {seq}: {what}");
+        let _ = writeln!(text, "{invariant} broken in {session}, journal place {seq}: {what}");
     }
     if report.more > 0 {
-        println!("… and {} more", report.more);
+        let _ = writeln!(text, "… and {} more", report.more);
     }
     if report.findings.is_empty() {
-        println!("every invariant holds");
+        text.push_str("every invariant holds\n");
     }
+    text
 }

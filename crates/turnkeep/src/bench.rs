@@ -37,9 +37,10 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         });
         turnkeep_bench::run_until(&plan, address, stop).await
     })?;
-    println!("{}", report.render(args.json));
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", report.render(args.json))?;
     if let Some(own) = own.filter(|_| !args.json) {
-        println!("the server was ready {} ms after its start", own.ready_after.as_millis());
+        writeln!(out, "the server was ready {} ms after its start", own.ready_after.as_millis())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! `turnkeep serve`: from a configuration to a running server, and back to rest.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::{killpoint, logging, wiring};
 
 /// The name of the socket in the data folder.
 pub(crate) const SOCKET: &str = "turnkeep.sock";
+/// A second signal that comes sooner is an echo of the first.
+const SIGNALS_APART: Duration = Duration::from_secs(1);
 /// How often histograms are folded.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -55,7 +58,7 @@ async fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
     }
     tokio::spawn(gateway_sweep(gateway.clone(), shutdown.clone()));
     tokio::spawn(upkeep(recorder, shutdown.clone()));
-    println!("listening on http://{address}");
+    announce(address);
     let name = signals.next().await;
     tracing::info!(signal = name, "draining; the same signal again ends at once");
     tokio::select! {
@@ -64,9 +67,17 @@ async fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
             shutdown.cancel();
             let _ = tokio::join!(tcp, unix);
         } => {}
-        _ = signals.next() => tracing::warn!("ended at once; open turns recover at the next start"),
+        _ = signals.next_but_not_at_once() => tracing::warn!("ended at once; open turns recover at the next start"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says where it listens. A standard output that can't be written to is no reason to fall over.
+fn announce(address: std::net::SocketAddr) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "listening on http://{address}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, %address, "listening, but standard output can't be written to");
+    }
 }
 
 async fn gateway_sweep(gateway: Gateway, shutdown: CancellationToken) {
@@ -150,6 +161,17 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
+    }
+
+    /// The next one that somebody means: who signals a process and its group sends two at once.
+    async fn next_but_not_at_once(&mut self) -> &'static str {
+        let since = tokio::time::Instant::now();
+        loop {
+            let name = self.next().await;
+            if since.elapsed() >= SIGNALS_APART {
+                return name;
+            }
+        }
     }
 
     async fn next(&mut self) -> &'static str {

@@ -18,8 +18,9 @@ use super::problem::{Kind, Problem, ProblemBody};
 use super::reply::{Answer, json};
 use super::shape::turn_id;
 
-/// Which turn to stop.
+/// Which turn to stop. A mistyped field is refused: ignored, it would stop whatever runs.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct StopRequest {
     /// Only this one; whichever is open if absent.
     #[schema(value_type = Option<uuid::Uuid>)]

@@ -385,7 +385,8 @@ pub(crate) struct BenchArgs {
     /// No message is begun after so long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) duration: Option<u64>,
-    /// How long the echo agent of the bench's own server works on a turn
+    /// How long the agent works on a turn: set for the bench's own server; of a running one, say
+    /// what it takes, or its work is taken for waiting
     #[arg(long, value_name = "MS", default_value_t = 200)]
     pub(crate) delay_ms: u64,
     /// Messages in a burst; a burst is answered as one
