@@ -146,14 +146,8 @@ impl Driver {
         }
     }
 
-    /// When to push a timer, if nothing happens before.
-    #[must_use]
-    pub fn next_wake(&self) -> Option<(Timestamp, Wake)> {
-        self.session().and_then(|session| session.next_wake(&self.policy))
-    }
-
-    /// How long until then, in milliseconds; bounded however the wall clock jumps, so a shell arms
-    /// its own steady clock with this.
+    /// When to push a timer, if nothing happens before: in so many milliseconds, bounded however the
+    /// wall clock jumps, so a shell arms its own steady clock with this.
     #[must_use]
     pub fn next_wait(&self, now: Timestamp) -> Option<(u64, Wake)> {
         self.session().and_then(|session| session.next_wait(&self.policy, now))

@@ -26,4 +26,5 @@ mod task;
 pub use follow::Settled;
 pub use ingress::{FieldError, Policies, Submission, UnknownPart};
 pub use live::{Draft, Subscription, Tick};
+pub use run::panic_text;
 pub use service::{Follow, Gateway, Parts, Refusal, Settings, Submitted};

@@ -413,7 +413,9 @@ fn failure(error: String, retry: bool) -> RunFailure {
     RunFailure { error: error.into(), retry, retry_after_ms: None }
 }
 
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a caught panic says, in words.
+#[must_use]
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

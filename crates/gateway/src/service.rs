@@ -35,8 +35,6 @@ pub struct Settings {
     pub shutdown_grace_ms: u64,
     /// How often open work that nobody looks after is looked for.
     pub sweep_ms: u64,
-    /// Longest `?wait=`.
-    pub wait_seconds_max: u64,
     /// Texts of messages may stand in the log.
     pub log_text: bool,
 }
@@ -48,7 +46,6 @@ impl Default for Settings {
             idle_ms: 10_000,
             shutdown_grace_ms: 10_000,
             sweep_ms: 1000,
-            wait_seconds_max: 300,
             log_text: false,
         }
     }

@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use turnkeep_gateway::panic_text;
+
 use crate::coverage::Coverage;
 use crate::mutants::{MUTANTS, Mutant};
 use crate::stock::Stock;
@@ -170,12 +172,7 @@ pub fn run(
 
 /// A schedule that ended in a panic is a failure like any other.
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Verdict {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    let violation = format!("it panicked: {}", text.as_deref().unwrap_or("no reason given"));
-    Verdict { violations: vec![violation], steps: 0, messages: 0 }
+    Verdict { violations: vec![panic_text(panic)], steps: 0, messages: 0 }
 }
 
 /// Plants every mistake that this build can plant, one after the other, until it is found.

@@ -56,7 +56,8 @@ async fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
     if taken > 0 {
         tracing::info!(sessions = taken, "open work was taken up");
     }
-    tokio::spawn(gateway_sweep(gateway.clone(), shutdown.clone()));
+    let (sweeper, until) = (gateway.clone(), shutdown.clone());
+    tokio::spawn(async move { sweeper.sweep(until).await });
     tokio::spawn(upkeep(recorder, shutdown.clone()));
     announce(address);
     let name = signals.next().await;
@@ -78,10 +79,6 @@ fn announce(address: std::net::SocketAddr) {
     if let Err(error) = writeln!(out, "listening on http://{address}").and_then(|()| out.flush()) {
         tracing::warn!(%error, %address, "listening, but standard output can't be written to");
     }
-}
-
-async fn gateway_sweep(gateway: Gateway, shutdown: CancellationToken) {
-    gateway.sweep(shutdown).await;
 }
 
 async fn upkeep(recorder: PrometheusHandle, shutdown: CancellationToken) {

@@ -28,7 +28,6 @@ pub(crate) fn gateway(resolved: Resolved, store: Arc<dyn Store>) -> anyhow::Resu
     let settings = Settings {
         message_bytes_max: resolved.gateway.message_bytes_max,
         shutdown_grace_ms: millis(resolved.shutdown_grace),
-        wait_seconds_max: resolved.gateway.wait_max.as_secs(),
         log_text: resolved.log.text,
         ..Settings::default()
     };
