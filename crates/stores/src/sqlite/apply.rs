@@ -92,7 +92,6 @@ pub(super) struct Statements<'connection> {
     delete_letter: CachedStatement<'connection>,
     put_seen: CachedStatement<'connection>,
     find_seen: CachedStatement<'connection>,
-    forget_seen: CachedStatement<'connection>,
 }
 
 impl<'connection> Statements<'connection> {
@@ -140,10 +139,6 @@ impl<'connection> Statements<'connection> {
                  FROM seen LEFT JOIN sessions ON sessions.id = seen.session_id
                  WHERE seen.key = ?1 AND until >= ?2",
             )?,
-            forget_seen: prepare(
-                "DELETE FROM seen WHERE key IN
-                 (SELECT key FROM seen WHERE until < ?1 ORDER BY until LIMIT ?2)",
-            )?,
         })
     }
 
@@ -185,12 +180,16 @@ impl<'connection> Statements<'connection> {
         };
         Ok(Some((first, row.get::<_, i64>(0)?.cast_unsigned())))
     }
+}
 
-    /// Forgets dedupe keys whose time is over.
-    pub(super) fn forget_seen(&mut self, now: i64, limit: usize) -> Result<usize> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        Ok(self.forget_seen.execute(params![now, limit])?)
-    }
+/// Forgets dedupe keys whose time is over; says how many.
+pub(super) fn forget_seen(connection: &Connection, now: i64, limit: usize) -> Result<usize> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut forget = connection.prepare_cached(
+        "DELETE FROM seen WHERE key IN
+                 (SELECT key FROM seen WHERE until < ?1 ORDER BY until LIMIT ?2)",
+    )?;
+    Ok(forget.execute(params![now, limit])?)
 }
 
 /// Runs one commit. An `Err` outside is the whole batch's, one inside only this commit's.

@@ -10,6 +10,7 @@ pub(crate) mod prefill;
 pub(crate) mod reader;
 
 mod apply;
+mod change;
 mod checkpoint;
 mod counters;
 mod encode;
@@ -130,6 +131,16 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Writes something beside the commits; see [`change`].
+    fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Connection) -> trouble::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        Box::pin(self.write(move |answer| Job::Change(change::change(work, answer))))
+    }
+}
+
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         let (sender, _receiver) = oneshot::channel();
@@ -242,7 +253,7 @@ impl Store for SqliteStore {
         now: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<usize, StoreError>> {
-        Box::pin(self.write(move |answer| Job::ForgetSeen(now, limit, answer)))
+        self.change(move |connection| apply::forget_seen(connection, now, limit))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::wal::CheckpointMode;
 use tokio::sync::oneshot;
-use turnkeep_core::Timestamp;
 use turnkeep_core::ports::store::{CommitOutcome, StoreError};
 
 use super::Shared;
 use super::apply::{self, Places, Statements};
+use super::change::Change;
 use super::checkpoint::{self, Remainder};
 use super::encode::EncodedCommit;
 use super::open;
@@ -31,14 +31,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// What a closed store answers.
 pub(super) const CLOSED: &str = "the store is closed";
 
-type Answer<T> = oneshot::Sender<std::result::Result<T, StoreError>>;
+pub(super) type Answer<T> = oneshot::Sender<std::result::Result<T, StoreError>>;
 
 /// Work for the writer.
 pub(super) enum Job {
     /// See the port.
     Commit(Box<EncodedCommit>, Answer<CommitOutcome>),
-    /// See the port.
-    ForgetSeen(Timestamp, usize, Answer<usize>),
+    /// Anything else that is written, see [`change`].
+    Change(Box<dyn Change>),
     /// End after everything before this.
     Close(oneshot::Sender<()>),
 }
@@ -46,7 +46,8 @@ pub(super) enum Job {
 /// What became of one job, to be told once the batch is durable.
 enum Outcome {
     Commit(std::result::Result<CommitOutcome, StoreError>),
-    Forgotten(usize),
+    /// It remembers that itself.
+    Change,
 }
 
 /// Why the loop over batches ended.
@@ -131,7 +132,7 @@ fn write_batches(
         batch.extend(jobs.try_iter().take(BATCH_JOBS_MAX - 1));
         let closing = batch.iter().position(|job| matches!(job, Job::Close(_)));
         let after_close = closing.map(|at| batch.split_off(at));
-        match transact(shared, &mut statements, places, &batch) {
+        match transact(shared, connection, &mut statements, places, &mut batch) {
             Ok(outcomes) => answer(shared, batch.drain(..).zip(outcomes)),
             Err(trouble) => {
                 fail(shared, &trouble);
@@ -155,20 +156,22 @@ fn write_batches(
 /// One transaction, one fsync.
 fn transact(
     shared: &Shared,
+    connection: &Connection,
     statements: &mut Statements<'_>,
     places: &mut Places,
-    batch: &[Job],
+    batch: &mut [Job],
 ) -> Result<Vec<Outcome>> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
     statements.begin()?;
     let mut outcomes = Vec::with_capacity(batch.len());
-    for job in batch {
+    for job in batch.iter_mut() {
         outcomes.push(match job {
             Job::Commit(commit, _) => Outcome::Commit(apply::apply(commit, places, statements)?),
-            Job::ForgetSeen(now, limit, _) => {
-                Outcome::Forgotten(statements.forget_seen(*now, *limit)?)
+            Job::Change(change) => {
+                change.run(connection)?;
+                Outcome::Change
             }
             Job::Close(_) => continue,
         });
@@ -198,11 +201,9 @@ fn answer(shared: &Shared, done: impl Iterator<Item = (Job, Outcome)>) {
                 // Whoever asked may be gone; the commit stands all the same.
                 drop(answer.send(outcome));
             }
-            (Job::ForgetSeen(_, _, answer), Outcome::Forgotten(count)) => {
-                drop(answer.send(Ok(count)));
-            }
+            (Job::Change(change), Outcome::Change) => change.answer(Ok(())),
             // Outcomes are made job by job, in the same order.
-            (Job::Commit(..) | Job::ForgetSeen(..) | Job::Close(_), _) => {}
+            (Job::Commit(..) | Job::Change(_) | Job::Close(_), _) => {}
         }
     }
 }
@@ -216,9 +217,9 @@ fn refuse(shared: &Shared, job: Job, reason: &str) -> Option<oneshot::Sender<()>
             drop(answer.send(Err(error())));
             None
         }
-        Job::ForgetSeen(_, _, answer) => {
+        Job::Change(change) => {
             shared.counters.waiting.fetch_sub(1, Relaxed);
-            drop(answer.send(Err(error())));
+            change.answer(Err(error()));
             None
         }
         Job::Close(answer) => Some(answer),
