@@ -7,9 +7,16 @@ function segment(text) {
   return text.replace(/%/g, "%25").replace(/:/g, "%3A");
 }
 
+/** Whose customer somebody is who signed in, and which agent answers. */
+let home = { tenant: "default", agent: "default" };
+
+export function setHome(tenant, agent) {
+  home = { tenant, agent };
+}
+
 /** The session key of a person who writes through this page. */
 export function sessionKey(name) {
-  return `default:default:web:dm:${segment(name)}`;
+  return `${segment(home.tenant)}:${segment(home.agent)}:web:dm:${segment(name)}`;
 }
 
 /** The path of a person's session; the key is a path segment, so it is encoded once more. */
@@ -71,7 +78,21 @@ function retryAfterMs(response, body) {
 }
 
 export function postMessage(name, id, text) {
-  return request("POST", "/v1/chat", { customer_id: name, channel: "web", message: text, id });
+  const { tenant: tenant_id, agent: agent_id } = home;
+  return request("POST", "/v1/chat", { tenant_id, agent_id, customer_id: name, channel: "web", message: text, id });
+}
+
+/** Whether one has to sign in here, and who did: `{needed, person}`. */
+export function getSignIn() {
+  return request("GET", "/v1/sign-in");
+}
+
+export function signIn(code) {
+  return request("POST", "/v1/sign-in", { code });
+}
+
+export function signOut() {
+  return request("POST", "/v1/sign-out", {});
 }
 
 export function getSession(name) {

@@ -1,11 +1,13 @@
 // The chat page: who writes, and the wiring between stream, model, view and composer.
 
-import { allMessages, getSession, newConversation, refusalText, stopTurn } from "./api.js";
+import {
+  allMessages, getSession, getSignIn, newConversation, refusalText, setHome, signIn, signOut, stopTurn,
+} from "./api.js";
 import { Composer } from "./composer.js";
 import { Conversation, messageStatus } from "./model.js";
 import { Outbox } from "./outbox.js";
 import { ScrollKeeper } from "./scroll.js";
-import { remember, remembered } from "./storage.js";
+import { forgetAll, remember, remembered } from "./storage.js";
 import { Stream } from "./stream.js";
 import { LogView, statusText } from "./view.js";
 
@@ -75,6 +77,7 @@ class Chat {
       session: (snapshot) => this.sessionKnown(snapshot?.last_seq ?? 0),
       rebuild: (lastSeq) => this.rebuild(lastSeq),
       connection: (trouble) => showText($("offline"), $("offline-text"), trouble),
+      refused: () => begin(),
     });
     this.composer.open(name);
     this.scroll.toEnd();
@@ -249,29 +252,84 @@ function nameTrouble(name) {
 }
 
 const chat = new Chat();
+/** Somebody signed in, so the name is not for choosing. */
+let signedIn = false;
+
+function show(id) {
+  for (const one of ["welcome", "sign-in", "chat"]) $(one).hidden = one !== id;
+}
 
 function enter(name) {
-  remember(NAME_KEY, name);
-  $("welcome").hidden = true;
-  $("chat").hidden = false;
-  chat.open(name);
+  show("chat");
+  $("person").title = signedIn ? "Sign out" : "Write under another name";
+  $("person-deed").textContent = signedIn ? ". Sign out" : ". Change the name";
+  if (name !== chat.name) chat.open(name);
 }
 
 function askForName(suggestion) {
   chat.close();
   chat.countUnread(0);
-  $("chat").hidden = true;
-  $("welcome").hidden = false;
+  show("welcome");
   $("name-input").value = suggestion;
   $("name-error").textContent = "";
   $("name-input").focus();
   $("name-input").select();
 }
 
-function begin() {
+function askForCode(trouble) {
+  chat.close();
+  chat.countUnread(0);
+  show("sign-in");
+  $("code-error").textContent = trouble;
+  $("code-input").focus();
+}
+
+function enterAs(person) {
+  signedIn = true;
+  setHome(person.tenant_id, person.agent_id);
+  enter(person.customer_id);
+}
+
+async function useCode(code) {
+  $("code-submit").disabled = true;
+  const answer = await signIn(code);
+  $("code-submit").disabled = false;
+  if (answer.status === 200) {
+    $("code-input").value = "";
+    enterAs(answer.body);
+  } else if (answer.status === 401) {
+    askForCode("This code is not known, or was used already, or is too old. Ask for another one.");
+  } else {
+    askForCode(answer.status === 0 ? "No connection to the server. Please try again." : `Not signed in: ${refusalText(answer)}.`);
+  }
+}
+
+/** A code in the address, `#code=…`, is used at once and taken out of it: it works only once. */
+function takeCode() {
+  const code = new URLSearchParams(location.hash.slice(1)).get("code");
+  if (code) history.replaceState(null, "", location.pathname + location.search);
+  return code;
+}
+
+async function begin() {
+  const code = takeCode();
+  const { status, body } = await getSignIn();
+  if (status === 200 && body.needed) {
+    if (code) await useCode(code);
+    else if (body.person) enterAs(body.person);
+    else askForCode("");
+    return;
+  }
+  // Where nobody has to sign in, one chooses a name. So it is while the server can't be asked: the
+  // stream finds out.
+  signedIn = false;
+  setHome("default", "default");
   const name = nameInAddress() || remembered(NAME_KEY);
   if (nameTrouble(name)) askForName("");
-  else if (name !== chat.name) enter(name);
+  else if (name !== chat.name) {
+    remember(NAME_KEY, name);
+    enter(name);
+  }
 }
 
 $("name-form").addEventListener("submit", (event) => {
@@ -281,8 +339,29 @@ $("name-form").addEventListener("submit", (event) => {
   if (nameTrouble(name)) return;
   // The address would bring the old name back on a reload.
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+  remember(NAME_KEY, name);
   enter(name);
 });
-$("person").addEventListener("click", () => askForName(chat.name));
+$("sign-in-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  // Whoever pastes the whole link means the code in it.
+  const text = $("code-input").value.trim();
+  useCode(text.split("#code=").pop());
+});
+$("person").addEventListener("click", async () => {
+  if (!signedIn) {
+    askForName(chat.name);
+    return;
+  }
+  const answer = await signOut();
+  if (answer.status !== 204) {
+    chat.say("Could not sign out: no connection to the server.");
+    return;
+  }
+  // What was written and shown here goes with whom it belonged to.
+  chat.close();
+  forgetAll();
+  location.reload();
+});
 window.addEventListener("hashchange", begin);
 begin();

@@ -1,6 +1,6 @@
 // The box one writes in: keys, growth, the typing signal, and keeping what is half written.
 
-import { tellTyping } from "./api.js";
+import { sessionKey, tellTyping } from "./api.js";
 import { remember, remembered } from "./storage.js";
 
 /** The signal extends the gathering window; more often than this tells the server nothing. */
@@ -34,7 +34,7 @@ export class Composer {
   /** Begins to write as `name`, with what this name had half written in this tab. */
   open(name) {
     this.#name = name;
-    this.#storageKey = `turnkeep.composer.${name}`;
+    this.#storageKey = `turnkeep.composer.${sessionKey(name)}`;
     this.set(remembered(this.#storageKey));
     this.#input.focus();
   }

@@ -1,14 +1,15 @@
 // Messages on their way to the server. They live in sessionStorage until the server has them,
 // keep their id over every retry, and leave one at a time, in the order they were written.
 
-import { newMessageId, postMessage, refusalText } from "./api.js";
+import { newMessageId, postMessage, refusalText, sessionKey } from "./api.js";
 import { remember, remembered } from "./storage.js";
 
 const BACKOFF_MS_MIN = 500;
 const BACKOFF_MS_MAX = 15_000;
 
-/** Answers that say nothing about the message itself: it is sent again with the same id. */
-const TRANSIENT = new Set([0, 408, 425, 500, 502, 503, 504]);
+/** Answers that say nothing about the message itself: it is sent again with the same id. Whoever has
+ * to sign in anew finds it still there. */
+const TRANSIENT = new Set([0, 401, 408, 425, 500, 502, 503, 504]);
 
 export class Outbox {
   #name;
@@ -22,7 +23,7 @@ export class Outbox {
 
   constructor(name, onChange) {
     this.#name = name;
-    this.#storageKey = `turnkeep.outbox.${name}`;
+    this.#storageKey = `turnkeep.outbox.${sessionKey(name)}`;
     this.#onChange = onChange;
     this.#entries = this.#load();
     this.#pump();

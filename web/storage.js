@@ -9,6 +9,15 @@ export function remembered(key) {
   }
 }
 
+/** What somebody who signs out leaves behind is nobody's. */
+export function forgetAll() {
+  try {
+    sessionStorage.clear();
+  } catch {
+    // Then nothing was remembered either.
+  }
+}
+
 /** An empty text forgets the key. */
 export function remember(key, text) {
   try {

@@ -43,7 +43,7 @@ export class Stream {
 
   /**
    * `handlers`: `lastSeq()`, `journal(event)`, `ephemeral(type, data)`, `opened()`,
-   * `session(snapshot or null)`, `rebuild(lastSeq)`, `connection(trouble or null)`.
+   * `session(snapshot or null)`, `rebuild(lastSeq)`, `connection(trouble or null)`, `refused()`.
    */
   constructor(name, handlers) {
     this.#name = name;
@@ -164,7 +164,7 @@ export class Stream {
     this.#handlers.connection("Connection lost. Trying again; what you write is kept.");
     const { status } = await getSession(this.#name);
     if (this.#source?.readyState === EventSource.OPEN || this.#closed) return;
-    if (status === 401 || status === 403) this.#handlers.connection("This server does not admit this page without a key.");
+    if (status === 401 || status === 403) this.#handlers.refused();
     else if (status === 503) this.#handlers.connection("The server is starting or stopping. Trying again; what you write is kept.");
   }
 

@@ -11,7 +11,10 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`spool`] | any push channel whose carrier is another program that reads a file |
+//! | [`webhook`] | no channel: carries callbacks of listeners to whoever runs them |
 
 pub mod spool;
+pub mod webhook;
 
 pub use spool::SpoolChannel;
+pub use webhook::{WebhookClient, WebhookCourier};

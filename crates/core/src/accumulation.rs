@@ -120,7 +120,9 @@ fn shape_ms(text: &str) -> f64 {
     let fragment =
         trimmed.ends_with("...") || trimmed.ends_with('…') || trimmed.ends_with([',', '-', ':']);
     let closed = !fragment && trimmed.ends_with(['.', '?', '!']);
-    let thanked = CLOSINGS.iter().any(|word| bare == *word || bare.ends_with(&format!(" {word}")));
+    let thanked = CLOSINGS.iter().any(|word| {
+        bare.strip_suffix(word).is_some_and(|before| before.is_empty() || before.ends_with(' '))
+    });
     if GREETINGS.contains(&bare) {
         sum += 500.0;
     }

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Attempt, Epoch, Seq, Seqs, TurnId};
 use crate::journal::{Event, EventBody};
 use crate::outbox::DeliveryState;
@@ -28,7 +30,7 @@ impl fmt::Display for Violation {
 }
 
 /// The turn that is open at this place of the history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct OpenTurn {
     id: TurnId,
     attempt: Attempt,
@@ -36,8 +38,10 @@ struct OpenTurn {
     committed: bool,
 }
 
-/// Reads one session's journal from its first entry.
-#[derive(Clone, Debug, Default)]
+/// Reads one session's journal from its first entry. What it knows at some place can be stored, so
+/// that a later one goes on behind entries that are gone; such data outlives this program's version.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Checker {
     last_seq: Seq,
     epoch: Epoch,
@@ -52,13 +56,15 @@ pub struct Checker {
     heir: Option<(TurnId, TurnId, Seqs)>,
     /// The last message that any turn settled: turns never go back behind it.
     settled: Seq,
-    /// Replies sent, by (reply, part).
+    /// Replies sent, by (reply, part). Not stored: it would grow with the history.
+    #[serde(skip)]
     sent: BTreeSet<(Seq, u32)>,
     accepted: u64,
     committed: u64,
     cancelled: u64,
     discarded: u64,
     retried: u64,
+    #[serde(skip)]
     violations: Vec<Violation>,
 }
 
@@ -118,6 +124,17 @@ impl Checker {
     #[must_use]
     pub fn dead(&self) -> &[Seq] {
         &self.dead
+    }
+
+    /// The last place it read.
+    #[must_use]
+    pub const fn last_seq(&self) -> Seq {
+        self.last_seq
+    }
+
+    /// These dead letters were forgotten together with their places: nobody takes them any more.
+    pub fn forget_dead(&mut self, letters: &[Seq]) {
+        self.dead.retain(|seq| !letters.contains(seq));
     }
 
     fn broken(&mut self, invariant: &'static str, what: impl FnOnce() -> String) {

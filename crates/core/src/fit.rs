@@ -2,29 +2,35 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::policy::ChannelFacts;
 
 /// The parts of a reply, each short enough for the channel, in order. Empty text gives none.
 #[must_use]
-pub fn fit(text: &str, facts: &ChannelFacts) -> Vec<Arc<str>> {
+pub fn fit(text: &Arc<str>, facts: &ChannelFacts) -> SmallVec<[Arc<str>; 1]> {
+    let whole = text;
     let plain;
     let text = if facts.markdown {
-        text
+        &**text
     } else {
         plain = strip_markdown(text);
         &plain
     };
     let text = text.trim();
-    let Some(limit) = facts.chars_max else {
-        return if text.is_empty() { Vec::new() } else { vec![text.into()] };
+    // A text that needs no fitting is shared, not copied.
+    let share = |part: &str| {
+        if part.len() == whole.len() && facts.markdown { Arc::clone(whole) } else { part.into() }
     };
-    let mut parts = Vec::new();
+    let limit = facts.chars_max.map_or(usize::MAX, |limit| limit as usize);
+    let mut parts = SmallVec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let at = split_at(rest, limit as usize);
+        // No text has more characters than bytes.
+        let at = if rest.len() <= limit { rest.len() } else { split_at(rest, limit) };
         let part = rest[..at].trim_end();
         if !part.is_empty() {
-            parts.push(part.into());
+            parts.push(share(part));
         }
         rest = rest[at..].trim_start();
     }
@@ -132,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(channel: &str, text: &str, expect: &[&str]) {
-        let parts = fit(text, channel_facts(channel).unwrap());
+        let parts = fit(&text.into(), channel_facts(channel).unwrap());
         assert_eq!(parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), expect, "{text}");
     }
 
@@ -157,7 +163,7 @@ mod tests {
         let first = "a ".repeat(60);
         let text =
             format!("{first}end. Then more words that do not fit into the first part at all");
-        let parts = fit(&text, channel_facts("sms").unwrap());
+        let parts = fit(&text.as_str().into(), channel_facts("sms").unwrap());
         assert_eq!(&*parts[0], format!("{first}end."));
         assert_eq!(parts.len(), 2);
         check("sms", &"x".repeat(161), &[&"x".repeat(160), "x"]);
@@ -167,7 +173,7 @@ mod tests {
         #[test]
         fn parts_fit_and_lose_no_word(text in "[a-zé .!?\n]{0,900}") {
             let facts = channel_facts("sms").unwrap();
-            let parts = fit(&text, facts);
+            let parts = fit(&text.as_str().into(), facts);
             prop_assert!(parts.iter().all(|part| part.chars().count() <= 160 && !part.is_empty()));
             let squeeze = |text: &str| text.split_whitespace().collect::<String>();
             prop_assert_eq!(squeeze(&parts.concat()), squeeze(&text));

@@ -284,7 +284,7 @@ pub enum EventBody {
     /// The session was closed.
     #[serde(rename = "session.closed")]
     SessionClosed,
-    /// A message opened it again.
+    /// A message, a retry or a new conversation opened it again.
     #[serde(rename = "session.reopened")]
     SessionReopened,
     /// The gateway told the user something in its own name.

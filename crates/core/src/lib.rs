@@ -21,13 +21,18 @@
 //! *after* the commit. The shell owns every deed: it loads, steps, commits, and only
 //! then runs the effects; if a commit fails it forgets the stepped state and reloads.
 
+pub mod access;
 pub mod accumulation;
 pub mod audit;
+pub mod care;
 pub mod fair;
 pub mod fit;
+pub mod guard;
 pub mod ids;
 pub mod journal;
+pub mod listen;
 pub mod message;
+pub mod network;
 pub mod outbox;
 #[doc(hidden)]
 pub mod planted;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::guard::AbuseKind;
 use crate::ids::{Seq, Timestamp, Token, TurnId};
 use crate::policy::Trust;
 
@@ -39,6 +40,34 @@ pub struct Inbound {
     pub trust: Trust,
     /// Present where the sender named the message; an id that the gateway made can't be a twin.
     pub seen: Option<Seen>,
+    /// Present where the sender named the request that brought it: the name counts for the whole
+    /// tenant, and its body is everything that the request asked for.
+    pub request: Option<Seen>,
+    /// The guard did not let it in, for this reason. It comes here all the same so that a twin of
+    /// an accepted message still gets its first decision; nothing else becomes of it.
+    pub refused: Option<Rejection>,
+}
+
+impl Inbound {
+    /// What its twins have in common with it, in the order in which it is asked for.
+    pub fn names(&self) -> impl Iterator<Item = &Seen> {
+        self.request.iter().chain(&self.seen)
+    }
+
+    /// Whether it may have come before; one without a name is always new.
+    #[must_use]
+    pub const fn is_named(&self) -> bool {
+        self.request.is_some() || self.seen.is_some()
+    }
+
+    /// Why it is refused whose `nth` name came before with another body.
+    #[must_use]
+    pub const fn reused(&self, nth: usize) -> Rejection {
+        match (&self.request, nth) {
+            (Some(_), 0) => Rejection::RequestReused,
+            _ => Rejection::IdReused,
+        }
+    }
 }
 
 /// An accepted message that no turn has committed yet.
@@ -99,6 +128,15 @@ pub enum Rejection {
     Closed,
     /// The same message id came before with another body.
     IdReused,
+    /// The same name of a request came before with another request.
+    RequestReused,
+    /// The guard: too many messages.
+    RateLimited {
+        /// In so many milliseconds one would be let in.
+        retry_after_ms: u64,
+    },
+    /// The guard: abuse of this kind.
+    Abuse(AbuseKind),
 }
 
 impl Rejection {
@@ -110,6 +148,9 @@ impl Rejection {
             Self::QueueFull => "queue_full",
             Self::Closed => "session_closed",
             Self::IdReused => "message_id_reused",
+            Self::RequestReused => "idempotency_key_reused",
+            Self::RateLimited { .. } => "rate_limit_exceeded",
+            Self::Abuse(kind) => kind.rejection(),
         }
     }
 }

@@ -27,6 +27,7 @@ pub enum Planted {
     FenceForgotten,
     ConflictForgotten,
     CommitErrorTrusted,
+    RefusedTaken,
 }
 
 #[cfg(feature = "mutants")]

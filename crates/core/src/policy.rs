@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::guard::Rate;
+
 /// How far a sender is trusted; a greater one may do more.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -220,6 +222,10 @@ pub struct Policy {
     pub silence_ms: u64,
     /// Longest reply, in bytes; a longer one fails the attempt.
     pub reply_bytes_max: u32,
+    /// How fast one customer may write.
+    pub rate: Rate,
+    /// How fast all customers of the tenant together may write.
+    pub tenant_rate: Rate,
 }
 
 impl Policy {
@@ -252,6 +258,8 @@ impl Policy {
             turn_ms: 300_000,
             silence_ms: 120_000,
             reply_bytes_max: 1 << 20,
+            rate: Rate::new(120, 240),
+            tenant_rate: Rate::new(0, 1000),
             facts,
         }
     }

@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use turnkeep_core::ids::{Epoch, RunTag, Seq, Timestamp, Token, TurnId, Version};
-use turnkeep_core::message::{Decision, Rejection};
+use turnkeep_core::message::Decision;
 use turnkeep_core::planted::{Planted, planted};
 use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, Loaded, StoreError};
 use turnkeep_core::session::{
@@ -26,6 +27,7 @@ pub const BATCH_MAX: usize = 64;
 
 /// What the driver needs done next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every one is a commit, and none is kept")]
 pub enum Request {
     /// Load the session, then call [`Driver::on_loaded`].
     Load,
@@ -70,12 +72,15 @@ struct Flight {
     next: Arc<Session>,
     /// What it was built on, kept where a guard may refuse it.
     previous: Option<Arc<Session>>,
-    step: Step,
+    effects: Vec<Effect>,
     /// What it is made of, to be redone if it doesn't happen.
-    inputs: Vec<Input>,
+    inputs: Inputs,
     /// For each guard, the input it belongs to.
-    guarded: Vec<usize>,
+    guarded: SmallVec<[u8; 8]>,
 }
+
+/// Nearly every commit is made of one input.
+type Inputs = SmallVec<[Input; 1]>;
 
 /// The state of one session's task.
 pub struct Driver {
@@ -204,11 +209,12 @@ impl Driver {
         outcome: &mut Outcome,
     ) -> Option<Request> {
         let mut out = Step::default();
-        let mut inputs = Vec::with_capacity(self.backlog.len().min(BATCH_MAX));
-        let mut guarded = Vec::new();
+        let mut inputs = Inputs::new();
+        let mut guarded = SmallVec::new();
         let guards = self.backlog.front().is_some_and(is_guarded);
         let previous = guards.then(|| Arc::clone(&session));
-        let mut session = Arc::unwrap_or_clone(session);
+        let mut kept = session;
+        let mut session = take_out(&mut kept);
         while inputs.len() < BATCH_MAX {
             let Some(input) = self.backlog.pop_front() else { break };
             if is_guarded(&input) {
@@ -230,25 +236,28 @@ impl Driver {
                 policy: &self.policy,
                 fresh: fresh(),
             };
-            session = step(session, input.clone(), &context, &mut out);
-            guarded.resize(out.rows.guards.len(), inputs.len());
+            session = step(session, &input, &context, &mut out);
+            guarded.resize(out.rows.guards.len(), place_of(inputs.len()));
             inputs.push(input);
         }
         outcome.ignored = out.ignored.or(outcome.ignored);
         if !out.changed && out.rows.is_empty() {
-            self.slot = Slot::Ready(Arc::new(session));
+            self.slot = Slot::Ready(put_back(kept, session));
             self.release(&inputs, out.effects, outcome);
             return None;
         }
-        let next = Arc::new(session);
+        if !out.changed {
+            out.rows.question = Some(now);
+        }
+        let next = put_back(kept, session);
         let commit = Commit {
             key: self.key.clone(),
             expected: self.version,
             wake_at: next.wake_at(&self.policy),
             session: Arc::clone(&next),
-            rows: std::mem::take(&mut out.rows),
+            rows: out.rows,
         };
-        let flight = Flight { next, previous, step: out, inputs, guarded };
+        let flight = Flight { next, previous, effects: out.effects, inputs, guarded };
         self.slot = Slot::Committing(Box::new(flight));
         Some(Request::Commit(commit))
     }
@@ -312,18 +321,18 @@ impl Driver {
                 self.version = version;
                 self.slot = Slot::Ready(flight.next);
                 outcome.committed = true;
-                self.release(&flight.inputs, flight.step.effects, outcome);
+                self.release(&flight.inputs, flight.effects, outcome);
             }
             Ok(CommitOutcome::Conflict) => self.redo(flight.inputs),
             Ok(CommitOutcome::Refused { guard, first }) => {
-                self.on_refused(flight, guard, first, outcome);
+                self.on_refused(*flight, guard, first, outcome);
             }
-            Err(_) => self.on_unknown(flight, outcome),
+            Err(_) => self.on_unknown(*flight, outcome),
         }
     }
 
     /// Nothing was written: the same inputs again, in the same order, on the reloaded state.
-    fn redo(&mut self, inputs: Vec<Input>) {
+    fn redo(&mut self, inputs: Inputs) {
         if planted(Planted::ConflictForgotten) {
             return;
         }
@@ -338,12 +347,12 @@ impl Driver {
     /// One input met its twin; it gets the twin's answer and the others are redone.
     fn on_refused(
         &mut self,
-        mut flight: Box<Flight>,
+        mut flight: Flight,
         guard: usize,
         first: Option<(FirstDecision, bool)>,
         outcome: &mut Outcome,
     ) {
-        let Some(at) = flight.guarded.get(guard).copied() else {
+        let Some(at) = flight.guarded.get(guard).map(|at| usize::from(*at)) else {
             return self.redo(flight.inputs);
         };
         match (flight.inputs.remove(at), first) {
@@ -351,7 +360,9 @@ impl Driver {
                 outcome.duplicates.push((message.token, first));
             }
             (Input::Message(message), _) => {
-                let refused = Decision::rejected(Rejection::IdReused);
+                // A message may have two names, and so two guards in a row.
+                let nth = flight.guarded[..guard].iter().filter(|other| usize::from(**other) == at).count();
+                let refused = Decision::rejected(message.reused(nth));
                 outcome.effects.push(Effect::Decided(message.token, refused));
             }
             (Input::Control(token, _), _) => {
@@ -368,7 +379,7 @@ impl Driver {
     }
 
     /// Nobody knows whether the commit happened: acknowledge nothing, run no effect, reload.
-    fn on_unknown(&mut self, flight: Box<Flight>, outcome: &mut Outcome) {
+    fn on_unknown(&mut self, flight: Flight, outcome: &mut Outcome) {
         outcome.store_failed = true;
         for input in flight.inputs.into_iter().rev() {
             match input {
@@ -453,8 +464,37 @@ impl Driver {
                 _ => {}
             }
         }
-        outcome.effects.extend(effects);
+        if outcome.effects.is_empty() {
+            outcome.effects = effects;
+        } else {
+            outcome.effects.extend(effects);
+        }
     }
+}
+
+/// The state to step: itself where nobody else keeps it, else a copy.
+fn take_out(kept: &mut Arc<Session>) -> Session {
+    match Arc::get_mut(kept) {
+        Some(own) => std::mem::take(own),
+        None => Session::clone(kept),
+    }
+}
+
+/// The stepped state, in the room of the old one where nobody else keeps that.
+fn put_back(mut kept: Arc<Session>, stepped: Session) -> Arc<Session> {
+    match Arc::get_mut(&mut kept) {
+        Some(own) => {
+            *own = stepped;
+            kept
+        }
+        None => Arc::new(stepped),
+    }
+}
+
+/// Which input of a batch, small enough to be kept by the dozen.
+fn place_of(index: usize) -> u8 {
+    const { assert!(BATCH_MAX <= u8::MAX as usize) }
+    u8::try_from(index).unwrap_or(u8::MAX)
 }
 
 fn token_of(input: &Input) -> Option<Token> {

@@ -25,6 +25,9 @@ pub struct Submission {
     pub text: String,
     /// The channel's own id; one is made if absent.
     pub message_id: Option<String>,
+    /// A name of the whole request, for callers without ids of their own. It counts for the whole
+    /// tenant; whoever hands it in has checked its form.
+    pub request_name: Option<String>,
 }
 
 /// A mistake in a submission, by field.
@@ -90,25 +93,38 @@ pub fn admit(
             FieldError::new("channel", format!("no channel {channel:?} is configured"))
         }
     })?;
-    let sender = submission.customer.unwrap_or_else(|| key.peer());
-    let named = submission.message_id.is_some();
-    let message_id = match submission.message_id {
-        Some(id) => check_id(id)?,
-        None => made_id(),
+    let sender = sender(submission.customer, &key)?;
+    let id = submission.message_id.map(check_id).transpose()?;
+    let seen = id.as_deref().map(|id| seen(&key, &sender, id, &submission.text));
+    let (request, derived) = match &submission.request_name {
+        Some(name) => {
+            let id = id.as_deref().unwrap_or("");
+            let asked = ["chat", key.as_str(), &sender, &submission.text, id];
+            let (request, derived) = request(&tenant, name, &asked);
+            (Some(request), Some(derived))
+        }
+        None => (None, None),
     };
-    let seen = named.then(|| seen(&key, &sender, &message_id, &submission.text));
+    let message_id = id.or(derived).unwrap_or_else(made_id);
     let body = MessageBody {
         message_id: message_id.into(),
         sender: sender.into(),
         text: submission.text.into(),
     };
     // Nobody is authenticated yet, so everybody is trusted alike.
-    let inbound = Inbound { token: Token(0), body: Arc::new(body), trust: Trust::Public, seen };
+    let inbound = Inbound {
+        token: Token(0),
+        body: Arc::new(body),
+        trust: Trust::Public,
+        seen,
+        request,
+        refused: None,
+    };
     Ok(Admitted { key, policy, inbound })
 }
 
 fn check_text(text: &str, bytes_max: usize) -> Result<(), FieldError> {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Err(FieldError::new("message", "must not be empty"));
     }
     if text.len() > bytes_max {
@@ -128,6 +144,40 @@ fn check_text(text: &str, bytes_max: usize) -> Result<(), FieldError> {
     }
 }
 
+/// Whether there is nothing to see in it: white space, and characters that take no room at all or
+/// show as a gap.
+fn is_blank(text: &str) -> bool {
+    text.chars().all(|character| {
+        character.is_whitespace()
+            || matches!(character,
+                '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{180B}'..='\u{180F}'
+                | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
+                | '\u{2800}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}'
+                | '\u{E0000}'..='\u{E0FFF}')
+    })
+}
+
+/// Who writes: whoever is named, else the session's peer.
+fn sender(customer: Option<String>, key: &SessionKey) -> Result<String, FieldError> {
+    let Some(customer) = customer else {
+        let peer = key.peer();
+        if is_blank(&peer) {
+            return Err(FieldError::new("session", "its peer must not be blank"));
+        }
+        return Ok(peer);
+    };
+    let wrong = if is_blank(&customer) {
+        "must not be empty".to_owned()
+    } else if customer.len() > SEGMENT_BYTES_MAX {
+        format!("is longer than {SEGMENT_BYTES_MAX} bytes")
+    } else if customer.chars().any(char::is_control) {
+        "holds a control character".to_owned()
+    } else {
+        return Ok(customer);
+    };
+    Err(FieldError::new("customer_id", wrong))
+}
+
 fn check_id(id: String) -> Result<String, FieldError> {
     if id.is_empty() || id.len() > MESSAGE_ID_BYTES_MAX || id.chars().any(char::is_control) {
         let why = format!("must be 1 to {MESSAGE_ID_BYTES_MAX} bytes without control characters");
@@ -141,11 +191,18 @@ fn route(submission: &Submission) -> Result<SessionKey, FieldError> {
         let key: SessionKey = text
             .parse()
             .map_err(|error: SessionKeyError| FieldError::new("session", error.to_string()))?;
-        if let Some(customer) = &submission.customer
-            && customer.len() > SEGMENT_BYTES_MAX
-        {
-            let why = format!("is longer than {SEGMENT_BYTES_MAX} bytes");
-            return Err(FieldError::new("customer_id", why));
+        let parts = [
+            ("tenant_id", &submission.tenant, key.tenant()),
+            ("agent_id", &submission.agent, key.agent()),
+            ("channel", &submission.channel, key.channel()),
+        ];
+        for (field, given, of_session) in parts {
+            if let Some(given) = given
+                && **given != *of_session
+            {
+                let why = format!("is {given:?}, but the session's is {of_session:?}");
+                return Err(FieldError::new(field, why));
+            }
         }
         return Ok(key);
     }
@@ -176,22 +233,43 @@ fn route(submission: &Submission) -> Result<SessionKey, FieldError> {
     })
 }
 
-/// Same key means same (tenant, agent, channel, account, chat, sender, message id). Every part is
-/// framed by its length, so that no two different lists hash the same bytes.
+/// Same key means same (tenant, agent, channel, account, chat, sender, message id).
 fn seen(key: &SessionKey, sender: &str, message_id: &str, text: &str) -> Seen {
     let (account, chat) = ("", key.peer());
     let parts =
         [&*key.tenant(), &*key.agent(), &*key.channel(), account, &*chat, sender, message_id];
+    Seen { key: half(&framed(&parts)), body_hash: body_hash(&Sha256::digest(text).into()) }
+}
+
+/// A named request, and the id of a message that has no other name. Same key means same (tenant,
+/// name), same body hash means that the same was asked for. The id follows from the name, so that
+/// every twin knows it without asking.
+fn request(tenant: &str, name: &str, asked: &[&str]) -> (Seen, String) {
+    // So many parts have no message's key, so the two kinds of names never meet.
+    let named = framed(&["request", tenant, name]);
+    let request = Seen { key: half(&named), body_hash: body_hash(&framed(asked)) };
+    let rest = half(&framed(&["message", tenant, name]));
+    (request, uuid::Builder::from_custom_bytes(rest).into_uuid().to_string())
+}
+
+/// Every part is framed by its length, so that no two different lists hash the same bytes.
+fn framed(parts: &[&str]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
     }
-    let digest = hash.finalize();
-    let body = Sha256::digest(text.as_bytes());
+    hash.finalize().into()
+}
+
+fn half(digest: &[u8; 32]) -> [u8; 16] {
     let mut short = [0; 16];
     short.copy_from_slice(&digest[..16]);
-    let mut body_hash = [0; 8];
-    body_hash.copy_from_slice(&body[..8]);
-    Seen { key: short, body_hash: u64::from_le_bytes(body_hash) }
+    short
+}
+
+fn body_hash(digest: &[u8; 32]) -> u64 {
+    let mut short = [0; 8];
+    short.copy_from_slice(&digest[..8]);
+    u64::from_le_bytes(short)
 }

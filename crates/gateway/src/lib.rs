@@ -5,13 +5,16 @@
 //! attempt of an agent, and the outbox sends what was committed. [`service`] is the handle that
 //! everybody else holds; [`lifecycle`] is the process's start and end.
 
+pub mod access;
 pub mod clock;
 pub mod driver;
 pub mod follow;
+pub mod guard;
 pub mod http;
 pub mod ingress;
 pub mod killpoint;
 pub mod lifecycle;
+pub mod listeners;
 pub mod live;
 pub mod service;
 

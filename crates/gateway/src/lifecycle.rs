@@ -20,6 +20,9 @@ const FORGET: usize = 1000;
 impl Gateway {
     /// Takes up everything open, and turns ready.
     pub async fn start(&self) -> Result<usize, StoreError> {
+        // First, so that whoever listens hears of what the open work comes to.
+        self.0.listeners.start().await?;
+        self.load_restrictions().await?;
         let taken = self.tend(Timestamp::MAX).await?;
         self.set_phase(Phase::Ready);
         Ok(taken)
@@ -69,6 +72,9 @@ impl Gateway {
             if let Err(error) = self.store().forget_seen(clock::now(), FORGET).await {
                 tracing::warn!(%error, "old message ids could not be forgotten");
             }
+            if self.0.guard.is_due(clock::now()) {
+                self.tidy_guard(clock::now()).await;
+            }
             self.0.lives.tidy();
             self.gauge();
         }
@@ -82,6 +88,11 @@ impl Gateway {
         let waiting: usize = self.0.agents.values().map(|(_, slots)| slots.waiting()).sum();
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
         metrics.slots_waiting.set(waiting as f64);
+        let (customers, restrictions) = self.0.guard.counts();
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
+        metrics.guard_customers.set(customers as f64);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
+        metrics.restrictions.set(restrictions as f64);
         let stats = self.store().stats();
         metrics.fsyncs.absolute(stats.fsyncs);
         metrics.commits.absolute(stats.commits);
@@ -111,6 +122,7 @@ impl Gateway {
                 "some sessions did not lay down in time; they recover at the next start"
             );
         }
+        self.0.listeners.end().await;
         self.store().close().await;
     }
 

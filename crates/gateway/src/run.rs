@@ -141,7 +141,9 @@ pub(crate) struct RunHandle {
     gateway: Gateway,
     slots: Arc<Slots>,
     history_from: Seq,
+    /// The first and the last of the messages that it began with.
     first: Seq,
+    last: Seq,
 }
 
 /// Pauses the watch for as long as it lives.
@@ -280,19 +282,32 @@ impl TurnHandle for RunHandle {
         Box::pin(async move {
             let reach = (limit as u64).saturating_mul(ENTRIES_PER_LINE);
             let after = Seq(self.first.0.saturating_sub(reach).max(self.history_from.0));
-            let mut lines = Vec::new();
+            let (mut lines, mut retried) = (Vec::new(), Vec::new());
             let mut cursor = after;
-            while cursor < self.first {
+            while cursor < self.last {
                 let store = &self.gateway.0.store;
                 let page = store.events(&self.key, cursor, 256).await.map_err(|e| e.to_string())?;
                 let Some(last) = page.last() else { break };
                 cursor = last.seq;
-                lines.extend(
-                    page.into_iter().filter(|event| event.seq < self.first).filter_map(line_of),
-                );
+                for event in page.into_iter().take_while(|event| event.seq <= self.last) {
+                    retried.extend(retry_of(&event));
+                    lines.extend(
+                        Some(event).filter(|event| event.seq < self.first).and_then(line_of),
+                    );
+                }
             }
+            // What a person had tried again was said once: it stands where it was taken anew.
+            lines.retain(|line: &HistoryEntry| !retried.contains(&line.seq));
             Ok(lines.split_off(lines.len().saturating_sub(limit)))
         })
+    }
+}
+
+/// The place that a retried dead letter left.
+const fn retry_of(event: &turnkeep_core::Event) -> Option<Seq> {
+    match &event.body {
+        EventBody::MessageAccepted { retry_of, .. } => *retry_of,
+        _ => None,
     }
 }
 
@@ -349,6 +364,7 @@ pub(crate) fn start(
         slots: Arc::clone(slots),
         history_from: start.history_from,
         first: start.messages.first().map_or(Seq(0), |pending| pending.seq),
+        last: start.messages.iter().map(|pending| pending.seq).max().unwrap_or_default(),
     };
     let context = TurnContext {
         session: launch.key.clone(),

@@ -5,10 +5,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use turnkeep_core::ids::{Seq, TurnId};
-use turnkeep_core::message::{Decision, Rejection};
+use turnkeep_core::message::{Decision, Inbound, MessageBody, Rejection};
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::store::{FirstDecision, Store};
@@ -16,8 +17,10 @@ use turnkeep_core::session::{Control, Controlled};
 use turnkeep_core::{Policy, SessionKey};
 
 use crate::driver::duplicate_of;
+use crate::guard::{Guard, GuardParts, Question};
 use crate::follow::{Settled, find_settled};
 use crate::ingress::{Admitted, FieldError, Policies, Submission, admit};
+use crate::listeners::{ListenerParts, Listeners};
 use crate::live::{Lives, Subscription};
 use crate::mail::{Mail, Submit};
 use crate::metrics::Metrics;
@@ -61,6 +64,10 @@ pub struct Parts {
     pub channels: HashMap<String, Arc<dyn Channel>>,
     /// The policy of each address.
     pub policies: Arc<dyn Policies>,
+    /// Who is told of events by callbacks.
+    pub listeners: ListenerParts,
+    /// Who is let in.
+    pub guard: GuardParts,
     /// Everything else.
     pub settings: Settings,
 }
@@ -133,6 +140,8 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) registry: Registry,
     pub(crate) lives: Lives,
+    pub(crate) listeners: Listeners,
+    pub(crate) guard: Guard,
     pub(crate) metrics: Metrics,
     /// The one place in which turns run that may be what kills the process.
     pub(crate) quarantine: Arc<tokio::sync::Semaphore>,
@@ -157,6 +166,8 @@ impl Gateway {
             settings: parts.settings,
             registry: Registry::default(),
             lives: Lives::default(),
+            listeners: Listeners::new(parts.listeners),
+            guard: Guard::new(parts.guard),
             metrics: Metrics::new(),
             quarantine: Arc::new(tokio::sync::Semaphore::new(1)),
             running: AtomicUsize::new(0),
@@ -201,7 +212,9 @@ impl Gateway {
         let bytes_max = self.0.settings.message_bytes_max;
         let made_id = || crate::clock::fresh_uuid().to_string();
         let admitted = admit(submission, &*self.0.policies, bytes_max, made_id);
-        let Admitted { key, policy, inbound } = admitted.map_err(Refusal::Field)?;
+        let Admitted { key, policy, mut inbound } = admitted.map_err(Refusal::Field)?;
+        let since = Instant::now();
+        self.guard(&key, &policy, &mut inbound, since).await?;
         let message_id = Arc::clone(&inbound.body.message_id);
         let (reply, answer) = oneshot::channel();
         let (settle, settled) = if follow {
@@ -210,7 +223,7 @@ impl Gateway {
         } else {
             (None, None)
         };
-        let submit = Submit { inbound, reply, settle, since: std::time::Instant::now() };
+        let submit = Submit { inbound, reply, settle, since };
         self.send(&key, policy, Mail::Submit(Box::new(submit)));
         let accepted = answer.await.map_err(|_| interrupted())?.map_err(Refusal::Unavailable)?;
         let (decision, follow) = match accepted {
@@ -231,6 +244,59 @@ impl Gateway {
             Some(rejection) => Err(Refusal::Rejected(rejection)),
             None => Ok(Submitted { key, message_id, decision, follow }),
         }
+    }
+
+    /// Refuses what the guard refuses. Where it may be a twin of what was accepted, it goes on with
+    /// the refusal, because its session is asked that first.
+    async fn guard(
+        &self,
+        key: &SessionKey,
+        policy: &Policy,
+        inbound: &mut Inbound,
+        since: Instant,
+    ) -> Result<(), Refusal> {
+        let question = Question {
+            session_key: key.as_str(),
+            tenant: &key.tenant(),
+            customer: &inbound.body.sender,
+            text: &inbound.body.text,
+            policy,
+            named: inbound.is_named(),
+            now: crate::clock::now(),
+        };
+        let Err(refused) = self.0.guard.admit(&question) else { return Ok(()) };
+        if let Some(restriction) = refused.restriction {
+            self.record(restriction).await;
+        }
+        if refused.look_up {
+            inbound.refused = Some(refused.rejection);
+            return Ok(());
+        }
+        let decision = Decision::rejected(refused.rejection.clone());
+        self.note_decision(key, &inbound.body, &decision, since);
+        Err(Refusal::Rejected(refused.rejection))
+    }
+
+    /// Counts a decision and writes its line of the log.
+    pub(crate) fn note_decision(
+        &self,
+        key: &SessionKey,
+        body: &MessageBody,
+        decision: &Decision,
+        since: Instant,
+    ) {
+        let latency_ms = since.elapsed().as_secs_f64() * 1000.0;
+        self.0.metrics.decided(decision.action, latency_ms);
+        tracing::info!(
+            session_key = key.as_str(),
+            action = decision.action.as_str(),
+            message_id = &*body.message_id,
+            workflow_run_id = decision.turn.map(tracing::field::display),
+            reason = decision.rejection.as_ref().map(Rejection::as_str),
+            latency_ms,
+            text = self.0.settings.log_text.then_some(&*body.text),
+            "gateway_decision"
+        );
     }
 
     /// Waits for the session's task; if it went away, the journal knows.

@@ -182,6 +182,44 @@ async fn a_panic_wedges_nothing_and_three_failures_make_a_dead_letter() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retried_message_stands_once_in_the_history() {
+    // Fails where it is told to, and says else what it knows of the conversation.
+    let fails = Arc::new(AtomicU32::new(0));
+    let failing = Arc::clone(&fails);
+    let agent = scripted(move |turn| {
+        let fails = failing.load(Ordering::Relaxed) > 0;
+        async move {
+            if fails {
+                return failure("not now", false);
+            }
+            let lines = turn.handle.history(100).await.unwrap();
+            let lines: Vec<&str> = lines.iter().map(|line| &*line.text).collect();
+            reply(&format!("[{}]+{}", lines.join(","), texts(&turn.messages).join(",")))
+        }
+    });
+    let gateway = started(parts(Arc::new(MemoryStore::new()), agent, |_| {})).await;
+    let says = |text| answered(&gateway, says("alice", "api", text));
+    assert_eq!(says("one").await.reply.as_deref(), Some("[]+one"));
+    fails.store(1, Ordering::Relaxed);
+    assert_eq!(says("two").await.status, TurnStatus::Failed);
+    assert_eq!(says("three").await.status, TurnStatus::Failed);
+    fails.store(0, Ordering::Relaxed);
+    let letters = gateway.store().dead_letters(0, 10).await.unwrap();
+    let [(_, key, letter), _] = &letters[..] else { panic!("{letters:?}") };
+    let turnkeep_core::ports::store::DeadLetter { seq, group, trust, body, .. } = letter.clone();
+    let retry = turnkeep_core::session::Control::Retry { seq, group, trust, body };
+    let Controlled::Retried(decision) = gateway.control(key, retry).await.unwrap() else {
+        panic!("it was there")
+    };
+    let again = gateway.follow(key.clone(), decision.seq.unwrap()).await.unwrap();
+    // What was tried again is not said before; what still lies there is.
+    assert_eq!(again.reply.as_deref(), Some("[one,[]+one,three]+two"));
+    let after = says("four").await.reply.unwrap();
+    assert_eq!(&*after, "[one,[]+one,three,two,[one,[]+one,three]+two]+four");
+    history(&gateway, key).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hanging_agent_is_ended_by_its_limit() {
     let agent = scripted(|_| async move {
         std::future::pending::<()>().await;

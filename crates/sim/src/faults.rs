@@ -19,7 +19,7 @@ impl World<'_> {
             }
             Fault::Stall(millis, takeover) => {
                 if let Some(process) = self.listener() {
-                    self.processes[process].stalled_until = self.now + millis;
+                    self.stall(process, self.now + millis);
                     if takeover {
                         self.boot();
                     }

@@ -120,16 +120,17 @@ pub fn median(counts: &[u64]) -> usize {
         .unwrap_or(0)
 }
 
-/// Plays the schedules of so many seeds from the first on. `progress` hears how many are done.
+/// Plays the schedules of so many seeds from the first on, on a thread for each stock: threads that
+/// counted the same handles would wait for each other all the time. `progress` hears how many are
+/// done.
 pub fn run(
-    stock: &Stock,
+    stocks: &[Stock],
     first: u64,
     schedules: u64,
-    jobs: usize,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Report {
     let (taken, enough) = (AtomicU64::new(0), AtomicBool::new(false));
-    let work = || {
+    let work = |stock| {
         let mut world = World::new(stock);
         let mut report = Report::new();
         let began = Instant::now();
@@ -159,7 +160,7 @@ pub fn run(
     };
     let mut all = Report::new();
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = stocks.iter().map(|stock| scope.spawn(move || work(stock))).collect();
         for thread in threads {
             match thread.join() {
                 Ok(report) => all.merge(report),

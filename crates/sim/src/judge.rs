@@ -9,8 +9,9 @@ use turnkeep_core::ports::store::{Loaded, StoreError, TurnStatus};
 use turnkeep_core::session::{Controlled, StartRun};
 use turnkeep_core::{Policy, Session, Trust};
 
+use crate::guard;
 use crate::plan::{Act, Curse, Fault};
-use crate::stock::SESSIONS;
+use crate::stock::{SESSIONS, number_in};
 use crate::store::{Row, is_settled};
 use crate::world::World;
 
@@ -100,7 +101,7 @@ impl Judge {
         loaded: &Result<Option<Loaded>, StoreError>,
     ) {
         if let Ok(Some(loaded)) = loaded
-            && loaded.session != row.session
+            && *loaded.session != row.session
         {
             self.broken("I2", || {
                 format!("session {seat} is not the one that was stored: {:?}", loaded.session)
@@ -223,7 +224,7 @@ impl Judge {
                 )
             });
         }
-        if decision.rejection == Some(Rejection::IdReused) {
+        if matches!(decision.rejection, Some(Rejection::IdReused | Rejection::RequestReused)) {
             let forged = matches!(act, Act::Forge(_));
             let other = row
                 .events
@@ -235,6 +236,9 @@ impl Judge {
                     format!("message {number} is refused as reused, and was never used")
                 });
             }
+        }
+        if guard::was_taken_all_the_same(decision, act, row) {
+            self.broken("I13", || format!("message {number} is refused by the guard, and taken"));
         }
         if decision.rejection.is_none() {
             self.broken("I13", || format!("message {number} is refused without a reason"));
@@ -291,7 +295,7 @@ fn accepted(event: &Event) -> Option<Found> {
             retry_of,
             ..
         } => Some(Found {
-            number: message_id.rsplit('-').next().and_then(|number| number.parse().ok()),
+            number: number_in(message_id),
             forged: &**text == FORGED,
             retried: retry_of.is_some(),
             told: (*action, *turn_id, *queue_position),

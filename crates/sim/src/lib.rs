@@ -9,6 +9,7 @@
 
 pub mod coverage;
 pub mod hunt;
+mod keep;
 pub mod mutants;
 pub mod plan;
 pub mod rng;
@@ -18,6 +19,7 @@ pub mod world;
 
 mod agent;
 mod faults;
+mod guard;
 mod judge;
 mod people;
 mod provider;

@@ -40,20 +40,22 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let stock = match Stock::prepare() {
-        Ok(stock) => stock,
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let jobs = arguments.jobs.unwrap_or(cores).max(1);
+    let stocks = match (0..jobs).map(|_| Stock::prepare()).collect::<Result<Vec<_>, _>>() {
+        Ok(stocks) => stocks,
         Err(error) => {
             eprintln!("the ingress refused what it should let in: {error}");
             return ExitCode::from(2);
         }
     };
     if let Some(seed) = arguments.log {
-        return replay(&stock, seed);
+        return replay(&stocks[0], seed);
     }
     if arguments.mutants {
-        return hunt_mutants(&stock, arguments.seed);
+        return hunt_mutants(&stocks[0], arguments.seed);
     }
-    soak(&stock, &arguments)
+    soak(&stocks, &arguments)
 }
 
 fn replay(stock: &Stock, seed: u64) -> ExitCode {
@@ -66,14 +68,12 @@ fn replay(stock: &Stock, seed: u64) -> ExitCode {
     if verdict.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn soak(stock: &Stock, arguments: &Arguments) -> ExitCode {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let jobs = arguments.jobs.unwrap_or(cores).max(1);
+fn soak(stocks: &[Stock], arguments: &Arguments) -> ExitCode {
     let bar = progress_bar(arguments.schedules);
     let began = Instant::now();
-    let report = run(stock, arguments.seed, arguments.schedules, jobs, &|done| bar.inc(done));
+    let report = run(stocks, arguments.seed, arguments.schedules, &|done| bar.inc(done));
     bar.finish_and_clear();
-    print_report(&report, jobs, began.elapsed());
+    print_report(&report, stocks.len(), began.elapsed());
     if arguments.coverage {
         print_coverage(&report.coverage);
     }

@@ -28,7 +28,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 27] = [
+pub const MUTANTS: [(Mutant, &str, u64); 28] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -56,6 +56,7 @@ pub const MUTANTS: [(Mutant, &str, u64); 27] = [
     (planted(Planted::FenceForgotten), "an owner that was replaced goes on", 2000),
     (planted(Planted::ConflictForgotten), "inputs are dropped on a conflict", 2000),
     (planted(Planted::CommitErrorTrusted), "a failed commit counts as done", 2000),
+    (planted(Planted::RefusedTaken), "a message that the guard refused is taken", 2000),
 ];
 
 const fn planted(mistake: Planted) -> Mutant {

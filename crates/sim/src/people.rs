@@ -1,7 +1,7 @@
 //! People: they write, write again when nobody answered, type, stop, and tidy up.
 
 use turnkeep_core::ids::Token;
-use turnkeep_core::message::{Decision, Inbound};
+use turnkeep_core::message::{Decision, Inbound, Rejection};
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::FirstDecision;
 use turnkeep_core::session::{Control, Controlled, Input};
@@ -62,7 +62,9 @@ impl World<'_> {
         };
         let inbound = inbound.clone();
         let token = self.token(process, seat, Who::Person(act));
-        let inbound = Inbound { token, trust: self.plan.trust[seat][number], ..inbound };
+        let trust = self.plan.trust[seat][number];
+        let refused = self.guard.refuses(token);
+        let inbound = Inbound { token, trust, refused, ..inbound };
         self.push(process, seat, Kind::Message, Input::Message(inbound));
     }
 
@@ -135,6 +137,12 @@ impl World<'_> {
         let (seat, asked) = self.seat_of(token);
         let Some(Who::Person(act)) = self.close_waiter(token) else { return };
         self.judge.decided((seat, act), (asked, self.now), &decision, &self.store.rows[seat]);
+        if self.guard.is_ignored(token, &decision) {
+            self.judge.broken("I13", || "a message that the guard refused is taken".to_owned());
+        }
+        if matches!(decision.rejection, Some(Rejection::RateLimited { .. })) {
+            self.tries_again(seat, act);
+        }
     }
 
     pub(crate) fn told_duplicate(&mut self, token: Token, first: &FirstDecision) {

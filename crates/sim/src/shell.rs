@@ -292,7 +292,6 @@ impl World<'_> {
     fn land(&mut self, seat: usize, commit: Commit) -> CommitOutcome {
         let outcome = self.store.commit(seat, commit);
         if matches!(outcome, CommitOutcome::Committed(_)) {
-            let policy = Arc::clone(&self.plan.policies[seat]);
             let fresh: &[Event] = self.judge.unseen(seat, &self.store.rows[seat].events);
             if self.is_logging() {
                 let lines: Vec<String> = fresh
@@ -306,7 +305,7 @@ impl World<'_> {
             self.judge.landed(
                 seat,
                 &self.store.rows[seat],
-                &policy,
+                &self.plan.policies[seat],
                 self.now,
                 self.plan.is_steady(),
             );

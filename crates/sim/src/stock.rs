@@ -106,6 +106,8 @@ fn prepare_session(channel: &str, customer: &str) -> Result<(SessionKey, Vec<Pre
                 channel: Some(channel.to_owned()),
                 text: text.to_owned(),
                 message_id: named.then(|| format!("{customer}-{index}")),
+                // Some are known by the name of their request as well.
+                request_name: (named && index % 4 == 1).then(|| format!("{customer}-{index}")),
                 ..Submission::default()
             };
             let admitted = admit(submission, &BuiltIn, BYTES_MAX, || format!("made-{index}"))
@@ -126,5 +128,14 @@ fn prepare_session(channel: &str, customer: &str) -> Result<(SessionKey, Vec<Pre
 /// Which prepared message a body is, by its id.
 #[must_use]
 pub fn number_of(body: &MessageBody) -> Option<usize> {
-    body.message_id.rsplit('-').next()?.parse().ok()
+    number_in(&body.message_id)
+}
+
+/// The number at the end of a prepared message's id.
+pub(crate) fn number_in(message_id: &str) -> Option<usize> {
+    let digits = message_id.bytes().rev().take_while(u8::is_ascii_digit);
+    let (number, scale) = digits.fold((0, 1), |(number, scale), digit| {
+        (number + usize::from(digit - b'0') * scale, scale * 10)
+    });
+    (scale > 1).then_some(number)
 }

@@ -11,6 +11,7 @@ use turnkeep_core::ports::store::{
 };
 use turnkeep_core::{Epoch, Seq, Session, Timestamp, Version};
 
+use crate::keep::keep;
 use crate::mutants::Wrapped;
 use crate::stock::SESSIONS;
 
@@ -18,7 +19,7 @@ use crate::stock::SESSIONS;
 #[derive(Debug, Default)]
 pub struct Row {
     /// The state as of the last commit.
-    pub session: Arc<Session>,
+    pub session: Session,
     /// 0 while it does not exist.
     pub version: Version,
     /// When a node should look at it.
@@ -55,7 +56,7 @@ impl SimStore {
     /// Forgets everything and keeps the room.
     pub fn clear(&mut self, mistake: Option<Wrapped>) {
         for row in &mut self.rows {
-            row.session = Arc::default();
+            row.session = Session::default();
             row.version = Version(0);
             row.wake_at = None;
             row.events.clear();
@@ -83,7 +84,7 @@ impl SimStore {
         if row.version == Version(0) {
             return None;
         }
-        let mut session = Session::clone(&row.session);
+        let mut session = row.session.clone();
         for pending in session.pending_mut() {
             pending.body = body_at(&row.events, pending.seq).unwrap_or_default();
         }
@@ -107,11 +108,14 @@ impl SimStore {
         if let Some(refused) = self.refusal(index, &commit) {
             return refused;
         }
+        if commit.rows.question.is_some() {
+            return CommitOutcome::Committed(commit.expected);
+        }
         CommitOutcome::Committed(self.apply(index, commit))
     }
 
     fn refusal(&self, index: usize, commit: &Commit) -> Option<CommitOutcome> {
-        let now = commit.session.updated_at;
+        let now = commit.now();
         for (guard, condition) in commit.rows.guards.iter().enumerate() {
             let earlier = &commit.rows.guards[..guard];
             match condition {
@@ -152,7 +156,7 @@ impl SimStore {
 
     fn apply(&mut self, index: usize, commit: Commit) -> Version {
         let Commit { expected, session, wake_at, rows, .. } = commit;
-        let Rows { mut events, turns, parts, dead_letters, guards } = rows;
+        let Rows { mut events, turns, parts, dead_letters, guards, .. } = rows;
         for guard in guards {
             match guard {
                 Guard::NotSeen { seen, first, until } => {
@@ -170,7 +174,7 @@ impl SimStore {
             events.pop();
         }
         row.events.extend(events);
-        row.session = session;
+        keep(&mut row.session, &session);
         row.version = expected.next();
         row.wake_at = wake_at;
         for turn in turns {

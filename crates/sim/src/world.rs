@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::agent::Run;
 use crate::coverage::Coverage;
+use crate::guard::Guard;
 use crate::judge::Judge;
 use crate::mutants::{Mutant, Wrapped, plant};
 use crate::plan::{Act, FAULTS_MS, Fault, Plan};
@@ -56,11 +57,19 @@ pub(crate) enum What {
     Sweep(usize),
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Happening {
-    at: u64,
-    order: u64,
-    what: What,
+/// When something happens, and among equals in which order, in one number that is quick to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct When(u64);
+
+impl When {
+    /// A schedule ends long before its milliseconds need more than 32 bits.
+    const fn new(at: u64, order: u64) -> Self {
+        Self(at << 32 | order >> 32)
+    }
+
+    const fn at(self) -> u64 {
+        self.0 >> 32
+    }
 }
 
 /// Everything of one schedule. Reused for the next one, so that its room is kept.
@@ -68,13 +77,16 @@ pub struct World<'a> {
     pub(crate) stock: &'a Stock,
     pub(crate) plan: Plan,
     pub(crate) rng: Rng,
+    pub(crate) guard: Guard,
     /// The clock that never jumps.
     pub(crate) now: u64,
     wall: i64,
     /// What the plan foresaw, last first; never scanned.
-    planned: Vec<Happening>,
-    /// What came up since, in no order; never long.
-    ahead: Vec<Happening>,
+    planned: Vec<(When, What)>,
+    /// What came up since, last first; never long.
+    ahead: Vec<(When, What)>,
+    /// Some process stands still.
+    stalled: bool,
     pub(crate) processes: Vec<Process>,
     pub(crate) runs: Vec<Run>,
     pub(crate) waiters: Vec<Waiter>,
@@ -120,10 +132,12 @@ impl<'a> World<'a> {
             stock,
             plan: Plan::draw(&mut rng),
             rng,
+            guard: Guard::new(0),
             now: 0,
             wall: WALL_MS,
             planned: Vec::new(),
             ahead: Vec::new(),
+            stalled: false,
             processes: Vec::new(),
             runs: Vec::new(),
             waiters: Vec::new(),
@@ -145,14 +159,14 @@ impl<'a> World<'a> {
         self.begin(seed, mutant);
         self.boot();
         let mut happened = 0;
-        while let Some(next) = self.take_next() {
-            self.now = self.now.max(next.at);
+        while let Some((when, what)) = self.take_next() {
+            self.now = self.now.max(when.at());
             happened += 1;
             if happened > HAPPENINGS_MAX {
                 self.judge.broken("I8", || "the schedule does not come to rest".to_owned());
                 break;
             }
-            self.happen(next.what);
+            self.happen(what);
             if self.judge.has_given_up() {
                 break;
             }
@@ -180,11 +194,13 @@ impl<'a> World<'a> {
 
     fn begin(&mut self, seed: u64, mutant: Option<Mutant>) {
         self.rng = Rng::new(seed);
+        self.guard = Guard::new(seed);
         self.plan = Plan::draw(&mut self.rng);
         self.now = 0;
         self.wall = WALL_MS;
         self.planned.clear();
         self.ahead.clear();
+        self.stalled = false;
         self.processes.clear();
         self.runs.clear();
         self.waiters.clear();
@@ -201,9 +217,9 @@ impl<'a> World<'a> {
         let faults = self.plan.faults.iter().map(|(at, fault)| (*at, What::Fault(*fault)));
         for (at, what) in acts.chain(faults) {
             let order = self.rng.next();
-            self.planned.push(Happening { at, order, what });
+            self.planned.push((When::new(at, order), what));
         }
-        self.planned.sort_unstable_by_key(|one| std::cmp::Reverse((one.at, one.order)));
+        self.planned.sort_unstable_by_key(|(when, _)| std::cmp::Reverse(*when));
         if self.is_logging() {
             let plan = format!("{:#?}", self.plan);
             self.log_line(&plan);
@@ -211,7 +227,9 @@ impl<'a> World<'a> {
     }
 
     fn happen(&mut self, what: What) {
-        if let Some(until) = self.stalled_until(&what) {
+        if self.stalled
+            && let Some(until) = self.stalled_until(&what)
+        {
             let at = until + self.rng.below(5);
             return self.schedule(at - self.now, what);
         }
@@ -258,20 +276,24 @@ impl<'a> World<'a> {
     /// Something happens after so many milliseconds; among equals the seed decides who is first.
     pub(crate) fn schedule(&mut self, after: u64, what: What) {
         let order = self.rng.next();
-        self.ahead.push(Happening { at: self.now + after, order, what });
+        let when = When::new(self.now + after, order);
+        // Nearly everything is near, so its place is near the end.
+        let later = self.ahead.iter().rposition(|(other, _)| *other > when);
+        self.ahead.insert(later.map_or(0, |at| at + 1), (when, what));
     }
 
-    fn take_next(&mut self) -> Option<Happening> {
-        let first = self.ahead.iter().enumerate().min_by_key(|(_, one)| (one.at, one.order));
-        match (first, self.planned.last()) {
-            (Some((_, one)), Some(planned))
-                if (planned.at, planned.order) < (one.at, one.order) =>
-            {
-                self.planned.pop()
-            }
-            (Some((index, _)), _) => Some(self.ahead.swap_remove(index)),
+    fn take_next(&mut self) -> Option<(When, What)> {
+        match (self.ahead.last(), self.planned.last()) {
+            (Some((first, _)), Some((planned, _))) if planned < first => self.planned.pop(),
+            (Some(_), _) => self.ahead.pop(),
             (None, _) => self.planned.pop(),
         }
+    }
+
+    /// A process stands still until then.
+    pub(crate) fn stall(&mut self, process: usize, until: u64) {
+        self.processes[process].stalled_until = until;
+        self.stalled = true;
     }
 
     /// The wall clock.

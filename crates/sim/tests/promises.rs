@@ -14,8 +14,8 @@ const FOUND: [u64; 17] =
 
 #[test]
 fn every_schedule_keeps_every_promise() {
-    let stock = Stock::prepare().unwrap();
-    let report = run(&stock, 1_000_000, SCHEDULES, 2, &|_| ());
+    let stocks = [Stock::prepare().unwrap(), Stock::prepare().unwrap()];
+    let report = run(&stocks, 1_000_000, SCHEDULES, &|_| ());
     assert_eq!(report.failures, []);
     assert_eq!(report.schedules, SCHEDULES);
     let medians = (median(&report.step_counts), median(&report.message_counts));
@@ -53,8 +53,8 @@ fn every_planted_mistake_is_found_within_its_bound() {
 
 #[test]
 fn the_branches_that_matter_are_reached() {
-    let stock = Stock::prepare().unwrap();
-    let coverage = run(&stock, 0, 4000, 2, &|_| ()).coverage;
+    let stocks = [Stock::prepare().unwrap(), Stock::prepare().unwrap()];
+    let coverage = run(&stocks, 0, 4000, &|_| ()).coverage;
     let wanted = [
         ("idle", "message", "turn.processing"),
         ("idle", "message", "turn.started"),

@@ -271,7 +271,7 @@ fn running(session: &mut Session, id: TurnId, pending: Pending) -> Turn {
         stopping: false,
         started_at: session.updated_at,
         stage: Stage::Accumulating { window },
-        messages: vec![pending],
+        messages: [pending].into_iter().collect(),
         given: 1,
         absorbed: 0,
         mailbox: Vec::new(),
@@ -310,7 +310,7 @@ fn row(session: &Session, id: TurnId, status: TurnStatus, message_id: &Arc<str>)
         epoch: session.epoch,
         started_at: session.updated_at,
         ended_at: None,
-        message_ids: vec![Arc::clone(message_id)],
+        message_ids: [Arc::clone(message_id)].into_iter().collect(),
         reply: None,
         error: None,
     }

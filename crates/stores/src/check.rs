@@ -2,7 +2,10 @@
 
 use turnkeep_core::message::Seen;
 use turnkeep_core::ports::store::{FirstDecision, Guard, StoreError};
-use turnkeep_core::{Event, Seq, SessionKey};
+use turnkeep_core::{Event, Seq, Session, SessionKey};
+
+/// What a callback says that became dead because too many of its listener wait.
+pub(crate) const TOO_MANY_WAIT: &str = "too many callbacks of this listener waited";
 
 /// Whether `events` go on where the journal ends; a gap would be found by nobody but the audit.
 pub(crate) fn gapless(key: &SessionKey, last: Seq, events: &[Event]) -> Result<(), StoreError> {
@@ -21,6 +24,19 @@ pub(crate) fn gap(key: &SessionKey, expected: Seq, found: Seq) -> StoreError {
     StoreError::Corrupt(format!(
         "the journal of session {key} goes on with {expected}, but a commit brought {found}"
     ))
+}
+
+/// What is left of the state of an erased session.
+pub(crate) fn buried(known: &Session) -> Session {
+    Session {
+        epoch: known.epoch,
+        generation: known.generation,
+        last_seq: known.last_seq,
+        closed: true,
+        history_from: known.last_seq,
+        updated_at: known.updated_at,
+        ..Session::new()
+    }
 }
 
 /// The same message among the earlier ones of the same commit.

@@ -9,6 +9,8 @@ mod memory;
 mod sqlite;
 
 pub use memory::MemoryStore;
+pub use sqlite::care::files::backup;
+pub use sqlite::care::restore::{RestoreError, RestoreOrder, Restored, restore};
 pub use sqlite::open::OpenError;
 pub use sqlite::prefill::prefill;
 pub use sqlite::reader::SqliteReader;

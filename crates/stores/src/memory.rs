@@ -1,9 +1,15 @@
 //! The store for tests: the whole port over maps, nothing durable, every future ready at once.
 
+mod guard;
+mod care;
+mod keys;
+mod listeners;
+
 use std::collections::{BTreeMap, HashMap};
 use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use turnkeep_core::care::Forgotten;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
     Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Store, StoreError,
@@ -29,6 +35,9 @@ struct Tables {
     dead_letters: BTreeMap<u64, (SessionKey, DeadLetter)>,
     last_dead_letter: u64,
     seen: HashMap<[u8; 16], SeenRow>,
+    keys: keys::KeyTable,
+    listeners: listeners::ListenerTables,
+    restrictions: guard::RestrictionTable,
     stats: StoreStats,
 }
 
@@ -38,6 +47,8 @@ struct Row {
     version: Version,
     wake_at: Option<Timestamp>,
     events: Vec<Event>,
+    /// What stands for the beginning of the journal, if that is gone.
+    forgotten: Option<Forgotten>,
     /// In the order in which they began.
     turns: Vec<TurnId>,
     parts: BTreeMap<(Seq, u32), PartRow>,
@@ -95,11 +106,14 @@ impl Tables {
             self.stats.conflicts += 1;
             return Ok(CommitOutcome::Conflict);
         }
-        let last = row.and_then(|row| row.events.last()).map_or(Seq(0), |event| event.seq);
+        let last = row.map_or(Seq(0), Row::last_seq);
         check::gapless(&commit.key, last, &commit.rows.events)?;
         if let Some(refused) = self.refusal(&commit) {
             self.stats.refusals += 1;
             return Ok(refused);
+        }
+        if commit.rows.question.is_some() {
+            return Ok(CommitOutcome::Committed(version));
         }
         self.stats.commits += 1;
         self.stats.batches += 1;
@@ -108,7 +122,7 @@ impl Tables {
     }
 
     fn refusal(&self, commit: &Commit) -> Option<CommitOutcome> {
-        let now = commit.session.updated_at;
+        let now = commit.now();
         let guards = &commit.rows.guards;
         guards.iter().enumerate().find_map(|(index, guard)| {
             let earlier = &guards[..index];
@@ -161,10 +175,12 @@ impl Tables {
             version,
             wake_at,
             events: Vec::new(),
+            forgotten: None,
             turns: Vec::new(),
             parts: BTreeMap::new(),
         });
         (row.session, row.version, row.wake_at) = (session, version, wake_at);
+        self.listeners.append(&key, &rows.events);
         row.events.extend(rows.events);
         for turn in rows.turns {
             match self.turns.get_mut(&turn.id) {

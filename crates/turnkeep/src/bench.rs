@@ -16,6 +16,9 @@ use crate::cli::BenchArgs;
 
 /// Does what was asked.
 pub(crate) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &args.picture {
+        check_picture(path)?;
+    }
     let own = match &args.server {
         Some(_) => None,
         None => Some(OwnServer::start(&args)?),
@@ -27,7 +30,7 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     };
     let plan = plan(&args, own.as_ref().map(|own| own.child.id()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(async {
+    let mut report = runtime.block_on(async {
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         tokio::spawn(async move {
@@ -37,12 +40,50 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         });
         turnkeep_bench::run_until(&plan, address, stop).await
     })?;
+    if own.is_some() {
+        report.notes.push(guard_note(args.guard).to_owned());
+    }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", report.render(args.json))?;
     if let Some(own) = own.filter(|_| !args.json) {
         writeln!(out, "the server was ready {} ms after its start", own.ready_after.as_millis())?;
     }
-    Ok(ExitCode::SUCCESS)
+    let undrawn = args.picture.is_some() && report.picture.is_none();
+    Ok(if undrawn { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What the bench's own server is told of its guard: its users write faster than any person, so it
+/// is off, or its limits are so high that nobody meets them.
+const fn guard_config(on: bool) -> &'static str {
+    if on {
+        "[gateway]\nglobal_rate_per_minute = 100000000\nglobal_rate_burst = 100000000\n\
+         [tenants.default]\nrate_per_minute = 100000000\nrate_burst = 100000000\n\
+         tenant_rate_per_minute = 100000000\ntenant_rate_burst = 100000000\n"
+    } else {
+        "[gateway]\nrate_limiting_enabled = false\nabuse_detection_enabled = false\n"
+    }
+}
+
+const fn guard_note(on: bool) -> &'static str {
+    if on {
+        "the server's guard was on, with limits that nobody meets"
+    } else {
+        "the server's guard was off: no rates, no look for abuse (--guard leaves it on)"
+    }
+}
+
+/// A picture that can't be written is better said before the run than after it.
+fn check_picture(path: &Path) -> anyhow::Result<()> {
+    let was_there = path.exists();
+    std::fs::File::options()
+        .append(true)
+        .create(true)
+        .open(path)
+        .with_context(|| format!("--picture: can't write {}", path.display()))?;
+    if !was_there {
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
 }
 
 fn plan(args: &BenchArgs, own_pid: Option<u32>) -> Plan {
@@ -62,6 +103,8 @@ fn plan(args: &BenchArgs, own_pid: Option<u32>) -> Plan {
         picture: args.picture.clone(),
         server_pid: own_pid,
         json: args.json,
+        // Its own server has no keys.
+        api_key: args.server.as_ref().and_then(|_| std::env::var("TURNKEEP_KEY").ok()),
         ..Plan::default()
     }
 }
@@ -97,6 +140,7 @@ impl OwnServer {
         let config = dir.path().join("bench.toml");
         let mut file = std::fs::File::create(&config)?;
         writeln!(file, "[agents.default]\nkind = \"echo\"\ndelay_ms = {}", args.delay_ms)?;
+        file.write_all(guard_config(args.guard).as_bytes())?;
         let log = std::fs::File::create(dir.path().join("server.log"))?;
         let started = Instant::now();
         let mut child = Command::new(std::env::current_exe()?)

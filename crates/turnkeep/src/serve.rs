@@ -1,6 +1,7 @@
 //! `turnkeep serve`: from a configuration to a running server, and back to rest.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use turnkeep_core::ports::keys::Keys;
 use turnkeep_gateway::Gateway;
+use turnkeep_gateway::access::Access;
 use turnkeep_gateway::http::{self, Http, HttpSettings};
 
 use crate::config::Resolved;
@@ -45,11 +48,17 @@ async fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
     let store = wiring::open_store(&resolved)?;
     let socket = listen_unix(&resolved)?;
     let recorder = recorder()?;
-    let http_settings = http_settings(&resolved);
+    let http_settings = http_settings(&resolved, address);
+    let access = access(store.clone(), address).await?;
     let gateway = wiring::gateway(resolved, store)?;
     let shutdown = CancellationToken::new();
     let render = render(gateway.clone(), recorder.clone());
-    let http = Http { gateway: gateway.clone(), settings: http_settings, render_metrics: render };
+    let http = Http {
+        gateway: gateway.clone(),
+        access: access.clone(),
+        settings: http_settings,
+        render_metrics: render,
+    };
     let tcp = tokio::spawn(http::serve(http.clone(), listener, shutdown.clone()));
     let unix = tokio::spawn(http::serve_unix(http, socket, shutdown.clone()));
     let taken = gateway.start().await.context("open work could not be taken up")?;
@@ -58,6 +67,8 @@ async fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
     }
     let (sweeper, until) = (gateway.clone(), shutdown.clone());
     tokio::spawn(async move { sweeper.sweep(until).await });
+    let until = shutdown.clone();
+    tokio::spawn(async move { access.tend(until).await });
     tokio::spawn(upkeep(recorder, shutdown.clone()));
     announce(address);
     let name = signals.next().await;
@@ -73,8 +84,23 @@ async fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The keys; and no server that other machines can reach without one.
+async fn access(store: Arc<dyn Keys>, address: SocketAddr) -> anyhow::Result<Access> {
+    let beyond = !address.ip().to_canonical().is_loopback();
+    let access = Access::open(store, beyond).await.context("the keys can't be read")?;
+    if beyond && access.usable_keys() == 0 {
+        anyhow::bail!(
+            "{address} can be reached by other machines, and there is no API key that opens \
+             anything: make one with `turnkeep keys create --tenant TENANT --scope send,read`, or \
+             listen on 127.0.0.1:{}",
+            address.port()
+        );
+    }
+    Ok(access)
+}
+
 /// Says where it listens. A standard output that can't be written to is no reason to fall over.
-fn announce(address: std::net::SocketAddr) {
+fn announce(address: SocketAddr) {
     let mut out = std::io::stdout().lock();
     if let Err(error) = writeln!(out, "listening on http://{address}").and_then(|()| out.flush()) {
         tracing::warn!(%error, %address, "listening, but standard output can't be written to");
@@ -134,7 +160,7 @@ fn render(gateway: Gateway, recorder: PrometheusHandle) -> Arc<dyn Fn() -> Strin
     })
 }
 
-fn http_settings(resolved: &Resolved) -> HttpSettings {
+fn http_settings(resolved: &Resolved, address: SocketAddr) -> HttpSettings {
     let limits = &resolved.gateway;
     HttpSettings {
         body_bytes_max: limits.body_bytes_max,
@@ -142,6 +168,9 @@ fn http_settings(resolved: &Resolved) -> HttpSettings {
         connections_per_address_max: limits.connections_per_address_max,
         header_timeout: limits.header_timeout,
         wait_seconds_max: limits.wait_max.as_secs(),
+        hosts: resolved.hosts.clone(),
+        listen: Some(address),
+        trusted_proxies: resolved.trusted_proxies.clone(),
         ..HttpSettings::default()
     }
 }

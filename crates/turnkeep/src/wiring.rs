@@ -1,30 +1,39 @@
 //! The only place that names concrete adapters: makes a gateway out of a configuration.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use anyhow::Context as _;
 use turnkeep_agents::{EchoAgent, KeySource, OpenAiAgent};
-use turnkeep_channels::SpoolChannel;
+use turnkeep_channels::{SpoolChannel, WebhookClient, WebhookCourier};
 use turnkeep_core::Policy;
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
-use turnkeep_core::ports::store::Store;
+use turnkeep_core::ports::keys::Keys;
+use turnkeep_gateway::guard::GuardParts;
+use turnkeep_gateway::listeners::{Listener, ListenerParts};
 use turnkeep_gateway::{Gateway, Parts, Policies, Settings, UnknownPart};
 use turnkeep_stores::{SqliteOptions, SqliteStore};
 
+use crate::config::listeners::ListenerSettings;
 use crate::config::resolved::OpenAiSettings;
 use crate::config::{AgentSettings, Resolved};
 
 /// Opens the store of this configuration's data folder.
-pub(crate) fn open_store(resolved: &Resolved) -> anyhow::Result<Arc<dyn Store>> {
+pub(crate) fn open_store(resolved: &Resolved) -> anyhow::Result<Arc<SqliteStore>> {
     let options = SqliteOptions { kill_point: crate::killpoint::hook() };
     Ok(Arc::new(SqliteStore::open(&resolved.data_dir, options)?))
 }
 
+/// Opens the keys of a data folder that no server owns.
+pub(crate) fn open_keys(data_dir: &Path) -> anyhow::Result<Arc<dyn Keys>> {
+    Ok(Arc::new(SqliteStore::open(data_dir, SqliteOptions::default())?))
+}
+
 /// Puts a gateway together; nothing runs yet.
-pub(crate) fn gateway(resolved: Resolved, store: Arc<dyn Store>) -> anyhow::Result<Gateway> {
+pub(crate) fn gateway(resolved: Resolved, store: Arc<SqliteStore>) -> anyhow::Result<Gateway> {
     let settings = Settings {
         message_bytes_max: resolved.gateway.message_bytes_max,
         shutdown_grace_ms: millis(resolved.shutdown_grace),
@@ -33,8 +42,10 @@ pub(crate) fn gateway(resolved: Resolved, store: Arc<dyn Store>) -> anyhow::Resu
     };
     let agents = agents(&resolved)?;
     let channels = channels(&resolved)?;
+    let listeners = ListenerParts { store: store.clone(), listeners: listeners(&resolved)? };
+    let guard = GuardParts { settings: resolved.guard.clone(), record: store.clone() };
     let policies = Arc::new(ConfiguredPolicies { resolved, known: RwLock::default() });
-    Ok(Gateway::new(Parts { store, agents, channels, policies, settings }))
+    Ok(Gateway::new(Parts { store, agents, channels, policies, listeners, guard, settings }))
 }
 
 fn millis(duration: std::time::Duration) -> u64 {
@@ -92,6 +103,26 @@ fn channels(resolved: &Resolved) -> anyhow::Result<HashMap<String, Arc<dyn Chann
         Ok(((*name).to_owned(), channel))
     };
     resolved.spools.iter().map(make).collect()
+}
+
+fn listeners(resolved: &Resolved) -> anyhow::Result<Vec<Listener>> {
+    if resolved.listeners.is_empty() {
+        return Ok(Vec::new());
+    }
+    let client = WebhookClient::new(&resolved.callbacks_may_reach)?;
+    let make = |settings: &ListenerSettings| {
+        let courier = WebhookCourier::new(&client, &settings.url, settings.secret.expose())
+            .with_context(|| format!("the listener {}", settings.name))?;
+        Ok(Listener {
+            name: settings.name.clone(),
+            selector: settings.selector.clone(),
+            pattern: settings.pattern.clone(),
+            include_text: settings.include_text,
+            receiver: settings.receiver(),
+            courier: Arc::new(courier),
+        })
+    };
+    resolved.listeners.iter().map(make).collect()
 }
 
 /// Policies by (tenant, agent, channel), each resolved once.

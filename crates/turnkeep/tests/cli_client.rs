@@ -183,6 +183,33 @@ fn strangers_are_recognised() {
 }
 
 #[test]
+fn who_speaks_no_tls_is_said_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert_ne!(stream.read(&mut [0; 16]).unwrap(), 0, "the client said nothing");
+            stream.write_all(answer).unwrap();
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let output = turnkeep(dir.path()).args(["send", "hi", "--server", &url]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.starts_with(&format!("no TLS connection to {url}: ")), "{said}");
+        assert!(
+            said.ends_with(
+                "; Turnkeep itself speaks plain http://, https:// needs a proxy in front of it\n"
+            ),
+            "{said}"
+        );
+    }
+    server.join().unwrap();
+}
+
+#[test]
 fn replies_can_not_steer_the_terminal() {
     let ran = run(&["send", "hi"], vec![complete("a\u{1b}[2Jb\nc\td")]);
     assert_eq!(ran.out, "a[2Jb\nc\td\n");

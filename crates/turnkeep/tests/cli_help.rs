@@ -13,8 +13,19 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-const COMMANDS: [&str; 9] =
-    ["serve", "send", "sessions", "turns", "deadletters", "check", "audit", "bench", "completions"];
+const COMMANDS: [&str; 11] = [
+    "serve",
+    "send",
+    "sessions",
+    "turns",
+    "deadletters",
+    "listeners",
+    "guard",
+    "check",
+    "audit",
+    "bench",
+    "completions",
+];
 
 #[test]
 fn alone_it_helps() {
@@ -63,6 +74,27 @@ fn what_is_typed_wrongly_is_two() {
     check(&["check", "--explain", "a:b"], "must be TENANT:AGENT:CHANNEL");
     check(&["serve", "--log-level", "loud"], "must be one of off, error, warn");
     check(&["bench", "--channel", "pigeon"], "possible values");
+    for flag in ["--users", "--flood"] {
+        check(&["bench", flag, "0"], "must be a whole number, 1 or more");
+        check(&["bench", flag, "many"], "must be a whole number, 1 or more");
+    }
+    check(&["bench", "--messages", "0"], "0 is not in 1..");
+    check(&["bench", "--burst", "0"], "0 is not in 1..");
+}
+
+#[test]
+fn a_picture_that_cannot_be_written_is_a_failure() {
+    let run = |path: &str| {
+        run(&["bench", "--users", "1", "--messages", "1", "--delay-ms", "0", "--picture", path])
+    };
+    // Said before anything runs, where that can be known,
+    let (code, out, said) = run("/no/such/folder/run.svg");
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{said}");
+    assert!(said.starts_with("--picture: can't write /no/such/folder/run.svg: "), "{said}");
+    // and else when the run is over and its numbers are told.
+    let (code, out, said) = run("/dev/full");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(out.contains("turns a second") && out.contains("no picture at /dev/full: "), "{out}");
 }
 
 #[test]

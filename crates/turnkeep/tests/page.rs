@@ -397,6 +397,7 @@ async fn a_screen_reader_finds_its_way() {
     let browser = Browser::start().await;
     let mut anna = browser.window(&server).await;
     let spoken = |role: &str, name: &str| (role.to_owned(), name.to_owned());
+    anna.until("visible('name-input')").await;
     assert_eq!(anna.spoken("name-input").await, spoken("textbox", "Your name"));
     assert_eq!(anna.spoken("name-submit").await, spoken("button", "Start chatting"));
     anna.enter("Anna").await;
@@ -442,4 +443,44 @@ async fn everything_can_be_read_by_day_and_by_night() {
     }
     assert_ne!(pages[0], pages[1]);
     browser.is_content().await;
+}
+
+#[tokio::test]
+async fn with_keys_one_signs_in_as_one_customer() {
+    let server = Server::start(100, "");
+    server.turnkeep(&["keys", "create", "--tenant", "acme", "--scope", "send,read"]);
+    let link = |customer: &str| {
+        server.turnkeep(&["keys", "sign-in", "--tenant", "acme", "--customer", customer])
+    };
+    let browser = Browser::start().await;
+    let mut anna = browser.window(&server).await;
+    anna.until("visible('code-input') && !visible('name-input')").await;
+    assert_eq!(anna.spoken("code-input").await, ("textbox".to_owned(), "Your code".to_owned()));
+    anna.holds("faint(4.5).length === 0").await;
+    browser.is_content().await;
+    // Whoever pastes the whole link means the code in it.
+    anna.fill("code-input", &link("anna")).await;
+    anna.click("code-submit").await;
+    anna.until("visible('message-input')").await;
+    anna.holds("document.querySelector('#person-name').textContent === 'anna'").await;
+    anna.write("hello").await;
+    anna.until("replies().includes('echo: hello')").await;
+    anna.reload().await;
+    anna.until("replies().includes('echo: hello')").await;
+    browser.is_content().await;
+    // The cookie can't be read by scripts, and another window is the same person.
+    anna.holds("document.cookie === ''").await;
+    anna.click("person").await;
+    anna.until("visible('code-input')").await;
+    anna.holds("sessionStorage.length === 0").await;
+    browser.is_content().await;
+    // A link signs in by itself, once, and leaves no code in the address.
+    let link = link("bert");
+    let bert = browser.window_at(&link).await;
+    bert.until("visible('message-input') && location.hash === ''").await;
+    bert.holds("replies().length === 0").await;
+    browser.is_content().await;
+    anna = browser.window_at(&link).await;
+    anna.until("document.querySelector('#code-error').textContent.includes('used already')").await;
+    assert_eq!(browser.complaints().await.len(), 1, "the refused code");
 }

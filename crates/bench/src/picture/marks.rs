@@ -16,6 +16,9 @@ const MESSAGE: &str = "#1e3a6e";
 /// Shorter tails can't be seen.
 const TAIL_PX_MIN: f64 = 0.7;
 
+/// Stands where a lane holds no more marks.
+const FULL: &str = "and so on, too many to draw";
+
 /// Dots of one kind that stand closer are drawn as one.
 const DOT_GAP_PX: f64 = 2.0;
 
@@ -75,7 +78,10 @@ pub(super) fn lane(
         let x = scale.x(full_from);
         let height = scale.bar_height();
         svg.rect(x, middle - height / 2.0, scale.right - x, height, 3.0, "#e9edf3");
-        svg.text(x + 10.0, middle + 4.0, "and so on, too many to draw", Text::small());
+        // Where the lane is full just before the window ends, the words would leave the sheet.
+        if x + 10.0 + text_width(FULL) <= scale.right {
+            svg.text(x + 10.0, middle + 4.0, FULL, Text::small());
+        }
     }
 }
 
@@ -182,6 +188,33 @@ fn legend_entry(svg: &mut Svg, x: f64, sign: Sign, colour: &str, what: &str) -> 
         }
     };
     svg.text(text_x, LEGEND_MIDDLE + 4.0, what, Text::small());
-    // There is no way to measure a text here; this is about right for 12 pixels.
-    text_x + what.len() as f64 * 5.8 + 22.0
+    text_x + text_width(what) + 22.0
+}
+
+/// How wide a small text is. There is no way to measure it here; this is about right.
+fn text_width(text: &str) -> f64 {
+    text.chars().count() as f64 * 5.8
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_full_lane_says_so_where_there_is_room() {
+        let check = |full_from_s: f64, expect: bool| {
+            let scale = Scale { left: 100.0, right: 1200.0, window_s: 10.0, lane_height: 20.0 };
+            let full_from = Some(Duration::from_secs_f64(full_from_s));
+            let mut svg = Svg::new(1240.0, 100.0);
+            lane(&mut svg, &scale, 50.0, &Lane { full_from, ..Lane::default() }, 250, None);
+            assert_eq!(svg.finish().contains(FULL), expect, "full from {full_from_s} s");
+        };
+        check(5.0, true);
+        check(8.4, true);
+        check(8.6, false);
+        check(9.9, false);
+        check(10.0, false);
+    }
 }

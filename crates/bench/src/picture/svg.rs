@@ -59,7 +59,7 @@ impl Svg {
         let mut svg = Self(String::with_capacity(64 << 10));
         svg.push(format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
-             viewBox=\"0 0 {width:.0} {height:.0}\" \
+             viewBox=\"0 0 {width:.0} {height:.0}\" style=\"max-width:100%;height:auto\" \
              font-family=\"Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif\">"
         ));
         svg.rect(0.0, 0.0, width, height, 0.0, "#ffffff");

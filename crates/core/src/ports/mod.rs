@@ -1,7 +1,11 @@
 //! The ports: what the shell needs of the world, in the language of turns.
 
 pub mod agent;
+pub mod care;
 pub mod channel;
+pub mod guard;
+pub mod keys;
+pub mod listeners;
 pub mod store;
 
 use std::future::Future;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::BoxFuture;
 use crate::ids::{Attempt, Epoch, Seq, Timestamp, TurnGroupId, TurnId, Version};
@@ -28,25 +29,37 @@ pub struct Commit {
     pub rows: Rows,
 }
 
+impl Commit {
+    /// The step's own time, by which a guard's memory has expired or not.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.rows.question.unwrap_or(self.session.updated_at)
+    }
+}
+
 /// Rows that a step adds or replaces.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     /// New journal entries, gapless.
     pub events: Vec<Event>,
     /// Turns to insert or replace by id.
-    pub turns: Vec<TurnRow>,
+    pub turns: SmallVec<[TurnRow; 1]>,
     /// Parts of replies to insert or replace by (reply, part). An empty text keeps the stored one.
-    pub parts: Vec<PartRow>,
+    pub parts: SmallVec<[PartRow; 1]>,
     /// New dead letters.
     pub dead_letters: Vec<DeadLetter>,
     /// Conditions; if one doesn't hold, nothing of the commit happens.
-    pub guards: Vec<Guard>,
+    pub guards: SmallVec<[Guard; 1]>,
+    /// Set where nothing changed and the guards are only asked, as of this time. Then nothing is
+    /// written at all, not even what a guard would remember, and the version stays; a session that
+    /// does not exist is not made.
+    pub question: Option<Timestamp>,
 }
 
 impl Rows {
     /// Whether there is nothing to write.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.events.is_empty()
             && self.turns.is_empty()
             && self.parts.is_empty()
@@ -181,7 +194,7 @@ pub struct TurnRow {
     /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// Its messages, by the channel's ids.
-    pub message_ids: Vec<Arc<str>>,
+    pub message_ids: SmallVec<[Arc<str>; 1]>,
     /// Its reply.
     pub reply: Option<Arc<str>>,
     /// What went wrong last.

@@ -28,11 +28,11 @@ pub enum Effect {
     /// Ask it to end by itself; a call in flight may still be recorded.
     Wind(RunTag),
     /// Ask it what to do with this message.
-    AskAgent(RunTag, QuestionId, Pending),
+    AskAgent(RunTag, QuestionId, Box<Pending>),
     /// Ask it to finish now, without new tools.
     ForceComplete(RunTag),
     /// Give it the user's answer.
-    AnswerRun(RunTag, QuestionId, Pending),
+    AnswerRun(RunTag, QuestionId, Box<Pending>),
     /// Ask for the place in which suspect turns run one at a time.
     RequestQuarantine(TurnId),
 

@@ -103,6 +103,8 @@ pub enum Control {
     New,
     /// Close the session.
     Close,
+    /// End everything, deliveries included, before the session's past is erased.
+    Erase,
     /// Choose the busy policy of this session; none for the configured one.
     SetBusy(Option<BusyPolicy>),
     /// Try a dead letter again; it takes a new place in the order.

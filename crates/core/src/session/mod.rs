@@ -24,10 +24,13 @@ use crate::session_key::SessionKey;
 
 pub use effect::{AgentAnswer, Controlled, Effect, Ignored, StartRun};
 pub use input::{AgentInput, Control, Finished, Input, RunFailure};
-pub use state::{Query, Session, SessionStatus, Stage, Turn, Wake};
+pub use state::{Burst, Query, Session, SessionStatus, Stage, Turn, Wake};
 
 /// How long a dedupe key is kept at least.
 pub const SEEN_KEPT_MS: i64 = 8 * 24 * 3_600_000;
+
+/// Entries and effects that most steps make at most, so that their room is taken once.
+const ROOM: usize = 3;
 
 /// What a step knows of the world.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +62,7 @@ pub struct Step {
 
 /// Takes one input. Adds to `step`, so that the inputs of one commit share their rows and effects.
 #[must_use]
-pub fn step(session: Session, input: Input, context: &Context<'_>, step: &mut Step) -> Session {
+pub fn step(session: Session, input: &Input, context: &Context<'_>, step: &mut Step) -> Session {
     let mut machine = Machine { session, context, step, turn_row_due: false };
     machine.step.ignored = None;
     let before = (machine.step.rows.events.len(), machine.step.changed);
@@ -85,18 +88,18 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    fn dispatch(&mut self, input: Input) {
+    fn dispatch(&mut self, input: &Input) {
         match input {
-            Input::Adopt { run, delivering } => self.on_adopt(run, delivering),
+            Input::Adopt { run, delivering } => self.on_adopt(*run, *delivering),
             Input::Release => self.on_release(),
-            Input::QuarantineGranted(turn) => self.on_quarantine_granted(turn),
+            Input::QuarantineGranted(turn) => self.on_quarantine_granted(*turn),
             Input::Message(message) => self.on_message(message),
             Input::UserTyping => self.on_user_typing(),
-            Input::Timer(wake) => self.on_timer(wake),
-            Input::Agent(tag, said) => self.on_agent(tag, said),
-            Input::Control(token, control) => self.on_control(token, control),
+            Input::Timer(wake) => self.on_timer(*wake),
+            Input::Agent(tag, said) => self.on_agent(*tag, said),
+            Input::Control(token, control) => self.on_control(*token, control),
             Input::Delivered { reply, part, attempt, outcome } => {
-                self.on_delivered(reply, part, attempt, outcome);
+                self.on_delivered(*reply, *part, *attempt, outcome);
             }
         }
     }
@@ -105,11 +108,17 @@ impl Machine<'_> {
     fn journal(&mut self, body: EventBody) -> Seq {
         let seq = self.session.last_seq.next();
         self.session.last_seq = seq;
+        if self.step.rows.events.capacity() == 0 {
+            self.step.rows.events = Vec::with_capacity(ROOM);
+        }
         self.step.rows.events.push(Event { seq, at: self.context.now, body });
         seq
     }
 
     fn effect(&mut self, effect: Effect) {
+        if self.step.effects.capacity() == 0 {
+            self.step.effects = Vec::with_capacity(ROOM);
+        }
         self.step.effects.push(effect);
     }
 

@@ -10,9 +10,9 @@ use crate::outbox::backoff_ms;
 use crate::planted::{Planted, planted};
 
 impl Machine<'_> {
-    pub(super) fn on_agent(&mut self, tag: RunTag, said: AgentInput) {
+    pub(super) fn on_agent(&mut self, tag: RunTag, said: &AgentInput) {
         if !self.is_current(tag) {
-            return self.revoked(&said);
+            return self.revoked(said);
         }
         let waiting = self
             .session
@@ -21,23 +21,24 @@ impl Machine<'_> {
             .is_some_and(|turn| matches!(turn.stage, Stage::Waiting { .. }));
         match said {
             AgentInput::Finished(finished) => self.on_finished(finished),
-            AgentInput::Failed(failure) => self.on_failed(&failure),
+            AgentInput::Failed(failure) => self.on_failed(failure),
             AgentInput::Emit(token, name, detail) => {
+                let (name, detail) = (Arc::clone(name), Arc::clone(detail));
                 self.journal(EventBody::AgentEvent { turn_id: tag.turn, name, detail });
-                self.effect(Effect::AgentAnswer(token, AgentAnswer::Recorded));
+                self.effect(Effect::AgentAnswer(*token, AgentAnswer::Recorded));
             }
-            AgentInput::Answer(question, choice) => self.on_choice(question, choice),
+            AgentInput::Answer(question, choice) => self.on_choice(*question, *choice),
             AgentInput::TakeMail(token) | AgentInput::CommitPoint(token) if waiting => {
                 self.ignore(Ignored::RunIsWaiting);
-                self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
+                self.effect(Effect::AgentAnswer(*token, AgentAnswer::Refused));
             }
             AgentInput::Ask(token, _) if waiting => {
                 self.ignore(Ignored::RunIsWaiting);
-                self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
+                self.effect(Effect::AgentAnswer(*token, AgentAnswer::Refused));
             }
-            AgentInput::TakeMail(token) => self.on_take_mail(token),
-            AgentInput::CommitPoint(token) => self.on_commit_point(token),
-            AgentInput::Ask(token, text) => self.on_ask(token, text),
+            AgentInput::TakeMail(token) => self.on_take_mail(*token),
+            AgentInput::CommitPoint(token) => self.on_commit_point(*token),
+            AgentInput::Ask(token, text) => self.on_ask(*token, text),
         }
     }
 
@@ -80,7 +81,7 @@ impl Machine<'_> {
         self.effect(Effect::AgentAnswer(token, AgentAnswer::Granted));
     }
 
-    fn on_ask(&mut self, token: Token, text: Arc<str>) {
+    fn on_ask(&mut self, token: Token, text: &Arc<str>) {
         self.session.last_question = self.session.last_question.next();
         let question_id = self.session.last_question;
         let deadline = self.deadline(self.context.policy.input_ms);
@@ -91,13 +92,13 @@ impl Machine<'_> {
         turn.query = None;
         turn.stage = Stage::Waiting { question: question_id, deadline, live: true };
         let turn_id = turn.id;
-        let asked = Arc::clone(&text);
+        let asked = Arc::clone(text);
         let seq =
             self.journal(EventBody::TurnWaitingForInput { turn_id, question_id, text: asked });
         self.put_turn_row();
         self.effect(Effect::Typing(false));
         self.effect(Effect::AgentAnswer(token, AgentAnswer::Asked(question_id)));
-        self.send_reply(seq, &text);
+        self.send_reply(seq, text);
         self.answer_from_mailbox();
     }
 
@@ -118,10 +119,10 @@ impl Machine<'_> {
         self.journal(EventBody::TurnAnswered { turn_id, question_id: question, message });
         self.put_turn_row();
         self.effect(Effect::Typing(true));
-        self.effect(Effect::AnswerRun(tag, question, first));
+        self.effect(Effect::AnswerRun(tag, question, Box::new(first)));
     }
 
-    fn on_finished(&mut self, finished: Finished) {
+    fn on_finished(&mut self, finished: &Finished) {
         let stopping = self.session.turn.as_ref().is_some_and(|turn| turn.stopping);
         let length = finished.reply.as_ref().map_or(0, |text| text.len());
         if length > self.context.policy.reply_bytes_max as usize {
@@ -130,10 +131,10 @@ impl Machine<'_> {
             return self.on_failed(&RunFailure { error, retry: false, retry_after_ms: None });
         }
         if stopping {
-            self.end_stopped(finished.reply);
+            self.end_stopped(finished.reply.clone());
         } else {
             self.session.hint = finished.hint;
-            self.complete(finished.reply, finished.used);
+            self.complete(finished.reply.clone(), finished.used);
         }
     }
 

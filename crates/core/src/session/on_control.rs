@@ -11,25 +11,26 @@ use crate::policy::Trust;
 use crate::ports::store::Guard;
 
 impl Machine<'_> {
-    pub(super) fn on_control(&mut self, token: Token, control: Control) {
+    pub(super) fn on_control(&mut self, token: Token, control: &Control) {
         let result = match control {
-            Control::Stop { turn, shown } => self.on_stop(turn, shown),
+            Control::Stop { turn, shown } => self.on_stop(*turn, shown.clone()),
             Control::New => self.on_new(),
             Control::Close => self.on_close(),
+            Control::Erase => self.on_erase(),
             Control::SetBusy(busy) => {
-                self.session.busy = busy;
+                self.session.busy = *busy;
                 self.changed();
                 Controlled::Done
             }
             Control::Retry { seq, group, trust, body } => {
-                self.on_retry(token, seq, group, trust, body)
+                self.on_retry(token, *seq, *group, *trust, body)
             }
             Control::Discard { seq } => {
-                self.step.rows.guards.push(Guard::TakeDeadLetter(seq));
-                self.journal(EventBody::MessageDiscarded { message: seq });
+                self.step.rows.guards.push(Guard::TakeDeadLetter(*seq));
+                self.journal(EventBody::MessageDiscarded { message: *seq });
                 Controlled::Done
             }
-            Control::Resend { reply, part, text } => self.resend(reply, part, text),
+            Control::Resend { reply, part, text } => self.resend(*reply, *part, text),
         };
         self.effect(Effect::Controlled(token, result));
     }
@@ -63,6 +64,9 @@ impl Machine<'_> {
         self.session.generation = self.session.generation.next();
         self.session.hint = crate::accumulation::Hint::None;
         self.session.failed = false;
+        if std::mem::take(&mut self.session.closed) {
+            self.journal(EventBody::SessionReopened);
+        }
         let generation = self.session.generation;
         self.session.history_from = self.journal(EventBody::SessionReset { generation });
         Controlled::Reset(cancelled)
@@ -77,6 +81,17 @@ impl Machine<'_> {
         self.session.closed = true;
         self.session.failed = false;
         self.journal(EventBody::SessionClosed);
+        Controlled::Closed(cancelled)
+    }
+
+    /// Like a close, but nothing leaves any more either: what is left has nothing open.
+    fn on_erase(&mut self) -> Controlled {
+        let cancelled = self.cancel_everything(CancelReason::Closed);
+        self.drop_outbox();
+        if !std::mem::replace(&mut self.session.closed, true) {
+            self.journal(EventBody::SessionClosed);
+        }
+        self.session.failed = false;
         Controlled::Closed(cancelled)
     }
 
@@ -101,7 +116,7 @@ impl Machine<'_> {
         seq: Seq,
         group: TurnGroupId,
         trust: Trust,
-        body: Arc<MessageBody>,
+        body: &Arc<MessageBody>,
     ) -> Controlled {
         if self.session.inbox_len() >= self.context.policy.inbox_max as usize {
             return Controlled::QueueFull;
@@ -110,7 +125,8 @@ impl Machine<'_> {
         if std::mem::take(&mut self.session.closed) {
             self.journal(EventBody::SessionReopened);
         }
-        let message = Inbound { token, body, trust, seen: None };
+        let body = Arc::clone(body);
+        let message = Inbound { token, body, trust, seen: None, request: None, refused: None };
         Controlled::Retried(self.accept_retry(&message, group, seq))
     }
 }

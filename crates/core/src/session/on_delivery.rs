@@ -13,7 +13,7 @@ use crate::ports::store::PartRow;
 
 impl Machine<'_> {
     /// Hands a committed text to the outbox. A channel that pulls has it with the commit.
-    pub(super) fn send_reply(&mut self, reply: Seq, text: &str) {
+    pub(super) fn send_reply(&mut self, reply: Seq, text: &Arc<str>) {
         if self.context.policy.facts.pull {
             return;
         }
@@ -32,13 +32,13 @@ impl Machine<'_> {
         self.changed();
     }
 
-    pub(super) fn resend(&mut self, reply: Seq, part: u32, text: Arc<str>) -> Controlled {
+    pub(super) fn resend(&mut self, reply: Seq, part: u32, text: &Arc<str>) -> Controlled {
         let known = |out: &OutPart| (out.reply, out.part) == (reply, part);
         if self.session.outbox.parts.iter().any(known) {
             self.ignore(Ignored::NothingToControl);
             return Controlled::Done;
         }
-        self.add_part(reply, part, text);
+        self.add_part(reply, part, Arc::clone(text));
         self.pump_outbox();
         Controlled::Done
     }
@@ -87,7 +87,7 @@ impl Machine<'_> {
         reply: Seq,
         part: u32,
         attempt: u32,
-        outcome: DeliveryOutcome,
+        outcome: &DeliveryOutcome,
     ) {
         let current = self.session.outbox.parts.first().is_some_and(|first| {
             first.state == DeliveryState::Sending
@@ -99,14 +99,14 @@ impl Machine<'_> {
         match outcome {
             DeliveryOutcome::Sent => self.settle(DeliveryState::Sent, None),
             DeliveryOutcome::Failed { error, retry, retry_after_ms } => {
-                if retry && attempt < self.context.policy.delivery_tries_max {
+                if *retry && attempt < self.context.policy.delivery_tries_max {
                     let pause = backoff_ms(self.context.policy.delivery_backoff_ms, attempt);
-                    self.try_again(pause.max(retry_after_ms.unwrap_or(0)), error);
+                    self.try_again(pause.max(retry_after_ms.unwrap_or(0)), Arc::clone(error));
                 } else {
-                    self.settle(DeliveryState::Dead, Some(error));
+                    self.settle(DeliveryState::Dead, Some(Arc::clone(error)));
                 }
             }
-            DeliveryOutcome::Unknown { error } => self.on_ambiguous(error),
+            DeliveryOutcome::Unknown { error } => self.on_ambiguous(Arc::clone(error)),
         }
         self.pump_outbox();
     }
@@ -147,6 +147,14 @@ impl Machine<'_> {
         self.put_part_row(&first, state, detail.clone());
         let OutPart { reply, part, .. } = first;
         self.journal(EventBody::DeliverySettled { reply, part, state, detail });
+    }
+
+    /// Gives up whatever has not left yet. What is under way may still arrive; nobody asks for its
+    /// outcome.
+    pub(super) fn drop_outbox(&mut self) {
+        while !self.session.outbox.parts.is_empty() {
+            self.settle(DeliveryState::Dead, Some("its customer was erased".into()));
+        }
     }
 
     fn put_part_row(&mut self, out: &OutPart, state: DeliveryState, detail: Option<Arc<str>>) {

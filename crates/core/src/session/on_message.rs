@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::smallvec;
+
 use super::{Effect, Ignored, Machine, SEEN_KEPT_MS, Stage};
 use crate::accumulation::{Rhythm, window_ms};
 use crate::ids::{Seq, TurnGroupId, TurnId};
@@ -34,28 +36,34 @@ enum Verdict {
 }
 
 impl Machine<'_> {
-    pub(super) fn on_message(&mut self, message: Inbound) {
+    pub(super) fn on_message(&mut self, message: &Inbound) {
+        if let Some(rejection) = message.refused.clone()
+            && !planted(Planted::RefusedTaken)
+        {
+            return self.reject(message, rejection);
+        }
         if self.session.closed && !self.context.policy.facts.reopens {
-            return self.reject(&message, Rejection::Closed);
+            return self.reject(message, Rejection::Closed);
         }
         if self.session.inbox_len() >= self.context.policy.inbox_max as usize {
-            return self.reject(&message, Rejection::QueueFull);
+            return self.reject(message, Rejection::QueueFull);
         }
-        let verdict = self.verdict(&message);
+        let verdict = self.verdict(message);
         if verdict == Verdict::Reject {
-            return self.reject(&message, Rejection::SessionBusy);
+            return self.reject(message, Rejection::SessionBusy);
         }
         if self.session.closed {
             self.session.closed = false;
             self.journal(EventBody::SessionReopened);
         }
-        let decision = self.accept(&message, verdict, None, None);
-        self.guard_twins(&message, &decision);
+        let decision = self.accept(message, verdict, None, None);
+        self.guard_twins(message, &decision);
         self.effect(Effect::Decided(message.token, decision));
     }
 
     /// Whether a message was seen before is asked first of all, so a refusal waits for the answer
-    /// too: what was accepted once is never refused when it comes again.
+    /// too: what was accepted once is never refused when it comes again. It is a question only:
+    /// nothing changes, and nothing is written for somebody who is refused.
     fn reject(&mut self, message: &Inbound, rejection: Rejection) {
         let decision = Decision::rejected(rejection);
         if !planted(Planted::RefusalUnguarded) {
@@ -65,7 +73,9 @@ impl Machine<'_> {
     }
 
     fn guard_twins(&mut self, message: &Inbound, decision: &Decision) {
-        let Some(seen) = message.seen else { return };
+        if !message.is_named() {
+            return;
+        }
         let first = FirstDecision {
             session: self.context.key.clone(),
             seq: decision.seq.unwrap_or_default(),
@@ -75,8 +85,10 @@ impl Machine<'_> {
         };
         // Only acceptances are remembered: what is kept until the dawn of time is forgotten at once.
         let until = decision.seq.map_or(0, |_| self.context.now.saturating_add(SEEN_KEPT_MS));
-        self.step.rows.guards.push(Guard::NotSeen { seen, first, until });
-        self.changed();
+        for seen in message.names() {
+            let guard = Guard::NotSeen { seen: *seen, first: first.clone(), until };
+            self.step.rows.guards.push(guard);
+        }
     }
 
     /// A retried dead letter: it takes a new place, behind everything that waits.
@@ -182,7 +194,7 @@ impl Machine<'_> {
             Verdict::Start => {
                 let window = self.window_for(&pending, 1);
                 let group = pending.group;
-                self.open_turn(vec![pending], group, window);
+                self.open_turn(smallvec![pending], group, window);
             }
             Verdict::Join => self.join(pending),
             Verdict::Answer => self.answer_user_question(pending),
@@ -270,7 +282,7 @@ impl Machine<'_> {
         turn.mailbox.push(pending.clone());
         let (tag, turn_id) = (turn.tag(), turn.id);
         self.journal(EventBody::SupersedeAsked { turn_id, question_id: id });
-        self.effect(Effect::AskAgent(tag, id, pending));
+        self.effect(Effect::AskAgent(tag, id, Box::new(pending)));
     }
 
     /// The user answered: the waiting run goes on, or a new attempt starts if it is gone.
@@ -289,7 +301,7 @@ impl Machine<'_> {
         if live {
             self.put_turn_row();
             self.effect(Effect::Typing(true));
-            self.effect(Effect::AnswerRun(tag, question, pending));
+            self.effect(Effect::AnswerRun(tag, question, Box::new(pending)));
         } else {
             self.begin_attempt();
         }

@@ -1,6 +1,7 @@
 //! What a session remembers between two inputs; this is the durable snapshot.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::accumulation::{Deadline, Hint};
 use crate::ids::{
@@ -84,7 +85,7 @@ pub struct Turn {
     /// Where it stands.
     pub stage: Stage,
     /// The messages it answers.
-    pub messages: Vec<Pending>,
+    pub messages: Burst,
     /// How many of them the current attempt began with.
     pub given: u32,
     /// How many it took from the mailbox, over all attempts.
@@ -95,6 +96,9 @@ pub struct Turn {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<Query>,
 }
+
+/// The messages of a turn; most have one.
+pub type Burst = SmallVec<[Pending; 1]>;
 
 /// What to do with new mail, put to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -66,7 +66,7 @@ impl Bench {
             fresh: TurnId(Uuid::from_u128(self.fresh)),
         };
         let mut out = Step::default();
-        self.session = step(std::mem::take(&mut self.session), input, &context, &mut out);
+        self.session = step(std::mem::take(&mut self.session), &input, &context, &mut out);
         for event in &out.rows.events {
             self.checker.observe(event);
         }
@@ -78,7 +78,14 @@ impl Bench {
 
     fn inbound(text: &str, trust: Trust) -> Inbound {
         let body = MessageBody { message_id: text.into(), sender: "ann".into(), text: text.into() };
-        Inbound { token: Token(0), body: Arc::new(body), trust, seen: None }
+        Inbound {
+            token: Token(0),
+            body: Arc::new(body),
+            trust,
+            seen: None,
+            request: None,
+            refused: None,
+        }
     }
 
     fn say(&mut self, text: &str) -> Decision {

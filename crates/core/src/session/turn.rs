@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Machine, Stage, StartRun, Turn};
+use super::{Burst, Effect, Machine, Stage, StartRun, Turn};
 use crate::ids::{Attempt, RunTag, Seqs, TurnGroupId};
 use crate::journal::{CancelReason, DeadReason, EventBody};
 use crate::message::Pending;
@@ -15,7 +15,7 @@ impl Machine<'_> {
     /// Opens a turn; with a window of 0 it is handed to the agent at once.
     pub(super) fn open_turn(
         &mut self,
-        messages: Vec<Pending>,
+        messages: Burst,
         group: Option<TurnGroupId>,
         window_ms: u64,
     ) {
@@ -33,7 +33,7 @@ impl Machine<'_> {
     /// `chain` and `recoveries` are what a superseded turn hands down.
     fn install(
         &mut self,
-        messages: Vec<Pending>,
+        messages: Burst,
         group: TurnGroupId,
         (chain, recoveries): (u32, u32),
         window_ms: u64,
@@ -99,7 +99,7 @@ impl Machine<'_> {
             tag: turn.tag(),
             group: turn.group,
             trust: turn.trust,
-            messages: turn.messages.clone(),
+            messages: turn.messages.to_vec(),
             resume: turn.committed && !planted(Planted::ResumeForgotten),
             quarantined: turn.recoveries >= self.context.policy.recoveries_quarantine,
             history_from: self.session.history_from,
@@ -163,7 +163,7 @@ impl Machine<'_> {
                 let keep = turn.messages.iter().enumerate();
                 let at = keep.filter(|(index, pending)| *index < given || pending.seq <= used);
                 let at = at.count();
-                turn.messages.split_off(at)
+                turn.messages.drain(at..).collect()
             }
             None => Vec::new(),
         };
@@ -267,7 +267,7 @@ impl Machine<'_> {
 
     /// Puts messages that a turn held before everything queued.
     pub(super) fn requeue(&mut self, messages: impl Iterator<Item = Pending>) {
-        let messages: Vec<Pending> = messages.collect();
+        let messages: Burst = messages.collect();
         if messages.is_empty() {
             return;
         }
@@ -284,7 +284,7 @@ impl Machine<'_> {
         }
         let queue = &self.session.queue;
         let joined = queue.windows(2).take_while(|pair| pair[0].collects_with(&pair[1])).count();
-        let messages: Vec<Pending> = self.session.queue.drain(..=joined).collect();
+        let messages: Burst = self.session.queue.drain(..=joined).collect();
         let group = messages.first().and_then(|pending| pending.group);
         self.open_turn(messages, group, 0);
     }

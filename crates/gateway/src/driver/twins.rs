@@ -7,7 +7,7 @@ use turnkeep_core::session::{Control, Input};
 /// Whether its commit may be refused because of something outside the session's state.
 pub(super) const fn is_guarded(input: &Input) -> bool {
     match input {
-        Input::Message(message) => message.seen.is_some(),
+        Input::Message(message) => message.is_named(),
         Input::Control(_, Control::Retry { .. } | Control::Discard { .. }) => true,
         _ => false,
     }
@@ -20,10 +20,9 @@ pub(super) fn are_twins(one: &Input, other: &Input) -> bool {
         _ => None,
     };
     match (one, other) {
-        (Input::Message(one), Input::Message(other)) => match (&one.seen, &other.seen) {
-            (Some(one), Some(other)) => one.key == other.key,
-            _ => false,
-        },
+        (Input::Message(one), Input::Message(other)) => {
+            one.names().any(|one| other.names().any(|other| one.key == other.key))
+        }
         (one, other) => letter(one).is_some() && letter(one) == letter(other),
     }
 }

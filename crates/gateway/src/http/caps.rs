@@ -1,8 +1,10 @@
 //! How many connections may be open, in all and from one address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::access::neighbourhood;
 
 /// Counts open connections and refuses those over the cap.
 pub(super) struct Caps {
@@ -64,17 +66,6 @@ impl Drop for Seat {
                 seats.by_address.remove(&address);
             }
         }
-    }
-}
-
-/// What counts as one address: whoever has an IPv6 address has at least 2^64 of them.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

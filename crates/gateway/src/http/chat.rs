@@ -17,9 +17,11 @@ use turnkeep_core::ids::{Seq, TurnId};
 use turnkeep_core::ports::store::TurnStatus;
 use utoipa::ToSchema;
 
+use super::access::Asker;
 use super::body;
 use super::entry::Shared;
 use super::feed::{Feed, Until};
+use super::idempotency;
 use super::problem::{Problem, ProblemBody};
 use super::query::Query;
 use super::reply::{Answer, json};
@@ -28,8 +30,10 @@ use crate::follow::Settled;
 use crate::ingress::Submission;
 use crate::service::{Follow, Submitted};
 
-/// A message for an agent. Fields that are not listed are ignored.
+/// A message for an agent. A field that is not listed is refused, so that a mistyped one is not
+/// silently ignored; what the sender wants to note goes into `metadata`.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ChatRequest {
     /// Who owns the deployment slice; `default` if absent.
     tenant_id: Option<String>,
@@ -49,7 +53,7 @@ pub(super) struct ChatRequest {
     #[schema(value_type = Option<Object>)]
     #[expect(dead_code, reason = "only its type is checked")]
     metadata: Option<Metadata>,
-    /// A session key, instead of the parts above.
+    /// A session key, instead of the parts above; those that are given must agree with it.
     session: Option<String>,
 }
 
@@ -130,7 +134,10 @@ impl<'a> SettledShape<'a> {
     path = "/v1/chat",
     tag = "chat",
     request_body = ChatRequest,
-    params(("wait" = Option<f64>, Query, description = "Wait this many seconds for the answer, at most 300")),
+    params(
+        ("wait" = Option<f64>, Query, description = "Wait this many seconds for the answer, at most 300"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name of this request, 1 to 255 visible ASCII characters, bare or as a quoted string. The same request under the same name is carried out once; another one is refused. Kept for at least 24 hours"),
+    ),
     responses(
         (status = 200, description = "The message ended", content(
             (SettledShape = "application/json"),
@@ -138,38 +145,47 @@ impl<'a> SettledShape<'a> {
         )),
         (status = 202, description = "The message is taken", body = Accepted),
         (status = 400, description = "Malformed JSON or invalid UTF-8", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "Taken for abuse", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such tenant or session within reach", body = ProblemBody, content_type = "application/problem+json"),
         (status = 408, description = "The body came too slowly", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "The session is busy or closed", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too many messages wait", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too many messages, or too many wait", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "The store is down or the server is ending", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn chat(State(shared): State<Arc<Shared>>, request: AxumRequest) -> Response {
-    answer(&shared, &shared.closing, request).await
+pub(super) async fn chat(
+    State(shared): State<Arc<Shared>>,
+    asker: Asker,
+    request: AxumRequest,
+) -> Response {
+    answer(&shared, &shared.closing, &asker, request).await
 }
 
 /// The same, past the router.
 pub(super) async fn answer<B: HttpBody<Data = Bytes> + Unpin>(
     shared: &Shared,
     closing: &CancellationToken,
+    asker: &Asker,
     request: Request<B>,
 ) -> Response {
-    take(shared, closing, request).await.unwrap_or_else(Problem::into_response)
+    take(shared, closing, asker, request).await.unwrap_or_else(Problem::into_response)
 }
 
 async fn take<B: HttpBody<Data = Bytes> + Unpin>(
     shared: &Shared,
     closing: &CancellationToken,
+    asker: &Asker,
     request: Request<B>,
 ) -> Answer {
     let (parts, body) = request.into_parts();
     let wait = wait_of(Query::of(&parts.uri), shared.settings.wait_seconds_max)?;
     let streams = wants_stream(&parts.headers);
     let chat: ChatRequest = body::json(&parts.headers, body, &shared.settings).await?;
-    let submission = submission_of(chat)?;
+    let mut submission = submission_of(chat, idempotency::name_of(&parts.headers)?)?;
+    asker.confine(&mut submission)?;
     let follows = !streams && wait.is_some();
     let Submitted { key, message_id, decision, follow } =
         shared.gateway.submit(submission, follows).await?;
@@ -196,7 +212,7 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
     Ok(json(StatusCode::ACCEPTED, &accepted, 384))
 }
 
-fn submission_of(chat: ChatRequest) -> Result<Submission, Problem> {
+fn submission_of(chat: ChatRequest, request_name: Option<String>) -> Result<Submission, Problem> {
     let Some(text) = chat.message else {
         return Err(Problem::field("message", "is missing: what is there to say?"));
     };
@@ -208,6 +224,7 @@ fn submission_of(chat: ChatRequest) -> Result<Submission, Problem> {
         session: chat.session,
         text,
         message_id: chat.id,
+        request_name,
     })
 }
 

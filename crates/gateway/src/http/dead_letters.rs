@@ -7,16 +7,20 @@ use hyper::{StatusCode, Uri};
 use serde::Serialize;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ids::{Seq, TurnGroupId};
-use turnkeep_core::ports::store::DeadLetter;
+use turnkeep_core::ports::store::{DeadLetter, NumberedDeadLetter};
 use turnkeep_core::session::{Control, Controlled};
 use utoipa::ToSchema;
 
+use super::access::Asker;
 use super::entry::Shared;
 use super::path::Segments;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::query::Query;
 use super::reply::{Answer, json, read};
 use super::shape::{Accepted, Moment};
+
+/// Letters that are looked through for one answer.
+const SEEN_MAX: usize = 10_000;
 
 /// A message that no turn could answer.
 #[derive(Serialize, ToSchema)]
@@ -75,16 +79,48 @@ pub(super) struct Discarded {
         (status = 422, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn dead_letters(State(shared): State<Arc<Shared>>, uri: Uri) -> Answer {
+pub(super) async fn dead_letters(
+    State(shared): State<Arc<Shared>>,
+    asker: Asker,
+    uri: Uri,
+) -> Answer {
     let query = Query::of(&uri);
     let after = query.parsed("after", "the id of a dead letter, 0 or more")?.unwrap_or(0);
     let limit = query.limit()?;
-    let mut rows = shared.gateway.store().dead_letters(after, limit + 1).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|(id, ..)| *id);
+    let (rows, next) = page(&shared, &asker, after, limit).await?;
     let dead_letters = rows.iter().map(|(id, key, letter)| shape(*id, key, letter)).collect();
     read(&DeadLettersPage { dead_letters, next })
+}
+
+/// Reads on while letters are out of the asker's reach, but not for ever: then there are fewer than
+/// were asked for, and `next` goes on.
+async fn page(
+    shared: &Shared,
+    asker: &Asker,
+    mut after: u64,
+    limit: usize,
+) -> Result<(Vec<NumberedDeadLetter>, Option<u64>), Problem> {
+    let (mut rows, mut seen) = (Vec::new(), 0);
+    loop {
+        let read = shared.gateway.store().dead_letters(after, limit + 1).await?;
+        let ended = read.len() <= limit;
+        seen += read.len();
+        for row in read {
+            if rows.len() == limit {
+                return Ok((rows, Some(after)));
+            }
+            after = row.0;
+            if asker.who().reaches(&row.1) {
+                rows.push(row);
+            }
+        }
+        if ended {
+            return Ok((rows, None));
+        }
+        if seen >= SEEN_MAX {
+            return Ok((rows, Some(after)));
+        }
+    }
 }
 
 fn shape<'a>(id: u64, key: &'a SessionKey, letter: &'a DeadLetter) -> DeadLetterShape<'a> {
@@ -115,10 +151,11 @@ fn shape<'a>(id: u64, key: &'a SessionKey, letter: &'a DeadLetter) -> DeadLetter
 )]
 pub(super) async fn retry(
     State(shared): State<Arc<Shared>>,
+    asker: Asker,
     Segments(id): Segments<String>,
 ) -> Answer {
     let id = letter_id(&id)?;
-    let (key, letter) = find(&shared, id).await?;
+    let (key, letter) = find(&shared, &asker, id).await?;
     let DeadLetter { seq, group, trust, body, .. } = letter;
     let message_id = Arc::clone(&body.message_id);
     let control = Control::Retry { seq, group, trust, body };
@@ -146,18 +183,25 @@ pub(super) async fn retry(
 )]
 pub(super) async fn discard(
     State(shared): State<Arc<Shared>>,
+    asker: Asker,
     Segments(id): Segments<String>,
 ) -> Answer {
     let id = letter_id(&id)?;
-    let (key, letter) = find(&shared, id).await?;
+    let (key, letter) = find(&shared, &asker, id).await?;
     match shared.gateway.control(&key, Control::Discard { seq: letter.seq }).await? {
         Controlled::Done => Ok(json(StatusCode::OK, &Discarded { result: "discarded", id }, 64)),
         _ => Err(gone(id)),
     }
 }
 
-async fn find(shared: &Shared, id: u64) -> Result<(SessionKey, DeadLetter), Problem> {
-    shared.gateway.store().dead_letter(id).await?.ok_or_else(|| gone(id))
+async fn find(
+    shared: &Shared,
+    asker: &Asker,
+    id: u64,
+) -> Result<(SessionKey, DeadLetter), Problem> {
+    let found = shared.gateway.store().dead_letter(id).await?.ok_or_else(|| gone(id))?;
+    asker.reach(&found.0, || gone(id))?;
+    Ok(found)
 }
 
 fn letter_id(text: &str) -> Result<u64, Problem> {
@@ -166,5 +210,8 @@ fn letter_id(text: &str) -> Result<u64, Problem> {
 }
 
 fn gone(id: u64) -> Problem {
-    Problem::new(Kind::NotFound, format!("there is no dead letter {id}"))
+    Problem::new(
+        Kind::NotFound,
+        format!("there is no dead letter {id}: it was tried again or given up, or never was"),
+    )
 }

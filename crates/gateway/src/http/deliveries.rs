@@ -13,6 +13,7 @@ use turnkeep_core::ports::store::PartRow;
 use turnkeep_core::session::Control;
 use utoipa::ToSchema;
 
+use super::access::{Asker, nowhere};
 use super::entry::Shared;
 use super::path::{KeyPath, Segments};
 use super::problem::{Kind, Problem, ProblemBody};
@@ -144,9 +145,11 @@ fn shape(row: &PartRow) -> DeliveryShape<'_> {
 )]
 pub(super) async fn resend(
     State(shared): State<Arc<Shared>>,
+    asker: Asker,
     Segments((key, reply, part)): Segments<(String, String, String)>,
 ) -> Answer {
     let key = session_key("session", &key)?;
+    asker.reach(&key, || nowhere(&key))?;
     let reply = Seq(number("reply", &reply)?);
     let part: u32 = number("part", &part)?;
     shared.loaded(&key).await?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
@@ -26,7 +26,7 @@ use crate::live::{Subscription, Tick};
 /// Journal entries that are read at once.
 const PAGE: usize = 32;
 /// A piece that is longer than this waits for its reader before more is read, in bytes.
-const PIECE_BYTES_MAX: usize = 256 * 1024;
+pub(super) const PIECE_BYTES_MAX: usize = 256 * 1024;
 /// A silent stream says this often that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -111,13 +111,7 @@ impl Feed {
             let piece = feed.next(&closing).await?;
             Some((Ok::<_, Infallible>(piece), (feed, closing)))
         });
-        let mut response = Response::new(Body::from_stream(pieces));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-        // A proxy that collects the answer would hold back the draft.
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        response
+        event_stream(pieces)
     }
 
     /// The next piece, as soon as there is one; none at the end.
@@ -228,8 +222,21 @@ impl Feed {
     }
 }
 
+/// Pieces of server-sent events as an answer.
+pub(super) fn event_stream(
+    pieces: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
+) -> Response {
+    let mut response = Response::new(Body::from_stream(pieces));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    // A proxy that collects the answer would hold back the draft.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
 /// Writes one event. JSON holds no line break, so its data is always one line.
-fn write_event(out: &mut Vec<u8>, id: Option<Seq>, name: &str, data: &impl Serialize) {
+pub(super) fn write_event(out: &mut Vec<u8>, id: Option<Seq>, name: &str, data: &impl Serialize) {
     use std::io::Write;
     // Writing to a vector can't fail, and our own shapes always serialise.
     if let Some(id) = id {

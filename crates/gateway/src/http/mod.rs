@@ -4,37 +4,48 @@
 //! limits (`caps`, `patient`); `entry` checks where it comes from and takes the one hot path,
 //! a chat message, past the router; `router` knows every other address and makes the OpenAPI
 //! document of the same code. The handlers stand one file a subject; what they share is how a body
-//! is read (`body`), how a query is read (`query`), what an answer looks like (`shape`,
-//! `reply`) and what a refusal looks like (`problem`).
+//! is read (`body`), how a query is read (`query`), how a request is named (`idempotency`), what an
+//! answer looks like (`shape`, `reply`) and what a refusal looks like (`problem`).
 //!
 //! Nothing is decided here: every handler asks the [`Gateway`](crate::Gateway) or reads its store.
 
+mod access;
 mod caps;
 mod entry;
+mod needs;
 mod patient;
 mod router;
 mod server;
 mod settings;
+mod source;
 
+mod all_events;
 mod chat;
 mod dead_letters;
 mod deliveries;
 mod events;
 mod feed;
+mod guard;
 mod health;
+mod keys;
+mod listeners;
 mod messages;
 mod page;
 mod sessions;
+mod sign_in;
 mod steer;
 mod turns;
 
 mod body;
+mod idempotency;
 mod path;
 mod problem;
 mod query;
 mod reply;
 mod shape;
 
+pub use keys::{GRACE_S, key_as_json};
 pub use router::openapi;
 pub use server::{serve, serve_unix};
 pub use settings::{Http, HttpSettings};
+pub use sign_in::sign_in_link;

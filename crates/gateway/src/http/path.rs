@@ -5,6 +5,7 @@ use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
 use turnkeep_core::SessionKey;
 
+use super::access::{Asker, nowhere};
 use super::problem::{Kind, Problem};
 use super::shape::session_key;
 
@@ -22,14 +23,17 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     }
 }
 
-/// The session that the path names; it need not exist.
+/// The session that the path names, within the asker's reach; it need not exist.
 pub(super) struct KeyPath(pub(super) SessionKey);
 
 impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let asker = Asker::from_request_parts(parts, state).await?;
         let Segments(text) = Segments::<String>::from_request_parts(parts, state).await?;
-        Ok(Self(session_key("session", &text)?))
+        let key = session_key("session", &text)?;
+        asker.reach(&key, || nowhere(&key))?;
+        Ok(Self(key))
     }
 }

@@ -4,12 +4,16 @@ use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE,
+};
 use serde::Serialize;
 use turnkeep_core::message::{Action, Rejection};
 use turnkeep_core::ports::store::StoreError;
 use utoipa::ToSchema;
 
+use super::idempotency;
+use super::sign_in::NO_COOKIE;
 use crate::service::Refusal;
 
 /// When to try again where nothing better is known, in seconds.
@@ -20,6 +24,8 @@ const RETRY_AFTER_S: u32 = 1;
 pub(super) enum Kind {
     BadRequest,
     MalformedJson,
+    Unauthorized,
+    MissingScope,
     ForeignOrigin,
     NotFound,
     MethodNotAllowed,
@@ -27,72 +33,74 @@ pub(super) enum Kind {
     SessionBusy,
     SessionClosed,
     NotParked,
+    WrongState,
+    Full,
     TooLarge,
     NotJson,
     Misdirected,
     Field,
     QueueFull,
+    RateLimited,
+    Abuse,
     Internal,
     Unavailable,
 }
 
 impl Kind {
     const fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        let (urn, title) = self.words();
+        (self.status(), urn, title)
+    }
+
+    const fn status(self) -> StatusCode {
         match self {
-            Self::BadRequest => {
-                (StatusCode::BAD_REQUEST, "urn:turnkeep:problem:bad-request", "Bad request")
+            Self::BadRequest | Self::MalformedJson => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::MissingScope | Self::ForeignOrigin | Self::Abuse => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::SessionBusy
+            | Self::SessionClosed
+            | Self::NotParked
+            | Self::WrongState
+            | Self::Full => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Field => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::QueueFull | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::BadRequest => ("urn:turnkeep:problem:bad-request", "Bad request"),
+            Self::MalformedJson => ("urn:turnkeep:problem:malformed-json", "Malformed JSON"),
+            Self::Unauthorized => ("urn:turnkeep:problem:unauthorized", "Unauthorized"),
+            Self::MissingScope => ("urn:turnkeep:problem:missing-scope", "Missing scope"),
+            Self::ForeignOrigin => ("urn:turnkeep:problem:foreign-origin", "Foreign origin"),
+            Self::NotFound => ("urn:turnkeep:problem:not-found", "Not found"),
+            Self::MethodNotAllowed => {
+                ("urn:turnkeep:problem:method-not-allowed", "Method not allowed")
             }
-            Self::MalformedJson => {
-                (StatusCode::BAD_REQUEST, "urn:turnkeep:problem:malformed-json", "Malformed JSON")
-            }
-            Self::ForeignOrigin => {
-                (StatusCode::FORBIDDEN, "urn:turnkeep:problem:foreign-origin", "Foreign origin")
-            }
-            Self::NotFound => {
-                (StatusCode::NOT_FOUND, "urn:turnkeep:problem:not-found", "Not found")
-            }
-            Self::MethodNotAllowed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "urn:turnkeep:problem:method-not-allowed",
-                "Method not allowed",
-            ),
-            Self::TooSlow => {
-                (StatusCode::REQUEST_TIMEOUT, "urn:turnkeep:problem:too-slow", "Too slow")
-            }
-            Self::SessionBusy => {
-                (StatusCode::CONFLICT, "urn:turnkeep:problem:session-busy", "Session busy")
-            }
-            Self::SessionClosed => {
-                (StatusCode::CONFLICT, "urn:turnkeep:problem:session-closed", "Session closed")
-            }
-            Self::NotParked => {
-                (StatusCode::CONFLICT, "urn:turnkeep:problem:not-parked", "Not parked")
-            }
-            Self::TooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "urn:turnkeep:problem:too-large", "Too large")
-            }
-            Self::NotJson => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "urn:turnkeep:problem:not-json", "Not JSON")
-            }
-            Self::Misdirected => (
-                StatusCode::MISDIRECTED_REQUEST,
-                "urn:turnkeep:problem:misdirected",
-                "Misdirected request",
-            ),
-            Self::Field => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "urn:turnkeep:problem:field", "Wrong field")
-            }
-            Self::QueueFull => {
-                (StatusCode::TOO_MANY_REQUESTS, "urn:turnkeep:problem:queue-full", "Queue full")
-            }
-            Self::Internal => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "urn:turnkeep:problem:internal",
-                "Internal error",
-            ),
-            Self::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "urn:turnkeep:problem:unavailable", "Unavailable")
-            }
+            Self::TooSlow => ("urn:turnkeep:problem:too-slow", "Too slow"),
+            Self::SessionBusy => ("urn:turnkeep:problem:session-busy", "Session busy"),
+            Self::SessionClosed => ("urn:turnkeep:problem:session-closed", "Session closed"),
+            Self::NotParked => ("urn:turnkeep:problem:not-parked", "Not parked"),
+            Self::WrongState => ("urn:turnkeep:problem:wrong-state", "Wrong state"),
+            Self::Full => ("urn:turnkeep:problem:full", "Full"),
+            Self::TooLarge => ("urn:turnkeep:problem:too-large", "Too large"),
+            Self::NotJson => ("urn:turnkeep:problem:not-json", "Not JSON"),
+            Self::Misdirected => ("urn:turnkeep:problem:misdirected", "Misdirected request"),
+            Self::Field => ("urn:turnkeep:problem:field", "Wrong field"),
+            Self::QueueFull => ("urn:turnkeep:problem:queue-full", "Queue full"),
+            Self::RateLimited => ("urn:turnkeep:problem:rate-limited", "Rate limit exceeded"),
+            Self::Abuse => ("urn:turnkeep:problem:abuse", "Abuse detected"),
+            Self::Internal => ("urn:turnkeep:problem:internal", "Internal error"),
+            Self::Unavailable => ("urn:turnkeep:problem:unavailable", "Unavailable"),
         }
     }
 }
@@ -104,6 +112,12 @@ pub(super) struct Problem {
     detail: Cow<'static, str>,
     field: Option<Cow<'static, str>>,
     rejection: Option<&'static str>,
+    /// When to try again, where that is known better than by the kind.
+    retry_after_s: Option<u32>,
+    /// The scope that is missing.
+    scope: Option<&'static str>,
+    /// The browser shall forget its cookie.
+    forget_cookie: bool,
 }
 
 /// The body of every refusal.
@@ -128,6 +142,9 @@ pub(super) struct ProblemBody<'a> {
     /// Why it was not accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     rejection_reason: Option<&'a str>,
+    /// The scope that is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
     /// When to try again, in seconds; also in the `Retry-After` header.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_s: Option<u32>,
@@ -135,7 +152,15 @@ pub(super) struct ProblemBody<'a> {
 
 impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), field: None, rejection: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            field: None,
+            rejection: None,
+            retry_after_s: None,
+            scope: None,
+            forget_cookie: false,
+        }
     }
 
     /// A wrong field, by its name.
@@ -144,6 +169,41 @@ impl Problem {
         why: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self { field: Some(field.into()), ..Self::new(Kind::Field, why) }
+    }
+
+    /// No key, or none that opens: whoever guesses is told nothing else.
+    pub(super) fn unauthorized() -> Self {
+        Self::new(Kind::Unauthorized, "this needs an API key: Authorization: Bearer KEY")
+    }
+
+    /// No code, or none that opens.
+    pub(super) fn wrong_code() -> Self {
+        Self::new(Kind::Unauthorized, "this code is not known, or was used already, or is too old")
+    }
+
+    /// The key lacks this scope, or reaches not far enough.
+    pub(super) fn scope(scope: &'static str, detail: String) -> Self {
+        Self { scope: Some(scope), ..Self::new(Kind::MissingScope, detail) }
+    }
+
+    /// The browser shall forget its cookie.
+    pub(super) fn without_cookie(self) -> Self {
+        Self { forget_cookie: true, ..self }
+    }
+
+    /// Whoever may not ask has its message rejected.
+    pub(super) fn of_message(self) -> Self {
+        let rejection = match self.kind {
+            Kind::Unauthorized | Kind::MissingScope => Some("unauthorized"),
+            _ => self.rejection,
+        };
+        Self { rejection, ..self }
+    }
+
+    /// Too much of something; one more would pass in so many milliseconds.
+    pub(super) fn rate_limited(detail: &'static str, retry_after_ms: u64) -> Self {
+        let retry_after_s = Some(whole_seconds(retry_after_ms));
+        Self { retry_after_s, ..Self::new(Kind::RateLimited, detail) }
     }
 
     fn rejected(rejection: &Rejection) -> Self {
@@ -158,21 +218,43 @@ impl Problem {
             }
             Rejection::Closed => (
                 Kind::SessionClosed,
-                "the session is closed and its channel doesn't reopen it",
+                "the session is closed and its channel doesn't reopen it; a POST to its /new does",
                 None,
             ),
             Rejection::IdReused => {
                 (Kind::Field, "the same id came before with another message", Some("id"))
             }
+            Rejection::RequestReused => (
+                Kind::Field,
+                "the same key came before with another request",
+                Some(idempotency::HEADER),
+            ),
+            Rejection::RateLimited { .. } => {
+                (Kind::RateLimited, "too many messages; slow down", None)
+            }
+            Rejection::Abuse(_) => (
+                Kind::Abuse,
+                "this was taken for abuse; whoever runs the gateway can lift what follows from it",
+                None,
+            ),
         };
-        let field = field.map(Cow::Borrowed);
-        Self { field, rejection: Some(rejection.as_str()), ..Self::new(kind, detail) }
+        let retry_after_s = match rejection {
+            Rejection::RateLimited { retry_after_ms } => Some(whole_seconds(*retry_after_ms)),
+            _ => None,
+        };
+        let (field, rejection) = (field.map(Cow::Borrowed), Some(rejection.as_str()));
+        Self { field, rejection, retry_after_s, ..Self::new(kind, detail) }
     }
 
     /// A dead letter that can't be retried while the inbox is full.
     pub(super) fn queue_full() -> Self {
         Self::rejected(&Rejection::QueueFull)
     }
+}
+
+/// Rounded up: who waits that long is let in.
+fn whole_seconds(ms: u64) -> u32 {
+    u32::try_from(ms.div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }
 
 impl From<Refusal> for Problem {
@@ -200,8 +282,8 @@ impl From<StoreError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, kind, title) = self.kind.parts();
-        let retry_after_s =
-            matches!(self.kind, Kind::QueueFull | Kind::Unavailable).then_some(RETRY_AFTER_S);
+        let passes = matches!(self.kind, Kind::QueueFull | Kind::RateLimited | Kind::Unavailable);
+        let retry_after_s = self.retry_after_s.or_else(|| passes.then_some(RETRY_AFTER_S));
         let body = ProblemBody {
             kind,
             title,
@@ -210,6 +292,7 @@ impl IntoResponse for Problem {
             field: self.field.as_deref(),
             action: self.rejection.map(|_| Action::Rejected.as_str()),
             rejection_reason: self.rejection,
+            scope: self.scope,
             retry_after_s,
         };
         let body = serde_json::to_vec(&body).unwrap_or_default();
@@ -220,6 +303,12 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, problem_json);
         if let Some(seconds) = retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.kind == Kind::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"turnkeep\""));
+        }
+        if self.forget_cookie {
+            headers.insert(SET_COOKIE, NO_COOKIE);
         }
         if matches!(self.kind, Kind::TooLarge | Kind::TooSlow) {
             // The rest of the body is not read, so the next request could not be found.

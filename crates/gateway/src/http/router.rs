@@ -12,7 +12,8 @@ use utoipa_axum::routes;
 use super::entry::Shared;
 use super::problem::{Kind, Problem};
 use super::{
-    chat, dead_letters, deliveries, events, health, messages, page, sessions, steer, turns,
+    all_events, chat, dead_letters, deliveries, events, guard, health, keys, listeners, messages,
+    needs, page, sessions, sign_in, steer, turns,
 };
 
 #[derive(OpenApi)]
@@ -30,13 +31,16 @@ use super::{
         (name = "turns", description = "What answered a burst of messages"),
         (name = "dead letters", description = "Messages that a person has to look at"),
         (name = "deliveries", description = "Replies on their way to a channel"),
+        (name = "listeners", description = "What happens in all sessions, and who is told of it"),
+        (name = "guard", description = "Who is restricted or blocked"),
+        (name = "keys", description = "Who may ask"),
         (name = "health", description = "How the process is"),
     )
 )]
 struct Document;
 
 pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
-    let (router, openapi) = OpenApiRouter::with_openapi(Document::openapi())
+    let (router, mut openapi) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(chat::chat))
         .routes(routes!(sessions::sessions))
         .routes(routes!(sessions::session))
@@ -54,11 +58,28 @@ pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
         .routes(routes!(dead_letters::discard))
         .routes(routes!(deliveries::deliveries))
         .routes(routes!(deliveries::resend))
+        .routes(routes!(all_events::all_events))
+        .routes(routes!(listeners::listeners))
+        .routes(routes!(listeners::dead))
+        .routes(routes!(listeners::retry))
+        .routes(routes!(listeners::discard))
+        .routes(routes!(guard::restrictions, guard::restrict))
+        .routes(routes!(guard::restriction))
+        .routes(routes!(guard::lift))
+        .routes(routes!(guard::appeal))
+        .routes(routes!(keys::keys, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::forget))
+        .routes(routes!(sign_in::invite))
+        .routes(routes!(sign_in::state, sign_in::sign_in))
+        .routes(routes!(sign_in::sign_out))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .routes(routes!(health::openapi_json))
         .split_for_parts();
+    needs::describe(&mut openapi);
     let router = router
         .route("/chat", post(chat::chat))
         .route("/", get(page::index))

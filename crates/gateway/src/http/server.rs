@@ -105,7 +105,7 @@ async fn run<D: Door>(http: Http, door: D, shutdown: CancellationToken) {
                 let stream = Patient::new(stream, settings.write_timeout);
                 let closing = shutdown.child_token();
                 let conversation =
-                    converse(stream, builder.clone(), Arc::clone(&entry), closing, seat);
+                    converse(stream, builder.clone(), Arc::clone(&entry), closing, address, seat);
                 conversations.spawn(conversation);
             }
             None => {
@@ -129,13 +129,14 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     builder: http1::Builder,
     entry: Arc<Entry>,
     closing: CancellationToken,
+    peer: Option<IpAddr>,
     _seat: Seat,
 ) {
     // Each connection has a token of its own, so that polling it contends with nobody.
     let service_closing = closing.clone();
     let service = service_fn(move |request| {
         let (entry, closing) = (Arc::clone(&entry), service_closing.clone());
-        async move { Ok::<_, Infallible>(entry.answer(request, &closing).await) }
+        async move { Ok::<_, Infallible>(entry.answer(request, &closing, peer).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);

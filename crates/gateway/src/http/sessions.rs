@@ -1,5 +1,6 @@
 //! `GET /v1/sessions` and what can be read below it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -7,6 +8,7 @@ use hyper::Uri;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::access::Asker;
 use super::entry::Shared;
 use super::path::KeyPath;
 use super::problem::ProblemBody;
@@ -44,13 +46,14 @@ pub(super) struct TurnsPage<'a> {
     ),
     responses(
         (status = 200, description = "A page", body = SessionsPage),
+        (status = 404, description = "There is no such tenant within reach", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn sessions(State(shared): State<Arc<Shared>>, uri: Uri) -> Answer {
+pub(super) async fn sessions(State(shared): State<Arc<Shared>>, asker: Asker, uri: Uri) -> Answer {
     let query = Query::of(&uri);
     let limit = query.limit()?;
-    let tenant = query.get("tenant");
+    let tenant = asker.tenant(query.get("tenant").map(Cow::into_owned))?;
     let after = query.get("after").map(|after| session_key("after", &after)).transpose()?;
     let store = shared.gateway.store();
     let mut rows = store.sessions(tenant.as_deref(), after.as_ref(), limit + 1).await?;

@@ -1,9 +1,13 @@
 //! What the HTTP side lives by.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use turnkeep_core::network::Network;
+
 use crate::Gateway;
+use crate::access::Access;
 
 /// The limits of the HTTP side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +25,12 @@ pub struct HttpSettings {
     pub write_timeout: Duration,
     /// Longest `?wait=`; more is taken for this.
     pub wait_seconds_max: u64,
+    /// Names by which the server may be called, beside this machine's own and where it listens.
+    pub hosts: Vec<String>,
+    /// Where it listens, if that is an address.
+    pub listen: Option<SocketAddr>,
+    /// Who is believed when it says for whom it asks.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for HttpSettings {
@@ -32,6 +42,9 @@ impl Default for HttpSettings {
             header_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             wait_seconds_max: 300,
+            hosts: Vec::new(),
+            listen: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -41,6 +54,8 @@ impl Default for HttpSettings {
 pub struct Http {
     /// Who does the work.
     pub gateway: Gateway,
+    /// Who may ask.
+    pub access: Access,
     /// The limits.
     pub settings: HttpSettings,
     /// Writes the text of `/metrics`.

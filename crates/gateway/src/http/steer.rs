@@ -116,6 +116,8 @@ pub(super) async fn stop(
 }
 
 /// Begins a new conversation: stops the turn and cancels everything accepted before.
+///
+/// A closed session is open again after it.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{session}/new",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 
+use super::access::Asker;
 use super::entry::Shared;
 use super::path::Segments;
 use super::problem::{Kind, Problem, ProblemBody};
@@ -24,11 +25,13 @@ use super::shape::{TurnShape, turn_id};
 )]
 pub(super) async fn turn(
     State(shared): State<Arc<Shared>>,
+    asker: Asker,
     Segments(id): Segments<String>,
 ) -> Answer {
     let id = turn_id("turn_id", &id)?;
     let found = shared.gateway.store().turn(id).await?;
-    let (key, row) =
-        found.ok_or_else(|| Problem::new(Kind::NotFound, format!("there is no turn {id}")))?;
+    let missing = || Problem::new(Kind::NotFound, format!("there is no turn {id}"));
+    let (key, row) = found.ok_or_else(missing)?;
+    asker.reach(&key, missing)?;
     read(&TurnShape::new(&key, &row))
 }

@@ -55,10 +55,10 @@ impl SessionTask {
             Effect::Wind(tag) => self.with_run(tag, RunShared::wind),
             Effect::ForceComplete(tag) => self.with_run(tag, RunShared::finish_now),
             Effect::AskAgent(tag, id, message) => {
-                self.with_run(tag, |run| run.ask(SupersedeQuestion { id, message }));
+                self.with_run(tag, |run| run.ask(SupersedeQuestion { id, message: *message }));
             }
             Effect::AnswerRun(tag, question, message) => {
-                self.with_run(tag, |run| run.answer(question, message));
+                self.with_run(tag, |run| run.answer(question, *message));
             }
             Effect::RequestQuarantine(turn) => self.request_place(turn),
             Effect::Typing(on) => self.show_typing(on),
@@ -71,18 +71,7 @@ impl SessionTask {
     fn decided(&mut self, token: Token, decision: Decision) {
         let Some(Waiter::Submit(submit)) = self.waiter(token) else { return };
         let Submit { inbound, reply, settle, since } = *submit;
-        let latency_ms = since.elapsed().as_secs_f64() * 1000.0;
-        self.gateway.0.metrics.decided(decision.action, latency_ms);
-        tracing::info!(
-            session_key = self.driver.key().as_str(),
-            action = decision.action.as_str(),
-            message_id = &*inbound.body.message_id,
-            workflow_run_id = decision.turn.map(tracing::field::display),
-            reason = decision.rejection.as_ref().map(|rejection| rejection.as_str()),
-            latency_ms,
-            text = self.gateway.0.settings.log_text.then_some(&*inbound.body.text),
-            "gateway_decision"
-        );
+        self.gateway.note_decision(self.driver.key(), &inbound.body, &decision, since);
         if let (Some(seq), Some(settle)) = (decision.seq, settle) {
             self.followers.push((seq, settle));
         }

@@ -37,6 +37,9 @@ impl SessionTask {
         if let (Some(live), Some(last)) = (&self.live, news.last_seq) {
             live.journal(last);
         }
+        if news.last_seq.is_some() {
+            self.gateway.0.listeners.journal_grew();
+        }
         for (messages, settled) in news.settled {
             for (_, settle) in self.followers.extract_if(.., |(seq, _)| messages.contains(seq)) {
                 let _ = settle.send(settled.clone());

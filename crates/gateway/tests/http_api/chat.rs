@@ -210,7 +210,7 @@ async fn a_streamed_twin_is_told_how_the_first_ended() {
 async fn a_session_may_be_named_instead_of_its_parts() {
     let world = World::new().await;
     let body = json!({ "session": "t%3A1:default:web:group:a%25b", "message": "hi",
-        "customer_id": "ann", "metadata": { "a": [1, { "b": null }] }, "unknown": 1 });
+        "customer_id": "ann", "metadata": { "a": [1, { "b": null }] } });
     let answer = world.ask(&body).await;
     assert_eq!(answer["session"], "t%3A1:default:web:group:a%25b");
     let session = world.get("/v1/sessions/t%253A1%3Adefault%3Aweb%3Agroup%3Aa%2525b").await.json();
@@ -246,6 +246,10 @@ async fn refusals_of_the_session_are_told_apart() {
     let closed = world.post("/v1/chat", &said("three")).await;
     assert_eq!(closed.status, 409);
     insta::assert_snapshot!("closed", closed.text());
+    let new = world.post(&format!("{}/new", path("patient", "api", "ann")), &json!({})).await;
+    assert_eq!(new.json(), json!({ "result": "reset", "cancelled": 0 }));
+    assert_eq!(world.post("/v1/chat", &said("four")).await.status, 202);
+    world.gate.begun().await;
 
     let small = |text: &str| json!({ "tenant_id": "small", "customer_id": "bob", "agent_id": "patient", "message": text });
     world.post("/v1/chat", &small("one")).await;

@@ -40,7 +40,8 @@ async fn broken_bodies() {
         broken.map(|(name, body)| (name, body.as_bytes().to_vec())).into_iter().collect();
     bodies.push(("not UTF-8", b"{\"customer_id\":\"ann\",\"message\":\"\xff\"}".to_vec()));
     bodies.push(("not UTF-8 where nobody looks", b"{\"x\":\"\xff\"}".to_vec()));
-    bodies.push(("too deep", format!("{{\"x\":{}", "[".repeat(100_000)).into_bytes()));
+    bodies
+        .push(("too deep", format!("{{\"metadata\":{{\"x\":{}", "[".repeat(100_000)).into_bytes()));
     insta::assert_snapshot!(refusals(&bodies).await);
 }
 
@@ -52,12 +53,18 @@ async fn wrong_fields() {
         body[field] = value;
         body.to_string().into_bytes()
     };
+    let session = |key: &str, field: &str, value: &str| {
+        let mut body = json!({ "session": key, "message": "hi" });
+        body[field] = json!(value);
+        body.to_string().into_bytes()
+    };
     let cases = [
         ("message missing", json!({ "customer_id": "ann" }).to_string().into_bytes()),
         ("message null", with("message", json!(null))),
         ("message a number", with("message", json!(5))),
         ("message empty", with("message", json!(""))),
         ("message blank", with("message", json!(" \n\t "))),
+        ("message invisible", with("message", json!(" \u{200b}\u{200f}\u{2060}\u{feff}\n"))),
         ("message with a bell", with("message", json!("ding\u{7}"))),
         ("message with a zero", with("message", json!("a\u{0}b"))),
         ("message too long", with("message", json!("x".repeat(64 * 1024 + 1)))),
@@ -66,6 +73,8 @@ async fn wrong_fields() {
         ("customer_id empty", with("customer_id", json!(""))),
         ("customer_id too long", with("customer_id", json!("x".repeat(129)))),
         ("customer_id with a line break", with("customer_id", json!("a\nb"))),
+        ("customer_id blank", with("customer_id", json!("  "))),
+        ("customer_id invisible", with("customer_id", json!("\u{200b}\u{feff}"))),
         ("tenant_id a list", with("tenant_id", json!(["a"]))),
         ("tenant_id too long", with("tenant_id", json!("x".repeat(129)))),
         ("agent_id unknown", with("agent_id", json!("nobody"))),
@@ -80,6 +89,17 @@ async fn wrong_fields() {
         ("metadata a list", with("metadata", json!([]))),
         ("session no key", with("session", json!("a:b"))),
         ("session of no kind", with("session", json!("a:default:api:x:b"))),
+        ("session of a blank peer", session("a:default:api:dm: ", "message", "hi")),
+        ("session of another tenant", session("a:default:api:dm:b", "tenant_id", "b")),
+        ("session of another agent", session("a:default:api:dm:b", "agent_id", "talker")),
+        ("session of another channel", session("a:default:api:dm:b", "channel", "web")),
+        ("session and a blank customer_id", session("a:default:api:dm:b", "customer_id", "")),
+        (
+            "session and a customer_id with a bell",
+            session("a:default:api:dm:b", "customer_id", "\u{7}"),
+        ),
+        ("a field nobody knows", with("mesage", json!("hi"))),
+        ("a field nobody knows, deep", with("text", json!({ "metadata": 1 }))),
         ("twice", br#"{"message":"a","message":"b","customer_id":"ann"}"#.to_vec()),
     ];
     insta::assert_snapshot!(refusals(&cases).await);

@@ -18,10 +18,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use turnkeep_agents::EchoAgent;
 use turnkeep_core::Policy;
+use turnkeep_core::guard::Rate;
 use turnkeep_core::policy::{WindowMode, channel_facts};
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
+use turnkeep_gateway::access::Access;
+use turnkeep_gateway::guard::{GuardParts, GuardSettings};
 use turnkeep_gateway::http::{Http, HttpSettings, serve};
+use turnkeep_gateway::listeners::{Listener, ListenerParts};
 use turnkeep_gateway::{Gateway, Parts, Policies, Settings, UnknownPart};
 use turnkeep_stores::MemoryStore;
 
@@ -34,7 +38,8 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
 }
 
-/// Every built-in channel without a window; the tenant `small` has an inbox for one.
+/// Every built-in channel without a window; the tenant `small` has an inbox for one, a customer of
+/// `slow` may write three messages in a minute, and all of `crowd` together three.
 struct TestPolicies(Vec<String>);
 
 impl Policies for TestPolicies {
@@ -48,12 +53,20 @@ impl Policies for TestPolicies {
         if tenant == "small" {
             policy.inbox_max = 1;
         }
+        // One comes back in a minute, which no test takes.
+        let three = Rate::new(1, 3);
+        match tenant {
+            "slow" => policy.rate = three,
+            "crowd" => policy.tenant_rate = three,
+            _ => {}
+        }
         Ok(Arc::new(policy))
     }
 }
 
 pub(crate) struct World {
     pub(crate) gateway: Gateway,
+    pub(crate) access: Access,
     pub(crate) store: MemoryStore,
     pub(crate) address: SocketAddr,
     pub(crate) gate: Arc<Gate>,
@@ -67,7 +80,25 @@ impl World {
     }
 
     pub(crate) async fn with(settings: HttpSettings) -> Self {
-        let store = MemoryStore::new();
+        Self::over(MemoryStore::new(), settings, Vec::new(), GuardSettings::default()).await
+    }
+
+    /// With somebody who listens, over a store that may have seen something already.
+    pub(crate) async fn listening(store: MemoryStore, listeners: Vec<Listener>) -> Self {
+        Self::over(store, HttpSettings::default(), listeners, GuardSettings::default()).await
+    }
+
+    /// With a guard like this, over a store that may have seen something already.
+    pub(crate) async fn guarded(store: MemoryStore, guard: GuardSettings) -> Self {
+        Self::over(store, HttpSettings::default(), Vec::new(), guard).await
+    }
+
+    async fn over(
+        store: MemoryStore,
+        settings: HttpSettings,
+        listeners: Vec<Listener>,
+        guard: GuardSettings,
+    ) -> Self {
         let gate = Gate::new();
         let agents: HashMap<String, Arc<dyn Agent>> = HashMap::from([
             ("default".to_owned(), Arc::new(EchoAgent::default()) as Arc<dyn Agent>),
@@ -86,6 +117,8 @@ impl World {
             policies: Arc::new(TestPolicies(agents.keys().cloned().collect())),
             agents,
             channels,
+            listeners: ListenerParts { store: Arc::new(store.clone()), listeners },
+            guard: GuardParts { settings: guard, record: Arc::new(store.clone()) },
             settings: Settings { shutdown_grace_ms: 200, ..Settings::default() },
         });
         gateway.start().await.unwrap();
@@ -93,9 +126,11 @@ impl World {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let render_metrics = Arc::new(|| "turn_gateway_up 1\n".to_owned());
-        let http = Http { gateway: gateway.clone(), settings, render_metrics };
+        let access = Access::open(Arc::new(store.clone()), false).await.unwrap();
+        let http =
+            Http { gateway: gateway.clone(), access: access.clone(), settings, render_metrics };
         let server = tokio::spawn(serve(http, listener, shutdown.clone()));
-        Self { gateway, store, address, gate, shutdown, server }
+        Self { gateway, access, store, address, gate, shutdown, server }
     }
 
     /// Ends the server and waits until it is gone.
@@ -254,7 +289,8 @@ fn read_event(text: &str) -> Heard {
     for line in text.lines() {
         let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line:?}"));
         match name {
-            "id" => heard.id = Some(value.parse().unwrap()),
+            // Of a place among all events, `ROW-SEQ`, its row.
+            "id" => heard.id = value.split('-').next().map(|id| id.parse().unwrap()),
             "event" => heard.event = value.to_owned(),
             "data" => heard.data = serde_json::from_str(value).unwrap(),
             other => panic!("{other:?}"),

@@ -197,6 +197,7 @@ async fn the_same_api_stands_behind_a_unix_socket() {
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let http = Http {
         gateway: world.gateway.clone(),
+        access: world.access.clone(),
         settings: HttpSettings::default(),
         render_metrics: Arc::new(String::new),
     };

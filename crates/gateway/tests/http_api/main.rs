@@ -1,12 +1,17 @@
 //! The HTTP API through a real socket, over the real gateway, the memory store and small agents.
 #![expect(clippy::unwrap_used, reason = "what a test can't have ends it")]
 
+mod access;
 mod agents;
 mod chat;
 mod errors;
 mod events;
+mod guard;
+mod idempotency;
+mod keys;
 mod kit;
 mod letters;
 mod limits;
+mod listeners;
 mod page;
 mod sessions;

@@ -60,6 +60,10 @@ async fn the_description_names_every_address() {
     insta::assert_snapshot!(addresses);
     let streams = &document["paths"]["/v1/sessions/{session}/events"]["get"]["responses"]["200"];
     assert!(streams["content"]["text/event-stream"].is_object(), "{streams}");
+    let chat = &document["components"]["schemas"]["ChatRequest"];
+    assert_eq!(chat["additionalProperties"], false, "{chat}");
+    let parameters = document["paths"]["/v1/chat"]["post"]["parameters"].as_array().unwrap();
+    assert!(parameters.iter().any(|one| one["name"] == "Idempotency-Key" && one["in"] == "header"));
     assert_eq!(document["info"]["title"], "Turnkeep");
     assert!(document["info"]["contact"]["name"].is_null());
 }

@@ -16,7 +16,10 @@ use turnkeep_core::ports::channel::{Channel, Outgoing};
 use turnkeep_core::ports::store::Store;
 use turnkeep_core::session::{Finished, RunFailure};
 use turnkeep_core::{Event, SessionKey};
+use turnkeep_gateway::guard::{GuardParts, GuardSettings};
+use turnkeep_gateway::listeners::ListenerParts;
 use turnkeep_gateway::{Gateway, Parts, Policies, Settings, Submission, Submitted, UnknownPart};
+use turnkeep_stores::MemoryStore;
 
 /// What a scripted run does.
 pub(crate) type Script =
@@ -83,6 +86,11 @@ pub(crate) fn parts(
         agents: HashMap::from([("default".to_owned(), agent)]),
         channels: HashMap::new(),
         policies: Arc::new(Built(change)),
+        listeners: ListenerParts::none(Arc::new(MemoryStore::new())),
+        guard: GuardParts {
+            settings: GuardSettings::default(),
+            record: Arc::new(MemoryStore::new()),
+        },
         settings: Settings { idle_ms: 50, shutdown_grace_ms: 50, ..Settings::default() },
     }
 }

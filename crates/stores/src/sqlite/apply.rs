@@ -49,8 +49,17 @@ impl Places {
             young: HashMap::new(),
             old: HashMap::new(),
             next_session: next("SELECT coalesce(max(id), 0) + 1 FROM sessions")?,
-            next_journal: next("SELECT coalesce(max(id), 0) + 1 FROM journal")?,
+            next_journal: next(
+                "SELECT max(value, (SELECT coalesce(max(id), 0) FROM journal)) + 1
+                 FROM meta WHERE name = 'journal'",
+            )?,
         })
+    }
+
+    /// Somebody else changed the session's row: it has to be read again.
+    pub(super) fn drop(&mut self, key: &SessionKey) {
+        self.young.remove(key);
+        self.old.remove(key);
     }
 
     fn find(&mut self, key: &SessionKey, statements: &mut Statements<'_>) -> Result<Option<Place>> {
@@ -221,6 +230,9 @@ pub(super) fn apply(
         Err(Trouble::Corrupt(what)) => return Ok(Err(StoreError::Corrupt(what))),
         Err(error) => return Err(error),
     }
+    if commit.asks_only {
+        return Ok(Ok(CommitOutcome::Committed(commit.expected)));
+    }
     if let Some(journal) = &commit.journal {
         append_journal(journal, &mut place, places.next_journal, statements)?;
         places.next_journal += 1;
@@ -331,7 +343,9 @@ fn take_guards(
     session_id: i64,
     statements: &mut Statements<'_>,
 ) -> Result<Option<CommitOutcome>> {
-    if let [Guard::NotSeen { seen, .. }] = &commit.guards[..] {
+    if let [Guard::NotSeen { seen, .. }] = &commit.guards[..]
+        && !commit.asks_only
+    {
         if put_seen(commit, &commit.guards[0], session_id, statements)? {
             return Ok(None);
         }
@@ -354,6 +368,9 @@ fn take_guards(
                 }
             }
         }
+    }
+    if commit.asks_only {
+        return Ok(None);
     }
     for guard in &commit.guards {
         match guard {

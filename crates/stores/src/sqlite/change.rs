@@ -6,6 +6,7 @@
 //! the whole batch, so a refusal is a value that it gives back.
 
 use rusqlite::Connection;
+use turnkeep_core::SessionKey;
 use turnkeep_core::ports::store::StoreError;
 
 use super::trouble::Result;
@@ -16,12 +17,16 @@ pub(super) trait Change: Send {
     /// Does it, inside the transaction.
     fn run(&mut self, connection: &Connection) -> Result<()>;
 
+    /// Sessions whose rows it changes, which nothing but a commit does otherwise.
+    fn stale(&self) -> &[SessionKey];
+
     /// Says what became of it.
     fn answer(self: Box<Self>, durable: std::result::Result<(), StoreError>);
 }
 
 /// A write that gives back a `T`.
 struct Write<T, F> {
+    stale: Vec<SessionKey>,
     work: Option<F>,
     done: Option<T>,
     answer: Answer<T>,
@@ -29,10 +34,11 @@ struct Write<T, F> {
 
 /// A change made of a function.
 pub(super) fn change<T: Send + 'static>(
+    stale: Vec<SessionKey>,
     work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     answer: Answer<T>,
 ) -> Box<dyn Change> {
-    Box::new(Write { work: Some(work), done: None, answer })
+    Box::new(Write { stale, work: Some(work), done: None, answer })
 }
 
 impl<T: Send, F: FnOnce(&Connection) -> Result<T> + Send> Change for Write<T, F> {
@@ -41,6 +47,10 @@ impl<T: Send, F: FnOnce(&Connection) -> Result<T> + Send> Change for Write<T, F>
             self.done = Some(work(connection)?);
         }
         Ok(())
+    }
+
+    fn stale(&self) -> &[SessionKey] {
+        &self.stale
     }
 
     fn answer(self: Box<Self>, durable: std::result::Result<(), StoreError>) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use turnkeep_core::journal::DeadReason;
 use turnkeep_core::message::MessageBody;
 use turnkeep_core::outbox::DeliveryState;
@@ -30,6 +31,8 @@ const FORMAT: u8 = 1;
 pub(super) struct EncodedCommit {
     pub(super) key: SessionKey,
     pub(super) expected: Version,
+    /// Nothing is written; the guards are asked.
+    pub(super) asks_only: bool,
     /// The step's own time, by which a dedupe key has expired or not.
     pub(super) now: Timestamp,
     pub(super) wake_at: Option<Timestamp>,
@@ -38,7 +41,7 @@ pub(super) struct EncodedCommit {
     pub(super) turns: Vec<(TurnId, Vec<u8>)>,
     pub(super) parts: Vec<EncodedPart>,
     pub(super) dead_letters: Vec<(Seq, Vec<u8>)>,
-    pub(super) guards: Vec<Guard>,
+    pub(super) guards: SmallVec<[Guard; 1]>,
 }
 
 /// One journal row.
@@ -69,7 +72,7 @@ struct StoredTurn {
     started_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended_at: Option<Timestamp>,
-    message_ids: Vec<Arc<str>>,
+    message_ids: SmallVec<[Arc<str>; 1]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reply: Option<Arc<str>>,
     /// The journal place that holds the reply's text.
@@ -101,7 +104,9 @@ struct StoredLetter {
 
 /// Makes the rows of a commit.
 pub(super) fn encode(commit: Commit) -> std::result::Result<EncodedCommit, StoreError> {
+    let now = commit.now();
     let Commit { key, expected, session, wake_at, rows } = commit;
+    let asks_only = rows.question.is_some();
     let journal = encode_events(&key, &rows.events)?;
     let turns = rows.turns.into_iter();
     let turns = turns.map(|turn| Ok((turn.id, encode_turn(turn, &rows.events)?)));
@@ -111,9 +116,10 @@ pub(super) fn encode(commit: Commit) -> std::result::Result<EncodedCommit, Store
     let letters = letters.map(|letter| Ok((letter.seq, encode_letter(letter)?)));
     Ok(EncodedCommit {
         expected,
-        now: session.updated_at,
+        asks_only,
+        now,
         wake_at,
-        snapshot: blob(&*session)?,
+        snapshot: if asks_only { Vec::new() } else { blob(&*session)? },
         journal,
         turns,
         parts: parts.collect::<std::result::Result<_, StoreError>>()?,
@@ -196,6 +202,15 @@ pub(super) fn decode_turn(id: TurnId, bytes: &[u8]) -> Result<(TurnRow, Option<S
         error: stored.error,
     };
     Ok((row, stored.reply_at))
+}
+
+/// The row of a turn without the texts in it; the journal keeps the reply's place.
+pub(super) fn blank_turn(id: TurnId, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut stored: StoredTurn = value(bytes, || format!("turn {id}"))?;
+    stored.message_ids.clear();
+    stored.reply = stored.reply.map(|_| Arc::default());
+    stored.error = None;
+    blob(&stored).map_err(|error| Trouble::Corrupt(error.to_string()))
 }
 
 /// The reply's text out of its event.

@@ -3,11 +3,11 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use turnkeep_core::{Event, Seq, SessionKey};
 
-use super::encode;
+use super::{care, encode};
 use super::trouble::{Result, Trouble, missing};
 
-/// A session's journal, as of the moment its row was read. Rows are never changed, so it stays
-/// readable while commits go on.
+/// A session's journal, as of the moment its row was read. Rows are changed by [`care`] only, and a
+/// read sees one moment, so it stays readable while commits go on.
 #[derive(Clone, Debug)]
 pub(super) struct Journal<'a> {
     pub(super) connection: &'a Connection,
@@ -19,16 +19,18 @@ pub(super) struct Journal<'a> {
 
 /// One row, its events not yet decoded.
 #[derive(Debug)]
-struct Row {
+pub(super) struct Row {
+    pub(super) id: i64,
     first: u64,
-    last: u64,
-    prev: i64,
+    pub(super) last: u64,
+    pub(super) prev: i64,
     events: Vec<u8>,
 }
 
 impl Journal<'_> {
-    /// The events behind `after`, oldest first.
+    /// The events behind `after`, oldest first; they begin later where a beginning was forgotten.
     pub(super) fn events(&self, after: Seq, limit: usize) -> Result<Vec<Event>> {
+        let after = after.max(care::through_seq(self.connection, self.session_id)?);
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let last = after.0.saturating_add(limit).min(self.last_seq.0);
         if last <= after.0 {
@@ -73,7 +75,7 @@ impl Journal<'_> {
     }
 
     /// The row that holds the place: from the next indexed row, or the head, back to it.
-    fn covering(&self, seq: u64) -> Result<Row> {
+    pub(super) fn covering(&self, seq: u64) -> Result<Row> {
         let mut statement = self.connection.prepare_cached(
             "SELECT journal_id FROM journal_index WHERE session_id = ?1 AND last_seq >= ?2
              ORDER BY last_seq LIMIT 1",
@@ -105,6 +107,7 @@ impl Journal<'_> {
         )?;
         let row = statement.query_row([id, self.session_id], |row| {
             Ok(Row {
+                id,
                 first: row.get::<_, i64>(0)?.cast_unsigned(),
                 last: row.get::<_, i64>(1)?.cast_unsigned(),
                 prev: row.get(2)?,
@@ -114,7 +117,7 @@ impl Journal<'_> {
         row.optional()?.ok_or_else(|| missing(self.key, "a row of its journal"))
     }
 
-    fn decode(&self, row: &Row) -> Result<Vec<Event>> {
+    pub(super) fn decode(&self, row: &Row) -> Result<Vec<Event>> {
         let whose = || format!("session {}: journal {}..={}", self.key, row.first, row.last);
         let events: Vec<Event> = encode::value(&row.events, whose)?;
         let places = events.iter().map(|event| event.seq.0);

@@ -3,8 +3,9 @@
 //! A commit is made into rows in the caller's task ([`encode`]), goes to the writer's thread
 //! ([`writer`]), which runs all that wait in one transaction ([`apply`]) and answers. Reads go to
 //! threads of their own ([`readers`], [`read`], [`journal`]). The log is moved into the database
-//! by a thread of its own ([`checkpoint`]).
+//! by a thread of its own ([`checkpoint`]). What is kept and what is forgotten is [`care`]'s.
 
+pub(crate) mod care;
 pub(crate) mod open;
 pub(crate) mod prefill;
 pub(crate) mod reader;
@@ -14,7 +15,10 @@ mod change;
 mod checkpoint;
 mod counters;
 mod encode;
+mod guard;
 mod journal;
+mod keys;
+mod listeners;
 mod read;
 mod readers;
 mod schema;
@@ -137,7 +141,16 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&rusqlite::Connection) -> trouble::Result<T> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
-        Box::pin(self.write(move |answer| Job::Change(change::change(work, answer))))
+        self.change_behind(Vec::new(), work)
+    }
+
+    /// The same where it changes the rows of these sessions, behind the back of their tasks.
+    fn change_behind<T: Send + 'static>(
+        &self,
+        stale: Vec<SessionKey>,
+        work: impl FnOnce(&rusqlite::Connection) -> trouble::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        Box::pin(self.write(move |answer| Job::Change(change::change(stale, work, answer))))
     }
 }
 

@@ -13,7 +13,7 @@ use super::schema;
 use super::trouble::Trouble;
 
 /// The database's file in the data folder.
-const DATABASE: &str = "turnkeep.db";
+pub(super) const DATABASE: &str = "turnkeep.db";
 /// Locked for as long as a process uses the folder; holds its number for the others to name.
 const LOCK: &str = "turnkeep.lock";
 /// The first SQLite without the corruption that a reset of the log could cause.
@@ -152,7 +152,7 @@ pub(super) fn open_database(dir: &Path) -> Result<(Connection, Epoch), OpenError
     if created {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
     }
-    let sqlite = |error| sqlite_error(dir, error);
+    let sqlite = |error| sqlite_error(&file, error);
     let connection = connect_writer(dir).map_err(sqlite)?;
     let found = check_identity(&connection, &file)?;
     schema::migrate(&connection, found).map_err(|error| sqlite(error.into()))?;
@@ -176,6 +176,7 @@ pub(super) fn connect_writer(dir: &Path) -> Result<Connection, Trouble> {
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
+         PRAGMA secure_delete = ON;
          PRAGMA journal_size_limit = 268435456;
          PRAGMA cache_size = -65536;",
     )?;
@@ -184,8 +185,12 @@ pub(super) fn connect_writer(dir: &Path) -> Result<Connection, Trouble> {
 
 /// A connection that only reads; it works beside a running server and after a crash.
 pub(super) fn connect_reader(dir: &Path) -> Result<Connection, Trouble> {
+    connect_file(&dir.join(DATABASE))
+}
+
+fn connect_file(file: &Path) -> Result<Connection, Trouble> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(dir.join(DATABASE), flags)?;
+    let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection.execute_batch(
@@ -200,8 +205,14 @@ pub(super) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     if !file.exists() {
         return Err(OpenError::Missing { dir: dir.into() });
     }
-    let connection = connect_reader(dir).map_err(|error| sqlite_error(dir, error))?;
-    match check_identity(&connection, &file)? {
+    open_file_to_read(&file)
+}
+
+/// Opens any one file, to read.
+pub(super) fn open_file_to_read(file: &Path) -> Result<Connection, OpenError> {
+    let dir = file.parent().unwrap_or(file);
+    let (connection, found) = open_file(file)?;
+    match found {
         0 => Err(OpenError::Missing { dir: dir.into() }),
         found if found < schema::VERSION => Err(OpenError::Other {
             dir: dir.into(),
@@ -211,12 +222,18 @@ pub(super) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     }
 }
 
+/// Opens any one file, of whatever older format; says which, 0 for an empty one.
+pub(super) fn open_file(file: &Path) -> Result<(Connection, usize), OpenError> {
+    let connection = connect_file(file).map_err(|error| sqlite_error(file, error))?;
+    let found = check_identity(&connection, file)?;
+    Ok((connection, found))
+}
+
 /// Whether the file is a Turnkeep database of a format that this program knows; which one.
 fn check_identity(connection: &Connection, file: &Path) -> Result<usize, OpenError> {
-    let dir = file.parent().unwrap_or(file);
     let ask = |sql: &str| -> Result<i64, OpenError> {
         let answer = connection.query_row(sql, [], |row| row.get(0));
-        answer.map_err(|error| sqlite_error(dir, error.into()))
+        answer.map_err(|error| sqlite_error(file, error.into()))
     };
     let application = ask("PRAGMA application_id")?;
     let version = ask("PRAGMA user_version")?;
@@ -238,13 +255,13 @@ fn check_identity(connection: &Connection, file: &Path) -> Result<usize, OpenErr
     Ok(found)
 }
 
-fn draw_epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
+pub(super) fn draw_epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
     let sql = "UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value";
     connection.query_row(sql, [], |row| Ok(Epoch(row.get::<_, i64>(0)?.cast_unsigned())))
 }
 
 /// Opens a file that nobody else may read, whatever the umask or a restored backup made of it.
-fn open_private(path: &Path) -> io::Result<File> {
+pub(super) fn open_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -258,7 +275,7 @@ fn open_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn io_error(dir: &Path, error: &io::Error) -> OpenError {
+pub(super) fn io_error(dir: &Path, error: &io::Error) -> OpenError {
     let dir = dir.to_path_buf();
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { dir },
@@ -267,9 +284,8 @@ fn io_error(dir: &Path, error: &io::Error) -> OpenError {
     }
 }
 
-fn sqlite_error(dir: &Path, trouble: Trouble) -> OpenError {
-    let file = dir.join(DATABASE);
-    let dir = dir.to_path_buf();
+pub(super) fn sqlite_error(file: &Path, trouble: Trouble) -> OpenError {
+    let (file, dir) = (file.to_path_buf(), file.parent().unwrap_or(file).to_path_buf());
     let code = match &trouble {
         Trouble::Sqlite(error) => error.sqlite_error_code(),
         Trouble::Corrupt(_) => None,

@@ -7,12 +7,12 @@ use turnkeep_core::message::MessageBody;
 use turnkeep_core::ports::store::{DeadLetter, Loaded, PartRow, TurnRow};
 use turnkeep_core::{Event, EventBody, Seq, Session, SessionKey, Timestamp, TurnId, Version};
 
-use super::encode;
+use super::{care, encode};
 use super::journal::Journal;
 use super::trouble::{Result, Trouble, missing};
 
 /// A row of `sessions`.
-struct SessionRow {
+pub(super) struct SessionRow {
     id: i64,
     key: SessionKey,
     version: Version,
@@ -38,7 +38,7 @@ impl SessionRow {
         })
     }
 
-    fn journal<'a>(&'a self, connection: &'a Connection) -> Journal<'a> {
+    pub(super) fn journal<'a>(&'a self, connection: &'a Connection) -> Journal<'a> {
         Journal {
             connection,
             key: &self.key,
@@ -112,11 +112,7 @@ pub(super) fn sessions(
     after: Option<&SessionKey>,
     limit: usize,
 ) -> Result<Vec<(SessionKey, Loaded)>> {
-    // Keys begin with the tenant's encoded segment and a colon, and no segment holds one.
-    let segment = tenant.map(|tenant| tenant.replace('%', "%25").replace(':', "%3A"));
-    let from = segment.as_ref().map_or(String::new(), |segment| format!("{segment}:"));
-    let from = from.as_str().max(after.map_or("", SessionKey::as_str));
-    let to = segment.map(|segment| format!("{segment};"));
+    let (from, to) = key_range(tenant, after);
     let mut statement = connection.prepare_cached(&format!(
         "{SESSION} WHERE key > ?1 AND key < coalesce(?2, x'00') ORDER BY key LIMIT ?3"
     ))?;
@@ -128,6 +124,18 @@ pub(super) fn sessions(
         sessions.push((row.key, loaded));
     }
     Ok(sessions)
+}
+
+/// The texts between which the keys of a tenant stand, behind `after`. They begin with the tenant's
+/// encoded segment and a colon, and no segment holds one.
+pub(super) fn key_range(
+    tenant: Option<&str>,
+    after: Option<&SessionKey>,
+) -> (String, Option<String>) {
+    let segment = tenant.map(|tenant| tenant.replace('%', "%25").replace(':', "%3A"));
+    let from = segment.as_ref().map_or(String::new(), |segment| format!("{segment}:"));
+    let from = from.as_str().max(after.map_or("", SessionKey::as_str)).to_owned();
+    (from, segment.map(|segment| format!("{segment};")))
 }
 
 /// See the port.
@@ -153,6 +161,10 @@ pub(super) fn turn(connection: &Connection, id: TurnId) -> Result<Option<(Sessio
     let (turn, reply_at) = encode::decode_turn(id, blob_at(row, 1)?)?;
     let session = session_row(connection, &key)?;
     let session = session.ok_or_else(|| missing(&key, "its row"))?;
+    let forgotten = care::through_seq(connection, session.id)?;
+    if reply_at.is_some_and(|at| at <= forgotten) {
+        return Ok(None);
+    }
     let turn = with_reply(turn, reply_at, &session.journal(connection))?;
     Ok(Some((key, turn)))
 }
@@ -172,8 +184,9 @@ pub(super) fn turns(
     let place = before.map(|id| turn_before(&mut statement, id, session.id)).transpose()?.flatten();
     let bound = before.filter(|_| place.is_none());
     let mut next = place.unwrap_or(session.turn_head);
+    let forgotten = care::through_turn(connection, session.id)?;
     let mut turns = Vec::new();
-    while let Some(id) = next.filter(|_| turns.len() < limit) {
+    while let Some(id) = next.filter(|id| turns.len() < limit && Some(*id) != forgotten) {
         let mut rows = statement.query(params![&id.0.as_bytes()[..], session.id])?;
         let row = rows.next()?.ok_or_else(|| missing(key, &format!("turn {id}")))?;
         next = row.get::<_, Option<[u8; 16]>>(0)?.map(|bytes| TurnId(uuid_of(bytes)));
@@ -252,7 +265,7 @@ pub(super) fn parts(
     Ok(parts)
 }
 
-fn session_row(connection: &Connection, key: &SessionKey) -> Result<Option<SessionRow>> {
+pub(super) fn session_row(connection: &Connection, key: &SessionKey) -> Result<Option<SessionRow>> {
     let mut statement = connection.prepare_cached(&format!("{SESSION} WHERE key = ?1"))?;
     let mut rows = statement.query([key.as_str()])?;
     rows.next()?.map(SessionRow::read).transpose()
@@ -282,7 +295,7 @@ fn body_of(event: Event) -> Option<Arc<MessageBody>> {
     }
 }
 
-fn key_at(row: &Row<'_>, column: usize) -> Result<SessionKey> {
+pub(super) fn key_at(row: &Row<'_>, column: usize) -> Result<SessionKey> {
     let text = row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?;
     key_of(text.unwrap_or_default())
 }
@@ -295,7 +308,7 @@ fn blob_at<'row>(row: &'row Row<'_>, column: usize) -> Result<&'row [u8]> {
     Ok(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?)
 }
 
-fn limit_of(limit: usize) -> i64 {
+pub(super) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use rusqlite::Connection;
+use turnkeep_core::care::Forgotten;
 use turnkeep_core::ports::store::{DeadLetter, Loaded, PartRow, StoreError, TurnRow};
 use turnkeep_core::{Event, Seq, SessionKey, Timestamp, TurnId};
 
 use super::open::{self, OpenError};
 use super::readers::in_snapshot;
-use super::{read, trouble};
+use super::{care, read, trouble};
 
 /// The reads of the port, at once and on the caller's thread. It takes no lock on the folder, so
 /// it works beside a running server as well as after a crash.
@@ -21,6 +22,11 @@ impl SqliteReader {
     /// Opens the database in `dir` to read it.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         Ok(Self { connection: open::open_to_read(dir)? })
+    }
+
+    /// Opens any one file to read it, like a backup.
+    pub fn open_file(file: &Path) -> Result<Self, OpenError> {
+        Ok(Self { connection: open::open_file_to_read(file)? })
     }
 
     /// Runs several reads that all see the same moment. Keep it short beside a running server: as
@@ -45,6 +51,11 @@ impl SqliteReader {
     /// See [`turnkeep_core::ports::store::Store::load`].
     pub fn load(&self, key: &SessionKey) -> Result<Option<Loaded>, StoreError> {
         self.read(|connection| read::load(connection, key))
+    }
+
+    /// See [`turnkeep_core::ports::care::CareStore::forgotten`].
+    pub fn forgotten(&self, key: &SessionKey) -> Result<Option<Forgotten>, StoreError> {
+        self.read(|connection| care::forgotten(connection, key))
     }
 
     /// See [`turnkeep_core::ports::store::Store::open_work`].

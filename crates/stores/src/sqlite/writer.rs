@@ -171,6 +171,7 @@ fn transact(
             Job::Commit(commit, _) => Outcome::Commit(apply::apply(commit, places, statements)?),
             Job::Change(change) => {
                 change.run(connection)?;
+                change.stale().iter().for_each(|key| places.drop(key));
                 Outcome::Change
             }
             Job::Close(_) => continue,

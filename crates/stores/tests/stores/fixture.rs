@@ -7,6 +7,10 @@ use tempfile::TempDir;
 use turnkeep_core::journal::DeadReason;
 use turnkeep_core::message::{MessageBody, Pending, Seen};
 use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::ports::care::CareStore;
+use turnkeep_core::ports::guard::Restrictions;
+use turnkeep_core::ports::keys::Keys;
+use turnkeep_core::ports::listeners::ListenerStore;
 use turnkeep_core::ports::store::{
     Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Rows, Store, TurnRow,
     TurnStatus,
@@ -24,7 +28,7 @@ pub(crate) const DAY_MS: Timestamp = 24 * 3_600_000;
 
 /// Where a store's data outlives the store. One store is open at a time.
 pub(crate) trait Home: Default {
-    type Store: Store;
+    type Store: Store + CareStore + Keys + ListenerStore + Restrictions;
     fn open(&self) -> Self::Store;
 }
 
@@ -207,7 +211,7 @@ pub(crate) fn turn_row(id: TurnId, status: TurnStatus) -> TurnRow {
         epoch: Epoch(3),
         started_at: NOW,
         ended_at: None,
-        message_ids: vec!["one".into(), "two: 100 %".into()],
+        message_ids: ["one", "two: 100 %"].into_iter().map(Into::into).collect(),
         reply: None,
         error: None,
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use turnkeep_core::Seq;
 use turnkeep_core::message::Seen;
 use turnkeep_core::ports::store::{CommitOutcome, FirstDecision, Guard, Store};
+use turnkeep_core::{Seq, Version};
 
 use crate::fixture::{Chat, DAY_MS, Home, NOW, first_of, letter, not_seen};
 
@@ -153,6 +153,30 @@ pub(crate) async fn guards_hold_all_together_or_nothing_is_written(home: &impl H
     chat.commit(&store).await;
 }
 
+pub(crate) async fn a_message_with_two_names_is_known_by_each(home: &impl Home) {
+    let store = home.open();
+    let mut chat = Chat::new("one");
+    chat.queue("the first");
+    let first = first_of(&chat);
+    chat.guard(not_seen(1, 1, &first));
+    chat.guard(not_seen(2, 2, &first));
+    chat.commit(&store).await;
+    let twin = async |names: [(u8, u64); 2]| {
+        let mut other = Chat::new("two");
+        other.queue("a twin");
+        for (name, body_hash) in names {
+            other.guard(not_seen(name, body_hash, &first_of(&other)));
+        }
+        store.commit(other.draft()).await.unwrap()
+    };
+    // The first name that is known decides, and nothing is kept of the other one.
+    assert_eq!(twin([(1, 1), (2, 3)]).await, refused(0, &first, true));
+    assert_eq!(twin([(1, 3), (2, 2)]).await, refused(0, &first, false));
+    assert_eq!(twin([(3, 1), (2, 2)]).await, refused(1, &first, true));
+    assert_eq!(twin([(3, 1), (2, 3)]).await, refused(1, &first, false));
+    assert_eq!(twin([(3, 9), (4, 9)]).await, CommitOutcome::Committed(Version(1)));
+}
+
 pub(crate) async fn forgotten_keys_are_new_again(home: &impl Home) {
     let store = home.open();
     let mut chat = Chat::new("one");
@@ -171,6 +195,40 @@ pub(crate) async fn forgotten_keys_are_new_again(home: &impl Home) {
         let outcome = send(&store, &Chat::new(&format!("peer {name}")), name, 1).await;
         assert_eq!(matches!(outcome, CommitOutcome::Committed(_)), name < 6, "{name} {outcome:?}");
     }
+}
+
+pub(crate) async fn a_question_is_answered_and_leaves_nothing(home: &impl Home) {
+    let store = home.open();
+    let mut known = Chat::new("known");
+    let first = first_message(&store, &mut known, 1).await;
+    let ask = async |chat: &Chat, names: &[(u8, u64)], at: i64| {
+        let mut chat = chat.clone();
+        for (name, body_hash) in names {
+            chat.guard(not_seen(*name, *body_hash, &first));
+        }
+        let mut question = chat.draft();
+        question.rows.question = Some(at);
+        store.commit(question).await.unwrap()
+    };
+    let free = |version| CommitOutcome::Committed(Version(version));
+    let stranger = Chat::new("stranger");
+    assert_eq!(ask(&known, &[(1, 1)], NOW).await, refused(0, &first, true));
+    assert_eq!(ask(&known, &[(2, 2), (1, 2)], NOW).await, refused(1, &first, false));
+    assert_eq!(ask(&stranger, &[(1, 1)], NOW).await, refused(0, &first, true));
+    // What is over by the question's own time is not known any more.
+    assert_eq!(ask(&known, &[(1, 1)], NOW + 9 * DAY_MS).await, free(1));
+    // Twice the same, because the first time has left nothing.
+    for _ in 0..2 {
+        assert_eq!(ask(&known, &[(3, 1)], NOW).await, free(1));
+        assert_eq!(ask(&stranger, &[(3, 1), (4, 1)], NOW).await, free(0));
+    }
+    assert_eq!(store.load(&stranger.key).await.unwrap(), None);
+    assert_eq!(store.load(&known.key).await.unwrap(), Some(known.loaded()));
+    let mut stale = known.clone();
+    stale.version = Version(7);
+    assert_eq!(ask(&stale, &[(3, 1)], NOW).await, CommitOutcome::Conflict);
+    known.note("it goes on");
+    known.commit(&store).await;
 }
 
 pub(crate) async fn a_dead_letter_is_taken_once(home: &impl Home) {

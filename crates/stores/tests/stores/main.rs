@@ -3,12 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "the suite's helpers are tests as well")]
 
+mod care;
 mod child;
 mod commits;
 mod fixture;
 mod guards;
+mod keys;
+mod listeners;
 mod reads;
+mod restrictions;
 mod rows;
+mod sqlite_care;
 mod sqlite_faults;
 mod sqlite_folder;
 mod sqlite_reader;
@@ -21,6 +26,14 @@ macro_rules! store_conformance {
         $(mod $store {
             use super::*;
             store_conformance!(@tests $home;
+                care::a_history_begins_later_from_then_on,
+                care::a_commit_is_cut_where_it_has_to_be,
+                care::dead_letters_go_with_their_places,
+                care::what_was_written_meanwhile_is_not_forgotten,
+                care::an_erased_session_leaves_no_name,
+                care::texts_are_blanked_in_a_history_that_stays,
+                care::senders_are_found_wherever_they_wrote,
+                care::a_lost_message_is_still_found,
                 commits::a_session_is_there_from_its_first_commit_on,
                 commits::a_stale_version_conflicts_and_writes_nothing,
                 commits::of_many_with_one_version_one_commits,
@@ -37,9 +50,28 @@ macro_rules! store_conformance {
                 guards::of_sixteen_twins_at_once_one_commits,
                 guards::a_twin_within_one_commit_is_refused_at_its_place,
                 guards::guards_hold_all_together_or_nothing_is_written,
+                guards::a_message_with_two_names_is_known_by_each,
                 guards::forgotten_keys_are_new_again,
+                guards::a_question_is_answered_and_leaves_nothing,
                 guards::a_dead_letter_is_taken_once,
                 guards::a_dead_letter_belongs_to_its_session,
+                keys::a_key_is_kept_as_it_was_made,
+                keys::keys_have_a_limit,
+                keys::a_revoked_key_takes_its_visits_along,
+                keys::a_key_is_replaced_whole_or_not_at_all,
+                keys::only_ended_keys_are_forgotten,
+                keys::a_code_is_used_once,
+                keys::codes_end_and_have_a_limit,
+                keys::a_customer_has_so_many_visits,
+                keys::ended_sign_ins_are_forgotten_in_steps,
+                listeners::the_journal_has_one_order_over_all_sessions,
+                listeners::what_is_forgotten_is_told_to_nobody,
+                listeners::a_new_listener_begins_at_the_end,
+                listeners::places_and_failures_survive_reopening,
+                listeners::callbacks_are_due_in_order_and_settled_one_by_one,
+                listeners::dead_callbacks_are_revived_and_discarded,
+                listeners::of_too_many_the_oldest_go,
+                listeners::a_listener_nobody_configures_is_forgotten,
                 reads::events_are_gapless_in_pages_of_any_size,
                 reads::bodies_of_pending_messages_are_filled_in,
                 reads::texts_of_the_outbox_are_filled_in,
@@ -47,6 +79,11 @@ macro_rules! store_conformance {
                 reads::open_work_names_no_idle_session,
                 reads::sessions_come_in_order_of_their_keys,
                 reads::a_tenant_sees_its_own_sessions_only,
+                restrictions::a_restriction_is_kept_as_it_was_made,
+                restrictions::one_restriction_of_a_customer_counts_at_a_time,
+                restrictions::restrictions_are_found_by_whom_and_when,
+                restrictions::a_restriction_is_lifted_once_and_appealed,
+                restrictions::ended_restrictions_are_forgotten_in_steps,
                 rows::a_turn_is_replaced_by_id,
                 rows::a_turn_stays_with_its_session,
                 rows::replies_of_one_commit_are_told_apart,

@@ -82,7 +82,7 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
         stopping: false,
         started_at: NOW,
         stage: Stage::Backoff { until: Deadline { id: TimerId(1), at: NOW, duration_ms: 5 } },
-        messages: vec![started, absorbed],
+        messages: [started, absorbed].into_iter().collect(),
         given: 1,
         absorbed: 1,
         mailbox: vec![mail],

@@ -22,7 +22,7 @@ pub(crate) async fn a_turn_is_replaced_by_id(home: &impl Home) {
         ended_at: Some(NOW + 5),
         reply: Some("the reply".into()),
         error: Some("an error before".into()),
-        message_ids: vec![],
+        message_ids: [].into_iter().collect(),
         ..begun
     };
     chat.complete(id, "the reply");

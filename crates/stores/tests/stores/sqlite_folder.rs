@@ -113,11 +113,14 @@ fn a_second_process_is_refused_until_the_first_has_ended() {
 #[test]
 fn a_newer_database_is_refused_and_left_alone() {
     let dir = used();
+    let database = Connection::open(dir.path().join("turnkeep.db")).unwrap();
+    let own: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    drop(database);
     tamper(dir.path(), "PRAGMA user_version = 1000");
     let refused = refusal(dir.path());
     assert!(matches!(refused, OpenError::Newer { found: 1000, .. }), "{refused}");
     assert!(refused.to_string().ends_with("install the newer version again"), "{refused}");
-    tamper(dir.path(), "PRAGMA user_version = 1");
+    tamper(dir.path(), &format!("PRAGMA user_version = {own}"));
     open(dir.path()).unwrap();
 }
 

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use turnkeep_core::{SessionKey, TurnId};
 
+use super::listeners::ListenersArgs;
 use crate::config::{Flags, check_text};
 
 const TOP_EXAMPLES: &str = "\
@@ -41,8 +42,14 @@ pub(super) enum Command {
     /// Look at messages that could not be answered, retry or discard them
     #[command(alias = "dead-letters")]
     Deadletters(DeadLettersArgs),
+    /// Look at who is told of events, and at callbacks that nobody took
+    Listeners(ListenersArgs),
+    /// See who is restricted or blocked, and change that
+    Guard(super::guard::GuardArgs),
     /// Read the configuration and tell every mistake
     Check(CheckArgs),
+    /// Make, list, replace and end API keys; let people sign in on the web page
+    Keys(super::keys::KeysArgs),
     /// Prove on stored data that no message was lost
     Audit(AuditCommandArgs),
     /// Drive a server with many users and show what happened
@@ -137,6 +144,9 @@ pub(super) struct ApiArgs {
     /// the data folder, else http://127.0.0.1:7878]
     #[arg(long, value_name = "URL", global = true)]
     pub(super) server: Option<String>,
+    /// The file that holds the API key for a server over TCP [env: TURNKEEP_KEY, the key itself]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) key_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) config: ConfigArgs,
     /// Print the server's JSON
@@ -368,6 +378,13 @@ pub(crate) struct AuditArgs {
     pub(crate) json: bool,
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("must be a whole number, 1 or more".into()),
+        Ok(number) => Ok(number),
+    }
+}
+
 /// `bench`: how a server is driven.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -377,10 +394,10 @@ Examples:
   turnkeep bench --flood 1000 --duration 30 --server http://127.0.0.1:7878")]
 pub(crate) struct BenchArgs {
     /// Users who talk at the same time
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
     pub(crate) users: usize,
     /// Messages of each user [default: 10, or without end where --duration is given]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) messages: Option<u64>,
     /// No message is begun after so long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -390,7 +407,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "MS", default_value_t = 200)]
     pub(crate) delay_ms: u64,
     /// Messages in a burst; a burst is answered as one
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) burst: u64,
     /// Pause between the messages of a burst
     #[arg(long, value_name = "MS", default_value_t = 50)]
@@ -400,8 +418,11 @@ pub(crate) struct BenchArgs {
           value_parser = ["signal", "web", "terminal", "whatsapp", "sms", "email", "voice", "api"])]
     pub(crate) channel: String,
     /// One more user, who sends without pause over so many connections
-    #[arg(long, value_name = "CONNECTIONS")]
+    #[arg(long, value_name = "CONNECTIONS", value_parser = at_least_one)]
     pub(crate) flood: Option<usize>,
+    /// Leave the guard of the bench's own server on, with limits that nobody meets; else it is off
+    #[arg(long, conflicts_with = "server")]
+    pub(crate) guard: bool,
     /// Don't wait for replies; measure only how fast messages are taken
     #[arg(long)]
     pub(crate) no_wait: bool,

@@ -42,18 +42,37 @@ fn summary(resolved: &Resolved) -> anyhow::Result<()> {
         None => output::line("there is no configuration file; the defaults hold")?,
     }
     output::line(&format!("listens on  http://{}", resolved.listen))?;
-    output::line(&format!("data in     {}", resolved.data_dir.display()))?;
+    // From wherever it was typed, this is the folder that is meant.
+    let data_dir = std::path::absolute(&resolved.data_dir)?;
+    output::line(&format!("data in     {}", data_dir.display()))?;
     for (name, agent) in &resolved.agents {
         let what = match agent {
             AgentSettings::Echo(echo) => format!("echo, {} ms", echo.delay.as_millis()),
-            AgentSettings::OpenAi(openai) => format!("{} at {}", openai.model, openai.base_url),
+            AgentSettings::OpenAi(openai) => {
+                format!("{} at {}", openai.model, without_password(&openai.base_url))
+            }
         };
         output::line(&format!("agent       {name}: {what}"))?;
     }
     for (channel, path) in &resolved.spools {
         output::line(&format!("spool       {channel}: {}", path.display()))?;
     }
+    for listener in &resolved.listeners {
+        let (name, pattern) = (&listener.name, listener.pattern.join(", "));
+        output::line(&format!("listener    {name}: {pattern} to {}", listener.receiver()))?;
+    }
     Ok(())
+}
+
+/// An address as it may be shown: somebody may have put a password into it.
+fn without_password(address: &str) -> String {
+    match reqwest::Url::parse(address) {
+        Ok(mut url) if url.password().is_some() => match url.set_password(Some("***")) {
+            Ok(()) => url.to_string(),
+            Err(()) => "an address with a password".to_owned(),
+        },
+        _ => address.to_owned(),
+    }
 }
 
 fn explain(resolved: &Resolved, session: &Explained) -> anyhow::Result<()> {

@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::args::ApiArgs;
 use super::{output, place};
-use crate::config::Env;
+use crate::config::{self, Env};
 use place::Place;
 
 /// How long a request without a wait of its own may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The variable that holds the API key. There is no flag for it: everybody on the machine sees the
+/// flags of a process.
+const KEY_VARIABLE: &str = "TURNKEEP_KEY";
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,6 +70,17 @@ pub(super) enum ClientError {
         /// What the system said.
         reason: String,
     },
+    /// Nothing was sent: who is there doesn't speak TLS, or not so that it is trusted.
+    #[error(
+        "no TLS connection to {place}: {reason}; Turnkeep itself speaks plain http://, https:// \
+         needs a proxy in front of it"
+    )]
+    NoTls {
+        /// Where it was tried.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// It was sent, and nobody knows what became of it.
     #[error("the connection to {place} was lost: {reason}")]
     Lost {
@@ -105,8 +122,10 @@ pub(super) struct Client {
 impl Client {
     /// Finds the server; nothing is sent yet.
     pub(super) fn new(args: &ApiArgs) -> anyhow::Result<Self> {
-        let place = place::find(args, &Env::of_process())?;
+        let env = Env::of_process();
+        let place = place::find(args, &env)?;
         let builder = reqwest::Client::builder()
+            .default_headers(key_header(args, &place, &env)?)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none());
         let (builder, base) = match &place {
@@ -162,6 +181,9 @@ impl Client {
     fn broken(&self, error: &reqwest::Error) -> ClientError {
         let reason = root(error);
         let place = self.place.to_string();
+        if error.is_connect() && place.starts_with("https://") && is_tls_trouble(error) {
+            return ClientError::NoTls { place, reason };
+        }
         if error.is_connect() || error.is_builder() {
             ClientError::NotThere { place, reason }
         } else {
@@ -174,11 +196,49 @@ impl Client {
     }
 }
 
+/// The socket needs no key, and gets to see none.
+fn key_header(args: &ApiArgs, place: &Place, env: &Env) -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    if matches!(place, Place::Socket(_)) {
+        return Ok(headers);
+    }
+    let key = match &args.key_file {
+        Some(path) => {
+            Some(config::read_secret(path).map_err(anyhow::Error::msg).context("--key-file")?)
+        }
+        None => env.get(KEY_VARIABLE).map(str::trim).filter(|key| !key.is_empty()).map(Into::into),
+    };
+    if let Some(key) = key {
+        let wrong = "the API key holds characters that no key has";
+        let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok().context(wrong)?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
+
 fn is_own_machine(url: &str) -> bool {
     let host = reqwest::Url::parse(url).ok();
     let host = host.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether somebody was there, and the trouble began with the first words of TLS.
+fn is_tls_trouble(error: &reqwest::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionReset, InvalidData, UnexpectedEof};
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        next = match error.downcast_ref::<std::io::Error>() {
+            Some(io) if matches!(io.kind(), ConnectionReset | InvalidData | UnexpectedEof) => {
+                return true;
+            }
+            // What such an error wraps is not among its sources.
+            Some(io) => io.get_ref().map(|wrapped| wrapped as _),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// The innermost reason; the layers above it only say that there is one.

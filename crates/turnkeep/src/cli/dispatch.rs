@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{AuditArgs, AuditCommandArgs, Cli, Command, ServeArgs};
-use super::{check, dead_letters, output, send, sessions, turns};
+use super::{check, dead_letters, guard, keys, listeners, output, send, sessions, turns};
 use crate::config::{self, Env};
 
 /// It failed or was refused.
@@ -29,6 +29,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sessions(args) => client(sessions::run(args)),
         Command::Turns(args) => client(turns::run(args)),
         Command::Deadletters(args) => client(dead_letters::run(args)),
+        Command::Listeners(args) => client(listeners::run(args)),
+        Command::Guard(args) => client(guard::run(args)),
+        Command::Keys(args) => client(keys::run(args)),
         Command::Check(args) => check::run(&args),
         Command::Audit(args) => audit(&args),
         Command::Bench(args) => crate::bench::run(args),

@@ -8,7 +8,7 @@ use super::args::ApiArgs;
 use crate::config::{self, Env};
 
 /// The socket's name in the data folder.
-const SOCKET_NAME: &str = "turnkeep.sock";
+pub(super) const SOCKET_NAME: &str = "turnkeep.sock";
 
 /// The variable that names the server.
 const SERVER_VARIABLE: &str = "TURNKEEP_SERVER";
@@ -31,13 +31,21 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Finds the server that is meant.
-pub(super) fn find(args: &ApiArgs, env: &Env) -> anyhow::Result<Place> {
+/// The server that is named, if one is.
+pub(super) fn named(args: &ApiArgs, env: &Env) -> anyhow::Result<Option<Place>> {
     if let Some(text) = &args.server {
-        return parse(text).context("--server");
+        return parse(text).map(Some).context("--server");
     }
     if let Some(text) = env.get(SERVER_VARIABLE).filter(|text| !text.is_empty()) {
-        return parse(text).context(SERVER_VARIABLE);
+        return parse(text).map(Some).context(SERVER_VARIABLE);
+    }
+    Ok(None)
+}
+
+/// Finds the server that is meant.
+pub(super) fn find(args: &ApiArgs, env: &Env) -> anyhow::Result<Place> {
+    if let Some(place) = named(args, env)? {
+        return Ok(place);
     }
     let whereabouts = config::locate(&args.config.flags(), env)?;
     let socket = whereabouts.data_dir.join(SOCKET_NAME);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::paths;
 use super::problem::{Origin, Problems, nearest};
-use super::raw::{GatewayKeys, Raw, TopKeys};
+use super::raw::{GatewayKeys, GuardKeys, Raw, TopKeys};
 use super::read::{Scope, read_file};
 use super::resolved::{Resolved, Whereabouts, resolve, resolve_whereabouts};
 use super::section::{Key, Section, find};
@@ -15,7 +15,7 @@ use super::value::Scalar;
 const PREFIX: &str = "TURNKEEP_";
 
 /// Variables that other parts of the program read, without the prefix.
-const OTHER_VARIABLES: [&str; 5] = ["CONFIG", "SERVER", "TENANT", "AGENT", "AS"];
+const OTHER_VARIABLES: [&str; 6] = ["CONFIG", "SERVER", "KEY", "TENANT", "AGENT", "AS"];
 
 /// The environment, as a value so that tests can bring their own.
 #[derive(Clone, Debug, Default)]
@@ -143,8 +143,11 @@ fn read_source(
 
 /// Puts variables over what the file says, and flags over both.
 fn overlay(flags: &Flags, env: &Env, raw: &mut Raw, problems: &mut Problems) {
-    let sections: [(&str, &'static [Key], &mut dyn Section); 2] =
-        [("", TopKeys::KEYS, &mut raw.top), ("gateway", GatewayKeys::KEYS, &mut raw.gateway)];
+    let sections: [(&str, &'static [Key], &mut dyn Section); 3] = [
+        ("", TopKeys::KEYS, &mut raw.top),
+        ("gateway", GatewayKeys::KEYS, &mut raw.gateway),
+        ("guard", GuardKeys::KEYS, &mut raw.guard),
+    ];
     for (label, keys, section) in sections {
         for key in keys {
             let name = variable(label, key.name);
@@ -175,9 +178,10 @@ fn put(section: &mut dyn Section, key: &Key, text: &str, origin: &Origin, proble
 fn strange_variables(env: &Env) -> Vec<String> {
     let top = TopKeys::KEYS.iter().map(|key| variable("", key.name));
     let gateway = GatewayKeys::KEYS.iter().map(|key| variable("gateway", key.name));
+    let guard = GuardKeys::KEYS.iter().map(|key| variable("guard", key.name));
     let other = OTHER_VARIABLES.iter().map(|name| variable("", name));
     let known: Vec<String> =
-        top.chain(gateway).chain(other).map(|name| name.to_lowercase()).collect();
+        top.chain(gateway).chain(guard).chain(other).map(|name| name.to_lowercase()).collect();
     let ours = env.0.keys().filter(|name| name.starts_with(PREFIX));
     ours.filter(|name| !known.contains(&name.to_lowercase()))
         .filter_map(|name| {

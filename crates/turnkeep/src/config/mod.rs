@@ -8,7 +8,10 @@ mod problem;
 mod value;
 #[macro_use]
 mod section;
+mod guard;
+mod hosts;
 mod layers;
+pub(crate) mod listeners;
 mod paths;
 mod policy;
 mod raw;
@@ -21,4 +24,4 @@ mod tests;
 
 pub(crate) use layers::{Env, Flags, check_text, load, locate};
 pub(crate) use reference::{example, reference};
-pub(crate) use resolved::{AgentSettings, Resolved};
+pub(crate) use resolved::{AgentSettings, Resolved, Whereabouts, read_secret};

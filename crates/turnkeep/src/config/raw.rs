@@ -3,17 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use turnkeep_core::guard::Severity;
 use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 
+use super::hosts::HostNames;
 use super::problem::Origin;
-use super::value::{AgentKind, Listen, LogFormat, LogLevel, Url};
+use super::value::{AgentKind, Endpoint, Listen, LogFormat, LogLevel, Networks, Texts, Url};
 
 section! {
     /// Keys that stand at the top of the file, before any section.
     struct TopKeys {
-        /// Where the API and the web page are served. Port 0 takes a free one. Only this machine's
-        /// own addresses are allowed, because there are no API keys yet.
+        /// Where the API and the web page are served. Port 0 takes a free one. An address that other
+        /// machines can reach needs an API key, see `turnkeep keys create`.
         listen: Listen = "\"127.0.0.1:7878\"";
+        /// Names by which the server may be called, beside `localhost` and the address that it
+        /// listens on; pages under these names may use it.
+        hosts: HostNames => "[\"chat.example.org\"]";
+        /// Proxies that are believed when they say whose request they bring (`X-Forwarded-For`,
+        /// `X-Forwarded-Proto` or `Forwarded`).
+        trusted_proxies: Networks => "[\"10.0.0.0/8\"]";
         /// Where the store, the socket of the command line and the logs live. Without it
         /// `$XDG_DATA_HOME/turnkeep`, else `~/.local/share/turnkeep`, else `./turnkeep-data`.
         /// A relative path in the file counts from the file's own folder.
@@ -33,10 +41,14 @@ section! {
 section! {
     /// Limits and switches of the gateway as a whole.
     struct GatewayKeys {
-        /// Limits how fast one customer may send. Not in effect yet: it is accepted and kept.
+        /// Keeps the rates: how fast a customer, a tenant and everybody may write.
         rate_limiting_enabled: bool = "true";
-        /// Refuses abusive messages. Not in effect yet: it is accepted and kept.
+        /// Looks for abuse. Without it nothing new is found; what is in force stays in force.
         abuse_detection_enabled: bool = "true";
+        /// How many messages a minute are let in from everybody together; 0 is without limit.
+        global_rate_per_minute: u32 [0, 100_000_000] = "0";
+        /// How many of them may come at once.
+        global_rate_burst: u32 [1, 100_000_000] = "1000";
         /// Lets messages wait while a turn is under way. It can't be switched off yet; `busy_policy
         /// = "reject"` refuses them instead.
         message_queue_enabled: bool = "true";
@@ -60,6 +72,10 @@ section! {
         header_timeout_seconds: u64 [1, 3600] = "10";
         /// The longest `?wait=` that is granted.
         wait_seconds_max: u64 [1, 3600] = "300";
+        /// Networks that callbacks may reach beside the open internet, like `["10.0.0.0/8"]`.
+        /// Without it no callback goes to this machine or to a private network, whatever a name
+        /// resolves to.
+        callbacks_may_reach: Networks => "[\"10.0.0.0/8\"]";
     }
 }
 
@@ -108,6 +124,44 @@ section! {
         delivery_backoff_ms: u64 [1, 3_600_000] = "1000";
         /// The longest reply, in bytes; a longer one fails the attempt.
         reply_bytes_max: u32 [1, 67_108_864] = "1048576";
+        /// How many messages a minute are let in from one customer; 0 is without limit.
+        rate_per_minute: u32 [0, 100_000_000] = "120";
+        /// How many of them may come at once.
+        rate_burst: u32 [1, 100_000_000] = "240";
+        /// How many messages a minute are let in from all customers of a tenant together; 0 is
+        /// without limit. Meant for `[tenants.NAME]`.
+        tenant_rate_per_minute: u32 [0, 100_000_000] = "0";
+        /// How many of them may come at once.
+        tenant_rate_burst: u32 [1, 100_000_000] = "1000";
+    }
+}
+
+section! {
+    /// What counts as abuse and what follows: `monitor` only counts it, `restrict` lets the
+    /// customer write 10 messages a minute for a day, `block` none for a day, `permanent` none until
+    /// somebody lifts it.
+    struct GuardKeys {
+        /// More messages in a minute than so many times what the customer's rate lets in are a
+        /// flood; 0 switches this off.
+        flood_factor: u32 [0, 1000] = "5";
+        /// What follows from a flood.
+        flood_severity: Severity = "\"restrict\"";
+        /// The same text more often than this within ten minutes is too often; 0 switches this off.
+        repeats_max: u32 [0, 10_000] = "20";
+        /// What follows from that.
+        repeats_severity: Severity = "\"monitor\"";
+        /// More links than this within ten minutes are too many; 0 switches this off.
+        links_max: u32 [0, 10_000] = "50";
+        /// What follows from that.
+        links_severity: Severity = "\"monitor\"";
+        /// Words and phrases that nobody may write, in any case; up to 1000.
+        terms: Texts => "[\"cheap pills\"]";
+        /// What follows from one of them.
+        terms_severity: Severity = "\"restrict\"";
+        /// Regular expressions that no message may hold; up to 100.
+        patterns: Texts => "['\\b\\d{16}\\b']";
+        /// What follows from one of them.
+        patterns_severity: Severity = "\"restrict\"";
     }
 }
 
@@ -127,6 +181,34 @@ section! {
     struct AgentKeys {
         /// `echo` repeats what it is told; `openai` asks any server that speaks that protocol.
         kind: AgentKind => "\"openai\"";
+        /// Where the endings of this agent's turns are posted to, with the reply. Needs
+        /// `callback_secret_file`.
+        callback_url: Endpoint => "\"https://app.example.org/replies\"";
+        /// The file that holds the secret those callbacks are signed with, `whsec_` and base64;
+        /// refused if everybody on the machine can read it.
+        callback_secret_file: PathBuf => "\"/etc/turnkeep/replies.secret\"";
+    }
+}
+
+section! {
+    /// One listener, which is told by signed callbacks of what happens.
+    struct ListenerKeys {
+        /// Where its callbacks are posted to. Required.
+        url: Endpoint => "\"https://crm.example.org/turnkeep\"";
+        /// Which events it gets: `*`, all of a category like `turn.*`, a full name like
+        /// `turn.completed`, or a list of these.
+        pattern: Texts = "\"*\"";
+        /// The file that holds the secret its callbacks are signed with, `whsec_` and base64;
+        /// refused if everybody on the machine can read it. This or `secret_env`.
+        secret_file: PathBuf => "\"/etc/turnkeep/crm.secret\"";
+        /// The environment variable that holds it.
+        secret_env: String => "\"CRM_SECRET\"";
+        /// Only events of this tenant.
+        tenant: String => "\"acme\"";
+        /// Only events of this agent.
+        agent: String => "\"default\"";
+        /// Whether it sees what people and agents say.
+        include_text: bool = "false";
     }
 }
 
@@ -190,12 +272,21 @@ pub(super) struct ChannelRaw {
     pub(super) policy: PolicyKeys,
 }
 
+/// One listener as typed.
+#[derive(Clone, Debug)]
+pub(super) struct ListenerRaw {
+    pub(super) at: Origin,
+    pub(super) keys: ListenerKeys,
+}
+
 /// Everything as typed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Raw {
     pub(super) top: TopKeys,
     pub(super) gateway: GatewayKeys,
+    pub(super) guard: GuardKeys,
     pub(super) channels: BTreeMap<&'static str, ChannelRaw>,
     pub(super) agents: BTreeMap<String, AgentRaw>,
     pub(super) tenants: BTreeMap<String, PolicyKeys>,
+    pub(super) listeners: BTreeMap<String, ListenerRaw>,
 }

@@ -9,24 +9,26 @@ use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::problem::{Lines, Problems, suggestion};
 use super::raw::{
-    AgentKeys, AgentRaw, ChannelKeys, ChannelRaw, EchoKeys, GatewayKeys, OpenAiKeys, PolicyKeys,
-    Raw, TopKeys,
+    AgentKeys, AgentRaw, ChannelKeys, ChannelRaw, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, ListenerRaw,
+    OpenAiKeys, PolicyKeys, Raw, TopKeys,
 };
 use super::section::{Key, Section, find};
 use super::value::Scalar;
 
 /// The sections of the file.
-const TABLES: [&str; 4] = ["gateway", "channels", "agents", "tenants"];
+const TABLES: [&str; 6] = ["gateway", "guard", "channels", "agents", "tenants", "listeners"];
 
 /// Every section's keys and where they belong.
-const HOMES: [(&str, &[Key]); 7] = [
+const HOMES: [(&str, &[Key]); 9] = [
     ("at the top of the file, before any [section]", TopKeys::KEYS),
     ("in [gateway]", GatewayKeys::KEYS),
+    ("in [guard]", GuardKeys::KEYS),
     ("in [channels.NAME]", ChannelKeys::KEYS),
     ("in [channels.NAME], [agents.NAME] or [tenants.NAME]", PolicyKeys::KEYS),
     ("in [agents.NAME]", AgentKeys::KEYS),
     ("in [agents.NAME]", EchoKeys::KEYS),
     ("in [agents.NAME]", OpenAiKeys::KEYS),
+    ("in [listeners.NAME]", ListenerKeys::KEYS),
 ];
 
 /// Which part of a file matters to who reads it.
@@ -60,9 +62,13 @@ pub(super) fn read_file(path: &Path, text: &str, scope: Scope, problems: &mut Pr
     if let Some((table, label)) = reader.table(top, "", "gateway") {
         reader.keys(table, &label, &[], &mut [&mut raw.gateway]);
     }
+    if let Some((table, label)) = reader.table(top, "", "guard") {
+        reader.keys(table, &label, &[], &mut [&mut raw.guard]);
+    }
     reader.channels(top, &mut raw);
     reader.agents(top, &mut raw);
     reader.tenants(top, &mut raw);
+    reader.listeners(top, &mut raw);
     raw
 }
 
@@ -204,6 +210,15 @@ impl Reader<'_> {
         }
     }
 
+    fn listeners(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
+        for ((name, _), table, label) in self.named(top, "listeners") {
+            let at = self.lines.origin(name.span().start);
+            let mut keys = ListenerKeys::default();
+            self.keys(table, &label, &[], &mut [&mut keys]);
+            raw.listeners.insert(name.get_ref().to_string(), ListenerRaw { at, keys });
+        }
+    }
+
     /// A name becomes a segment of session keys, so it keeps their bounds.
     fn check_name(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, what: &str) {
         let text = name.get_ref();
@@ -245,7 +260,10 @@ fn scalar(value: &DeValue<'_>) -> Scalar {
             number.as_str().parse().map_or(Scalar::Other("a strange number"), Scalar::Real)
         }
         DeValue::Datetime(_) => Scalar::Other("a date or a time"),
-        DeValue::Array(_) => Scalar::Other("a list"),
+        DeValue::Array(items) => {
+            let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+            texts.collect::<Option<_>>().map_or(Scalar::Other("a list"), Scalar::List)
+        }
         DeValue::Table(_) => Scalar::Other("a section"),
     }
 }

@@ -7,7 +7,9 @@ use turnkeep_core::policy::CHANNELS;
 
 use super::layers::variable;
 use super::policy;
-use super::raw::{AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, OpenAiKeys, PolicyKeys, TopKeys};
+use super::raw::{
+    AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, OpenAiKeys, PolicyKeys, TopKeys,
+};
 use super::section::Key;
 
 /// A part of both documents.
@@ -21,7 +23,7 @@ struct Part {
     keys: &'static [Key],
 }
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 9] = [
     Part {
         title: "Top of the file",
         about: "Keys that stand before any section.",
@@ -35,6 +37,15 @@ const PARTS: [Part; 7] = [
         header: "[gateway]",
         variables: Some("gateway"),
         keys: GatewayKeys::KEYS,
+    },
+    Part {
+        title: "[guard]",
+        about: "What counts as abuse, and what follows: `monitor` only logs and counts it, \
+                `restrict` lets the customer write 10 messages a minute for a day, `block` none \
+                for a day, `permanent` none until somebody lifts it. See docs/guard.md.",
+        header: "[guard]",
+        variables: Some("guard"),
+        keys: GuardKeys::KEYS,
     },
     Part {
         title: "[agents.NAME]",
@@ -65,6 +76,14 @@ const PARTS: [Part; 7] = [
         header: "[channels.signal]",
         variables: None,
         keys: ChannelKeys::KEYS,
+    },
+    Part {
+        title: "[listeners.NAME]",
+        about: "One listener, which is told by signed callbacks of what happens in all sessions. \
+                See docs/listeners.md.",
+        header: "[listeners.crm]",
+        variables: None,
+        keys: ListenerKeys::KEYS,
     },
     Part {
         title: "Policy: [channels.NAME], [agents.NAME] and [tenants.NAME]",

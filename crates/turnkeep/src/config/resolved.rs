@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use turnkeep_core::Policy;
+use turnkeep_core::network::Network;
 use turnkeep_core::policy::{CHANNELS, ChannelFacts, channel_facts};
+use turnkeep_gateway::guard::GuardSettings;
 
 use super::layers::Env;
-use super::paths;
+use super::listeners::ListenerSettings;
 use super::policy::{self, Explained, Layer};
 use super::problem::{Origin, Problems};
 use super::raw::{AgentRaw, EchoKeys, GatewayKeys, OpenAiKeys, PolicyKeys, Raw, TopKeys};
 use super::section::Section;
 use super::value::{AgentKind, Set};
 pub(crate) use super::value::{ApiKey, LogFormat};
+use super::{guard, listeners, paths};
 
 /// The name of the agent that answers where none is named.
 const DEFAULT_AGENT: &str = "default";
@@ -28,6 +31,8 @@ const BUILT_IN_DELAY: Duration = Duration::from_millis(400);
 pub(crate) struct Whereabouts {
     /// Where it listens.
     pub(crate) listen: SocketAddr,
+    /// Names by which it may be called.
+    pub(crate) hosts: Vec<String>,
     /// Where its data and its socket are.
     pub(crate) data_dir: PathBuf,
 }
@@ -37,8 +42,12 @@ pub(crate) struct Whereabouts {
 pub(crate) struct Resolved {
     /// The file it came from, if there is one.
     pub(crate) source: Option<PathBuf>,
-    /// Where the API is served; always an address of this machine's own.
+    /// Where the API is served.
     pub(crate) listen: SocketAddr,
+    /// Names by which the server may be called.
+    pub(crate) hosts: Vec<String>,
+    /// Who is believed when it says for whom it asks.
+    pub(crate) trusted_proxies: Vec<Network>,
     /// Where the store and the socket live; may not exist yet.
     pub(crate) data_dir: PathBuf,
     /// How long a shutdown waits for turns under way.
@@ -47,10 +56,16 @@ pub(crate) struct Resolved {
     pub(crate) log: LogSettings,
     /// Limits and switches.
     pub(crate) gateway: GatewaySettings,
+    /// What is refused as too much or as abuse.
+    pub(crate) guard: GuardSettings,
     /// The agents by name; never empty.
     pub(crate) agents: BTreeMap<String, AgentSettings>,
     /// Channels whose replies are appended to a file.
     pub(crate) spools: BTreeMap<&'static str, PathBuf>,
+    /// Who is told of events by callbacks.
+    pub(crate) listeners: Vec<ListenerSettings>,
+    /// Networks that callbacks may reach beside the open internet.
+    pub(crate) callbacks_may_reach: Vec<Network>,
     /// What the user should know though nothing is wrong.
     pub(crate) notes: Vec<String>,
     policies: Policies,
@@ -70,10 +85,6 @@ pub(crate) struct LogSettings {
 /// Limits and switches of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GatewaySettings {
-    /// Kept for the guard; not in effect yet.
-    pub(crate) rate_limiting_enabled: bool,
-    /// Kept for the guard; not in effect yet.
-    pub(crate) abuse_detection_enabled: bool,
     /// Kept for the queue; not in effect yet.
     pub(crate) message_queue_enabled: bool,
     /// Kept for the workflow engine; not in effect yet.
@@ -196,10 +207,13 @@ pub(super) fn resolve(
 ) -> Resolved {
     let mut notes = Vec::new();
     not_in_effect(&raw.gateway, &mut notes);
-    check_listen(&raw.top, problems);
+    listens_beyond(&raw.top, &mut notes);
     let spools = spools(&raw, env, problems);
     let agents = agents(&raw.agents, env, problems, &mut notes);
-    let Whereabouts { listen, data_dir } = resolve_whereabouts(&raw.top, env);
+    let listeners = listeners::listeners(&raw, &agents, env, problems);
+    let callbacks_may_reach = listeners::allowed(&raw);
+    let guard = guard::guard(&raw, problems);
+    let Whereabouts { listen, hosts, data_dir } = resolve_whereabouts(&raw.top, env);
     let policies = Policies {
         gateway: policy::of_gateway(&raw.gateway),
         tenants: raw.tenants,
@@ -209,6 +223,8 @@ pub(super) fn resolve(
     Resolved {
         source,
         listen,
+        hosts,
+        trusted_proxies: raw.top.trusted_proxies.map_or_else(Vec::new, |set| set.value.0),
         data_dir,
         shutdown_grace: seconds(raw.top.shutdown_grace_seconds.as_ref(), 10),
         log: LogSettings {
@@ -217,8 +233,11 @@ pub(super) fn resolve(
             text: or(raw.top.log_text.as_ref(), false),
         },
         gateway: gateway(&raw.gateway, problems),
+        guard,
         agents,
         spools,
+        listeners,
+        callbacks_may_reach,
         notes,
         policies,
     }
@@ -230,6 +249,7 @@ pub(super) fn resolve_whereabouts(top: &TopKeys, env: &Env) -> Whereabouts {
     let data_dir = top.data_dir.as_ref().map(|set| paths::meant(set, env));
     Whereabouts {
         listen: top.listen.as_ref().map_or(own, |set| set.value.0),
+        hosts: top.hosts.as_ref().map_or_else(Vec::new, |set| set.value.0.clone()),
         data_dir: data_dir.unwrap_or_else(|| paths::data_dir_default(env)),
     }
 }
@@ -246,27 +266,20 @@ fn seconds(set: Option<&Set<u64>>, default: u64) -> Duration {
     Duration::from_secs(or(set, default))
 }
 
-fn check_listen(top: &TopKeys, problems: &mut Problems) {
-    let Some(set) = &top.listen else { return };
-    let address = set.value.0;
-    if address.ip().to_canonical().is_loopback() {
-        return;
+/// Whether there are keys is known only once the store is open.
+fn listens_beyond(top: &TopKeys, notes: &mut Vec<String>) {
+    let Some(Set { value, origin }) = &top.listen else { return };
+    if !value.0.ip().to_canonical().is_loopback() {
+        notes.push(format!(
+            "{origin}: other machines can reach {}, so the server starts only with an API key \
+             (`turnkeep keys create`)",
+            value.0
+        ));
     }
-    let port = address.port();
-    problems.add(
-        &set.origin,
-        format!(
-            "\"listen\" is {address}, which other machines can reach, and there are no API keys \
-             yet: anybody could read and write every conversation. Listen on 127.0.0.1:{port} and \
-             let a proxy that checks who is asking stand in front of it"
-        ),
-    );
 }
 
 fn not_in_effect(gateway: &GatewayKeys, notes: &mut Vec<String>) {
     let switches = [
-        ("rate_limiting_enabled", &gateway.rate_limiting_enabled, true),
-        ("abuse_detection_enabled", &gateway.abuse_detection_enabled, true),
         ("message_queue_enabled", &gateway.message_queue_enabled, false),
         ("fallback_to_sync", &gateway.fallback_to_sync, true),
     ];
@@ -293,8 +306,6 @@ fn gateway(keys: &GatewayKeys, problems: &mut Problems) -> GatewaySettings {
     }
     let connections_max = or(keys.connections_max.as_ref(), 10_000);
     GatewaySettings {
-        rate_limiting_enabled: or(keys.rate_limiting_enabled.as_ref(), true),
-        abuse_detection_enabled: or(keys.abuse_detection_enabled.as_ref(), true),
         message_queue_enabled: or(keys.message_queue_enabled.as_ref(), true),
         fallback_to_sync: or(keys.fallback_to_sync.as_ref(), false),
         message_bytes_max,
@@ -384,6 +395,9 @@ fn echo(keys: &EchoKeys) -> EchoSettings {
     }
 }
 
+/// What the agent asks for, below its base address.
+const COMPLETIONS: &str = "/chat/completions";
+
 fn openai(
     name: &str,
     raw: &AgentRaw,
@@ -395,6 +409,13 @@ fn openai(
         if missing {
             problems.add(&raw.at, format!("[agents.{name}] needs \"{key}\""));
         }
+    }
+    if let Some(url) = keys.base_url.as_ref().filter(|url| url.value.0.ends_with(COMPLETIONS)) {
+        let text = format!(
+            "\"base_url\" in [agents.{name}] must end before {COMPLETIONS}, which is put behind \
+             it; it looks like \"https://api.openai.com/v1\""
+        );
+        problems.add(&url.origin, text);
     }
     let api_key = api_key(name, keys, env).unwrap_or_else(|(origin, text)| {
         problems.add(&origin, text);
@@ -444,7 +465,7 @@ fn api_key(name: &str, keys: &OpenAiKeys, env: &Env) -> Result<Option<ApiKey>, M
     }
 }
 
-fn read_secret(path: &Path) -> Result<String, String> {
+pub(crate) fn read_secret(path: &Path) -> Result<String, String> {
     use std::os::unix::fs::PermissionsExt;
     const OTHERS: u32 = 0o007;
     let shown = path.display();

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use turnkeep_core::guard::Severity;
+use turnkeep_core::network::Network;
 use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 
 use super::problem::Origin;
@@ -24,6 +26,8 @@ pub(super) enum Scalar {
     Text(String),
     /// From a variable or a flag, where everything is text.
     Loose(String),
+    /// A list of texts.
+    List(Vec<String>),
     /// Something that no key takes; holds its name.
     Other(&'static str),
 }
@@ -39,6 +43,8 @@ impl fmt::Display for Scalar {
                 Some((end, _)) => write!(formatter, "{:?}", format!("{}…", &text[..end])),
                 None => write!(formatter, "{text:?}"),
             },
+            Self::List(texts) if texts.is_empty() => formatter.write_str("an empty list"),
+            Self::List(texts) => write!(formatter, "{texts:?}"),
             Self::Other(name) => formatter.write_str(name),
         }
     }
@@ -48,6 +54,16 @@ impl Scalar {
     fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Loose(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A list of texts: written as one, as a lone text, or in a variable with commas between.
+    pub(super) fn texts(&self) -> Option<Vec<String>> {
+        match self {
+            Self::List(texts) => Some(texts.clone()),
+            Self::Text(text) => Some(vec![text.clone()]),
+            Self::Loose(text) => Some(text.split(',').map(|part| part.trim().to_owned()).collect()),
             _ => None,
         }
     }
@@ -226,6 +242,65 @@ impl Setting for Url {
     }
 }
 
+/// An `http` or `https` address that something is posted to, as it is and without a password.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint(pub(super) reqwest::Url);
+
+impl Setting for Endpoint {
+    fn expected(_: Range) -> String {
+        "an address that begins with http:// or https://, without a password in it".into()
+    }
+
+    fn read(scalar: &Scalar, _: Range) -> Option<Self> {
+        let url = reqwest::Url::parse(scalar.text()?.trim()).ok()?;
+        let usable = matches!(url.scheme(), "http" | "https") && url.has_host();
+        let open = url.username().is_empty() && url.password().is_none();
+        (usable && open).then_some(Self(url))
+    }
+
+    fn shown(&self) -> String {
+        format!("{:?}", self.0.as_str())
+    }
+}
+
+/// One text or a list of them.
+#[derive(Clone, Debug)]
+pub(super) struct Texts(pub(super) Vec<String>);
+
+impl Setting for Texts {
+    fn expected(_: Range) -> String {
+        "a text or a list of texts".into()
+    }
+
+    fn read(scalar: &Scalar, _: Range) -> Option<Self> {
+        scalar.texts().filter(|texts| !texts.is_empty()).map(Self)
+    }
+
+    fn shown(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
+/// Ranges of addresses.
+#[derive(Clone, Debug)]
+pub(super) struct Networks(pub(super) Vec<Network>);
+
+impl Setting for Networks {
+    fn expected(_: Range) -> String {
+        "a list of networks, like [\"10.0.0.0/8\", \"fd00::/8\"]".into()
+    }
+
+    fn read(scalar: &Scalar, _: Range) -> Option<Self> {
+        let networks = scalar.texts()?.iter().map(|text| text.parse().ok()).collect();
+        Option::map(networks, Self)
+    }
+
+    fn shown(&self) -> String {
+        let texts: Vec<String> = self.0.iter().map(Network::to_string).collect();
+        format!("{texts:?}")
+    }
+}
+
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// What is logged: a level, and `part=level` for single parts of the program.
@@ -299,6 +374,12 @@ pub(super) enum AgentKind {
 words! {
     LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json }
     AgentKind { "echo" => AgentKind::Echo, "openai" => AgentKind::OpenAi }
+    Severity {
+        "monitor" => Severity::Monitor,
+        "restrict" => Severity::Restrict,
+        "block" => Severity::Block,
+        "permanent" => Severity::Permanent,
+    }
     BusyPolicy {
         "absorb" => BusyPolicy::Absorb,
         "supersede" => BusyPolicy::Supersede,

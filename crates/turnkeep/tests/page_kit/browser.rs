@@ -69,6 +69,11 @@ impl Browser {
         Person::arrive(self.client.clone(), &server.address()).await
     }
 
+    /// A new window with this address.
+    pub(crate) async fn window_at(&self, address: &str) -> Person {
+        Person::arrive(self.client.clone(), address).await
+    }
+
     /// A new window of somebody who has entered a name.
     pub(crate) async fn person(&self, server: &Server, name: &str) -> Person {
         let mut person = self.window(server).await;

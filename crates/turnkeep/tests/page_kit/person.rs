@@ -36,7 +36,7 @@ impl Person {
 
     pub(crate) async fn enter(&mut self, name: &str) {
         self.name = name.to_owned();
-        self.look_here().await;
+        self.until("visible('name-input')").await;
         self.type_into("name-input", &format!("{name}{}", char::from(Key::Enter))).await;
         self.until("visible('message-input')").await;
     }
@@ -65,6 +65,12 @@ impl Person {
     pub(crate) async fn send(&self) {
         self.look_here().await;
         self.type_into("message-input", &char::from(Key::Enter).to_string()).await;
+    }
+
+    /// Types into any field.
+    pub(crate) async fn fill(&self, testid: &str, text: &str) {
+        self.look_here().await;
+        self.type_into(testid, text).await;
     }
 
     pub(crate) async fn click(&self, testid: &str) {

@@ -65,6 +65,14 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// What a command line prints that works on the data folder.
+    pub(crate) fn turnkeep(&self, args: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
+        let output = command.args(args).arg("--data-dir").arg(data(&self.home)).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
     /// `turnkeep audit` on the data folder must find nothing wrong.
     pub(crate) fn audit(&self) {
         let output = Command::new(env!("CARGO_BIN_EXE_turnkeep"))

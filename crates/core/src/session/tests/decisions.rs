@@ -88,7 +88,34 @@ fn a_refusal_of_a_named_message_asks_whether_it_is_a_twin() {
     };
     // It is asked, and not remembered.
     assert_eq!((first.action, *until), (Action::Rejected, 0));
-    assert!(bench.last.changed);
+    assert!(!bench.last.changed);
+}
+
+#[test]
+fn what_the_guard_refuses_only_asks_whether_it_is_a_twin() {
+    let refused = Some(Rejection::RateLimited { retry_after_ms: 700 });
+    let seen = Some(Seen { key: [1; 16], body_hash: 1 });
+    let told = |bench: &Bench| {
+        bench.effects(|effect| match effect {
+            Effect::Decided(_, decision) => decision.rejection.clone(),
+            _ => None,
+        })
+    };
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    // One without a name can't have come before.
+    let message = Inbound { refused, ..Bench::inbound("one", Trust::Public) };
+    bench.feed(Input::Message(message.clone()));
+    assert_eq!(told(&bench), [Rejection::RateLimited { retry_after_ms: 700 }]);
+    assert!(!bench.last.changed && bench.last.rows.is_empty());
+    let message = Inbound { seen, ..message };
+    // Even where everything else would say no, the guard's reason is told.
+    bench.say("one");
+    bench.control(Control::Close);
+    let before = bench.session.clone();
+    bench.feed(Input::Message(message));
+    assert_eq!(told(&bench), [Rejection::RateLimited { retry_after_ms: 700 }]);
+    assert!(!bench.last.changed && bench.last.rows.guards.len() == 1);
+    assert_eq!(bench.session, before);
 }
 
 #[test]
@@ -134,6 +161,16 @@ fn closed_api_sessions_refuse_and_chats_reopen() {
     assert_eq!(chat.session.status(), SessionStatus::Closed);
     assert_eq!(chat.say("one").action, Action::WorkflowStarted);
     assert_eq!(chat.told()[0], "session.reopened");
+}
+
+#[test]
+fn a_new_conversation_opens_a_closed_session() {
+    let mut api = Bench::new(BusyPolicy::Collect);
+    api.control(Control::Close);
+    assert_eq!(api.control(Control::New), Controlled::Reset(0));
+    assert_eq!(api.told(), ["session.reopened", "session.reset"]);
+    assert_eq!(api.session.status(), SessionStatus::Idle);
+    assert_eq!(api.say("one").action, Action::WorkflowStarted);
 }
 
 #[test]

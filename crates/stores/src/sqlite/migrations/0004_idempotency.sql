@@ -1,1 +1,1 @@
--- Nothing yet.
+-- No table: names of requests stand in `seen`, beside the names of messages.

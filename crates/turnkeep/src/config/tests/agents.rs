@@ -38,6 +38,12 @@ fn agents_have_the_keys_of_their_kind() {
         "turnkeep.toml:1: [agents.a] needs kind = \"echo\" or \"openai\"\n\
          turnkeep.toml:2: \"kind\" in [agents.a] must be one of echo, openai, not \"eko\"",
     );
+    check(
+        "[agents.a]\nkind = \"openai\"\nmodel = \"m\"\n\
+         base_url = \"https://h/v1/chat/completions/\"",
+        "turnkeep.toml:4: \"base_url\" in [agents.a] must end before /chat/completions, which is \
+         put behind it; it looks like \"https://api.openai.com/v1\"",
+    );
     let notes = load_text("[agents.a]\nkind = \"echo\"").unwrap().notes;
     assert_eq!(notes, ["no agent is called \"default\": messages that name no agent are refused"]);
 }
@@ -111,7 +117,6 @@ fn what_comes_later_is_said() {
     assert_eq!(
         tails,
         [
-            "2: rate_limiting_enabled = true is not in effect yet",
             "4: message_queue_enabled = false is not in effect yet",
             "5: fallback_to_sync = true is not in effect yet",
         ]

@@ -73,7 +73,7 @@ fn values_are_explained() {
          7878",
     );
     check("log_text = \"yes\"", "turnkeep.toml:1: \"log_text\" must be true or false, not \"yes\"");
-    check("data_dir = []", "turnkeep.toml:1: \"data_dir\" must be a path, not a list");
+    check("data_dir = []", "turnkeep.toml:1: \"data_dir\" must be a path, not an empty list");
     check(
         "log_level = \"inof\"",
         "turnkeep.toml:1: \"log_level\" must be one of off, error, warn, info, debug, trace, or \
@@ -96,9 +96,10 @@ fn all_mistakes_are_told_in_order() {
          turnkeep.toml:4: unknown key \"busy\" in [channels.web]; did you mean \"busy_policy\"?\n\
          turnkeep.toml:5: [agents.a] needs kind = \"echo\" or \"openai\"\n\
          turnkeep.toml:8: unknown key \"x\" in [gateway]; known are rate_limiting_enabled, \
-         abuse_detection_enabled, message_queue_enabled, fallback_to_sync, queue_ttl_seconds, \
-         max_queue_size_per_session, message_bytes_max, body_bytes_max, connections_max, \
-         connections_per_address_max, header_timeout_seconds, wait_seconds_max",
+         abuse_detection_enabled, global_rate_per_minute, global_rate_burst, \
+         message_queue_enabled, fallback_to_sync, queue_ttl_seconds, max_queue_size_per_session, \
+         message_bytes_max, body_bytes_max, connections_max, connections_per_address_max, \
+         header_timeout_seconds, wait_seconds_max, callbacks_may_reach",
     );
 }
 

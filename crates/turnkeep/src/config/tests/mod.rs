@@ -1,8 +1,11 @@
 //! Many small cases: what is typed, and what comes of it or what is said to it.
 
+mod access;
 mod agents;
 mod documents;
 mod form;
+mod guard;
+mod listeners;
 mod lookup;
 mod policies;
 

@@ -1,0 +1,248 @@
+//! Forgetting by the rules: how much of a history may go, what is kept instead of it, and what is
+//! taken out of a history that stays.
+//!
+//! A forgotten beginning is replaced by a [`Forgotten`]: where the history begins now, and what the
+//! audit knew at that place. A later audit goes on from there, so it can tell "forgotten, and every
+//! one of them had its ending" from "lost".
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::Checker;
+use crate::ids::{Seq, Timestamp, TurnId};
+use crate::journal::{Event, EventBody};
+use crate::ports::store::TurnRow;
+use crate::session::Session;
+
+/// Why something was forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It was older than its tenant keeps anything.
+    Retention,
+    /// Its customer was erased.
+    Erasure,
+}
+
+/// What stands for the forgotten beginning of a history. It names nobody. Stored: fields may be
+/// added.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Forgotten {
+    /// The last place that is gone; everything before it is gone as well.
+    pub through: Seq,
+    /// The newest turn that is gone.
+    pub turn: Option<TurnId>,
+    /// When it was forgotten last.
+    pub at: Timestamp,
+    /// Why it was forgotten last.
+    pub why: Why,
+    /// Messages that went because of their age.
+    pub by_retention: u64,
+    /// Messages that went with their customer.
+    pub by_erasure: u64,
+    /// Dead letters that went, each counted among the messages as well.
+    pub letters: u64,
+    /// Findings that an audit would have had in what is gone.
+    pub findings: u64,
+    /// What an audit knows at this place.
+    pub checker: Checker,
+}
+
+impl Default for Forgotten {
+    fn default() -> Self {
+        Self {
+            through: Seq(0),
+            turn: None,
+            at: 0,
+            why: Why::Retention,
+            by_retention: 0,
+            by_erasure: 0,
+            letters: 0,
+            findings: 0,
+            checker: Checker::new(),
+        }
+    }
+}
+
+impl Forgotten {
+    /// These dead letters stood behind it and went with it.
+    pub fn bury(&mut self, letters: &[Seq]) {
+        self.letters += letters.len() as u64;
+        self.checker.forget_dead(letters);
+    }
+}
+
+/// Reads a history from where it begins, to find how much of it may go.
+#[derive(Debug)]
+pub struct Reading {
+    next: Forgotten,
+    /// The place up to which it may go at most.
+    bound: Seq,
+    /// What is this young stays.
+    before: Timestamp,
+    accepted: u64,
+    ended: bool,
+}
+
+impl Reading {
+    /// For entries older than `before`. Messages that are open and replies on their way keep
+    /// themselves and everything behind them.
+    #[must_use]
+    pub fn old(known: Option<Forgotten>, session: &Session, before: Timestamp) -> Self {
+        let pending = session.pending().map(|pending| pending.seq);
+        let leaving = session.outbox.parts.iter().map(|part| part.reply);
+        let first = pending.chain(leaving).min();
+        let bound = first.map_or(session.last_seq, |first| Seq(first.0.saturating_sub(1)));
+        Self { bound, before, ..Self::all(known, session.last_seq) }
+    }
+
+    /// For everything up to `last`, however young.
+    #[must_use]
+    pub fn all(known: Option<Forgotten>, last: Seq) -> Self {
+        let next = known.unwrap_or_default();
+        let accepted = next.checker.accepted();
+        Self { next, bound: last, before: Timestamp::MAX, accepted, ended: false }
+    }
+
+    /// Where the next entry is to be read.
+    #[must_use]
+    pub const fn after(&self) -> Seq {
+        self.next.through
+    }
+
+    /// Takes the next entry, if it may go; false when it and everything behind it stays.
+    pub fn observe(&mut self, event: &Event) -> bool {
+        if self.ended || event.seq > self.bound || event.at >= self.before {
+            self.ended = true;
+            return false;
+        }
+        self.next.checker.observe(event);
+        self.next.through = event.seq;
+        if let EventBody::TurnCompleted { turn_id, .. }
+        | EventBody::TurnCancelled { turn_id, .. }
+        | EventBody::TurnFailed { turn_id, .. }
+        | EventBody::TurnSuperseded { turn_id, .. } = &event.body
+        {
+            self.next.turn = Some(*turn_id);
+        }
+        true
+    }
+
+    /// Whether an audit of what was read finds something: a broken history is evidence.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        !self.next.checker.violations().is_empty()
+    }
+
+    /// What is to be kept in place of everything that was taken.
+    #[must_use]
+    pub fn forgotten(self, why: Why, at: Timestamp) -> Forgotten {
+        let mut next = self.next;
+        let messages = next.checker.accepted() - self.accepted;
+        match why {
+            Why::Retention => next.by_retention += messages,
+            Why::Erasure => next.by_erasure += messages,
+        }
+        next.findings += next.checker.violations().len() as u64;
+        Forgotten { at, why, ..next }
+    }
+}
+
+/// What one customer has in a session that is somebody else's, or a group's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// Places of their messages.
+    pub messages: BTreeSet<Seq>,
+    /// Turns that read one of them.
+    pub turns: BTreeSet<TurnId>,
+    /// Every place whose text has to go: the messages, and what those turns said.
+    pub places: BTreeSet<Seq>,
+}
+
+impl Traces {
+    /// Takes the next entry of the session's journal.
+    pub fn observe(&mut self, event: &Event, customer: &str) {
+        if let EventBody::MessageAccepted { sender, .. } = &event.body
+            && **sender == *customer
+        {
+            self.messages.insert(event.seq);
+            self.places.insert(event.seq);
+        }
+        let Some((turn, messages)) = turn_of(&event.body) else { return };
+        if messages.iter().any(|seq| self.messages.contains(seq)) {
+            self.turns.insert(turn);
+        }
+        if self.turns.contains(&turn) && has_text(&event.body) {
+            self.places.insert(event.seq);
+        }
+    }
+
+    /// Nothing of them is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+}
+
+/// The turn that an entry tells of, and the messages that it names.
+fn turn_of(body: &EventBody) -> Option<(TurnId, &[Seq])> {
+    match body {
+        EventBody::TurnStarted { turn_id, messages, .. }
+        | EventBody::TurnProcessing { turn_id, messages, .. }
+        | EventBody::TurnMessageAbsorbed { turn_id, messages }
+        | EventBody::TurnCompleted { turn_id, messages, .. }
+        | EventBody::TurnCancelled { turn_id, messages, .. }
+        | EventBody::TurnFailed { turn_id, messages, .. } => Some((*turn_id, messages)),
+        EventBody::TurnAnswered { turn_id, message, .. } => {
+            Some((*turn_id, std::slice::from_ref(message)))
+        }
+        EventBody::TurnWaitingForInput { turn_id, .. }
+        | EventBody::TurnRetrying { turn_id, .. }
+        | EventBody::AgentEvent { turn_id, .. } => Some((*turn_id, &[])),
+        _ => None,
+    }
+}
+
+fn has_text(body: &EventBody) -> bool {
+    let mut body = body.clone();
+    blank_body(&mut body)
+}
+
+/// Takes every text and every name out of an entry. The audit reads neither.
+pub fn blank(event: &mut Event) {
+    blank_body(&mut event.body);
+}
+
+/// Says whether there was something to take.
+fn blank_body(body: &mut EventBody) -> bool {
+    let take = |text: &mut Arc<str>| !std::mem::take(text).is_empty();
+    match body {
+        EventBody::MessageAccepted { message_id, sender, text, .. } => {
+            let (id, sender) = (take(message_id), take(sender));
+            take(text) || id || sender
+        }
+        EventBody::TurnCompleted { reply: Some(text), .. }
+        | EventBody::TurnCancelled { reply: Some(text), .. }
+        | EventBody::TurnWaitingForInput { text, .. }
+        | EventBody::TurnRetrying { error: text, .. }
+        | EventBody::TurnFailed { error: text, .. } => take(text),
+        EventBody::AgentEvent { name, detail, .. } => {
+            let name = take(name);
+            take(detail) || name
+        }
+        _ => false,
+    }
+}
+
+/// The same for a turn's row.
+pub fn blank_turn(row: &mut TurnRow) {
+    row.message_ids.clear();
+    row.reply = row.reply.take().map(|_| Arc::default());
+    row.error = None;
+}
+
+#[cfg(test)]
+mod tests;

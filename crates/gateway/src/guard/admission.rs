@@ -1,0 +1,378 @@
+//! The questions that a message has to pass, the cheapest first.
+//!
+//! Restrictions, then the rates of the customer, the tenant and everybody, then what the message
+//! says. A rate that refuses costs the other two nothing: all are asked before any is charged, the
+//! customer's part of the table being locked before the tenant's, and that before everybody's.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use turnkeep_core::Policy;
+use turnkeep_core::guard::customer::LOOK_UPS;
+use turnkeep_core::guard::{AbuseKind, Bucket, Customer, RESTRICTED, Rate, Severity, TextShape};
+use turnkeep_core::ids::Timestamp;
+use turnkeep_core::message::Rejection;
+use turnkeep_core::ports::guard::{Restriction, Restrictions};
+
+use super::settings::GuardSettings;
+use super::standings::{Outcome, Standings};
+use super::table::{CUSTOMER_PARTS, Name, Names, TENANT_PARTS, Table};
+use crate::metrics::Metrics;
+
+/// How fast all who are refused together may have it looked up whether they repeat something that
+/// was accepted.
+const LOOK_UPS_OF_ALL: Rate = Rate::new(6000, 1000);
+
+/// How often what is over is forgotten.
+const TIDY_MS: i64 = 60_000;
+
+/// A message that wants to be let in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) session_key: &'a str,
+    pub(crate) tenant: &'a str,
+    /// Who wrote it.
+    pub(crate) customer: &'a str,
+    pub(crate) text: &'a str,
+    pub(crate) policy: &'a Policy,
+    /// It has a name of its own, so it may have come before.
+    pub(crate) named: bool,
+    pub(crate) now: Timestamp,
+}
+
+/// A message that is not let in.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) rejection: Rejection,
+    /// It may be looked up whether it came before.
+    pub(crate) look_up: bool,
+    /// What follows for its customer, newly; to be recorded.
+    pub(crate) restriction: Option<Restriction>,
+}
+
+/// Something that is wrong with a message.
+struct Finding {
+    kind: AbuseKind,
+    severity: Severity,
+    /// In words, without what was written.
+    reason: String,
+}
+
+/// Why a message stops before anybody looks at what it says.
+enum Stop {
+    Flood(Finding),
+    Rate(Wait),
+}
+
+/// How long one of the rates has it wait.
+#[derive(Clone, Copy)]
+struct Wait {
+    level: &'static str,
+    ms: u64,
+}
+
+impl Wait {
+    fn at(level: &'static str, ms: Option<u64>) -> Option<Self> {
+        ms.map(|ms| Self { level, ms })
+    }
+
+    /// Of two the longer one, which is what has to be told.
+    fn longer(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) if other.ms > one.ms => Some(other),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+/// What wiring puts together for the guard.
+pub struct GuardParts {
+    /// What it lives by.
+    pub settings: GuardSettings,
+    /// Where restrictions live.
+    pub record: Arc<dyn Restrictions>,
+}
+
+/// Everything that the guard knows.
+pub(crate) struct Guard {
+    pub(super) settings: GuardSettings,
+    pub(super) record: Arc<dyn Restrictions>,
+    pub(super) names: Names,
+    pub(super) customers: Table<Customer>,
+    tenants: Table<Bucket>,
+    everybody: Mutex<Bucket>,
+    look_ups: Mutex<Bucket>,
+    pub(super) standings: Standings,
+    /// What could not be recorded yet.
+    pub(super) unrecorded: Mutex<Vec<Restriction>>,
+    tidied_at: AtomicI64,
+}
+
+impl Guard {
+    pub(crate) fn new(parts: GuardParts) -> Self {
+        Self {
+            settings: parts.settings,
+            record: parts.record,
+            names: Names::default(),
+            customers: Table::new(CUSTOMER_PARTS),
+            tenants: Table::new(TENANT_PARTS),
+            everybody: Mutex::default(),
+            look_ups: Mutex::default(),
+            standings: Standings::default(),
+            unrecorded: Mutex::default(),
+            tidied_at: AtomicI64::default(),
+        }
+    }
+
+    /// Lets a message in, or says why not.
+    pub(crate) fn admit(&self, question: &Question<'_>) -> Result<(), Box<Refused>> {
+        let watches = self.settings.rate_limiting || self.settings.abuse_detection;
+        if !watches && self.standings.len() == 0 {
+            return Ok(());
+        }
+        let name = self.names.of(question.tenant, Some(question.customer));
+        let restricted = match self.standings.in_force(name, question.now) {
+            Some((Severity::Block | Severity::Permanent, kind)) => {
+                Metrics::guard("restriction", "refused");
+                return Err(self.refused(name, question, Rejection::Abuse(kind), None));
+            }
+            in_force => in_force.is_some(),
+        };
+        match self.arrives(name, question, restricted) {
+            Ok(()) => {}
+            Err(Stop::Rate(Wait { level, ms })) => {
+                Metrics::guard(level, "refused");
+                let rejection = Rejection::RateLimited { retry_after_ms: ms };
+                return Err(self.refused(name, question, rejection, None));
+            }
+            Err(Stop::Flood(finding)) => self.judge(name, question, finding)?,
+        }
+        if self.settings.abuse_detection {
+            for finding in self.listen(name, question) {
+                self.judge(name, question, finding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is time to tidy up.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        let last = self.tidied_at.load(Ordering::Relaxed);
+        let due = now < last || now - last >= TIDY_MS;
+        if due {
+            self.tidied_at.store(now, Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Customers that are remembered, and restrictions.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.customers.len(), self.standings.len())
+    }
+
+    /// Counts the attempt, and asks and charges the three rates.
+    fn arrives(&self, name: Name, question: &Question<'_>, restricted: bool) -> Result<(), Stop> {
+        let limited = self.settings.rate_limiting;
+        let rate = if limited { question.policy.rate } else { Rate::UNLIMITED };
+        let own = if restricted { tighter(rate) } else { rate };
+        if own.is_unlimited() {
+            return self.shared_rates(question, None, || ());
+        }
+        let now = question.now;
+        let mut monitored = None;
+        let arrived = self.customers.with(name, now, |customer| {
+            match self.flooding(customer, rate, now) {
+                Some(finding) if finding.severity == Severity::Monitor => {
+                    monitored = Some(finding);
+                }
+                Some(finding) => return Err(Stop::Flood(finding)),
+                None => {}
+            }
+            let level = if restricted { "restriction" } else { "rate_customer" };
+            let wait = Wait::at(level, customer.rate.wait_ms(own, now));
+            self.shared_rates(question, wait, || customer.rate.spend(own, now))
+        });
+        if let Some(finding) = monitored {
+            // Nothing follows from it, so nothing stops here.
+            drop(self.judge(name, question, finding));
+        }
+        arrived
+    }
+
+    /// Asks the tenant's and everybody's rate as well, and charges all of them or none; `passed` is
+    /// called where all let it in.
+    fn shared_rates(
+        &self,
+        question: &Question<'_>,
+        own: Option<Wait>,
+        passed: impl FnOnce(),
+    ) -> Result<(), Stop> {
+        let (rate, now) = (question.policy.tenant_rate, question.now);
+        if !self.settings.rate_limiting || rate.is_unlimited() {
+            return self.rate_of_all(own, now, passed);
+        }
+        let name = self.names.of(question.tenant, None);
+        self.tenants.with(name, now, |bucket| {
+            let wait = Wait::at("rate_tenant", bucket.wait_ms(rate, now));
+            self.rate_of_all(Wait::longer(own, wait), now, || {
+                bucket.spend(rate, now);
+                passed();
+            })
+        })
+    }
+
+    fn rate_of_all(
+        &self,
+        others: Option<Wait>,
+        now: Timestamp,
+        passed: impl FnOnce(),
+    ) -> Result<(), Stop> {
+        let limited = self.settings.rate_limiting && !self.settings.global_rate.is_unlimited();
+        let rate = if limited { self.settings.global_rate } else { Rate::UNLIMITED };
+        let mut bucket =
+            limited.then(|| self.everybody.lock().unwrap_or_else(PoisonError::into_inner));
+        let wait = bucket.as_mut().and_then(|bucket| bucket.wait_ms(rate, now));
+        if let Some(wait) = Wait::longer(others, Wait::at("rate_global", wait)) {
+            return Err(Stop::Rate(wait));
+        }
+        if let Some(bucket) = &mut bucket {
+            bucket.spend(rate, now);
+        }
+        passed();
+        Ok(())
+    }
+
+    /// Counts the attempt; what was found is counted anew.
+    fn flooding(&self, customer: &mut Customer, rate: Rate, now: Timestamp) -> Option<Finding> {
+        let flood = self.settings.flood(rate)?;
+        let attempts = customer.attempts(now);
+        if attempts <= flood {
+            return None;
+        }
+        customer.forgive_attempts();
+        let passes = rate.per_minute.saturating_add(rate.burst);
+        Some(Finding {
+            kind: AbuseKind::Flooding,
+            severity: self.settings.flood_severity,
+            reason: format!("{attempts} messages in a minute; the rate lets {passes} in"),
+        })
+    }
+
+    /// Looks at what a message says, together with those before it; the worst comes first.
+    fn listen(&self, name: Name, question: &Question<'_>) -> Vec<Finding> {
+        let settings = &self.settings;
+        let mut findings = Vec::new();
+        for kind in settings.words.found(question.text) {
+            let (severity, list) = match kind {
+                AbuseKind::Term => (settings.terms_severity, "terms"),
+                _ => (settings.patterns_severity, "patterns"),
+            };
+            let reason = format!("something of the list of {list}");
+            findings.push(Finding { kind, severity, reason });
+        }
+        if settings.repeats_max > 0 || settings.links_max > 0 {
+            let shape = TextShape::of(question.text);
+            let now = question.now;
+            let heard = self.customers.with(name, now, |customer| customer.hear(shape, now));
+            let over = |count: u32, max: u32| max > 0 && count > max;
+            if over(heard.repeats, settings.repeats_max) {
+                findings.push(Finding {
+                    kind: AbuseKind::RepeatedText,
+                    severity: settings.repeats_severity,
+                    reason: format!("the same text {} times in ten minutes", heard.repeats),
+                });
+            }
+            if over(heard.links, settings.links_max) {
+                findings.push(Finding {
+                    kind: AbuseKind::Links,
+                    severity: settings.links_severity,
+                    reason: format!("{} links in ten minutes", heard.links),
+                });
+            }
+        }
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        findings
+    }
+
+    /// What follows from a finding: a message that is only monitored goes on.
+    fn judge(
+        &self,
+        name: Name,
+        question: &Question<'_>,
+        finding: Finding,
+    ) -> Result<(), Box<Refused>> {
+        let Finding { kind, severity, reason } = finding;
+        let now = question.now;
+        let (outcome, restriction) = match severity {
+            Severity::Monitor => ("monitored", None),
+            _ => match self.standings.found(name, severity, kind, now) {
+                Outcome::Covered => ("refused", None),
+                Outcome::Full => ("unrecorded", None),
+                Outcome::New(standing) => {
+                    let outcome = match standing.severity {
+                        Severity::Block => "blocked",
+                        Severity::Permanent => "permanent",
+                        Severity::Monitor | Severity::Restrict => "restricted",
+                    };
+                    let restriction = Restriction {
+                        id: 0,
+                        tenant: question.tenant.to_owned(),
+                        customer: question.customer.to_owned(),
+                        severity: standing.severity,
+                        kind,
+                        since: standing.since,
+                        until: standing.until,
+                        reason: reason.clone(),
+                        appeal: None,
+                        appealed_at: None,
+                        lifted_at: None,
+                        lifted_by: None,
+                    };
+                    (outcome, Some(restriction))
+                }
+            },
+        };
+        Metrics::guard(kind.as_str(), outcome);
+        tracing::warn!(
+            session_key = question.session_key,
+            customer = question.customer,
+            check = kind.as_str(),
+            outcome,
+            reason,
+            "gateway_guard"
+        );
+        if outcome == "monitored" {
+            return Ok(());
+        }
+        Err(self.refused(name, question, Rejection::Abuse(kind), restriction))
+    }
+
+    fn refused(
+        &self,
+        name: Name,
+        question: &Question<'_>,
+        rejection: Rejection,
+        restriction: Option<Restriction>,
+    ) -> Box<Refused> {
+        let look_up = question.named && self.may_look_up(name, question.now);
+        Box::new(Refused { rejection, look_up, restriction })
+    }
+
+    fn may_look_up(&self, name: Name, now: Timestamp) -> bool {
+        self.customers.with(name, now, |customer| {
+            let mut all = self.look_ups.lock().unwrap_or_else(PoisonError::into_inner);
+            let wait = customer.look_ups.wait_ms(LOOK_UPS, now);
+            let passes = wait.is_none() && all.take(LOOK_UPS_OF_ALL, now).is_ok();
+            if passes {
+                customer.look_ups.spend(LOOK_UPS, now);
+            }
+            passes
+        })
+    }
+}
+
+/// The rate of somebody restricted, unless it is lower anyway.
+fn tighter(rate: Rate) -> Rate {
+    let lower = !rate.is_unlimited() && rate.per_minute < RESTRICTED.per_minute;
+    if lower { rate } else { RESTRICTED }
+}

@@ -1,0 +1,23 @@
+//! The guard: refuses what must not be let in, before anything is spent on it.
+//!
+//! In reading order: [`settings`] is what it lives by; `admission` asks the questions of a message,
+//! whose arithmetic stands in `turnkeep_core::guard`; `table` remembers customers and tenants, as
+//! many as there is room for; `standings` are the restrictions in force; [`words`] finds terms and
+//! patterns; `record` keeps restrictions and is how people see, make and lift them.
+
+pub mod settings;
+pub mod words;
+
+mod admission;
+mod record;
+mod standings;
+mod table;
+
+pub use admission::GuardParts;
+pub(crate) use admission::{Guard, Question};
+pub use record::NewRestriction;
+pub use settings::GuardSettings;
+pub use words::{Words, WordsError};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Listeners on the journal: whoever is told of events by a callback.
+//!
+//! Each listener has a [`pump`] of its own, so a receiver that is slow or down holds up nobody
+//! else. A pump follows the journal behind the commits, never ahead of them, and nobody waits for
+//! it. Who gets what, and when a failed callback is tried again, are rules of the core
+//! ([`turnkeep_core::listen`]); what is kept is the store's business, how a callback travels the
+//! courier's.
+
+mod pump;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use turnkeep_core::listen::{FORGOTTEN_AFTER_MS, Selector};
+use turnkeep_core::ports::listeners::{Courier, ListenerStore};
+use turnkeep_core::ports::store::StoreError;
+
+use crate::clock;
+use pump::Pump;
+
+/// How long a shutdown waits for callbacks that are under way before they are laid down.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long it waits for the pumps to note down where they are.
+const END_WITHIN: Duration = Duration::from_secs(4);
+
+/// A configured listener.
+#[derive(Clone)]
+pub struct Listener {
+    /// Its name, which its place in the journal is kept under.
+    pub name: String,
+    /// Which events it gets.
+    pub selector: Selector,
+    /// The pattern as it was typed, to be shown.
+    pub pattern: Vec<String>,
+    /// Whether it may see what people and agents say.
+    pub include_text: bool,
+    /// Where its callbacks go, as far as that may be shown.
+    pub receiver: String,
+    /// Who carries them there.
+    pub courier: Arc<dyn Courier>,
+}
+
+/// What wiring gives for listeners.
+#[derive(Clone)]
+pub struct ListenerParts {
+    /// The journal's order and what is kept.
+    pub store: Arc<dyn ListenerStore>,
+    /// Whoever is configured.
+    pub listeners: Vec<Listener>,
+}
+
+impl ListenerParts {
+    /// With nobody who listens.
+    #[must_use]
+    pub fn none(store: Arc<dyn ListenerStore>) -> Self {
+        Self { store, listeners: Vec::new() }
+    }
+}
+
+/// A listener and how it stands in this process.
+pub(crate) struct Listening {
+    pub(crate) listener: Listener,
+    /// Its receiver wants no callbacks any more; so it stays until the next start.
+    gone: AtomicBool,
+    /// Something is due that the pump does not know of.
+    woken: Notify,
+}
+
+impl Listening {
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Dead callbacks were revived.
+    pub(crate) fn wake(&self) {
+        self.woken.notify_one();
+    }
+}
+
+/// All of them.
+pub(crate) struct Listeners {
+    pub(crate) store: Arc<dyn ListenerStore>,
+    pub(crate) all: Vec<Arc<Listening>>,
+    /// Counts commits, while somebody follows them.
+    grown: watch::Sender<u64>,
+    stop: CancellationToken,
+    pumps: TaskTracker,
+}
+
+impl Listeners {
+    pub(crate) fn new(parts: ListenerParts) -> Self {
+        let listening = |listener| {
+            let (gone, woken) = (AtomicBool::new(false), Notify::new());
+            Arc::new(Listening { listener, gone, woken })
+        };
+        Self {
+            store: parts.store,
+            all: parts.listeners.into_iter().map(listening).collect(),
+            grown: watch::Sender::new(0),
+            stop: CancellationToken::new(),
+            pumps: TaskTracker::new(),
+        }
+    }
+
+    /// The listener of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Listening>> {
+        self.all.iter().find(|listening| listening.listener.name == name)
+    }
+
+    /// A commit that journalled something is durable.
+    pub(crate) fn journal_grew(&self) {
+        // Where nobody follows the journal as a whole, a commit shall not pay for it.
+        if self.grown.receiver_count() > 0 {
+            self.grown.send_modify(|commits| *commits += 1);
+        }
+    }
+
+    /// Changes with every commit from now on.
+    pub(crate) fn follow(&self) -> watch::Receiver<u64> {
+        self.grown.subscribe()
+    }
+
+    /// Starts a pump for each listener. A listener that is new begins with what comes next.
+    pub(crate) async fn start(&self) -> Result<(), StoreError> {
+        let names = self.all.iter().map(|listening| listening.listener.name.clone()).collect();
+        let now = clock::now();
+        self.store.enrol(names, now, now - FORGOTTEN_AFTER_MS).await?;
+        for listening in &self.all {
+            let (store, listening) = (Arc::clone(&self.store), Arc::clone(listening));
+            let pump = Pump::new(store, listening, self.follow(), self.stop.clone());
+            self.pumps.spawn(pump.run());
+        }
+        Ok(())
+    }
+
+    /// Lets callbacks that are under way arrive for a moment, and notes down where each listener
+    /// is. What was cut off is sent again by the next start, under the same name.
+    pub(crate) async fn end(&self) {
+        self.stop.cancel();
+        self.pumps.close();
+        if tokio::time::timeout(END_WITHIN, self.pumps.wait()).await.is_err() {
+            tracing::warn!("some callbacks will be sent twice: their end could not be noted down");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! How the simulator's store keeps a snapshot: a copy of its own, as a real store does, written
+//! over the last one so that millions of commits need no new room.
+//!
+//! Everything is taken apart by name, so that a new field can't be forgotten here.
+
+use std::sync::Arc;
+
+use turnkeep_core::Session;
+use turnkeep_core::message::Pending;
+use turnkeep_core::outbox::{OutPart, Outbox};
+use turnkeep_core::session::Turn;
+
+/// Copies a state over the one that stands there.
+pub(crate) fn keep(kept: &mut Session, given: &Session) {
+    let Session {
+        epoch,
+        generation,
+        last_seq,
+        last_timer,
+        last_question,
+        closed,
+        failed,
+        turn,
+        queue,
+        outbox: Outbox { parts, on_schedule_at },
+        hint,
+        busy,
+        noticed_at,
+        history_from,
+        updated_at,
+    } = given;
+    match (&mut kept.turn, turn) {
+        (Some(kept), Some(turn)) => keep_turn(kept, turn),
+        (kept, turn) => kept.clone_from(turn),
+    }
+    let common = keep_pending(&mut kept.queue, queue);
+    kept.queue.truncate(common);
+    kept.queue.extend_from_slice(&queue[common..]);
+    let common = keep_parts(&mut kept.outbox.parts, parts);
+    kept.outbox.parts.truncate(common);
+    kept.outbox.parts.extend_from_slice(&parts[common..]);
+    kept.outbox.on_schedule_at = *on_schedule_at;
+    (kept.epoch, kept.generation) = (*epoch, *generation);
+    (kept.last_seq, kept.last_timer) = (*last_seq, *last_timer);
+    kept.last_question = *last_question;
+    (kept.closed, kept.failed) = (*closed, *failed);
+    (kept.hint, kept.busy, kept.noticed_at) = (*hint, *busy, *noticed_at);
+    (kept.history_from, kept.updated_at) = (*history_from, *updated_at);
+}
+
+fn keep_turn(kept: &mut Turn, given: &Turn) {
+    let Turn {
+        id,
+        group,
+        trust,
+        epoch,
+        attempt,
+        errors,
+        recoveries,
+        chain,
+        committed,
+        stopping,
+        started_at,
+        stage,
+        messages,
+        given,
+        absorbed,
+        mailbox,
+        query,
+    } = given;
+    let common = keep_pending(&mut kept.messages, messages);
+    kept.messages.truncate(common);
+    kept.messages.extend(messages[common..].iter().cloned());
+    let common = keep_pending(&mut kept.mailbox, mailbox);
+    kept.mailbox.truncate(common);
+    kept.mailbox.extend_from_slice(&mailbox[common..]);
+    (kept.id, kept.group, kept.trust, kept.epoch) = (*id, *group, *trust, *epoch);
+    (kept.attempt, kept.errors, kept.recoveries) = (*attempt, *errors, *recoveries);
+    (kept.chain, kept.committed, kept.stopping) = (*chain, *committed, *stopping);
+    (kept.started_at, kept.stage) = (*started_at, *stage);
+    (kept.given, kept.absorbed, kept.query) = (*given, *absorbed, *query);
+}
+
+/// Overwrites what both have places for; says how many those are.
+fn keep_pending(kept: &mut [Pending], given: &[Pending]) -> usize {
+    for (kept, Pending { seq, at, trust, alone, group, body }) in kept.iter_mut().zip(given) {
+        (kept.seq, kept.at, kept.trust) = (*seq, *at, *trust);
+        (kept.alone, kept.group) = (*alone, *group);
+        if !Arc::ptr_eq(&kept.body, body) {
+            kept.body = Arc::clone(body);
+        }
+    }
+    kept.len().min(given.len())
+}
+
+fn keep_parts(kept: &mut [OutPart], given: &[OutPart]) -> usize {
+    for (kept, OutPart { reply, part, state, tries, until, text }) in kept.iter_mut().zip(given) {
+        (kept.reply, kept.part, kept.state) = (*reply, *part, *state);
+        (kept.tries, kept.until) = (*tries, *until);
+        if !Arc::ptr_eq(&kept.text, text) {
+            kept.text = Arc::clone(text);
+        }
+    }
+    kept.len().min(given.len())
+}

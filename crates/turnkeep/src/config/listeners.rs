@@ -1,0 +1,265 @@
+//! Who is told of events by callbacks: listeners, and the reply callbacks of agents.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use turnkeep_core::listen::{ENDINGS, NAME_CHARS_MAX, Pattern, Selector, pattern_words};
+use turnkeep_core::network::{Network, may_reach};
+
+use super::layers::Env;
+use super::problem::{Origin, Problems, suggestion};
+use super::raw::{AgentRaw, ListenerRaw, Raw};
+use super::resolved::read_secret;
+use super::value::{Endpoint, Set};
+use super::{AgentSettings, paths};
+
+/// What a secret begins with, by the scheme of Standard Webhooks.
+const SECRET_PREFIX: &str = "whsec_";
+/// How many bytes a secret may have, by the same scheme.
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// One who is told of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerSettings {
+    /// Its name; `agents/NAME` for an agent's reply callback.
+    pub(crate) name: String,
+    /// Where its callbacks go.
+    pub(crate) url: String,
+    /// What they are signed with.
+    pub(crate) secret: SigningSecret,
+    /// The pattern as typed.
+    pub(crate) pattern: Vec<String>,
+    /// Which events it gets.
+    pub(crate) selector: Selector,
+    /// Whether it sees texts.
+    pub(crate) include_text: bool,
+}
+
+impl ListenerSettings {
+    /// Its address without what may be secret in it.
+    pub(crate) fn receiver(&self) -> String {
+        let url = reqwest::Url::parse(&self.url).ok();
+        url.map_or_else(String::new, |url| url.origin().ascii_serialization())
+    }
+}
+
+/// The bytes behind `whsec_`; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SigningSecret(Vec<u8>);
+
+impl SigningSecret {
+    /// The secret, for the one place that signs with it.
+    pub(crate) fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SigningSecret(…)")
+    }
+}
+
+/// Every listener there is, in the order of their names.
+pub(super) fn listeners(
+    raw: &Raw,
+    agents: &BTreeMap<String, AgentSettings>,
+    env: &Env,
+    problems: &mut Problems,
+) -> Vec<ListenerSettings> {
+    let allowed = allowed(raw);
+    let mut found = Vec::new();
+    for (name, listener) in &raw.listeners {
+        check_name(name, &listener.at, problems);
+        found.extend(one(name, listener, agents, &allowed, env, problems));
+    }
+    for (name, agent) in &raw.agents {
+        found.extend(callback(name, agent, &allowed, env, problems));
+    }
+    found
+}
+
+/// Where callbacks may go beside the open internet.
+pub(super) fn allowed(raw: &Raw) -> Vec<Network> {
+    let set = raw.gateway.callbacks_may_reach.as_ref();
+    set.map(|set| set.value.0.clone()).unwrap_or_default()
+}
+
+/// A name stands in paths and in the names of callbacks.
+fn check_name(name: &str, at: &Origin, problems: &mut Problems) {
+    let plain = |one: char| one.is_ascii_alphanumeric() || matches!(one, '-' | '_');
+    if !(1..=NAME_CHARS_MAX).contains(&name.len()) || !name.chars().all(plain) {
+        let rule = format!("1 to {NAME_CHARS_MAX} of a-z, A-Z, 0-9, - and _");
+        problems.add(at, format!("the name of a listener has {rule}"));
+    }
+}
+
+fn one(
+    name: &str,
+    raw: &ListenerRaw,
+    agents: &BTreeMap<String, AgentSettings>,
+    allowed: &[Network],
+    env: &Env,
+    problems: &mut Problems,
+) -> Option<ListenerSettings> {
+    let place = format!("[listeners.{name}]");
+    let keys = &raw.keys;
+    let url = match &keys.url {
+        Some(url) => address("url", &place, url, allowed, problems),
+        None => {
+            problems.add(&raw.at, format!("{place} needs \"url\""));
+            None
+        }
+    };
+    let secret = match (&keys.secret_file, &keys.secret_env) {
+        (Some(_), Some(set)) => {
+            let text = format!("\"secret_file\" and \"secret_env\" in {place} exclude each other");
+            problems.add(&set.origin, text);
+            None
+        }
+        (Some(set), None) => secret_in_file("secret_file", &place, set, env, problems),
+        (None, Some(set)) => {
+            let text = env.get(&set.value).map(str::trim).filter(|text| !text.is_empty());
+            let found = text.ok_or_else(|| format!("{} is not set", set.value)).and_then(decode);
+            kept(found, "secret_env", &place, &set.origin, problems)
+        }
+        (None, None) => {
+            problems.add(&raw.at, format!("{place} needs \"secret_file\" or \"secret_env\""));
+            None
+        }
+    };
+    let agent = keys.agent.as_ref();
+    if let Some(set) = agent.filter(|set| !agents.is_empty() && !agents.contains_key(&set.value)) {
+        let known: Vec<&str> = agents.keys().map(String::as_str).collect();
+        let mend = suggestion(&set.value, &known);
+        problems.add(&set.origin, format!("no agent of {place} is called {:?}{mend}", set.value));
+    }
+    let typed = keys.pattern.as_ref();
+    let pattern = typed.map_or_else(|| vec!["*".to_owned()], |set| set.value.0.clone());
+    let meant = match Pattern::of(pattern.iter().map(String::as_str)) {
+        Ok(meant) => Some(meant),
+        Err(unknown) => {
+            let words = pattern_words();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let text =
+                format!("\"pattern\" in {place}: {unknown}{}", suggestion(&unknown.0, &words));
+            problems.add(typed.map_or(&raw.at, |set| &set.origin), text);
+            None
+        }
+    };
+    Some(ListenerSettings {
+        name: name.to_owned(),
+        url: url?,
+        secret: secret?,
+        pattern,
+        selector: Selector {
+            pattern: meant?,
+            tenant: keys.tenant.as_ref().map(|set| set.value.clone()),
+            agent: agent.map(|set| set.value.clone()),
+        },
+        include_text: keys.include_text.as_ref().is_some_and(|set| set.value),
+    })
+}
+
+/// A reply callback is a listener on how the agent's turns end, with the texts.
+fn callback(
+    name: &str,
+    agent: &AgentRaw,
+    allowed: &[Network],
+    env: &Env,
+    problems: &mut Problems,
+) -> Option<ListenerSettings> {
+    let place = format!("[agents.{name}]");
+    let (url, secret) = match (&agent.own.callback_url, &agent.own.callback_secret_file) {
+        (None, None) => return None,
+        (Some(url), Some(secret)) => (url, secret),
+        (Some(Set { origin, .. }), None) => {
+            problems
+                .add(origin, format!("\"callback_url\" in {place} needs \"callback_secret_file\""));
+            return None;
+        }
+        (None, Some(Set { origin, .. })) => {
+            problems
+                .add(origin, format!("\"callback_secret_file\" in {place} needs \"callback_url\""));
+            return None;
+        }
+    };
+    let url = address("callback_url", &place, url, allowed, problems);
+    let secret = secret_in_file("callback_secret_file", &place, secret, env, problems);
+    Some(ListenerSettings {
+        name: format!("agents/{name}"),
+        url: url?,
+        secret: secret?,
+        pattern: ENDINGS.map(str::to_owned).into(),
+        selector: Selector {
+            pattern: Pattern::of(ENDINGS).ok()?,
+            tenant: None,
+            agent: Some(name.to_owned()),
+        },
+        include_text: true,
+    })
+}
+
+/// An address that can be seen to be closed is a mistake now, not a failure later.
+fn address(
+    key: &str,
+    place: &str,
+    set: &Set<Endpoint>,
+    allowed: &[Network],
+    problems: &mut Problems,
+) -> Option<String> {
+    let url = &set.value.0;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let address: Option<IpAddr> =
+        if host == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { host.parse().ok() };
+    match address.filter(|address| !may_reach(*address, allowed)) {
+        Some(closed) => {
+            let text = format!(
+                "\"{key}\" in {place} leads to {closed}, which is not on the open internet; allow \
+                 it with callbacks_may_reach in [gateway]"
+            );
+            problems.add(&set.origin, text);
+            None
+        }
+        None => Some(url.to_string()),
+    }
+}
+
+fn secret_in_file(
+    key: &str,
+    place: &str,
+    set: &Set<PathBuf>,
+    env: &Env,
+    problems: &mut Problems,
+) -> Option<SigningSecret> {
+    let found = read_secret(&paths::meant(set, env)).and_then(|text| decode(&text));
+    kept(found, key, place, &set.origin, problems)
+}
+
+fn kept(
+    found: Result<SigningSecret, String>,
+    key: &str,
+    place: &str,
+    origin: &Origin,
+    problems: &mut Problems,
+) -> Option<SigningSecret> {
+    found.map_err(|text| problems.add(origin, format!("\"{key}\" in {place}: {text}"))).ok()
+}
+
+/// The bytes of a secret. What it is stays out of the message.
+fn decode(text: &str) -> Result<SigningSecret, String> {
+    let bytes = text.strip_prefix(SECRET_PREFIX).and_then(|rest| STANDARD.decode(rest).ok());
+    let usable = bytes.filter(|bytes| SECRET_BYTES.contains(&bytes.len()));
+    usable.map(SigningSecret).ok_or_else(|| {
+        format!(
+            "it must be {SECRET_PREFIX} and {} to {} bytes in base64, as from: echo \
+             {SECRET_PREFIX}$(openssl rand -base64 32)",
+            SECRET_BYTES.start(),
+            SECRET_BYTES.end()
+        )
+    })
+}

@@ -1,0 +1,256 @@
+//! The real binary tells a real receiver what happens: signed, without texts unless they are
+//! allowed, again after a kill, and never to a closed address.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(dead_code, reason = "the kit is shared with tests that need more of it")]
+
+mod crash_kit;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crash_kit::{Server, client};
+use ring::hmac;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
+/// Nothing here takes long; what does is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A callback as it arrived.
+#[derive(Debug)]
+struct Callback {
+    path: String,
+    id: String,
+    body: Value,
+}
+
+/// Checks what arrives as a customer's program would, and answers always the same.
+struct Receiver {
+    address: SocketAddr,
+    arrived: mpsc::UnboundedReceiver<Callback>,
+}
+
+impl Receiver {
+    async fn new(status: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, arrived) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let sender = sender.clone();
+                tokio::spawn(async move {
+                    // A connection that was cut off by a kill brings nothing.
+                    if let Some(callback) = receive(stream, status).await {
+                        let _ = sender.send(callback);
+                    }
+                });
+            }
+        });
+        Self { address, arrived }
+    }
+
+    async fn next(&mut self) -> Callback {
+        tokio::time::timeout(PATIENCE, self.arrived.recv()).await.expect("no callback").unwrap()
+    }
+}
+
+async fn receive(stream: TcpStream, status: &str) -> Option<Callback> {
+    let mut stream = BufReader::new(stream);
+    let mut request = String::new();
+    stream.read_line(&mut request).await.ok()?;
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok()?;
+        let Some((name, value)) = line.trim().split_once(": ") else { break };
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    let mut body = vec![0; headers.get("content-length")?.parse().unwrap()];
+    stream.read_exact(&mut body).await.ok()?;
+    let mut signed = format!("{}.{}.", headers["webhook-id"], headers["webhook-timestamp"]);
+    signed.push_str(std::str::from_utf8(&body).unwrap());
+    let given = headers["webhook-signature"].strip_prefix("v1,").unwrap();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, KEY);
+    hmac::verify(&key, signed.as_bytes(), &STANDARD.decode(given).unwrap()).unwrap();
+    let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(answer.as_bytes()).await.ok()?;
+    let path = request.split(' ').nth(1)?.to_owned();
+    let id = headers["webhook-id"].clone();
+    Some(Callback { path, id, body: serde_json::from_slice(&body).unwrap() })
+}
+
+/// A configuration whose listener `crm` and reply callback lead to the receiver.
+fn configure(dir: &Path, host: &str, more: &str) -> PathBuf {
+    let secret = dir.join("secret");
+    std::fs::write(&secret, format!("whsec_{}\n", STANDARD.encode(KEY))).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = dir.join("turnkeep.toml");
+    let text = format!(
+        "log_level = \"debug\"\n[agents.default]\nkind = \"echo\"\n\
+         callback_url = \"http://{host}/replies\"\ncallback_secret_file = {secret:?}\n\
+         [listeners.crm]\nurl = \"http://{host}/crm?token=hidden\"\nsecret_file = {secret:?}\n\
+         pattern = \"turn.*\"\n{more}"
+    );
+    std::fs::write(&config, text).unwrap();
+    config
+}
+
+const LOOPBACK: &str = "[gateway]\ncallbacks_may_reach = [\"127.0.0.0/8\"]\n";
+
+async fn say(server: &Server, text: &str) {
+    let url = format!("{}/v1/chat?wait=60", server.address);
+    let body = json!({ "customer_id": "anna", "message": text });
+    let answer = client().post(url).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+/// `turnkeep listeners …` against the server of this data folder.
+fn listeners(dir: &Path, args: &[&str]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
+    command.env_clear().env("HOME", dir).current_dir(dir).arg("listeners").args(args);
+    let output = command.arg("--data-dir").arg(dir.join("data")).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.success(), said)
+}
+
+/// Asks until a listener stands so.
+async fn until(dir: &Path, listener: &str, is: impl Fn(&Value) -> bool) -> Value {
+    let look = async {
+        loop {
+            let (_, said) = listeners(dir, &["--json"]);
+            let page: Value = serde_json::from_str(&said).unwrap();
+            let all = page["listeners"].as_array().unwrap();
+            let one = all.iter().find(|one| one["name"] == listener).unwrap();
+            if is(one) {
+                return one.clone();
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.expect("it never stands so")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_is_told_and_can_check_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::new("204 No Content").await;
+    let config = configure(dir.path(), &receiver.address.to_string(), LOOPBACK);
+    let server = Server::start(&config, &dir.path().join("data"), &[]).unwrap();
+    say(&server, "a secret thing").await;
+    let mut crm = BTreeSet::new();
+    for _ in 0..4 {
+        let callback = receiver.next().await;
+        let text = callback.body.to_string();
+        if callback.path == "/replies" {
+            assert_eq!(callback.body["type"], "turn.completed");
+            assert_eq!(callback.body["data"]["reply"], "echo: a secret thing");
+            assert!(callback.id.starts_with("msg_agents-default_"), "{}", callback.id);
+        } else {
+            assert_eq!(callback.path, "/crm?token=hidden");
+            assert!(!text.contains("secret thing"), "{text}");
+            crm.insert(callback.body["type"].as_str().unwrap().to_owned());
+        }
+    }
+    let turns = ["turn.completed", "turn.processing", "turn.started"];
+    assert!(crm.iter().map(String::as_str).eq(turns), "{crm:?}");
+    until(dir.path(), "crm", |one| one["behind"] == 0).await;
+    let (worked, said) = listeners(dir.path(), &[]);
+    assert!(worked);
+    let host = receiver.address;
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "name\tstate\tpattern\treceiver\tbehind\tpending\tdead",
+            &format!("crm\ton\tturn.*\thttp://{host}\t0\t0\t0"),
+            &format!("agents/default\ton\tturn.completed, turn.failed\thttp://{host}\t0\t0\t0"),
+        ]
+    );
+    let log = std::fs::read_to_string(config.with_extension("log")).unwrap();
+    for hidden in ["hidden", "secret thing", &STANDARD.encode(KEY), "0123456789abcdef"] {
+        assert!(!log.contains(hidden), "{hidden} stands in the log");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_before_a_kill_comes_again_under_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::new("200 OK").await;
+    let config = configure(dir.path(), &receiver.address.to_string(), LOOPBACK);
+    let data = dir.path().join("data");
+    // Killed after the receiver answered and before that was noted down.
+    let mut server = Server::start(&config, &data, &[("TURNKEEP_KILL_AT", "callback.tried:1")]);
+    let server = server.as_mut().unwrap();
+    let url = format!("{}/v1/chat", server.address);
+    let body = json!({ "customer_id": "anna", "message": "hi" });
+    // It may die before its answer arrives.
+    let _ = client().post(url).json(&body).send().await;
+    let first = receiver.next().await;
+    server.child.wait().unwrap();
+    let mut server = Server::start(&config, &data, &[]).unwrap();
+    say(&server, "and again").await;
+    let mut times: HashMap<String, u32> = HashMap::from([(first.id.clone(), 1)]);
+    let mut completed = 0;
+    while completed < 2 || times[&first.id] < 2 {
+        let callback = receiver.next().await;
+        *times.entry(callback.id).or_default() += 1;
+        completed +=
+            u32::from(callback.path != "/replies" && callback.body["type"] == "turn.completed");
+    }
+    until(dir.path(), "crm", |one| one["behind"] == 0 && one["pending"] == 0).await;
+    server.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_takes_is_kept_counted_and_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::new("500 Oh no").await;
+    let config = configure(dir.path(), &receiver.address.to_string(), LOOPBACK);
+    let data = dir.path().join("data");
+    let mut server = Server::start(&config, &data, &[]).unwrap();
+    say(&server, "hi").await;
+    for _ in 0..4 {
+        receiver.next().await;
+    }
+    until(dir.path(), "crm", |one| one["pending"] == 3).await;
+    until(dir.path(), "agents/default", |one| one["pending"] == 1).await;
+    let metrics = client().get(format!("{}/metrics", server.address)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for line in [
+        "turn_gateway_callbacks_total{listener=\"crm\",outcome=\"failed\"} 3",
+        "turn_gateway_callbacks_pending{listener=\"crm\"} 3",
+        "turn_gateway_callbacks_pending{listener=\"agents/default\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    server.kill();
+    let _server = Server::start(&config, &data, &[]).unwrap();
+    until(dir.path(), "crm", |one| one["pending"].as_u64() == Some(3)).await;
+    let (worked, said) = listeners(dir.path(), &["dead", "crm"]);
+    assert!(worked && said.contains("no dead callbacks"), "{said}");
+    let (worked, said) = listeners(dir.path(), &["retry", "agents/default", "all"]);
+    assert!(worked && said.contains("count\t0"), "{said}");
+    let (worked, said) = listeners(dir.path(), &["discard", "crm", "7"]);
+    assert_eq!((worked, said.as_str()), (false, "Not found: there is no dead callback 7\n"));
+}
+
+#[test]
+fn a_closed_address_is_a_mistake_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configure(dir.path(), "localhost:80", "");
+    assert!(Server::start(&config, &dir.path().join("data"), &[]).is_none());
+    let said = std::fs::read_to_string(config.with_extension("log")).unwrap();
+    for place in ["[listeners.crm]", "[agents.default]"] {
+        let mistake = format!("in {place} leads to 127.0.0.1, which is not on the open internet");
+        assert!(said.contains(&mistake), "{said}");
+    }
+    assert!(!said.contains("hidden"), "{said}");
+}
