@@ -5,35 +5,16 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{TimerId, Timestamp};
 use crate::policy::{Policy, WindowMode};
 
+mod rhythm;
+mod words;
+
+pub use rhythm::{GAPS_MAX, Gaps, RHYTHM_SAMPLES_MIN, Rhythm};
+pub use words::{Words, built_in_languages, merged};
+
 /// The shortest adaptive window.
 pub const WINDOW_MS_MIN: i64 = 200;
 /// The longest adaptive window.
 pub const WINDOW_MS_MAX: i64 = 3000;
-/// Samples of a customer's rhythm before it counts.
-pub const RHYTHM_SAMPLES_MIN: u32 = 5;
-
-const GREETINGS: &[&str] = &[
-    "hi",
-    "hello",
-    "hey",
-    "hiya",
-    "yo",
-    "good morning",
-    "good afternoon",
-    "good evening",
-    "hallo",
-    "guten tag",
-    "guten morgen",
-    "moin",
-    "servus",
-    "hola",
-    "bonjour",
-    "salut",
-    "ciao",
-];
-const CLOSINGS: &[&str] = &["please", "thanks", "thank you", "bitte", "danke", "merci", "gracias"];
-const REFERENCES: &[&str] =
-    &["order", "invoice", "ticket", "number", "nr", "no", "id", "bestellung", "rechnung", "nummer"];
 
 /// A deadline with the duration it was made from, so that a clock that jumped can't leave it
 /// hanging: on load the rest is clamped to 0..duration.
@@ -68,17 +49,6 @@ pub enum Hint {
     FollowupExpected,
 }
 
-/// How fast a customer types between messages of one burst.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rhythm {
-    /// Gaps measured.
-    pub samples: u32,
-    /// The median gap.
-    pub p50_ms: u32,
-    /// The 95th percentile.
-    pub p95_ms: u32,
-}
-
 /// The window after the `nth` message of a turn (1 is the first), in milliseconds; 0 = don't wait.
 #[must_use]
 pub fn window_ms(policy: &Policy, text: &str, nth: u32, hint: Hint, rhythm: Rhythm) -> u64 {
@@ -89,12 +59,11 @@ pub fn window_ms(policy: &Policy, text: &str, nth: u32, hint: Hint, rhythm: Rhyt
         WindowMode::Off => 0,
         WindowMode::Fixed => u64::from(policy.window_ms),
         WindowMode::Adaptive => {
-            let base = f64::from(policy.window_ms) + shape_ms(text);
-            let base = if rhythm.samples >= RHYTHM_SAMPLES_MIN {
-                let midpoint = f64::from(rhythm.p50_ms.midpoint(rhythm.p95_ms));
-                0.6 * base + 0.4 * midpoint
-            } else {
-                base
+            let words = policy.words.as_deref().unwrap_or_else(|| Words::built_in());
+            let base = f64::from(policy.window_ms) + shape_ms(text, words);
+            let base = match rhythm.midpoint_ms() {
+                Some(midpoint) => 0.6 * base + 0.4 * f64::from(midpoint),
+                None => base,
             };
             let hinted = base
                 + match hint {
@@ -111,28 +80,29 @@ pub fn window_ms(policy: &Policy, text: &str, nth: u32, hint: Hint, rhythm: Rhyt
 }
 
 /// How the last message's shape lengthens or shortens the window.
-fn shape_ms(text: &str) -> f64 {
+fn shape_ms(text: &str, words: &Words) -> f64 {
+    let is_one_of = |list: &[String], text: &str| list.iter().any(|word| word == text);
     let trimmed = text.trim();
     let lower = trimmed.to_lowercase();
-    let words = trimmed.split_whitespace().count();
+    let count = trimmed.split_whitespace().count();
     let bare = lower.trim_end_matches(['.', '!', '?', ',']);
     let mut sum = 0.0;
     let fragment =
         trimmed.ends_with("...") || trimmed.ends_with('…') || trimmed.ends_with([',', '-', ':']);
     let closed = !fragment && trimmed.ends_with(['.', '?', '!']);
-    let thanked = CLOSINGS.iter().any(|word| {
-        bare.strip_suffix(word).is_some_and(|before| before.is_empty() || before.ends_with(' '))
+    let thanked = words.closings.iter().any(|word| {
+        bare.strip_suffix(&**word).is_some_and(|before| before.is_empty() || before.ends_with(' '))
     });
-    if GREETINGS.contains(&bare) {
+    if is_one_of(&words.greetings, bare) {
         sum += 500.0;
     }
     if fragment {
         sum += 400.0;
     }
-    if unfinished_reference(&lower) {
+    if unfinished_reference(&lower, &words.references) {
         sum += 600.0;
     }
-    if words < 3 && !closed {
+    if count < 3 && !closed {
         sum += 200.0;
     }
     if closed || thanked {
@@ -142,14 +112,14 @@ fn shape_ms(text: &str) -> f64 {
 }
 
 /// "order #", "ticket no": a reference whose number has not been typed yet.
-fn unfinished_reference(lower: &str) -> bool {
+fn unfinished_reference(lower: &str, references: &[String]) -> bool {
+    let is_reference = |word: &str| references.iter().any(|reference| reference == word);
     let Some(before) = lower.trim_end().strip_suffix('#') else {
-        return lower
-            .split_whitespace()
-            .next_back()
-            .is_some_and(|word| word.len() > 2 && REFERENCES.contains(&word));
+        // Too short a word ends too many sentences that are complete.
+        let last = lower.split_whitespace().next_back();
+        return last.is_some_and(|word| word.len() > 2 && is_reference(word));
     };
-    before.split_whitespace().next_back().is_none_or(|word| REFERENCES.contains(&word))
+    before.split_whitespace().next_back().is_none_or(is_reference)
 }
 
 #[cfg(test)]
@@ -195,6 +165,17 @@ mod tests {
         assert_eq!(window(Hint::None, few), 600);
         assert_eq!(window(Hint::AwaitingField, few), 1600);
         assert_eq!(window(Hint::FollowupExpected, few), 1100);
+    }
+
+    #[test]
+    fn words_are_the_policys() {
+        let words = Words { greetings: vec!["oi".into()], ..Words::default() };
+        let policy = Policy { words: Some(words.into()), ..web() };
+        let window =
+            |policy: &Policy, text| window_ms(policy, text, 1, Hint::None, Rhythm::default());
+        assert_eq!((window(&web(), "oi"), window(&policy, "oi")), (800, 1300));
+        assert_eq!((window(&web(), "hallo"), window(&policy, "hallo")), (1300, 800));
+        assert_eq!(window(&policy, "send me a copy bitte"), 600);
     }
 
     #[test]

@@ -12,6 +12,10 @@ use crate::outbox::DeliveryState;
 use crate::policy::Trust;
 use crate::session::Session;
 
+mod notices;
+
+use notices::{Broken, Notices};
+
 /// A broken invariant, with the place where it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -36,6 +40,9 @@ struct OpenTurn {
     attempt: Attempt,
     messages: Seqs,
     committed: bool,
+    /// It asked the user, who has not answered yet.
+    #[serde(default)]
+    asked: bool,
 }
 
 /// Reads one session's journal from its first entry. What it knows at some place can be stored, so
@@ -54,6 +61,7 @@ pub struct Checker {
     turn: Option<OpenTurn>,
     /// The turn that a supersede announced, and the messages it has to take over.
     heir: Option<(TurnId, TurnId, Seqs)>,
+    notices: Notices,
     /// The last message that any turn settled: turns never go back behind it.
     settled: Seq,
     /// Replies sent, by (reply, part). Not stored: it would grow with the history.
@@ -164,6 +172,9 @@ impl Checker {
                 self.absorb(*turn_id, messages);
             }
             EventBody::TurnAnswered { turn_id, message, .. } => {
+                if let Some(turn) = &mut self.turn {
+                    turn.asked = false;
+                }
                 self.absorb(*turn_id, &Seqs::from_slice(&[*message]));
             }
             EventBody::TurnSuperseded { turn_id, by } => self.supersede(*turn_id, *by),
@@ -206,13 +217,33 @@ impl Checker {
                     turn.committed = true;
                 }
             }
-            EventBody::TurnWaitingForInput { turn_id, .. }
-            | EventBody::TurnRetrying { turn_id, .. }
+            EventBody::TurnWaitingForInput { turn_id, .. } => {
+                self.expect_turn(*turn_id);
+                if let Some(turn) = &mut self.turn {
+                    turn.asked = true;
+                }
+            }
+            EventBody::TurnRetrying { turn_id, .. }
             | EventBody::SupersedeAsked { turn_id, .. }
             | EventBody::SupersedeDecided { turn_id, .. }
             | EventBody::AgentEvent { turn_id, .. } => self.expect_turn(*turn_id),
             EventBody::SessionReset { .. } | EventBody::SessionClosed => self.expect_empty(),
-            EventBody::SessionReopened | EventBody::SessionNotice { .. } => {}
+            body @ (EventBody::SessionNotice { .. }
+            | EventBody::SessionNoticeAccepted { .. }
+            | EventBody::SessionNoticeCancelled { .. }
+            | EventBody::SessionOptedIn
+            | EventBody::SessionOptedOut) => {
+                let in_a_turn = self.turn.as_ref().is_some_and(|turn| !turn.asked);
+                let broken = self.notices.observe(event.seq, body, in_a_turn);
+                self.note(broken);
+            }
+            EventBody::SessionReopened => {}
+        }
+    }
+
+    fn note(&mut self, broken: Option<Broken>) {
+        if let Some((invariant, what)) = broken {
+            self.broken(invariant, || what);
         }
     }
 
@@ -238,6 +269,8 @@ impl Checker {
                 format!("open turn by the journal: {told:?}, by the state: {stored:?}")
             });
         }
+        let broken = self.notices.finish(session);
+        self.note(broken);
         if session.turn.is_none() && !session.queue.is_empty() {
             self.broken("I8", || "messages are queued and no turn is open".to_owned());
         }
@@ -331,7 +364,8 @@ impl Checker {
             self.broken("I4", || format!("turn {id} goes back behind a settled message"));
         }
         let messages = messages.clone();
-        self.turn = Some(OpenTurn { id, attempt: Attempt(0), messages, committed: false });
+        self.turn =
+            Some(OpenTurn { id, attempt: Attempt(0), messages, committed: false, asked: false });
     }
 
     fn process(&mut self, id: TurnId, attempt: Attempt, epoch: Epoch, messages: &Seqs) {

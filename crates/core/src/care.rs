@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Checker;
 use crate::ids::{Seq, Timestamp, TurnId};
-use crate::journal::{Event, EventBody};
+use crate::journal::{Event, EventBody, NoticeSource};
 use crate::ports::store::TurnRow;
 use crate::session::Session;
 
@@ -94,7 +94,8 @@ impl Reading {
     pub fn old(known: Option<Forgotten>, session: &Session, before: Timestamp) -> Self {
         let pending = session.pending().map(|pending| pending.seq);
         let leaving = session.outbox.parts.iter().map(|part| part.reply);
-        let first = pending.chain(leaving).min();
+        let waiting = session.notices.iter().map(|notice| notice.seq);
+        let first = pending.chain(leaving).chain(waiting).min();
         let bound = first.map_or(session.last_seq, |first| Seq(first.0.saturating_sub(1)));
         Self { bound, before, ..Self::all(known, session.last_seq) }
     }
@@ -229,6 +230,14 @@ fn blank_body(body: &mut EventBody) -> bool {
         | EventBody::TurnWaitingForInput { text, .. }
         | EventBody::TurnRetrying { error: text, .. }
         | EventBody::TurnFailed { error: text, .. } => take(text),
+        EventBody::SessionNotice { text, message_id, source: NoticeSource::Unasked, .. } => {
+            let named = message_id.as_mut().is_some_and(take);
+            take(text) || named
+        }
+        EventBody::SessionNoticeAccepted { message_id, text } => {
+            let named = take(message_id);
+            take(text) || named
+        }
         EventBody::AgentEvent { name, detail, .. } => {
             let name = take(name);
             take(detail) || name

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{
     Attempt, Epoch, Generation, QuestionId, Seq, Seqs, Timestamp, TurnGroupId, TurnId,
 };
-use crate::message::Action;
+use crate::message::{Action, MessageBody};
 use crate::policy::Trust;
 
 /// One numbered entry.
@@ -32,6 +32,27 @@ pub enum CancelReason {
     Reset,
     /// The session was closed.
     Closed,
+    /// The customer takes no messages any more that nobody asked for.
+    OptedOut,
+}
+
+/// Who had something to say in the gateway's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeSource {
+    /// The gateway itself: something went wrong.
+    #[default]
+    Gateway,
+    /// Whoever runs the agent, through the API.
+    Unasked,
+}
+
+impl NoticeSource {
+    /// Whether it is what needs no word in the journal.
+    #[must_use]
+    pub fn is_gateway(&self) -> bool {
+        *self == Self::Gateway
+    }
 }
 
 /// Why a message became a dead letter.
@@ -287,12 +308,43 @@ pub enum EventBody {
     /// A message, a retry or a new conversation opened it again.
     #[serde(rename = "session.reopened")]
     SessionReopened,
-    /// The gateway told the user something in its own name.
+    /// The user was told something that is no agent's reply.
     #[serde(rename = "session.notice")]
     SessionNotice {
         /// What.
         text: Arc<str>,
+        /// Who had it told.
+        #[serde(default, skip_serializing_if = "NoticeSource::is_gateway")]
+        source: NoticeSource,
+        /// The sender's own id of it, or one that the gateway made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message_id: Option<Arc<str>>,
+        /// The place of its acceptance, if it had to wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<Seq>,
     },
+    /// Something to tell the user is ours; it waits for the open turn's end.
+    #[serde(rename = "session.notice_accepted")]
+    SessionNoticeAccepted {
+        /// The sender's own id of it, or one that the gateway made.
+        message_id: Arc<str>,
+        /// What.
+        text: Arc<str>,
+    },
+    /// Notices that waited are not told any more.
+    #[serde(rename = "session.notice_cancelled")]
+    SessionNoticeCancelled {
+        /// Which, by the places of their acceptance.
+        notices: Seqs,
+        /// Why.
+        reason: CancelReason,
+    },
+    /// From here on the customer takes messages that nobody asked for.
+    #[serde(rename = "session.opted_in")]
+    SessionOptedIn,
+    /// From here on the customer takes none.
+    #[serde(rename = "session.opted_out")]
+    SessionOptedOut,
     /// A part of a reply reached its channel, or is given up, or nobody knows.
     #[serde(rename = "delivery.settled")]
     DeliverySettled {
@@ -325,6 +377,24 @@ pub enum SupersedeChoice {
 }
 
 impl EventBody {
+    /// A notice of the gateway's own.
+    #[must_use]
+    pub const fn notice(text: Arc<str>) -> Self {
+        Self::SessionNotice { text, source: NoticeSource::Gateway, message_id: None, of: None }
+    }
+
+    /// What a snapshot leaves to the journal: the body of an accepted message or of a notice.
+    #[must_use]
+    pub fn accepted_body(&self) -> Option<Arc<MessageBody>> {
+        let (message_id, sender, text) = match self {
+            Self::MessageAccepted { message_id, sender, text, .. } => (message_id, sender, text),
+            Self::SessionNoticeAccepted { message_id, text } => (message_id, &Arc::default(), text),
+            _ => return None,
+        };
+        let [message_id, sender, text] = [message_id, sender, text].map(Arc::clone);
+        Some(Arc::new(MessageBody { message_id, sender, text }))
+    }
+
     /// The wire name, `category.name`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -353,6 +423,10 @@ impl EventBody {
             Self::SessionClosed => "session.closed",
             Self::SessionReopened => "session.reopened",
             Self::SessionNotice { .. } => "session.notice",
+            Self::SessionNoticeAccepted { .. } => "session.notice_accepted",
+            Self::SessionNoticeCancelled { .. } => "session.notice_cancelled",
+            Self::SessionOptedIn => "session.opted_in",
+            Self::SessionOptedOut => "session.opted_out",
             Self::DeliverySettled { .. } => "delivery.settled",
         }
     }

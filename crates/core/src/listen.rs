@@ -42,7 +42,7 @@ const PAUSES_MS: [u64; 9] = [
 const RETRY_AFTER_MS_MAX: u64 = 24 * HOUR_MS;
 
 /// Every type of event, as [`EventBody::name`](crate::EventBody::name) gives them.
-pub const EVENT_TYPES: [&str; 25] = [
+pub const EVENT_TYPES: [&str; 29] = [
     "message.accepted",
     "turn.started",
     "turn.processing",
@@ -67,6 +67,10 @@ pub const EVENT_TYPES: [&str; 25] = [
     "session.closed",
     "session.reopened",
     "session.notice",
+    "session.notice_accepted",
+    "session.notice_cancelled",
+    "session.opted_in",
+    "session.opted_out",
     "delivery.settled",
 ];
 
@@ -193,7 +197,7 @@ pub fn signed_content(id: &str, at_seconds: i64, body: &[u8]) -> Vec<u8> {
 
 /// Fields whose texts were not written by a person or a model. Every other text stays here unless
 /// the listener may see texts; so a field that is new stays here as well.
-const PLAIN_TEXTS: [&str; 12] = [
+const PLAIN_TEXTS: [&str; 13] = [
     "turn_id",
     "turn_group_id",
     "supersedes",
@@ -206,6 +210,7 @@ const PLAIN_TEXTS: [&str; 12] = [
     "reason",
     "choice",
     "state",
+    "source",
 ];
 
 /// What goes out of an event: its own fields beside `type` and `at`, and where it happened.

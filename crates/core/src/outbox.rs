@@ -87,12 +87,20 @@ pub struct OutPart {
     pub state: DeliveryState,
     /// Tries begun so far.
     pub tries: u32,
+    /// Since when it is here; 0 in what an older version left.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub since: Timestamp,
     /// Not before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Deadline>,
     /// Not in the snapshot: the part's row holds it, and the store fills it in on load.
     #[serde(skip)]
     pub text: Arc<str>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+const fn is_zero(at: &Timestamp) -> bool {
+    *at == 0
 }
 
 /// The parts of one session that are not settled, in order.
@@ -116,6 +124,12 @@ impl Outbox {
     #[must_use]
     pub const fn is_active(&self) -> bool {
         !self.parts.is_empty()
+    }
+
+    /// Since when the oldest part is here.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.parts.iter().map(|part| part.since).min()
     }
 
     /// The moment the first part waits for; a later part never overtakes it.

@@ -28,6 +28,15 @@ pub enum Planted {
     ConflictForgotten,
     CommitErrorTrusted,
     RefusedTaken,
+    AnyGapLearnt,
+    RhythmIgnored,
+    NewForgetsRhythm,
+    NoticeInTurn,
+    NoticeForgotten,
+    NoticeUnguarded,
+    ConsentIgnored,
+    OptOutKeepsNotices,
+    QueueSwitchIgnored,
 }
 
 #[cfg(feature = "mutants")]

@@ -1,7 +1,10 @@
 //! The numbers a session lives by: one typed table of channels and the policy made from it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::accumulation::Words;
 use crate::guard::Rate;
 
 /// How far a sender is trusted; a greater one may do more.
@@ -188,8 +191,12 @@ pub struct Policy {
     pub window_ms: u32,
     /// Windows and typing together end this long after the first message.
     pub window_total_ms: u32,
+    /// The words that lengthen or shorten a window; none for the built-in ones.
+    pub words: Option<Arc<Words>>,
     /// Accepted messages that no running turn has taken, at most.
     pub inbox_max: u32,
+    /// Messages may wait for a later turn. Without it whatever would have to is refused.
+    pub queues: bool,
     /// How long a message may wait in the queue; 0 means for ever.
     pub queue_ttl_ms: u64,
     /// Messages that one turn absorbs, at most.
@@ -237,7 +244,9 @@ impl Policy {
             window_mode: WindowMode::Adaptive,
             window_ms: facts.window_ms,
             window_total_ms: 5000,
+            words: None,
             inbox_max: 100,
+            queues: true,
             queue_ttl_ms: 0,
             absorbed_max: 50,
             supersedes_max: 3,

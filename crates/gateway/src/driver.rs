@@ -13,26 +13,25 @@ use turnkeep_core::message::Decision;
 use turnkeep_core::planted::{Planted, planted};
 use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, Loaded, StoreError};
 use turnkeep_core::session::{
-    AgentAnswer, AgentInput, Context, Controlled, Effect, Ignored, Input, Session, Step, Wake, step,
+    AgentAnswer, AgentInput, Context, Effect, Ignored, Input, Session, Step, Wake, step,
 };
 use turnkeep_core::{Policy, SessionKey};
 
 mod twins;
 
 pub use twins::duplicate_of;
-use twins::{are_twins, is_guarded};
+use twins::{already_done, are_twins, is_guarded};
 
 /// Inputs that share one commit, at most.
 pub const BATCH_MAX: usize = 64;
 
 /// What the driver needs done next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every one is a commit, and none is kept")]
 pub enum Request {
     /// Load the session, then call [`Driver::on_loaded`].
     Load,
     /// Commit this, then call [`Driver::on_committed`].
-    Commit(Commit),
+    Commit(Box<Commit>),
 }
 
 /// What became of inputs: to be acted on in order.
@@ -124,6 +123,11 @@ impl Driver {
         &self.policy
     }
 
+    /// From the next step on it lives by these.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+    }
+
     /// Takes an input; it is stepped by a later [`Driver::next`].
     pub fn push(&mut self, input: Input) {
         self.backlog.push_back(input);
@@ -213,8 +217,9 @@ impl Driver {
         let mut guarded = SmallVec::new();
         let guards = self.backlog.front().is_some_and(is_guarded);
         let previous = guards.then(|| Arc::clone(&session));
-        let mut kept = session;
-        let mut session = take_out(&mut kept);
+        let mut next = session;
+        // Stepped in place where nobody else keeps it.
+        let session = Arc::make_mut(&mut next);
         while inputs.len() < BATCH_MAX {
             let Some(input) = self.backlog.pop_front() else { break };
             if is_guarded(&input) {
@@ -236,27 +241,26 @@ impl Driver {
                 policy: &self.policy,
                 fresh: fresh(),
             };
-            session = step(session, &input, &context, &mut out);
+            *session = step(std::mem::take(session), &input, &context, &mut out);
             guarded.resize(out.rows.guards.len(), place_of(inputs.len()));
             inputs.push(input);
         }
         outcome.ignored = out.ignored.or(outcome.ignored);
         if !out.changed && out.rows.is_empty() {
-            self.slot = Slot::Ready(put_back(kept, session));
+            self.slot = Slot::Ready(next);
             self.release(&inputs, out.effects, outcome);
             return None;
         }
         if !out.changed {
             out.rows.question = Some(now);
         }
-        let next = put_back(kept, session);
-        let commit = Commit {
+        let commit = Box::new(Commit {
             key: self.key.clone(),
             expected: self.version,
             wake_at: next.wake_at(&self.policy),
             session: Arc::clone(&next),
             rows: out.rows,
-        };
+        });
         let flight = Flight { next, previous, effects: out.effects, inputs, guarded };
         self.slot = Slot::Committing(Box::new(flight));
         Some(Request::Commit(commit))
@@ -365,8 +369,9 @@ impl Driver {
                 let refused = Decision::rejected(message.reused(nth));
                 outcome.effects.push(Effect::Decided(message.token, refused));
             }
-            (Input::Control(token, _), _) => {
-                outcome.effects.push(Effect::Controlled(token, Controlled::Gone));
+            (Input::Control(token, control), first) => {
+                let told = already_done(&control, first);
+                outcome.effects.push(Effect::Controlled(token, told));
             }
             // No other input has a guard.
             (other, _) => flight.inputs.insert(at, other),
@@ -469,25 +474,6 @@ impl Driver {
         } else {
             outcome.effects.extend(effects);
         }
-    }
-}
-
-/// The state to step: itself where nobody else keeps it, else a copy.
-fn take_out(kept: &mut Arc<Session>) -> Session {
-    match Arc::get_mut(kept) {
-        Some(own) => std::mem::take(own),
-        None => Session::clone(kept),
-    }
-}
-
-/// The stepped state, in the room of the old one where nobody else keeps that.
-fn put_back(mut kept: Arc<Session>, stepped: Session) -> Arc<Session> {
-    match Arc::get_mut(&mut kept) {
-        Some(own) => {
-            *own = stepped;
-            kept
-        }
-        None => Arc::new(stepped),
     }
 }
 

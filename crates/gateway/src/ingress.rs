@@ -8,6 +8,10 @@ use turnkeep_core::message::{Inbound, MessageBody, Seen};
 use turnkeep_core::policy::{Policy, Trust};
 use turnkeep_core::session_key::{SEGMENT_BYTES_MAX, SessionKey, SessionKeyError, SessionKind};
 
+mod unasked;
+
+pub use unasked::{AdmittedUnasked, admit_unasked};
+
 /// What a caller hands in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Submission {
@@ -61,6 +65,12 @@ pub struct Admitted {
 pub trait Policies: Send + Sync + 'static {
     /// The policy, or which part is not configured.
     fn policy(&self, tenant: &str, agent: &str, channel: &str) -> Result<Arc<Policy>, UnknownPart>;
+
+    /// The policy of a session that is there, though its agent may not be configured any more; none
+    /// if there is no such channel.
+    fn left_behind(&self, tenant: &str, agent: &str, channel: &str) -> Option<Arc<Policy>> {
+        self.policy(tenant, agent, channel).ok()
+    }
 }
 
 /// Which part of an address is not configured.
@@ -82,17 +92,9 @@ pub fn admit(
     message_bytes_max: usize,
     made_id: impl FnOnce() -> String,
 ) -> Result<Admitted, FieldError> {
-    check_text(&submission.text, message_bytes_max)?;
+    check_text("message", &submission.text, message_bytes_max)?;
     let key = route(&submission)?;
-    let (tenant, agent, channel) = (key.tenant(), key.agent(), key.channel());
-    let policy = policies.policy(&tenant, &agent, &channel).map_err(|unknown| match unknown {
-        UnknownPart::Agent => {
-            FieldError::new("agent_id", format!("no agent {agent:?} is configured"))
-        }
-        UnknownPart::Channel => {
-            FieldError::new("channel", format!("no channel {channel:?} is configured"))
-        }
-    })?;
+    let policy = policy_of(&key, policies)?;
     let sender = sender(submission.customer, &key)?;
     let id = submission.message_id.map(check_id).transpose()?;
     let seen = id.as_deref().map(|id| seen(&key, &sender, id, &submission.text));
@@ -100,7 +102,7 @@ pub fn admit(
         Some(name) => {
             let id = id.as_deref().unwrap_or("");
             let asked = ["chat", key.as_str(), &sender, &submission.text, id];
-            let (request, derived) = request(&tenant, name, &asked);
+            let (request, derived) = request(&key.tenant(), name, &asked);
             (Some(request), Some(derived))
         }
         None => (None, None),
@@ -111,7 +113,7 @@ pub fn admit(
         sender: sender.into(),
         text: submission.text.into(),
     };
-    // Nobody is authenticated yet, so everybody is trusted alike.
+    // A key tells whose customers they are, not how far to trust them: so far, all alike.
     let inbound = Inbound {
         token: Token(0),
         body: Arc::new(body),
@@ -123,22 +125,32 @@ pub fn admit(
     Ok(Admitted { key, policy, inbound })
 }
 
-fn check_text(text: &str, bytes_max: usize) -> Result<(), FieldError> {
+/// The policy of a session, or the field that names what is not configured.
+fn policy_of(key: &SessionKey, policies: &dyn Policies) -> Result<Arc<Policy>, FieldError> {
+    let (tenant, agent, channel) = (key.tenant(), key.agent(), key.channel());
+    policies.policy(&tenant, &agent, &channel).map_err(|unknown| match unknown {
+        UnknownPart::Agent => {
+            FieldError::new("agent_id", format!("no agent {agent:?} is configured"))
+        }
+        UnknownPart::Channel => {
+            FieldError::new("channel", format!("no channel {channel:?} is configured"))
+        }
+    })
+}
+
+fn check_text(field: &'static str, text: &str, bytes_max: usize) -> Result<(), FieldError> {
     if is_blank(text) {
-        return Err(FieldError::new("message", "must not be empty"));
+        return Err(FieldError::new(field, "must not be empty"));
     }
     if text.len() > bytes_max {
         let length = text.len();
-        return Err(FieldError::new(
-            "message",
-            format!("has {length} bytes; the limit is {bytes_max}"),
-        ));
+        return Err(FieldError::new(field, format!("has {length} bytes; the limit is {bytes_max}")));
     }
     let bad = |character: &char| character.is_control() && !matches!(character, '\n' | '\r' | '\t');
     match text.chars().find(bad) {
         Some(character) => {
             let code = u32::from(character);
-            Err(FieldError::new("message", format!("holds the control character U+{code:04X}")))
+            Err(FieldError::new(field, format!("holds the control character U+{code:04X}")))
         }
         None => Ok(()),
     }

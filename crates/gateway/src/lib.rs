@@ -23,11 +23,15 @@ mod metrics;
 mod outbox;
 mod registry;
 mod run;
+mod setup;
 mod slots;
 mod task;
+mod unasked;
 
 pub use follow::Settled;
 pub use ingress::{FieldError, Policies, Submission, UnknownPart};
 pub use live::{Draft, Subscription, Tick};
 pub use run::panic_text;
+pub use unasked::Notified;
+pub use setup::{Current, Replacement};
 pub use service::{Follow, Gateway, Parts, Refusal, Settings, Submitted};

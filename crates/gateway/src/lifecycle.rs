@@ -37,14 +37,14 @@ impl Gateway {
             let full = page.len() == PAGE;
             after = page.last().cloned();
             for (_, key) in page {
-                match self.policy_of(&key) {
+                match self.policy_of_stored(&key) {
                     Some(policy) => {
                         taken += usize::from(!self.0.registry.has(&key));
                         self.send(&key, policy, Mail::Tend);
                     }
                     None => tracing::warn!(
                         session_key = %key,
-                        "has open work, but its agent or channel is not configured any more"
+                        "has open work, but there is no such channel any more"
                     ),
                 }
             }
@@ -56,7 +56,7 @@ impl Gateway {
 
     /// Looks after open work nobody looks after, and tidies, until `shutdown`.
     pub async fn sweep(&self, shutdown: CancellationToken) {
-        let mut beat = tokio::time::interval(Duration::from_millis(self.0.settings.sweep_ms));
+        let mut beat = tokio::time::interval(Duration::from_millis(self.setup().settings.sweep_ms));
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -85,7 +85,7 @@ impl Gateway {
         let metrics = &self.0.metrics;
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
         metrics.sessions.set(self.0.registry.len() as f64);
-        let waiting: usize = self.0.agents.values().map(|(_, slots)| slots.waiting()).sum();
+        let waiting: usize = self.setup().agents.values().map(|agent| agent.slots.waiting()).sum();
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
         metrics.slots_waiting.set(waiting as f64);
         let (customers, restrictions) = self.0.guard.counts();
@@ -103,7 +103,7 @@ impl Gateway {
     /// uncounted, to be taken up by the next start.
     pub async fn drain(&self) {
         self.set_phase(Phase::Draining);
-        let grace = Duration::from_millis(self.0.settings.shutdown_grace_ms);
+        let grace = Duration::from_millis(self.setup().settings.shutdown_grace_ms);
         if tokio::time::timeout(grace, self.quiet()).await.is_err() {
             tracing::info!("the grace period is over; what still runs is laid down");
         }

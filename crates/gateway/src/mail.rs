@@ -36,6 +36,8 @@ pub(crate) enum Mail {
     UserTyping,
     /// Look after the session: it has open work.
     Tend,
+    /// The configuration was replaced.
+    Renew,
     /// Lay down what runs and leave.
     Release,
 }

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     pub(crate) guard_customers: Gauge,
     pub(crate) restrictions: Gauge,
     pub(crate) sessions: Gauge,
+    pub(crate) without_agent: Gauge,
     pub(crate) slots_waiting: Gauge,
     pub(crate) fsyncs: Counter,
     pub(crate) commits: Counter,
@@ -56,6 +57,10 @@ impl Metrics {
         describe_gauge!("turn_gateway_guard_customers", "Customers that the guard remembers");
         describe_gauge!("turn_gateway_restrictions", "Restrictions that the guard remembers");
         describe_gauge!("turnkeep_sessions_active", "Sessions with a task");
+        describe_gauge!(
+            "turnkeep_turns_without_agent",
+            "Turns that wait because their agent is not configured any more"
+        );
         describe_gauge!("turnkeep_slots_waiting", "Runs that wait for a provider slot");
         describe_counter!("turnkeep_store_fsyncs_total", "Syncs the store asked the disk for");
         describe_counter!("turnkeep_store_commits_total", "Session commits");
@@ -79,6 +84,7 @@ impl Metrics {
             guard_customers: gauge!("turn_gateway_guard_customers"),
             restrictions: gauge!("turn_gateway_restrictions"),
             sessions: gauge!("turnkeep_sessions_active"),
+            without_agent: gauge!("turnkeep_turns_without_agent"),
             slots_waiting: gauge!("turnkeep_slots_waiting"),
             fsyncs: counter!("turnkeep_store_fsyncs_total"),
             commits: counter!("turnkeep_store_commits_total"),

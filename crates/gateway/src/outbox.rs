@@ -25,7 +25,7 @@ pub(crate) fn deliver(
     task: &UnboundedSender<Mail>,
     delivery: Delivery,
 ) {
-    let channel = gateway.0.channels.get(&key.channel()).cloned();
+    let channel = gateway.setup().channels.get(&key.channel()).cloned();
     let (key, task) = (key.clone(), task.clone());
     gateway.0.metrics.deliveries.increment(1);
     tokio::spawn(async move {
@@ -62,11 +62,11 @@ pub(crate) struct Typing(tokio::task::JoinHandle<()>, Arc<dyn Channel>, SessionK
 
 impl Typing {
     pub(crate) fn start(gateway: &Gateway, key: &SessionKey) -> Option<Self> {
-        let channel = gateway.0.channels.get(&key.channel())?;
+        let channel = gateway.setup().channels.get(&key.channel()).cloned()?;
         if !channel.facts().typing {
             return None;
         }
-        let (shown, session) = (Arc::clone(channel), key.clone());
+        let (shown, session) = (Arc::clone(&channel), key.clone());
         let refresh = tokio::spawn(async move {
             let mut beat = tokio::time::interval(Duration::from_millis(shown.typing_refresh_ms()));
             loop {
@@ -74,7 +74,7 @@ impl Typing {
                 shown.typing(&session, true).await;
             }
         });
-        Some(Self(refresh, Arc::clone(channel), key.clone()))
+        Some(Self(refresh, channel, key.clone()))
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ids::{QuestionId, RunTag, Seq, Token};
-use turnkeep_core::journal::{EventBody, SupersedeChoice};
+use turnkeep_core::journal::{EventBody, NoticeSource, SupersedeChoice};
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
@@ -24,7 +24,10 @@ use turnkeep_core::session::{AgentAnswer, AgentInput, RunFailure, StartRun};
 use crate::live::Live;
 use crate::mail::{Ask, Mail};
 use crate::service::Gateway;
+use crate::setup::Configured;
 use crate::slots::Slots;
+
+mod absent;
 
 const MAIL: u8 = 1;
 const CANCELLED: u8 = 2;
@@ -318,6 +321,8 @@ fn line_of(event: turnkeep_core::Event) -> Option<HistoryEntry> {
         EventBody::TurnCompleted { reply: Some(reply), .. }
         | EventBody::TurnCancelled { reply: Some(reply), .. } => (Role::Agent, reply),
         EventBody::TurnWaitingForInput { text, .. } => (Role::Agent, text),
+        // The customer read it in the agent's place, and may come back to it.
+        EventBody::SessionNotice { text, source: NoticeSource::Unasked, .. } => (Role::Agent, text),
         _ => return None,
     };
     Some(HistoryEntry { seq: event.seq, role, text })
@@ -350,47 +355,57 @@ pub(crate) fn start(
     if let Some(live) = launch.live {
         live.set_run(Some(Arc::clone(&shared)));
     }
-    let Some((agent, slots)) = launch.gateway.0.agents.get(&launch.key.agent()) else {
-        let error = format!("no agent {:?} is configured", launch.key.agent()).into();
-        let failure = RunFailure { error, retry: false, retry_after_ms: None };
-        let _ = launch.task.send(Mail::Say(Box::new((start.tag, AgentInput::Failed(failure)))));
-        return shared;
-    };
-    let handle = RunHandle {
-        shared: Arc::clone(&shared),
-        key: launch.key.clone(),
-        task: launch.task.clone(),
-        gateway: launch.gateway.clone(),
-        slots: Arc::clone(slots),
-        history_from: start.history_from,
-        first: start.messages.first().map_or(Seq(0), |pending| pending.seq),
-        last: start.messages.iter().map(|pending| pending.seq).max().unwrap_or_default(),
-    };
-    let context = TurnContext {
-        session: launch.key.clone(),
-        tag: start.tag,
-        group: start.group,
-        trust: start.trust,
-        facts: launch.policy.facts,
-        messages: start.messages,
-        resume: start.resume,
-        handle: Arc::new(handle),
-    };
-    launch.gateway.0.metrics.runs.increment(1);
-    let (agent, watch, task) = (Arc::clone(agent), Arc::clone(&shared), launch.task.clone());
-    let running = Running::new(launch.gateway);
+    let found = launch.gateway.setup().agents.get(&*launch.key.agent()).cloned();
+    let (gateway, key, facts) = (launch.gateway.clone(), launch.key.clone(), launch.policy.facts);
+    let (watch, task) = (Arc::clone(&shared), launch.task.clone());
+    // Counted from here on, so that a drain that begins now knows of it.
+    let running = found.is_some().then(|| Running::new(&gateway));
     tokio::spawn(async move {
-        let _place = place;
+        let mut place = place;
+        let Configured { agent, slots } = match found {
+            Some(found) => found,
+            None => match absent::wait(&gateway, &key, &watch, &mut place).await {
+                Ok(found) => found,
+                Err(said) => return said.into_iter().for_each(|said| tell(&task, &watch, said)),
+            },
+        };
+        let handle = RunHandle {
+            shared: Arc::clone(&watch),
+            key: key.clone(),
+            task: task.clone(),
+            gateway: gateway.clone(),
+            slots,
+            history_from: start.history_from,
+            first: start.messages.first().map_or(Seq(0), |pending| pending.seq),
+            last: start.messages.iter().map(|pending| pending.seq).max().unwrap_or_default(),
+        };
+        let context = TurnContext {
+            session: key,
+            tag: start.tag,
+            group: start.group,
+            trust: start.trust,
+            facts,
+            messages: start.messages,
+            resume: start.resume,
+            handle: Arc::new(handle),
+        };
+        gateway.0.metrics.runs.increment(1);
+        let running = running.unwrap_or_else(|| Running::new(&gateway));
         let run = AssertUnwindSafe(attempt(&*agent, context, &watch)).catch_unwind();
         let said = run.await.unwrap_or_else(|panic| {
             running.0.0.metrics.panics.increment(1);
             Some(AgentInput::Failed(failure(panic_text(&*panic), true)))
         });
         if let Some(said) = said {
-            let _ = task.send(Mail::Say(Box::new((watch.tag, said))));
+            tell(&task, &watch, said);
         }
+        drop(place);
     });
     shared
+}
+
+fn tell(task: &UnboundedSender<Mail>, watch: &RunShared, said: AgentInput) {
+    let _ = task.send(Mail::Say(Box::new((watch.tag, said))));
 }
 
 /// Counts a run for as long as it lives.

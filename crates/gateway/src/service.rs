@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use turnkeep_core::ids::{Seq, TurnId};
 use turnkeep_core::message::{Decision, Inbound, MessageBody, Rejection};
 use turnkeep_core::ports::agent::Agent;
@@ -17,15 +17,15 @@ use turnkeep_core::session::{Control, Controlled};
 use turnkeep_core::{Policy, SessionKey};
 
 use crate::driver::duplicate_of;
-use crate::guard::{Guard, GuardParts, Question};
 use crate::follow::{Settled, find_settled};
+use crate::guard::{Guard, GuardParts, GuardSettings, Question};
 use crate::ingress::{Admitted, FieldError, Policies, Submission, admit};
 use crate::listeners::{ListenerParts, Listeners};
 use crate::live::{Lives, Subscription};
 use crate::mail::{Mail, Submit};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::slots::Slots;
+use crate::setup::{Current, Setup, configured};
 
 /// What the gateway lives by, beside the policies.
 #[derive(Clone, Debug)]
@@ -134,10 +134,12 @@ pub struct Gateway(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) agents: HashMap<String, (Arc<dyn Agent>, Arc<Slots>)>,
-    pub(crate) channels: HashMap<String, Arc<dyn Channel>>,
-    pub(crate) policies: Arc<dyn Policies>,
-    pub(crate) settings: Settings,
+    /// What is configured; see [`crate::setup`].
+    pub(crate) setup: Current<Setup>,
+    /// Counts how often it was replaced.
+    pub(crate) replaced: watch::Sender<u64>,
+    /// Held while it is.
+    pub(crate) replacing: tokio::sync::Mutex<()>,
     pub(crate) registry: Registry,
     pub(crate) lives: Lives,
     pub(crate) listeners: Listeners,
@@ -154,20 +156,22 @@ impl Gateway {
     /// Puts the parts together; nothing runs before [`Gateway::start`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let agents = parts.agents.into_iter().map(|(name, agent)| {
-            let slots = Arc::new(Slots::new(agent.slots()));
-            (name, (agent, slots))
-        });
-        Self(Arc::new(Inner {
-            store: parts.store,
-            agents: agents.collect(),
+        let setup = Setup {
+            agents: configured(parts.agents, None),
             channels: parts.channels,
             policies: parts.policies,
+            guard: parts.guard.settings,
             settings: parts.settings,
+        };
+        Self(Arc::new(Inner {
+            store: parts.store,
+            setup: setup.into(),
+            replaced: watch::Sender::new(0),
+            replacing: tokio::sync::Mutex::default(),
             registry: Registry::default(),
             lives: Lives::default(),
             listeners: Listeners::new(parts.listeners),
-            guard: Guard::new(parts.guard),
+            guard: Guard::new(parts.guard.record),
             metrics: Metrics::new(),
             quarantine: Arc::new(tokio::sync::Semaphore::new(1)),
             running: AtomicUsize::new(0),
@@ -179,12 +183,6 @@ impl Gateway {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.store
-    }
-
-    /// What it lives by.
-    #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.0.settings
     }
 
     /// Ready to take messages, or why not.
@@ -209,12 +207,13 @@ impl Gateway {
     /// Accepts a message durably, or says why not. With `follow`, its ending can be awaited.
     pub async fn submit(&self, submission: Submission, follow: bool) -> Result<Submitted, Refusal> {
         self.readiness().map_err(Refusal::Unavailable)?;
-        let bytes_max = self.0.settings.message_bytes_max;
+        let setup = self.setup();
+        let bytes_max = setup.settings.message_bytes_max;
         let made_id = || crate::clock::fresh_uuid().to_string();
-        let admitted = admit(submission, &*self.0.policies, bytes_max, made_id);
+        let admitted = admit(submission, &*setup.policies, bytes_max, made_id);
         let Admitted { key, policy, mut inbound } = admitted.map_err(Refusal::Field)?;
         let since = Instant::now();
-        self.guard(&key, &policy, &mut inbound, since).await?;
+        self.guard(&key, (&policy, &setup.guard), &mut inbound, since).await?;
         let message_id = Arc::clone(&inbound.body.message_id);
         let (reply, answer) = oneshot::channel();
         let (settle, settled) = if follow {
@@ -251,7 +250,7 @@ impl Gateway {
     async fn guard(
         &self,
         key: &SessionKey,
-        policy: &Policy,
+        (policy, settings): (&Policy, &GuardSettings),
         inbound: &mut Inbound,
         since: Instant,
     ) -> Result<(), Refusal> {
@@ -261,6 +260,7 @@ impl Gateway {
             customer: &inbound.body.sender,
             text: &inbound.body.text,
             policy,
+            settings,
             named: inbound.is_named(),
             now: crate::clock::now(),
         };
@@ -294,7 +294,7 @@ impl Gateway {
             workflow_run_id = decision.turn.map(tracing::field::display),
             reason = decision.rejection.as_ref().map(Rejection::as_str),
             latency_ms,
-            text = self.0.settings.log_text.then_some(&*body.text),
+            text = self.setup().settings.log_text.then_some(&*body.text),
             "gateway_decision"
         );
     }
@@ -317,7 +317,7 @@ impl Gateway {
     pub fn follow(&self, key: SessionKey, seq: Seq) -> Follow {
         let gateway = self.clone();
         Follow(Box::pin(async move {
-            let policy = gateway.policy_of(&key)?;
+            let policy = gateway.policy_of_stored(&key)?;
             let (settle, settled) = oneshot::channel();
             gateway.send(&key, policy, Mail::Follow(seq, settle));
             match settled.await {
@@ -330,7 +330,7 @@ impl Gateway {
     /// Steers a session.
     pub async fn control(&self, key: &SessionKey, control: Control) -> Result<Controlled, Refusal> {
         self.readiness().map_err(Refusal::Unavailable)?;
-        let policy = self.policy_of(key).ok_or_else(unknown_session)?;
+        let policy = self.policy_of_stored(key).ok_or_else(unknown_session)?;
         let (reply, answer) = oneshot::channel();
         self.send(key, policy, Mail::Control(Box::new(control), reply));
         answer.await.map_err(|_| interrupted())?.map_err(Refusal::Unavailable)
@@ -361,10 +361,6 @@ impl Gateway {
         let live = self.0.lives.open(key);
         self.send(key, policy, Mail::Watch(Arc::clone(&live)));
         Some(Subscription::new(live))
-    }
-
-    pub(crate) fn policy_of(&self, key: &SessionKey) -> Option<Arc<Policy>> {
-        self.0.policies.policy(&key.tenant(), &key.agent(), &key.channel()).ok()
     }
 
     pub(crate) fn send(&self, key: &SessionKey, policy: Arc<Policy>, mail: Mail) {

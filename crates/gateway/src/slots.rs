@@ -1,6 +1,6 @@
 //! Provider slots: how many requests an agent may have under way, given out in fairness.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 use turnkeep_core::fair::{Class, FairQueue};
@@ -9,12 +9,20 @@ use turnkeep_core::{SessionKey, SessionKind};
 
 /// The slots of one agent.
 pub(crate) struct Slots {
-    state: Option<Mutex<State>>,
+    state: Mutex<State>,
 }
 
 struct State {
-    free: usize,
+    /// How many there are; none for no limit.
+    limit: Option<usize>,
+    used: usize,
     waiting: FairQueue<oneshot::Sender<Slot>>,
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.limit.is_none_or(|limit| self.used < limit)
+    }
 }
 
 /// One slot; given back when dropped.
@@ -32,55 +40,66 @@ impl Drop for Slot {
 
 impl Slots {
     pub(crate) fn new(limit: Option<usize>) -> Self {
-        let state = limit.map(|free| Mutex::new(State { free, waiting: FairQueue::default() }));
-        Self { state }
+        Self { state: Mutex::new(State { limit, used: 0, waiting: FairQueue::default() }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many wait.
     pub(crate) fn waiting(&self) -> usize {
-        let Some(state) = &self.state else { return 0 };
-        state.lock().unwrap_or_else(PoisonError::into_inner).waiting.len()
+        self.state().waiting.len()
+    }
+
+    /// From now on there are so many. What is taken stays taken.
+    pub(crate) fn resize(self: &Arc<Self>, limit: Option<usize>) {
+        self.state().limit = limit;
+        self.give_out();
     }
 
     /// Waits in fairness. Whoever stops waiting loses nothing but its place.
     pub(crate) async fn take(self: &Arc<Self>, key: &SessionKey) -> Box<dyn SlotGuard> {
-        let Some(receiver) = self.join(key) else { return Box::new(Slot(None)) };
         // The sender is only dropped with the queue, which lives as long as this handle.
-        match receiver.await {
+        match self.join(key).await {
             Ok(slot) => Box::new(slot),
             Err(_) => Box::new(Slot(None)),
         }
     }
 
-    fn join(self: &Arc<Self>, key: &SessionKey) -> Option<oneshot::Receiver<Slot>> {
-        let mut state = self.state.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+    fn join(self: &Arc<Self>, key: &SessionKey) -> oneshot::Receiver<Slot> {
+        let mut state = self.state();
         let (sender, receiver) = oneshot::channel();
-        if state.free > 0 {
-            state.free -= 1;
+        if state.has_room() {
+            state.used += 1;
             let _ = sender.send(Slot(Some(Arc::clone(self))));
         } else {
             let class = if key.kind() == SessionKind::Cron { Class::Cron } else { Class::User };
             state.waiting.push(class, &key.tenant(), key.as_str(), sender, crate::clock::now());
         }
-        Some(receiver)
+        receiver
     }
 
     fn give_back(self: &Arc<Self>) {
-        let Some(state) = &self.state else { return };
+        self.state().used -= 1;
+        self.give_out();
+    }
+
+    /// Gives what is free to whoever waits.
+    fn give_out(self: &Arc<Self>) {
         loop {
             let next = {
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-                let next = state.waiting.pop(crate::clock::now());
-                if next.is_none() {
-                    state.free += 1;
-                }
+                let mut state = self.state();
+                let next =
+                    if state.has_room() { state.waiting.pop(crate::clock::now()) } else { None };
+                state.used += usize::from(next.is_some());
                 next
             };
             let Some(next) = next else { return };
-            match next.send(Slot(Some(Arc::clone(self)))) {
-                Ok(()) => return,
+            if let Err(mut slot) = next.send(Slot(Some(Arc::clone(self)))) {
                 // Nobody waits there any more: the slot stays here and goes to the next one.
-                Err(mut slot) => slot.0 = None,
+                slot.0 = None;
+                self.state().used -= 1;
             }
         }
     }
@@ -98,8 +117,8 @@ mod tests {
     async fn a_slot_goes_from_hand_to_hand_and_skips_who_left() {
         let slots = Arc::new(Slots::new(Some(1)));
         let first = slots.take(&key("one")).await;
-        let left = slots.join(&key("two")).unwrap();
-        let mut waits = slots.join(&key("three")).unwrap();
+        let left = slots.join(&key("two"));
+        let mut waits = slots.join(&key("three"));
         assert_eq!(slots.waiting(), 2);
         assert!(waits.try_recv().is_err());
         drop(left);
@@ -109,6 +128,26 @@ mod tests {
         drop(second);
         // The slot is back: nobody waits for the next one.
         drop(slots.take(&key("four")).await);
+    }
+
+    #[tokio::test]
+    async fn another_limit_counts_what_is_taken_already() {
+        let slots = Arc::new(Slots::new(Some(2)));
+        let (one, two) = (slots.take(&key("one")).await, slots.take(&key("two")).await);
+        let three = slots.join(&key("three"));
+        let mut four = slots.join(&key("four"));
+        slots.resize(Some(3));
+        let three = three.await.unwrap();
+        assert_eq!(slots.waiting(), 1);
+        slots.resize(Some(1));
+        drop((one, two));
+        assert!(four.try_recv().is_err());
+        drop(three);
+        let four = four.await.unwrap();
+        let five = slots.join(&key("five"));
+        slots.resize(None);
+        drop((four, five.await.unwrap()));
+        assert_eq!(slots.waiting(), 0);
     }
 
     #[tokio::test]

@@ -59,6 +59,10 @@ pub(crate) struct SessionTask {
     /// The deadline that the sleep below is for, and when the monotonic clock reaches it.
     armed: Option<(Wake, Instant)>,
     idle_since: Instant,
+    /// How long it stays without anything to do.
+    idle: Duration,
+    /// The number of the configuration that its policy is of.
+    setup: u64,
     releasing: bool,
     /// Another owner has the session now.
     lost: bool,
@@ -90,6 +94,9 @@ impl SessionTask {
             typing: None,
             armed: None,
             idle_since: Instant::now(),
+            idle: Duration::from_millis(gateway.setup().settings.idle_ms),
+            // Whoever found the policy may have looked before a replacement.
+            setup: 0,
             releasing: false,
             lost: false,
             depth: 0,
@@ -109,7 +116,7 @@ impl SessionTask {
                 // Its state is in the store; whatever was in flight is repaired from there. If it is
                 // the state that kills it, the pause keeps it from taking a core with it.
                 tokio::time::sleep(PANIC_PAUSE).await;
-                if let Some(policy) = gateway.policy_of(&key) {
+                if let Some(policy) = gateway.policy_of_stored(&key) {
                     gateway.send(&key, policy, Mail::Tend);
                 }
             }
@@ -125,7 +132,7 @@ impl SessionTask {
             }
             // Whoever takes the session up next has its timers too.
             let wake = if self.releasing { None } else { self.arm() };
-            let idle = self.idle_since + Duration::from_millis(self.gateway.0.settings.idle_ms);
+            let idle = self.idle_since + self.idle;
             let until = match (wake, self.may_leave()) {
                 (Some(at), true) => at.min(idle),
                 (Some(at), false) => at,
@@ -152,9 +159,22 @@ impl SessionTask {
         }
     }
 
+    /// Lives by the new policy where the configuration was replaced.
+    fn renew(&mut self) {
+        let replaced = self.gateway.replaced();
+        if replaced == self.setup {
+            return;
+        }
+        self.setup = replaced;
+        if let Some(policy) = self.gateway.policy_of_stored(self.driver.key()) {
+            self.driver.set_policy(policy);
+        }
+    }
+
     /// Steps and commits until nothing waits.
     async fn drive(&mut self) {
         loop {
+            self.renew();
             while let Ok(mail) = self.mail.try_recv() {
                 self.take(mail);
             }
@@ -182,7 +202,7 @@ impl SessionTask {
                 Some(Request::Commit(commit)) => {
                     let news = News::of(&commit.rows.events);
                     killpoint::before(&news.kinds);
-                    let result = self.gateway.0.store.commit(commit).await;
+                    let result = self.gateway.0.store.commit(*commit).await;
                     if let Err(error) = &result {
                         tracing::warn!(session_key = %self.driver.key(), %error, "commit failed");
                     }
@@ -311,7 +331,8 @@ impl SessionTask {
             Mail::Tend if self.driver.is_idle() && !self.driver.has_open_work() => {
                 self.driver.refresh();
             }
-            Mail::Tend => {}
+            // The next step looks anyway; this one only wakes.
+            Mail::Tend | Mail::Renew => {}
             Mail::Release => {
                 self.releasing = true;
                 self.driver.push(Input::Release);

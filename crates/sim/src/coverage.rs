@@ -36,9 +36,11 @@ pub enum Kind {
     Delivered,
     DeliveryFailed,
     DeliveryUnknown,
+    Notify,
+    OptIn,
 }
 
-const KINDS: usize = 24;
+const KINDS: usize = 26;
 const KIND_NAMES: [&str; KINDS] = [
     "adopt",
     "release",
@@ -64,6 +66,8 @@ const KIND_NAMES: [&str; KINDS] = [
     "delivered",
     "delivery failed",
     "delivery unknown",
+    "notify",
+    "opt in",
 ];
 
 const STAGES: usize = 10;
@@ -81,7 +85,7 @@ const STAGE_NAMES: [&str; STAGES] = [
 ];
 
 /// Outcomes: the last journal entry's type, or a change without one, or effects only, or a reason.
-const EVENTS: [&str; 25] = [
+const EVENTS: [&str; 29] = [
     "message.accepted",
     "turn.started",
     "turn.processing",
@@ -107,6 +111,10 @@ const EVENTS: [&str; 25] = [
     "session.reopened",
     "session.notice",
     "delivery.settled",
+    "session.notice_accepted",
+    "session.notice_cancelled",
+    "session.opted_in",
+    "session.opted_out",
 ];
 const CHANGED: usize = EVENTS.len();
 const ANSWERED: usize = CHANGED + 1;
@@ -260,6 +268,10 @@ const fn event_number(body: &EventBody) -> usize {
         EventBody::SessionReopened => 22,
         EventBody::SessionNotice { .. } => 23,
         EventBody::DeliverySettled { .. } => 24,
+        EventBody::SessionNoticeAccepted { .. } => 25,
+        EventBody::SessionNoticeCancelled { .. } => 26,
+        EventBody::SessionOptedIn => 27,
+        EventBody::SessionOptedOut => 28,
     }
 }
 

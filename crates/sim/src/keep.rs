@@ -22,8 +22,11 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
         failed,
         turn,
         queue,
+        opted_in,
+        notices,
         outbox: Outbox { parts, on_schedule_at },
         hint,
+        rhythm,
         busy,
         noticed_at,
         history_from,
@@ -36,10 +39,13 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
     let common = keep_pending(&mut kept.queue, queue);
     kept.queue.truncate(common);
     kept.queue.extend_from_slice(&queue[common..]);
+    kept.notices.clone_from(notices);
+    kept.opted_in = *opted_in;
     let common = keep_parts(&mut kept.outbox.parts, parts);
     kept.outbox.parts.truncate(common);
     kept.outbox.parts.extend_from_slice(&parts[common..]);
     kept.outbox.on_schedule_at = *on_schedule_at;
+    kept.rhythm.copy_from(rhythm);
     (kept.epoch, kept.generation) = (*epoch, *generation);
     (kept.last_seq, kept.last_timer) = (*last_seq, *last_timer);
     kept.last_question = *last_question;
@@ -94,9 +100,10 @@ fn keep_pending(kept: &mut [Pending], given: &[Pending]) -> usize {
 }
 
 fn keep_parts(kept: &mut [OutPart], given: &[OutPart]) -> usize {
-    for (kept, OutPart { reply, part, state, tries, until, text }) in kept.iter_mut().zip(given) {
+    for (kept, given) in kept.iter_mut().zip(given) {
+        let OutPart { reply, part, state, tries, since, until, text } = given;
         (kept.reply, kept.part, kept.state) = (*reply, *part, *state);
-        (kept.tries, kept.until) = (*tries, *until);
+        (kept.tries, kept.since, kept.until) = (*tries, *since, *until);
         if !Arc::ptr_eq(&kept.text, text) {
             kept.text = Arc::clone(text);
         }

@@ -23,8 +23,11 @@ mod guard;
 mod judge;
 mod people;
 mod provider;
+mod queue;
 mod rest;
 mod shell;
+mod typing;
+mod unasked;
 
 pub use stock::Stock;
 pub use world::{Verdict, World};

@@ -28,7 +28,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 28] = [
+pub const MUTANTS: [(Mutant, &str, u64); 37] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -57,6 +57,15 @@ pub const MUTANTS: [(Mutant, &str, u64); 28] = [
     (planted(Planted::ConflictForgotten), "inputs are dropped on a conflict", 2000),
     (planted(Planted::CommitErrorTrusted), "a failed commit counts as done", 2000),
     (planted(Planted::RefusedTaken), "a message that the guard refused is taken", 2000),
+    (planted(Planted::QueueSwitchIgnored), "messages wait where none may", 2000),
+    (planted(Planted::AnyGapLearnt), "gaps that are no typing are learnt", 2000),
+    (planted(Planted::RhythmIgnored), "what was learnt changes no window", 2000),
+    (planted(Planted::NewForgetsRhythm), "/new forgets the customer's rhythm", 5000),
+    (planted(Planted::NoticeInTurn), "a notice is told in the middle of a turn", 2000),
+    (planted(Planted::NoticeForgotten), "a turn ends without a look at what is to be told", 5000),
+    (planted(Planted::NoticeUnguarded), "a notice does not ask whether it is a twin", 2000),
+    (planted(Planted::ConsentIgnored), "told to customers who did not opt in", 2000),
+    (planted(Planted::OptOutKeepsNotices), "who opts out is still told what waits", 5000),
 ];
 
 const fn planted(mistake: Planted) -> Mutant {

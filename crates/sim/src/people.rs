@@ -10,6 +10,7 @@ use turnkeep_gateway::driver::duplicate_of;
 use crate::coverage::Kind;
 use crate::plan::{Act, StopAt};
 use crate::shell::Who;
+use crate::unasked;
 use crate::world::{What, World, note};
 
 impl World<'_> {
@@ -50,6 +51,11 @@ impl World<'_> {
             Act::New => self.control(process, seat, act, Control::New),
             Act::Close => self.control(process, seat, act, Control::Close),
             Act::SetBusy(busy) => self.control(process, seat, act, Control::SetBusy(busy)),
+            Act::OptIn(wanted) => self.control(process, seat, act, Control::OptIn(wanted)),
+            Act::Notify(number) => {
+                let control = unasked::control(self.stock, seat, number);
+                self.control(process, seat, act, control);
+            }
         }
     }
 
@@ -76,6 +82,8 @@ impl World<'_> {
             Act::Retry => Kind::Retry,
             Act::Discard => Kind::Discard,
             Act::Resend => Kind::Resend,
+            Act::Notify(_) => Kind::Notify,
+            Act::OptIn(_) => Kind::OptIn,
             _ => Kind::SetBusy,
         };
         let token = self.token(process, seat, Who::Person(act));
@@ -158,9 +166,14 @@ impl World<'_> {
     }
 
     pub(crate) fn told_control(&mut self, token: Token, controlled: Controlled) {
-        let (seat, _) = self.seat_of(token);
+        let (seat, asked) = self.seat_of(token);
         let Some(Who::Person(act)) = self.close_waiter(token) else { return };
-        self.judge.controlled(seat, act, &controlled, &self.store.rows[seat]);
+        let row = &self.store.rows[seat];
+        if let Act::Notify(number) = act {
+            let told = self.unasked.told((seat, number), (asked, self.now), &controlled, row);
+            return told.into_iter().for_each(|what| self.judge.complain(what));
+        }
+        self.judge.controlled(seat, act, &controlled, row);
     }
 
     /// Nobody knows whether it was taken: whoever named the message sends it again.
@@ -176,7 +189,7 @@ impl World<'_> {
     pub(crate) fn tries_again(&mut self, seat: usize, act: Act) {
         let again = match act {
             Act::Send(number) | Act::Again(number) => Act::Again(number),
-            Act::Stop(_) | Act::New | Act::Retry => act,
+            Act::Stop(_) | Act::New | Act::Retry | Act::Notify(_) | Act::OptIn(_) => act,
             _ => return,
         };
         if self.rng.permille(850) {

@@ -40,6 +40,10 @@ pub enum Act {
     Discard,
     /// Sends a parked part again.
     Resend,
+    /// Tells the customer something that nobody asked for.
+    Notify(usize),
+    /// The customer takes such messages, or takes none any more.
+    OptIn(bool),
 }
 
 /// What a stop names.

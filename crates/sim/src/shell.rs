@@ -243,7 +243,7 @@ impl World<'_> {
     }
 
     /// Starts a commit; true if it is done already.
-    fn issue_commit(&mut self, process: usize, seat: usize, commit: Commit) -> bool {
+    fn issue_commit(&mut self, process: usize, seat: usize, commit: Box<Commit>) -> bool {
         if self.strikes(self.plan.odds.commit_crash) {
             if self.rng.permille(500) {
                 self.land(seat, commit);
@@ -276,7 +276,7 @@ impl World<'_> {
             let result = Some(Ok(self.land(seat, commit)));
             Operation::Commit { commit: None, result }
         } else {
-            Operation::Commit { commit: Some(Box::new(commit)), result: None }
+            Operation::Commit { commit: Some(commit), result: None }
         };
         self.await_commit(process, seat, operation)
     }
@@ -289,7 +289,7 @@ impl World<'_> {
     }
 
     /// A commit reaches the store.
-    fn land(&mut self, seat: usize, commit: Commit) -> CommitOutcome {
+    fn land(&mut self, seat: usize, commit: Box<Commit>) -> CommitOutcome {
         let outcome = self.store.commit(seat, commit);
         if matches!(outcome, CommitOutcome::Committed(_)) {
             let fresh: &[Event] = self.judge.unseen(seat, &self.store.rows[seat].events);
@@ -349,7 +349,7 @@ impl World<'_> {
             Some(Operation::Commit { commit, result }) => {
                 let result = match (result, commit) {
                     (Some(result), _) => result,
-                    (None, Some(commit)) => Ok(self.land(seat, *commit)),
+                    (None, Some(commit)) => Ok(self.land(seat, commit)),
                     (None, None) => Err(unavailable()),
                 };
                 self.committed(process, seat, result);

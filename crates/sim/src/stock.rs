@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
-use turnkeep_core::message::{Inbound, MessageBody};
+use turnkeep_core::message::{Inbound, MessageBody, Seen};
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::{Policy, SessionKey};
-use turnkeep_gateway::ingress::{Policies, Submission, UnknownPart, admit};
+use turnkeep_gateway::ingress::{Policies, Submission, UnknownPart, admit, admit_unasked};
 
 /// Sessions in a schedule.
 pub const SESSIONS: usize = 2;
 /// Different messages that a session may get in a schedule.
 pub const MESSAGES: usize = 12;
+/// Different notices that a session may get in a schedule.
+pub const NOTICES: usize = 4;
 
 /// The longest text that is let in.
 const BYTES_MAX: usize = 1000;
@@ -42,6 +44,15 @@ pub struct Prepared {
     pub unnamed: Inbound,
 }
 
+/// A named notice.
+#[derive(Debug)]
+pub struct PreparedNotice {
+    /// Its dedupe key.
+    pub seen: Option<Seen>,
+    /// What it says.
+    pub body: Arc<MessageBody>,
+}
+
 /// Everything that is prepared.
 #[derive(Debug)]
 pub struct Stock {
@@ -49,6 +60,8 @@ pub struct Stock {
     pub keys: [SessionKey; SESSIONS],
     /// Messages by session.
     pub messages: [Vec<Prepared>; SESSIONS],
+    /// Notices by session.
+    pub notices: [Vec<PreparedNotice>; SESSIONS],
     /// What agents reply; the last one is longer than any policy allows.
     pub replies: Vec<Arc<str>>,
     /// What agents ask.
@@ -79,6 +92,7 @@ impl Stock {
         Ok(Self {
             keys: [one, two],
             messages: [first, second],
+            notices: [prepare_notices("web", "ann")?, prepare_notices("signal", "ben")?],
             replies: [
                 "done",
                 "first part. second part. third part.",
@@ -123,6 +137,22 @@ fn prepare_session(channel: &str, customer: &str) -> Result<(SessionKey, Vec<Pre
     }
     let key = key.ok_or("no message was prepared")?;
     Ok((key, prepared))
+}
+
+fn prepare_notices(channel: &str, customer: &str) -> Result<Vec<PreparedNotice>, String> {
+    let prepare = |index| {
+        let submission = Submission {
+            customer: Some(customer.to_owned()),
+            channel: Some(channel.to_owned()),
+            text: format!("your parcel is {index} streets away"),
+            message_id: Some(format!("note-{customer}-{index}")),
+            ..Submission::default()
+        };
+        let admitted = admit_unasked(submission, &BuiltIn, BYTES_MAX, String::new)
+            .map_err(|error| error.to_string())?;
+        Ok(PreparedNotice { seen: admitted.seen, body: admitted.body })
+    };
+    (0..NOTICES).map(prepare).collect()
 }
 
 /// Which prepared message a body is, by its id.

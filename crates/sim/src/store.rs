@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use turnkeep_core::journal::{Event, EventBody};
+use turnkeep_core::journal::Event;
 use turnkeep_core::message::{MessageBody, Seen};
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::{
@@ -85,8 +85,8 @@ impl SimStore {
             return None;
         }
         let mut session = row.session.clone();
-        for pending in session.pending_mut() {
-            pending.body = body_at(&row.events, pending.seq).unwrap_or_default();
+        for (seq, body) in session.bodies_mut() {
+            *body = body_at(&row.events, seq).unwrap_or_default();
         }
         for out in &mut session.outbox.parts {
             out.text = row
@@ -100,7 +100,7 @@ impl SimStore {
     }
 
     /// Makes one step durable, or says why not.
-    pub fn commit(&mut self, index: usize, commit: Commit) -> CommitOutcome {
+    pub fn commit(&mut self, index: usize, commit: Box<Commit>) -> CommitOutcome {
         let checked = self.mistake != Some(Wrapped::VersionUnchecked);
         if checked && self.rows[index].version != commit.expected {
             return CommitOutcome::Conflict;
@@ -154,10 +154,9 @@ impl SimStore {
         })
     }
 
-    fn apply(&mut self, index: usize, commit: Commit) -> Version {
-        let Commit { expected, session, wake_at, rows, .. } = commit;
-        let Rows { mut events, turns, parts, dead_letters, guards, .. } = rows;
-        for guard in guards {
+    fn apply(&mut self, index: usize, mut commit: Box<Commit>) -> Version {
+        let Rows { events, turns, parts, dead_letters, guards, .. } = &mut commit.rows;
+        for guard in guards.drain(..) {
             match guard {
                 Guard::NotSeen { seen, first, until } => {
                     self.seen.retain(|row| row.seen.key != seen.key);
@@ -168,24 +167,24 @@ impl SimStore {
                 }
             }
         }
-        self.dead.extend(dead_letters.into_iter().map(|letter| (index, letter)));
+        self.dead.extend(dead_letters.drain(..).map(|letter| (index, letter)));
         let row = &mut self.rows[index];
         if self.mistake == Some(Wrapped::TornCommit) && events.len() > 3 {
             events.pop();
         }
-        row.events.extend(events);
-        keep(&mut row.session, &session);
-        row.version = expected.next();
-        row.wake_at = wake_at;
-        for turn in turns {
+        row.events.append(events);
+        for turn in turns.drain(..) {
             match row.turns.iter_mut().find(|known| known.id == turn.id) {
                 Some(known) => *known = turn,
                 None => row.turns.push(turn),
             }
         }
-        for part in parts {
+        for part in parts.drain(..) {
             put_part(&mut row.parts, part);
         }
+        keep(&mut row.session, &commit.session);
+        row.version = commit.expected.next();
+        row.wake_at = commit.wake_at;
         row.version
     }
 }
@@ -201,19 +200,10 @@ fn put_part(parts: &mut Vec<PartRow>, part: PartRow) {
     }
 }
 
-/// What the journal holds of an accepted message.
+/// What the journal holds of an accepted message or notice.
 fn body_at(events: &[Event], seq: Seq) -> Option<Arc<MessageBody>> {
     let at = usize::try_from(seq.0.checked_sub(1)?).ok()?;
-    match &events.get(at)?.body {
-        EventBody::MessageAccepted { message_id, sender, text, .. } => {
-            Some(Arc::new(MessageBody {
-                message_id: Arc::clone(message_id),
-                sender: Arc::clone(sender),
-                text: Arc::clone(text),
-            }))
-        }
-        _ => None,
-    }
+    events.get(at)?.body.accepted_body()
 }
 
 /// Whether a part waits for nobody any more.

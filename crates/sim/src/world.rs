@@ -12,10 +12,12 @@ use crate::judge::Judge;
 use crate::mutants::{Mutant, Wrapped, plant};
 use crate::plan::{Act, FAULTS_MS, Fault, Plan};
 use crate::provider::Provider;
+use crate::queue;
 use crate::rng::Rng;
 use crate::shell::{Process, Waiter};
 use crate::stock::Stock;
 use crate::store::SimStore;
+use crate::unasked::{self, Book};
 
 /// Where the wall clock stands when a schedule begins.
 const WALL_MS: i64 = 1_700_000_000_000;
@@ -90,10 +92,11 @@ pub struct World<'a> {
     pub(crate) processes: Vec<Process>,
     pub(crate) runs: Vec<Run>,
     pub(crate) waiters: Vec<Waiter>,
-    pub(crate) late: Vec<Option<(usize, turnkeep_core::ports::store::Commit)>>,
+    pub(crate) late: Vec<Option<(usize, Box<turnkeep_core::ports::store::Commit>)>>,
     pub(crate) store: SimStore,
     pub(crate) provider: Provider,
     pub(crate) judge: Judge,
+    pub(crate) unasked: Book,
     pub(crate) coverage: Coverage,
     pub(crate) steps: u32,
     pub(crate) messages: u32,
@@ -145,6 +148,7 @@ impl<'a> World<'a> {
             store: SimStore::default(),
             provider: Provider::default(),
             judge: Judge::default(),
+            unasked: Book::default(),
             coverage: Coverage::default(),
             steps: 0,
             messages: 0,
@@ -196,6 +200,7 @@ impl<'a> World<'a> {
         self.rng = Rng::new(seed);
         self.guard = Guard::new(seed);
         self.plan = Plan::draw(&mut self.rng);
+        queue::switch(seed, &mut self.plan.policies);
         self.now = 0;
         self.wall = WALL_MS;
         self.planned.clear();
@@ -210,6 +215,7 @@ impl<'a> World<'a> {
         self.store.clear(self.mistake);
         self.provider.clear();
         self.judge.clear();
+        self.unasked.clear();
         self.steps = 0;
         self.messages = 0;
         self.fresh = u128::from(seed) << 64;
@@ -219,6 +225,10 @@ impl<'a> World<'a> {
             let order = self.rng.next();
             self.planned.push((When::new(at, order), what));
         }
+        let planned = &mut self.planned;
+        unasked::acts(seed, |at, order, seat, act| {
+            planned.push((When::new(at, order), What::Act(seat, act)));
+        });
         self.planned.sort_unstable_by_key(|(when, _)| std::cmp::Reverse(*when));
         if self.is_logging() {
             let plan = format!("{:#?}", self.plan);

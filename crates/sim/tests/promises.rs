@@ -90,6 +90,10 @@ fn the_branches_that_matter_are_reached() {
         ("idle", "retry", "turn.processing"),
         ("idle", "resend", "changed"),
         ("idle", "timer", "changed"),
+        ("idle", "notify", "session.notice"),
+        ("processing", "notify", "session.notice_accepted"),
+        ("waiting", "notify", "session.notice"),
+        ("processing", "opt in", "session.opted_out"),
     ];
     let missed: Vec<_> = wanted
         .into_iter()

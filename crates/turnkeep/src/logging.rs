@@ -8,8 +8,20 @@ use crate::config::resolved::{LogFormat, LogSettings};
 /// Lines that may wait; what comes beyond that is dropped rather than waited for.
 const LINES_MAX: usize = 100_000;
 
+/// What can be changed while it runs.
+pub(crate) struct Log(Box<dyn Fn(EnvFilter) + Send + Sync>);
+
+impl Log {
+    /// From now on this much is logged; levels were checked when they were read.
+    pub(crate) fn set_level(&self, level: &str) {
+        if let Ok(filter) = EnvFilter::try_new(level) {
+            (self.0)(filter);
+        }
+    }
+}
+
 /// Starts logging; lines that wait are written when the guard is dropped.
-pub(crate) fn start(settings: &LogSettings) -> anyhow::Result<WorkerGuard> {
+pub(crate) fn start(settings: &LogSettings) -> anyhow::Result<(WorkerGuard, Log)> {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(LINES_MAX)
@@ -17,14 +29,23 @@ pub(crate) fn start(settings: &LogSettings) -> anyhow::Result<WorkerGuard> {
         .finish(std::io::stderr());
     let filter = EnvFilter::try_new(&settings.level)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    match settings.format {
+    let log = match settings.format {
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            lines.with_ansi(colour).with_target(false).init();
+            let lines = lines.with_ansi(colour).with_target(false).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            // It fails only where the subscriber is gone, and this one lives as long as the process.
+            Log(Box::new(move |filter| drop(handle.reload(filter))))
         }
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            Log(Box::new(move |filter| drop(handle.reload(filter))))
+        }
+    };
     // A panic is a line of the log like any other, so that whoever collects logs sees it.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panic")));
-    Ok(guard)
+    Ok((guard, log))
 }

@@ -10,6 +10,7 @@ mod config;
 mod killpoint;
 mod logging;
 mod process;
+mod reload;
 mod serve;
 mod wiring;
 

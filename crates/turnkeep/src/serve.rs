@@ -13,11 +13,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::ports::keys::Keys;
-use turnkeep_gateway::Gateway;
 use turnkeep_gateway::access::Access;
 use turnkeep_gateway::http::{self, Http, HttpSettings};
+use turnkeep_gateway::{Current, Gateway};
 
 use crate::config::Resolved;
+use crate::logging::Log;
+use crate::reload::{Reloader, Running, Source};
 use crate::{killpoint, logging, wiring};
 
 /// The name of the socket in the data folder.
@@ -28,8 +30,8 @@ const SIGNALS_APART: Duration = Duration::from_secs(1);
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Runs the server until it is told to stop.
-pub(crate) fn run(resolved: Resolved) -> anyhow::Result<ExitCode> {
-    let _log = logging::start(&resolved.log)?;
+pub(crate) fn run(resolved: Resolved, source: Source) -> anyhow::Result<ExitCode> {
+    let (_lines, log) = logging::start(&resolved.log)?;
     for note in &resolved.notes {
         tracing::warn!("{note}");
     }
@@ -37,27 +39,32 @@ pub(crate) fn run(resolved: Resolved) -> anyhow::Result<ExitCode> {
         turnkeep_gateway::killpoint::set_hook(hook);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(resolved))
+    runtime.block_on(serve(resolved, source, log))
 }
 
-async fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
+async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
+    // From here on a hangup reloads, and one that comes too early waits.
+    let hangups = signal(SignalKind::hangup())?;
     // Ports before heavy work: a wrong address shall be known at once.
     let listener = listen(&resolved).await?;
     let address = listener.local_addr()?;
     let store = wiring::open_store(&resolved)?;
     let socket = listen_unix(&resolved)?;
     let recorder = recorder()?;
-    let http_settings = http_settings(&resolved, address);
+    let settings: Current<HttpSettings> = http_settings(&resolved, address).into();
     let access = access(store.clone(), address).await?;
-    let gateway = wiring::gateway(resolved, store)?;
+    let wired = wiring::wire(resolved, None)?;
+    let gateway = wired.gateway(store);
+    let running = Running { gateway: gateway.clone(), http: settings.clone(), address, log };
+    let reloader = Reloader::new(source, running, wired);
     let shutdown = CancellationToken::new();
-    let render = render(gateway.clone(), recorder.clone());
     let http = Http {
         gateway: gateway.clone(),
         access: access.clone(),
-        settings: http_settings,
-        render_metrics: render,
+        settings,
+        reload: Some(Arc::new(reloader.clone())),
+        render_metrics: render(gateway.clone(), recorder.clone(), reloader.clone()),
     };
     let tcp = tokio::spawn(http::serve(http.clone(), listener, shutdown.clone()));
     let unix = tokio::spawn(http::serve_unix(http, socket, shutdown.clone()));
@@ -70,6 +77,7 @@ async fn serve(resolved: Resolved) -> anyhow::Result<ExitCode> {
     let until = shutdown.clone();
     tokio::spawn(async move { access.tend(until).await });
     tokio::spawn(upkeep(recorder, shutdown.clone()));
+    tokio::spawn(reloader.follow(hangups, shutdown.clone()));
     announce(address);
     let name = signals.next().await;
     tracing::info!(signal = name, "draining; the same signal again ends at once");
@@ -151,16 +159,22 @@ fn recorder() -> anyhow::Result<PrometheusHandle> {
     Ok(builder.install_recorder()?)
 }
 
-fn render(gateway: Gateway, recorder: PrometheusHandle) -> Arc<dyn Fn() -> String + Send + Sync> {
+fn render(
+    gateway: Gateway,
+    recorder: PrometheusHandle,
+    reloader: Reloader,
+) -> Arc<dyn Fn() -> String + Send + Sync> {
     Arc::new(move || {
         gateway.gauge();
         let mut text = recorder.render();
         text.push_str(&crate::process::metrics());
+        text.push_str(&reloader.metrics());
         text
     })
 }
 
-fn http_settings(resolved: &Resolved, address: SocketAddr) -> HttpSettings {
+/// What the HTTP side lives by.
+pub(crate) fn http_settings(resolved: &Resolved, address: SocketAddr) -> HttpSettings {
     let limits = &resolved.gateway;
     HttpSettings {
         body_bytes_max: limits.body_bytes_max,

@@ -7,15 +7,15 @@ use std::sync::{Arc, RwLock};
 use anyhow::Context as _;
 use turnkeep_agents::{EchoAgent, KeySource, OpenAiAgent};
 use turnkeep_channels::{SpoolChannel, WebhookClient, WebhookCourier};
-use turnkeep_core::Policy;
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::keys::Keys;
+use turnkeep_core::{Policy, Session, SessionKey};
 use turnkeep_gateway::guard::GuardParts;
 use turnkeep_gateway::listeners::{Listener, ListenerParts};
-use turnkeep_gateway::{Gateway, Parts, Policies, Settings, UnknownPart};
-use turnkeep_stores::{SqliteOptions, SqliteStore};
+use turnkeep_gateway::{Gateway, Parts, Policies, Replacement, Settings, UnknownPart};
+use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
 
 use crate::config::listeners::ListenerSettings;
 use crate::config::resolved::OpenAiSettings;
@@ -32,28 +32,76 @@ pub(crate) fn open_keys(data_dir: &Path) -> anyhow::Result<Arc<dyn Keys>> {
     Ok(Arc::new(SqliteStore::open(data_dir, SqliteOptions::default())?))
 }
 
-/// Puts a gateway together; nothing runs yet.
-pub(crate) fn gateway(resolved: Resolved, store: Arc<SqliteStore>) -> anyhow::Result<Gateway> {
-    let settings = Settings {
-        message_bytes_max: resolved.gateway.message_bytes_max,
-        shutdown_grace_ms: millis(resolved.shutdown_grace),
-        log_text: resolved.log.text,
-        ..Settings::default()
-    };
-    let agents = agents(&resolved)?;
-    let channels = channels(&resolved)?;
-    let listeners = ListenerParts { store: store.clone(), listeners: listeners(&resolved)? };
-    let guard = GuardParts { settings: resolved.guard.clone(), record: store.clone() };
-    let policies = Arc::new(ConfiguredPolicies { resolved, known: RwLock::default() });
-    Ok(Gateway::new(Parts { store, agents, channels, policies, listeners, guard, settings }))
+/// What a session of this data folder stored last; also while a server owns the folder.
+pub(crate) fn stored_session(
+    data_dir: &Path,
+    key: &SessionKey,
+) -> anyhow::Result<Option<Arc<Session>>> {
+    Ok(SqliteReader::open(data_dir)?.load(key)?.map(|loaded| loaded.session))
+}
+
+/// Everything that a configuration was made into, kept so that the next one can take over what is
+/// the same: an agent, a channel or a listener that nobody changed goes on as it is.
+pub(crate) struct Wired {
+    pub(crate) resolved: Arc<Resolved>,
+    agents: HashMap<String, Arc<dyn Agent>>,
+    channels: HashMap<String, Arc<dyn Channel>>,
+    listeners: Vec<Listener>,
+}
+
+/// Makes what is configured, or takes it over.
+pub(crate) fn wire(resolved: Resolved, before: Option<&Wired>) -> anyhow::Result<Wired> {
+    let agents = agents(&resolved, before)?;
+    let channels = channels(&resolved, before)?;
+    let listeners = listeners(&resolved, before)?;
+    Ok(Wired { resolved: Arc::new(resolved), agents, channels, listeners })
+}
+
+impl Wired {
+    /// Puts a gateway together; nothing runs yet.
+    pub(crate) fn gateway(&self, store: Arc<SqliteStore>) -> Gateway {
+        let Replacement { agents, channels, policies, guard, listeners, settings } =
+            self.replacement();
+        let listeners = ListenerParts { store: store.clone(), listeners };
+        let guard = GuardParts { settings: guard, record: store.clone() };
+        Gateway::new(Parts { store, agents, channels, policies, listeners, guard, settings })
+    }
+
+    /// For a gateway that runs already.
+    pub(crate) fn replacement(&self) -> Replacement {
+        let resolved = &self.resolved;
+        Replacement {
+            agents: self.agents.clone(),
+            channels: self.channels.clone(),
+            policies: Arc::new(ConfiguredPolicies {
+                resolved: Arc::clone(resolved),
+                known: RwLock::default(),
+            }),
+            guard: resolved.guard.clone(),
+            listeners: self.listeners.clone(),
+            settings: Settings {
+                message_bytes_max: resolved.gateway.message_bytes_max,
+                shutdown_grace_ms: millis(resolved.shutdown_grace),
+                log_text: resolved.log.text,
+                ..Settings::default()
+            },
+        }
+    }
 }
 
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn agents(resolved: &Resolved) -> anyhow::Result<HashMap<String, Arc<dyn Agent>>> {
+fn agents(
+    resolved: &Resolved,
+    before: Option<&Wired>,
+) -> anyhow::Result<HashMap<String, Arc<dyn Agent>>> {
     let make = |(name, settings): (&String, &AgentSettings)| {
+        let same = before.filter(|before| before.resolved.agents.get(name) == Some(settings));
+        if let Some(agent) = same.and_then(|before| before.agents.get(name)) {
+            return Ok((name.clone(), Arc::clone(agent)));
+        }
         let agent: Arc<dyn Agent> = match settings {
             AgentSettings::Echo(echo) => Arc::new(EchoAgent {
                 delay: echo.delay,
@@ -94,8 +142,15 @@ fn open_ai(model: &OpenAiSettings) -> turnkeep_agents::OpenAiSettings {
     }
 }
 
-fn channels(resolved: &Resolved) -> anyhow::Result<HashMap<String, Arc<dyn Channel>>> {
+fn channels(
+    resolved: &Resolved,
+    before: Option<&Wired>,
+) -> anyhow::Result<HashMap<String, Arc<dyn Channel>>> {
     let make = |(name, path): (&&'static str, &std::path::PathBuf)| {
+        let same = before.filter(|before| before.resolved.spools.get(name) == Some(path));
+        if let Some(channel) = same.and_then(|before| before.channels.get(*name)) {
+            return Ok(((*name).to_owned(), Arc::clone(channel)));
+        }
         let facts = *channel_facts(name).context("a spool for an unknown channel")?;
         let spool = SpoolChannel::new(facts, path)
             .with_context(|| format!("[channels.{name}] spool = {path:?}"))?;
@@ -105,12 +160,21 @@ fn channels(resolved: &Resolved) -> anyhow::Result<HashMap<String, Arc<dyn Chann
     resolved.spools.iter().map(make).collect()
 }
 
-fn listeners(resolved: &Resolved) -> anyhow::Result<Vec<Listener>> {
+fn listeners(resolved: &Resolved, before: Option<&Wired>) -> anyhow::Result<Vec<Listener>> {
     if resolved.listeners.is_empty() {
         return Ok(Vec::new());
     }
-    let client = WebhookClient::new(&resolved.callbacks_may_reach)?;
+    let reach = &resolved.callbacks_may_reach;
+    let before = before.filter(|before| before.resolved.callbacks_may_reach == *reach);
+    let client = WebhookClient::new(reach)?;
     let make = |settings: &ListenerSettings| {
+        let same = before.filter(|before| before.resolved.listeners.contains(settings));
+        let kept = same.and_then(|before| {
+            before.listeners.iter().find(|listener| listener.name == settings.name)
+        });
+        if let Some(listener) = kept {
+            return Ok(listener.clone());
+        }
         let courier = WebhookCourier::new(&client, &settings.url, settings.secret.expose())
             .with_context(|| format!("the listener {}", settings.name))?;
         Ok(Listener {
@@ -127,7 +191,7 @@ fn listeners(resolved: &Resolved) -> anyhow::Result<Vec<Listener>> {
 
 /// Policies by (tenant, agent, channel), each resolved once.
 struct ConfiguredPolicies {
-    resolved: Resolved,
+    resolved: Arc<Resolved>,
     known: RwLock<HashMap<String, Arc<Policy>>>,
 }
 
@@ -153,5 +217,15 @@ impl Policies for ConfiguredPolicies {
         }
         known.insert(name, Arc::clone(&policy));
         Ok(policy)
+    }
+
+    fn left_behind(&self, tenant: &str, agent: &str, channel: &str) -> Option<Arc<Policy>> {
+        match self.policy(tenant, agent, channel) {
+            Ok(policy) => Some(policy),
+            Err(UnknownPart::Agent) => {
+                self.resolved.policy_left_behind(tenant, agent, channel).map(Arc::new)
+            }
+            Err(UnknownPart::Channel) => None,
+        }
     }
 }

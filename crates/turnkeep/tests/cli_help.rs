@@ -13,7 +13,7 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "serve",
     "send",
     "sessions",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 11] = [
     "deadletters",
     "listeners",
     "guard",
+    "keys",
     "check",
     "audit",
     "bench",

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use crash_kit::{Person, Server, audit, build_shim, client, compare};
 use serde_json::Value;
 
-const CONFIG: &str = "log_level = \"warn\"\n[agents.default]\nkind = \"echo\"\ndelay_ms = 1\n";
+const CONFIG: &str = "log_level = \"warn\"\n[gateway]\nrate_limiting_enabled = false\n\
+                      [agents.default]\nkind = \"echo\"\ndelay_ms = 1\n";
 /// Nothing here takes anywhere near as long; it ends a test that would never end.
 const LIMIT: Duration = Duration::from_secs(60);
 

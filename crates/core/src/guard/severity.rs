@@ -112,11 +112,7 @@ pub const INCIDENT_MS: i64 = 60_000;
 /// anything else, and nothing becomes permanent by itself: that takes a rule that says so, or a
 /// person.
 #[must_use]
-pub fn follows(
-    found: Severity,
-    before: Option<&mut Standing>,
-    now: Timestamp,
-) -> Option<Severity> {
+pub fn follows(found: Severity, before: Option<&mut Standing>, now: Timestamp) -> Option<Severity> {
     let Some(before) = before else { return Some(found) };
     let in_force = before.is_in_force(now);
     if in_force && before.severity >= found && now.saturating_sub(before.since) < INCIDENT_MS {

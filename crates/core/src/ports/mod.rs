@@ -4,6 +4,7 @@ pub mod agent;
 pub mod care;
 pub mod channel;
 pub mod guard;
+pub mod histogram;
 pub mod keys;
 pub mod listeners;
 pub mod store;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::BoxFuture;
+use super::histogram::Histogram;
 use crate::ids::{Attempt, Epoch, Seq, Timestamp, TurnGroupId, TurnId, Version};
 use crate::journal::{DeadReason, Event};
 use crate::message::{Action, MessageBody, Seen};
@@ -250,8 +251,16 @@ pub struct StoreStats {
     pub batches: u64,
     /// The most jobs that one transaction held.
     pub batch_jobs_max: u64,
+    /// How many jobs the transactions held, by [`BATCH_JOBS_STEPS`].
+    ///
+    /// [`BATCH_JOBS_STEPS`]: super::histogram::BATCH_JOBS_STEPS
+    pub batch_jobs: Histogram,
     /// Times the disk was asked to make something durable.
     pub fsyncs: u64,
+    /// How long transactions took to become durable, by [`SYNC_US_STEPS`].
+    ///
+    /// [`SYNC_US_STEPS`]: super::histogram::SYNC_US_STEPS
+    pub sync_us: Histogram,
     /// Passes that moved the log into the database.
     pub checkpoints: u64,
     /// Transactions whose outcome nobody knows.
@@ -329,6 +338,11 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<NumberedDeadLetter>, StoreError>>;
+
+    /// How many dead letters there are; `max` where there are more.
+    fn dead_letters_count(&self, max: usize) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move { Ok(self.dead_letters(0, max).await?.len() as u64) })
+    }
 
     /// One dead letter.
     fn dead_letter(

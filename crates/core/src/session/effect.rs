@@ -77,6 +77,23 @@ pub enum Controlled {
     Reset(u32),
     /// Closed, and this many accepted messages were cancelled.
     Closed(u32),
+    /// A notice is ours.
+    Noticed {
+        /// Its place in the journal.
+        seq: Seq,
+        /// It waits for the open turn's end.
+        waits: bool,
+        /// It came before; this is what its twin was told.
+        duplicate: bool,
+    },
+    /// A notice that is not taken: the customer did not opt in.
+    NotOptedIn,
+    /// A notice that is not taken: too many wait to be told or delivered.
+    NoticesFull,
+    /// A notice that is not taken: the session is closed and its channel doesn't reopen it.
+    IsClosed,
+    /// A notice that is not taken: the same id came before with another text.
+    NoticeReused,
     /// Done.
     Done,
     /// A retried dead letter: what was decided on it.
@@ -85,6 +102,8 @@ pub enum Controlled {
     Gone,
     /// The inbox is full, so the dead letter stays.
     QueueFull,
+    /// It would have to wait, and nothing may, so the dead letter stays.
+    Busy,
 }
 
 /// What a run is told.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::accumulation::Hint;
 use crate::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId, TurnId};
 use crate::journal::SupersedeChoice;
-use crate::message::{Inbound, MessageBody};
+use crate::message::{Inbound, MessageBody, Seen};
 use crate::outbox::DeliveryOutcome;
 use crate::policy::{BusyPolicy, Trust};
 use crate::session::state::Wake;
@@ -105,6 +105,15 @@ pub enum Control {
     Close,
     /// End everything, deliveries included, before the session's past is erased.
     Erase,
+    /// Tell the user something that nobody asked for: at once, or after the open turn's end.
+    Notify {
+        /// Its dedupe key, where its sender named it.
+        seen: Option<Seen>,
+        /// What; the sender is nobody.
+        body: Arc<MessageBody>,
+    },
+    /// The customer takes such messages, or takes none any more.
+    OptIn(bool),
     /// Choose the busy policy of this session; none for the configured one.
     SetBusy(Option<BusyPolicy>),
     /// Try a dead letter again; it takes a new place in the order.

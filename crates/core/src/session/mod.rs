@@ -1,7 +1,7 @@
 //! A session's rules: `step(state, input, context) -> state`, rows and effects.
 //!
 //! [`step`] only dispatches; one file a kind of input:
-//! [`on_message`], [`on_agent`], [`on_timer`], [`on_control`], [`on_delivery`], [`on_owner`];
+//! [`on_message`], [`on_notice`], [`on_agent`], [`on_timer`], [`on_control`], [`on_delivery`], [`on_owner`];
 //! [`turn`] holds how a turn begins and ends, which all of them share.
 
 pub mod effect;
@@ -12,6 +12,7 @@ mod on_agent;
 mod on_control;
 mod on_delivery;
 mod on_message;
+mod on_notice;
 mod on_owner;
 mod on_timer;
 mod turn;
@@ -23,8 +24,9 @@ use crate::ports::store::Rows;
 use crate::session_key::SessionKey;
 
 pub use effect::{AgentAnswer, Controlled, Effect, Ignored, StartRun};
+pub use on_notice::NOTICES_MAX;
 pub use input::{AgentInput, Control, Finished, Input, RunFailure};
-pub use state::{Burst, Query, Session, SessionStatus, Stage, Turn, Wake};
+pub use state::{Burst, Notice, Query, Session, SessionStatus, Stage, Turn, Wake};
 
 /// How long a dedupe key is kept at least.
 pub const SEEN_KEPT_MS: i64 = 8 * 24 * 3_600_000;

@@ -100,6 +100,7 @@ impl Machine<'_> {
         self.effect(Effect::AgentAnswer(token, AgentAnswer::Asked(question_id)));
         self.send_reply(seq, text);
         self.answer_from_mailbox();
+        self.tell_notices();
     }
 
     /// Mail that came before the question was asked is what the user had to say: it answers.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Control, Controlled, Effect, Ignored, Machine, Stage};
+use crate::accumulation::Gaps;
 use crate::ids::{Seq, Token, TurnGroupId, TurnId};
 use crate::journal::{CancelReason, EventBody};
 use crate::message::{Inbound, MessageBody};
@@ -30,6 +31,8 @@ impl Machine<'_> {
                 self.journal(EventBody::MessageDiscarded { message: *seq });
                 Controlled::Done
             }
+            Control::Notify { seen, body } => self.on_notify(seen.as_ref(), body),
+            Control::OptIn(wanted) => self.on_opt_in(*wanted),
             Control::Resend { reply, part, text } => self.resend(*reply, *part, text),
         };
         self.effect(Effect::Controlled(token, result));
@@ -63,12 +66,16 @@ impl Machine<'_> {
         let cancelled = self.cancel_everything(CancelReason::Reset);
         self.session.generation = self.session.generation.next();
         self.session.hint = crate::accumulation::Hint::None;
+        if planted(Planted::NewForgetsRhythm) {
+            self.session.rhythm = Gaps::default();
+        }
         self.session.failed = false;
         if std::mem::take(&mut self.session.closed) {
             self.journal(EventBody::SessionReopened);
         }
         let generation = self.session.generation;
         self.session.history_from = self.journal(EventBody::SessionReset { generation });
+        self.tell_notices();
         Controlled::Reset(cancelled)
     }
 
@@ -78,6 +85,7 @@ impl Machine<'_> {
             return Controlled::Closed(0);
         }
         let cancelled = self.cancel_everything(CancelReason::Closed);
+        self.tell_notices();
         self.session.closed = true;
         self.session.failed = false;
         self.journal(EventBody::SessionClosed);
@@ -87,7 +95,12 @@ impl Machine<'_> {
     /// Like a close, but nothing leaves any more either: what is left has nothing open.
     fn on_erase(&mut self) -> Controlled {
         let cancelled = self.cancel_everything(CancelReason::Closed);
+        self.drop_notices(CancelReason::Closed);
+        if std::mem::take(&mut self.session.opted_in) {
+            self.journal(EventBody::SessionOptedOut);
+        }
         self.drop_outbox();
+        self.session.rhythm = Gaps::default();
         if !std::mem::replace(&mut self.session.closed, true) {
             self.journal(EventBody::SessionClosed);
         }
@@ -120,6 +133,9 @@ impl Machine<'_> {
     ) -> Controlled {
         if self.session.inbox_len() >= self.context.policy.inbox_max as usize {
             return Controlled::QueueFull;
+        }
+        if !self.is_at_rest() && !self.may_queue() {
+            return Controlled::Busy;
         }
         self.step.rows.guards.push(Guard::TakeDeadLetter(seq));
         if std::mem::take(&mut self.session.closed) {

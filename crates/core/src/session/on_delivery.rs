@@ -26,7 +26,8 @@ impl Machine<'_> {
 
     fn add_part(&mut self, reply: Seq, part: u32, text: Arc<str>) {
         let state = DeliveryState::Pending;
-        let out = OutPart { reply, part, state, tries: 0, until: None, text };
+        let since = self.context.now;
+        let out = OutPart { reply, part, state, tries: 0, since, until: None, text };
         self.put_part_row(&out, DeliveryState::Pending, None);
         self.session.outbox.parts.push(out);
         self.changed();

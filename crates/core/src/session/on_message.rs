@@ -10,7 +10,7 @@ use crate::ids::{Seq, TurnGroupId, TurnId};
 use crate::journal::EventBody;
 use crate::message::{Action, Decision, Inbound, Pending, Rejection};
 use crate::planted::{Planted, planted};
-use crate::policy::BusyPolicy;
+use crate::policy::{BusyPolicy, WindowMode};
 use crate::ports::store::{FirstDecision, Guard};
 use crate::session::state::Query;
 
@@ -91,6 +91,11 @@ impl Machine<'_> {
         }
     }
 
+    /// Nothing is open, so the next message begins a turn.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.session.turn.is_none() && self.session.queue.is_empty()
+    }
+
     /// A retried dead letter: it takes a new place, behind everything that waits.
     pub(super) fn accept_retry(
         &mut self,
@@ -98,13 +103,26 @@ impl Machine<'_> {
         group: TurnGroupId,
         retry_of: Seq,
     ) -> Decision {
-        let idle = self.session.turn.is_none() && self.session.queue.is_empty();
-        let verdict = if idle { Verdict::Start } else { Verdict::Queue { alone: true } };
+        let verdict =
+            if self.is_at_rest() { Verdict::Start } else { Verdict::Queue { alone: true } };
         self.accept(message, verdict, Some(group), Some(retry_of))
     }
 
-    /// The table of decisions. Trust comes first, and nothing overtakes the queue.
+    /// Where nothing may wait, what would have to is refused. (What waits already, or what a turn
+    /// leaves over, was accepted, and keeps its place.)
     fn verdict(&self, message: &Inbound) -> Verdict {
+        match self.table(message) {
+            Verdict::Queue { .. } if !self.may_queue() => Verdict::Reject,
+            verdict => verdict,
+        }
+    }
+
+    pub(super) fn may_queue(&self) -> bool {
+        self.context.policy.queues || planted(Planted::QueueSwitchIgnored)
+    }
+
+    /// The table of decisions. Trust comes first, and nothing overtakes the queue.
+    fn table(&self, message: &Inbound) -> Verdict {
         let busy = self.session.busy.unwrap_or(self.context.policy.busy);
         let Some(turn) = &self.session.turn else { return Verdict::Start };
         let queue = Verdict::Queue { alone: busy == BusyPolicy::Queue };
@@ -142,6 +160,9 @@ impl Machine<'_> {
         group: Option<TurnGroupId>,
         retry_of: Option<Seq>,
     ) -> Decision {
+        if retry_of.is_none() {
+            self.learn(message);
+        }
         let open = self.session.turn.as_ref().map(|turn| turn.id);
         let (action, turn) = match verdict {
             Verdict::Start | Verdict::Supersede => {
@@ -167,6 +188,37 @@ impl Machine<'_> {
         };
         self.place(verdict, pending);
         Decision { queue_position, ..Decision::accepted(action, turn, seq) }
+    }
+
+    /// Notes how long the customer took since their last message, if both are of one burst.
+    ///
+    /// They are where the earlier one is still unanswered and no question was asked since: what
+    /// follows a reply or a question answers it. Whether the later one came in time for the window
+    /// doesn't matter. If only those in time counted, a window that is too short would never learn
+    /// so. What takes longer than a whole burst may is no typing. In groups only a sender's own
+    /// messages in a row count.
+    fn learn(&mut self, message: &Inbound) {
+        let policy = self.context.policy;
+        // Elsewhere nobody would use it.
+        if policy.window_mode != WindowMode::Adaptive || policy.window_ms == 0 {
+            return;
+        }
+        let asked = self
+            .session
+            .turn
+            .as_ref()
+            .is_some_and(|turn| matches!(turn.stage, Stage::Waiting { .. }));
+        let any = planted(Planted::AnyGapLearnt);
+        let Some(last) = self.session.newest() else { return };
+        let retried = last.group.is_some();
+        if (asked && !any) || retried || last.body.sender != message.body.sender {
+            return;
+        }
+        let gap = self.context.now.saturating_sub(last.at);
+        let Ok(gap) = u64::try_from(gap) else { return };
+        if gap <= policy.window_total_ms.into() || any {
+            self.session.rhythm.add(gap);
+        }
     }
 
     fn journal_accepted(
@@ -210,7 +262,9 @@ impl Machine<'_> {
 
     pub(super) fn window_for(&self, pending: &Pending, nth: u32) -> u64 {
         let text = &pending.body.text;
-        window_ms(self.context.policy, text, nth, self.session.hint, Rhythm::default())
+        let ignored = planted(Planted::RhythmIgnored);
+        let rhythm = if ignored { Rhythm::default() } else { self.session.rhythm.rhythm() };
+        window_ms(self.context.policy, text, nth, self.session.hint, rhythm)
     }
 
     /// A message of the burst: the window is computed anew, up to the burst's own limit.

@@ -1,14 +1,16 @@
 //! What a session remembers between two inputs; this is the durable snapshot.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::accumulation::{Deadline, Hint};
+use crate::accumulation::{Deadline, Gaps, Hint};
 use crate::ids::{
     Attempt, Epoch, Generation, QuestionId, RunTag, Seq, Seqs, TimerId, Timestamp, TurnGroupId,
     TurnId,
 };
-use crate::message::Pending;
+use crate::message::{MessageBody, Pending};
 use crate::outbox::Outbox;
 use crate::planted::{Planted, planted};
 use crate::policy::{BusyPolicy, Policy, Trust};
@@ -40,11 +42,20 @@ pub struct Session {
     /// Messages for later turns, in order of acceptance.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queue: Vec<Pending>,
+    /// The customer takes messages that nobody asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub opted_in: bool,
+    /// Such messages that wait for the open turn's end, in order of acceptance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
     /// Replies on their way to a channel that is pushed to.
     #[serde(skip_serializing_if = "Outbox::is_empty")]
     pub outbox: Outbox,
     /// What the agent said of its last answer.
     pub hint: Hint,
+    /// How fast the customer writes. It is theirs, so a new conversation keeps it.
+    #[serde(skip_serializing_if = "Gaps::is_empty")]
+    pub rhythm: Gaps,
     /// Set by `/queue`, over every other layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy: Option<BusyPolicy>,
@@ -55,6 +66,16 @@ pub struct Session {
     pub history_from: Seq,
     /// When anything last changed.
     pub updated_at: Timestamp,
+}
+
+/// Something to tell the user that waits for the open turn's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The journal place of its acceptance.
+    pub seq: Seq,
+    /// Not in the snapshot: the journal holds it, and the store fills it in on load.
+    #[serde(skip)]
+    pub body: Arc<MessageBody>,
 }
 
 /// The open turn.
@@ -201,7 +222,8 @@ impl Session {
     /// Whether a node must look after this session.
     #[must_use]
     pub fn has_open_work(&self) -> bool {
-        self.turn.is_some() || !self.queue.is_empty() || self.outbox.is_active()
+        let waits = !self.queue.is_empty() || !self.notices.is_empty();
+        self.turn.is_some() || waits || self.outbox.is_active()
     }
 
     /// Accepted messages that no running turn has taken: what the inbox bound counts.
@@ -235,38 +257,62 @@ impl Session {
         ahead - u32::from(shares)
     }
 
+    /// The message that was accepted last of those that have no ending yet.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Pending> {
+        let turn = self.turn.iter().flat_map(|turn| [turn.messages.last(), turn.mailbox.last()]);
+        turn.flatten().chain(self.queue.last()).max_by_key(|pending| pending.seq)
+    }
+
     /// Every accepted message that has no ending yet, in no particular order.
     pub fn pending(&self) -> impl Iterator<Item = &Pending> {
         let turn = self.turn.iter().flat_map(|turn| turn.messages.iter().chain(&turn.mailbox));
         turn.chain(&self.queue)
     }
 
-    /// The same, to fill in the bodies that a snapshot doesn't hold.
-    pub fn pending_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
+    /// The places at which the journal holds the bodies that a snapshot leaves out.
+    pub fn bodies(&self) -> impl Iterator<Item = Seq> {
+        let pending = self.pending().map(|pending| pending.seq);
+        pending.chain(self.notices.iter().map(|notice| notice.seq))
+    }
+
+    /// The same in the same order, to fill them in.
+    pub fn bodies_mut(&mut self) -> impl Iterator<Item = (Seq, &mut Arc<MessageBody>)> {
         let turn =
             self.turn.iter_mut().flat_map(|turn| turn.messages.iter_mut().chain(&mut turn.mailbox));
-        turn.chain(&mut self.queue)
+        let pending = turn.chain(&mut self.queue).map(|one| (one.seq, &mut one.body));
+        pending.chain(self.notices.iter_mut().map(|one| (one.seq, &mut one.body)))
     }
 
     /// The next moment at which something is due without any input.
     #[must_use]
     pub fn next_wake(&self, policy: &Policy) -> Option<(Timestamp, Wake)> {
-        self.dues(policy).map(|due| (due.at, due.wake)).min_by_key(|(at, _)| *at)
+        let mut next: Option<(Timestamp, Wake)> = None;
+        self.each_due(policy, |due| {
+            if next.is_none_or(|(at, _)| due.at < at) {
+                next = Some((due.at, due.wake));
+            }
+        });
+        next
     }
 
     /// How long until then, in milliseconds. Never longer than the deadline was when it was armed,
     /// so that a clock that stepped back leaves nobody waiting.
     #[must_use]
     pub fn next_wait(&self, policy: &Policy, now: Timestamp) -> Option<(u64, Wake)> {
-        let waits = self.dues(policy).map(|due| {
+        let mut next: Option<(u64, Wake)> = None;
+        self.each_due(policy, |due| {
             let rest = due.at.saturating_sub(now).max(0).unsigned_abs();
             let longest = if planted(Planted::ClampForgotten) { u64::MAX } else { due.duration_ms };
-            (rest.min(longest), due.wake)
+            let wait_ms = rest.min(longest);
+            if next.is_none_or(|(least, _)| wait_ms < least) {
+                next = Some((wait_ms, due.wake));
+            }
         });
-        waits.min_by_key(|(wait_ms, _)| *wait_ms)
+        next
     }
 
-    fn dues(&self, policy: &Policy) -> impl Iterator<Item = Due> {
+    fn each_due(&self, policy: &Policy, mut hear: impl FnMut(Due)) {
         let stage = self.turn.as_ref().and_then(|turn| match turn.stage {
             Stage::Accumulating { window: deadline }
             | Stage::Backoff { until: deadline }
@@ -274,19 +320,15 @@ impl Session {
             Stage::Processing | Stage::Quarantined => None,
         });
         let query = self.turn.as_ref().and_then(|turn| turn.query).map(|query| query.deadline);
-        let armed = [stage, query, self.outbox.next_deadline()].into_iter().flatten();
-        let armed = armed.map(|Deadline { id, at, duration_ms }| Due {
-            at,
-            duration_ms,
-            wake: Wake::Armed(id),
-        });
-        let ttl = Some(policy.queue_ttl_ms).filter(|ttl| *ttl > 0);
-        let expiry = ttl.zip(self.queue.first()).map(|(duration_ms, oldest)| Due {
-            at: oldest.at.saturating_add_unsigned(duration_ms),
-            duration_ms,
-            wake: Wake::QueueExpiry,
-        });
-        armed.chain(expiry)
+        let armed = [stage, query, self.outbox.next_deadline()];
+        for Deadline { id, at, duration_ms } in armed.into_iter().flatten() {
+            hear(Due { at, duration_ms, wake: Wake::Armed(id) });
+        }
+        if let (1.., Some(oldest)) = (policy.queue_ttl_ms, self.queue.first()) {
+            let duration_ms = policy.queue_ttl_ms;
+            let at = oldest.at.saturating_add_unsigned(duration_ms);
+            hear(Due { at, duration_ms, wake: Wake::QueueExpiry });
+        }
     }
 
     /// When a node should look at this session if nobody did before; none while nothing is open.

@@ -4,6 +4,7 @@
 mod decisions;
 mod deliveries;
 mod endings;
+mod notices;
 mod owners;
 mod questions;
 mod snapshots;

@@ -252,7 +252,7 @@ impl Machine<'_> {
         }
         self.session.noticed_at = Some(self.context.now);
         let text = failure_notice((trust >= Trust::Full).then_some(error));
-        let seq = self.journal(EventBody::SessionNotice { text: Arc::clone(&text) });
+        let seq = self.journal(EventBody::notice(Arc::clone(&text)));
         self.send_reply(seq, &text);
     }
 
@@ -279,6 +279,7 @@ impl Machine<'_> {
 
     /// Begins the next turn with the head of the queue and what collects with it.
     pub(super) fn start_next(&mut self) {
+        self.tell_notices();
         if self.session.turn.is_some() || self.session.queue.is_empty() {
             return;
         }

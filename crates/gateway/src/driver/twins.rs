@@ -2,13 +2,14 @@
 
 use turnkeep_core::message::{Action, Decision};
 use turnkeep_core::ports::store::FirstDecision;
-use turnkeep_core::session::{Control, Input};
+use turnkeep_core::session::{Control, Controlled, Input};
 
 /// Whether its commit may be refused because of something outside the session's state.
 pub(super) const fn is_guarded(input: &Input) -> bool {
     match input {
         Input::Message(message) => message.is_named(),
         Input::Control(_, Control::Retry { .. } | Control::Discard { .. }) => true,
+        Input::Control(_, Control::Notify { seen, .. }) => seen.is_some(),
         _ => false,
     }
 }
@@ -23,7 +24,27 @@ pub(super) fn are_twins(one: &Input, other: &Input) -> bool {
         (Input::Message(one), Input::Message(other)) => {
             one.names().any(|one| other.names().any(|other| one.key == other.key))
         }
+        (
+            Input::Control(_, Control::Notify { seen: Some(one), .. }),
+            Input::Control(_, Control::Notify { seen: Some(other), .. }),
+        ) => one.key == other.key,
         (one, other) => letter(one).is_some() && letter(one) == letter(other),
+    }
+}
+
+/// What somebody who steers is told, whose deed was refused because it was done already.
+pub(super) fn already_done(
+    control: &Control,
+    first: Option<(FirstDecision, bool)>,
+) -> Controlled {
+    match (control, first) {
+        (Control::Notify { .. }, Some((first, true))) => Controlled::Noticed {
+            seq: first.seq,
+            waits: first.action == Action::Queued,
+            duplicate: true,
+        },
+        (Control::Notify { .. }, Some((_, false))) => Controlled::NoticeReused,
+        _ => Controlled::Gone,
     }
 }
 

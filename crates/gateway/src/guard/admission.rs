@@ -35,6 +35,7 @@ pub(crate) struct Question<'a> {
     pub(crate) customer: &'a str,
     pub(crate) text: &'a str,
     pub(crate) policy: &'a Policy,
+    pub(crate) settings: &'a GuardSettings,
     /// It has a name of its own, so it may have come before.
     pub(crate) named: bool,
     pub(crate) now: Timestamp,
@@ -95,7 +96,6 @@ pub struct GuardParts {
 
 /// Everything that the guard knows.
 pub(crate) struct Guard {
-    pub(super) settings: GuardSettings,
     pub(super) record: Arc<dyn Restrictions>,
     pub(super) names: Names,
     pub(super) customers: Table<Customer>,
@@ -109,10 +109,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(parts: GuardParts) -> Self {
+    pub(crate) fn new(record: Arc<dyn Restrictions>) -> Self {
         Self {
-            settings: parts.settings,
-            record: parts.record,
+            record,
             names: Names::default(),
             customers: Table::new(CUSTOMER_PARTS),
             tenants: Table::new(TENANT_PARTS),
@@ -126,7 +125,7 @@ impl Guard {
 
     /// Lets a message in, or says why not.
     pub(crate) fn admit(&self, question: &Question<'_>) -> Result<(), Box<Refused>> {
-        let watches = self.settings.rate_limiting || self.settings.abuse_detection;
+        let watches = question.settings.rate_limiting || question.settings.abuse_detection;
         if !watches && self.standings.len() == 0 {
             return Ok(());
         }
@@ -147,7 +146,7 @@ impl Guard {
             }
             Err(Stop::Flood(finding)) => self.judge(name, question, finding)?,
         }
-        if self.settings.abuse_detection {
+        if question.settings.abuse_detection {
             for finding in self.listen(name, question) {
                 self.judge(name, question, finding)?;
             }
@@ -172,7 +171,7 @@ impl Guard {
 
     /// Counts the attempt, and asks and charges the three rates.
     fn arrives(&self, name: Name, question: &Question<'_>, restricted: bool) -> Result<(), Stop> {
-        let limited = self.settings.rate_limiting;
+        let limited = question.settings.rate_limiting;
         let rate = if limited { question.policy.rate } else { Rate::UNLIMITED };
         let own = if restricted { tighter(rate) } else { rate };
         if own.is_unlimited() {
@@ -181,7 +180,7 @@ impl Guard {
         let now = question.now;
         let mut monitored = None;
         let arrived = self.customers.with(name, now, |customer| {
-            match self.flooding(customer, rate, now) {
+            match Self::flooding(customer, question, now) {
                 Some(finding) if finding.severity == Severity::Monitor => {
                     monitored = Some(finding);
                 }
@@ -208,13 +207,13 @@ impl Guard {
         passed: impl FnOnce(),
     ) -> Result<(), Stop> {
         let (rate, now) = (question.policy.tenant_rate, question.now);
-        if !self.settings.rate_limiting || rate.is_unlimited() {
-            return self.rate_of_all(own, now, passed);
+        if !question.settings.rate_limiting || rate.is_unlimited() {
+            return self.rate_of_all(question, own, passed);
         }
         let name = self.names.of(question.tenant, None);
         self.tenants.with(name, now, |bucket| {
             let wait = Wait::at("rate_tenant", bucket.wait_ms(rate, now));
-            self.rate_of_all(Wait::longer(own, wait), now, || {
+            self.rate_of_all(question, Wait::longer(own, wait), || {
                 bucket.spend(rate, now);
                 passed();
             })
@@ -223,12 +222,13 @@ impl Guard {
 
     fn rate_of_all(
         &self,
+        question: &Question<'_>,
         others: Option<Wait>,
-        now: Timestamp,
         passed: impl FnOnce(),
     ) -> Result<(), Stop> {
-        let limited = self.settings.rate_limiting && !self.settings.global_rate.is_unlimited();
-        let rate = if limited { self.settings.global_rate } else { Rate::UNLIMITED };
+        let (now, settings) = (question.now, question.settings);
+        let limited = settings.rate_limiting && !settings.global_rate.is_unlimited();
+        let rate = if limited { settings.global_rate } else { Rate::UNLIMITED };
         let mut bucket =
             limited.then(|| self.everybody.lock().unwrap_or_else(PoisonError::into_inner));
         let wait = bucket.as_mut().and_then(|bucket| bucket.wait_ms(rate, now));
@@ -243,8 +243,13 @@ impl Guard {
     }
 
     /// Counts the attempt; what was found is counted anew.
-    fn flooding(&self, customer: &mut Customer, rate: Rate, now: Timestamp) -> Option<Finding> {
-        let flood = self.settings.flood(rate)?;
+    fn flooding(
+        customer: &mut Customer,
+        question: &Question<'_>,
+        now: Timestamp,
+    ) -> Option<Finding> {
+        let (rate, settings) = (question.policy.rate, question.settings);
+        let flood = settings.flood(rate)?;
         let attempts = customer.attempts(now);
         if attempts <= flood {
             return None;
@@ -253,14 +258,14 @@ impl Guard {
         let passes = rate.per_minute.saturating_add(rate.burst);
         Some(Finding {
             kind: AbuseKind::Flooding,
-            severity: self.settings.flood_severity,
+            severity: settings.flood_severity,
             reason: format!("{attempts} messages in a minute; the rate lets {passes} in"),
         })
     }
 
     /// Looks at what a message says, together with those before it; the worst comes first.
     fn listen(&self, name: Name, question: &Question<'_>) -> Vec<Finding> {
-        let settings = &self.settings;
+        let settings = question.settings;
         let mut findings = Vec::new();
         for kind in settings.words.found(question.text) {
             let (severity, list) = match kind {

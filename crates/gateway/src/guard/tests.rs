@@ -6,23 +6,57 @@ use turnkeep_core::Policy;
 use turnkeep_core::guard::{Rate, Severity};
 use turnkeep_core::message::Rejection;
 use turnkeep_core::policy::channel_facts;
-use turnkeep_stores::MemoryStore;
+use turnkeep_core::ports::BoxFuture;
+use turnkeep_core::ports::guard::{Restriction, RestrictionFilter, Restrictions};
+use turnkeep_core::ports::store::StoreError;
 
 use super::*;
 
 const NOW: i64 = 1_750_000_000_000;
 
+/// No question to a message asks the record.
+struct Unasked;
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+impl Restrictions for Unasked {
+    fn add_restriction(&self, _: Restriction) -> Answer<'_, Restriction> {
+        unreachable!()
+    }
+
+    fn restriction(&self, _: u64) -> Answer<'_, Option<Restriction>> {
+        unreachable!()
+    }
+
+    fn restrictions(&self, _: RestrictionFilter, _: u64, _: usize) -> Answer<'_, Vec<Restriction>> {
+        unreachable!()
+    }
+
+    fn lift_restriction(&self, _: u64, _: i64, _: String) -> Answer<'_, Option<Restriction>> {
+        unreachable!()
+    }
+
+    fn appeal_restriction(&self, _: u64, _: i64, _: String) -> Answer<'_, Option<Restriction>> {
+        unreachable!()
+    }
+
+    fn forget_restrictions(&self, _: i64, _: usize) -> Answer<'_, usize> {
+        unreachable!()
+    }
+}
+
 struct Bench {
     guard: Guard,
+    settings: GuardSettings,
     policy: Policy,
 }
 
 impl Bench {
     fn new(settings: GuardSettings, rate: Rate, tenant_rate: Rate) -> Self {
-        let record = Arc::new(MemoryStore::new());
+        let record = Arc::new(Unasked);
         let built_in = Policy::built_in(*channel_facts("api").unwrap());
         let policy = Policy { rate, tenant_rate, ..built_in };
-        Self { guard: Guard::new(GuardParts { settings, record }), policy }
+        Self { guard: Guard::new(record), settings, policy }
     }
 
     fn ask(
@@ -38,6 +72,7 @@ impl Bench {
             customer,
             text,
             policy: &self.policy,
+            settings: &self.settings,
             named,
             now: NOW + after_ms,
         };

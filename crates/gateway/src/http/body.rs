@@ -12,12 +12,13 @@ use serde_json::error::Category;
 
 use super::problem::{Kind, Problem};
 use super::settings::HttpSettings;
+use crate::Current;
 
 /// Reads a body that must be there.
 pub(super) async fn json<T: DeserializeOwned, B: HttpBody<Data = Bytes> + Unpin>(
     headers: &HeaderMap,
     body: B,
-    settings: &HttpSettings,
+    settings: &Current<HttpSettings>,
 ) -> Result<T, Problem> {
     check_type(headers)?;
     parse(&collect(body, settings).await?)
@@ -30,7 +31,7 @@ pub(super) async fn json_or_default<
 >(
     headers: &HeaderMap,
     body: B,
-    settings: &HttpSettings,
+    settings: &Current<HttpSettings>,
 ) -> Result<T, Problem> {
     let bytes = collect(body, settings).await?;
     if bytes.is_empty() {
@@ -59,8 +60,9 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 async fn collect<B: HttpBody<Data = Bytes> + Unpin>(
     body: B,
-    settings: &HttpSettings,
+    settings: &Current<HttpSettings>,
 ) -> Result<Bytes, Problem> {
+    let settings = settings.now();
     let bytes_max = settings.body_bytes_max;
     // A length that was announced is refused before anything of it is read.
     if body.size_hint().lower() > bytes_max as u64 {

@@ -181,7 +181,7 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
     request: Request<B>,
 ) -> Answer {
     let (parts, body) = request.into_parts();
-    let wait = wait_of(Query::of(&parts.uri), shared.settings.wait_seconds_max)?;
+    let wait = wait_of(Query::of(&parts.uri), shared.settings.now().wait_seconds_max)?;
     let streams = wants_stream(&parts.headers);
     let chat: ChatRequest = body::json(&parts.headers, body, &shared.settings).await?;
     let mut submission = submission_of(chat, idempotency::name_of(&parts.headers)?)?;

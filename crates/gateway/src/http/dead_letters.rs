@@ -145,6 +145,7 @@ fn shape<'a>(id: u64, key: &'a SessionKey, letter: &'a DeadLetter) -> DeadLetter
     responses(
         (status = 202, description = "The message is taken again", body = Accepted),
         (status = 404, description = "There is no such dead letter", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "Something is open there, and no message may wait (`message_queue_enabled`)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "It is no id", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "Too many messages wait", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -165,6 +166,7 @@ pub(super) async fn retry(
             Ok(json(StatusCode::ACCEPTED, &accepted, 384))
         }
         Controlled::QueueFull => Err(Problem::queue_full()),
+        Controlled::Busy => Err(Problem::session_busy()),
         _ => Err(gone(id)),
     }
 }

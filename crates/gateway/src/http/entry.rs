@@ -16,16 +16,18 @@ use turnkeep_core::ports::store::Loaded;
 
 use super::access::{self, Asker};
 use super::problem::Problem;
+use super::reload::Reload;
 use super::settings::{Http, HttpSettings};
 use super::{chat, needs, router, source};
-use crate::Gateway;
 use crate::access::Access;
+use crate::{Current, Gateway};
 
 /// What every handler may use.
 pub(super) struct Shared {
     pub(super) gateway: Gateway,
     pub(super) access: Access,
-    pub(super) settings: HttpSettings,
+    pub(super) settings: Current<HttpSettings>,
+    pub(super) reload: Option<Arc<dyn Reload>>,
     pub(super) render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Cancelled when streams must end.
     pub(super) closing: CancellationToken,
@@ -50,9 +52,16 @@ impl Entry {
     pub(super) fn new(http: Http, closing: CancellationToken) -> Self {
         let (router, openapi) = router::router();
         let openapi = openapi.to_json().unwrap_or_default().into();
-        let Http { gateway, access, settings, render_metrics } = http;
-        let shared =
-            Arc::new(Shared { gateway, access, settings, render_metrics, closing, openapi });
+        let Http { gateway, access, settings, reload, render_metrics } = http;
+        let shared = Arc::new(Shared {
+            gateway,
+            access,
+            settings,
+            reload,
+            render_metrics,
+            closing,
+            openapi,
+        });
         let router = router.layer(from_fn_with_state(Arc::clone(&shared), access::gate));
         Self { router: router.with_state(Arc::clone(&shared)), shared }
     }
@@ -65,7 +74,7 @@ impl Entry {
         closing: &CancellationToken,
         peer: Option<IpAddr>,
     ) -> Response {
-        let source = match source::check(&request, &self.shared.settings, peer) {
+        let source = match source::check(&request, &self.shared.settings.now(), peer) {
             Ok(source) => source,
             Err(problem) => return problem.into_response(),
         };

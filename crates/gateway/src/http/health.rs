@@ -20,6 +20,10 @@ pub(super) struct Health {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// `last reload failed`, if it did: then the file is not what the server lives by. The log tells
+    /// what is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<&'static str>,
 }
 
 /// Whether the process lives.
@@ -27,7 +31,7 @@ pub(super) struct Health {
     (status = 200, description = "It does", body = Health),
 ))]
 pub(super) async fn healthz() -> Answer {
-    read(&Health { status: "ok", reason: None })
+    read(&Health { status: "ok", reason: None, config: None })
 }
 
 /// Whether it takes messages.
@@ -36,10 +40,12 @@ pub(super) async fn healthz() -> Answer {
     (status = 503, description = "It doesn't, and why", body = Health),
 ))]
 pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Answer {
+    let failed = shared.reload.as_ref().is_some_and(|reload| reload.has_failed());
+    let config = failed.then_some("last reload failed");
     match shared.gateway.readiness() {
-        Ok(()) => read(&Health { status: "ok", reason: None }),
+        Ok(()) => read(&Health { status: "ok", reason: None, config }),
         Err(reason) => {
-            let health = Health { status: "unavailable", reason: Some(reason) };
+            let health = Health { status: "unavailable", reason: Some(reason), config };
             let response = json(StatusCode::SERVICE_UNAVAILABLE, &health, 128);
             Ok(([(CACHE_CONTROL, "no-store"), (RETRY_AFTER, "1")], response).into_response())
         }

@@ -111,8 +111,9 @@ pub(super) struct CallbacksDone {
 pub(super) async fn listeners(State(shared): State<Arc<Shared>>) -> Answer {
     let listeners = &shared.gateway.0.listeners;
     let end = listeners.store.journal_end().await?;
-    let mut shapes = Vec::with_capacity(listeners.all.len());
-    for listening in &listeners.all {
+    let all = listeners.all();
+    let mut shapes = Vec::with_capacity(all.len());
+    for listening in all.iter() {
         let standing = listeners.store.standing(&listening.listener.name).await?;
         shapes.push(shape(listening, standing.unwrap_or_default(), end));
     }
@@ -259,9 +260,8 @@ where
     Ok(all)
 }
 
-fn find<'a>(shared: &'a Shared, name: &str) -> Result<&'a Listening, Problem> {
+fn find(shared: &Shared, name: &str) -> Result<Arc<Listening>, Problem> {
     let found = shared.gateway.0.listeners.find(name);
     found
-        .map(Arc::as_ref)
         .ok_or_else(|| Problem::new(Kind::NotFound, format!("no listener {name:?} is configured")))
 }

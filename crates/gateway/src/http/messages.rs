@@ -45,12 +45,12 @@ pub(super) struct MessageShape {
     /// Its place in the journal.
     #[schema(value_type = u64)]
     seq: Seq,
-    /// Who said it; a notice is the gateway's own.
+    /// Who said it; a notice is the gateway's own, or was sent through it unasked.
     role: Role,
     /// What.
     #[schema(value_type = String)]
     text: Arc<str>,
-    /// The user's message id.
+    /// The id of the user's message, or of one that was sent unasked.
     #[schema(value_type = Option<String>)]
     message_id: Option<Arc<str>>,
     /// The turn that said it, or that ended the user's message; null while that is open.
@@ -186,7 +186,9 @@ fn message_of(event: Event) -> Option<MessageShape> {
         | EventBody::TurnWaitingForInput { turn_id, text, .. } => {
             Some(said(Role::Agent, text, Some(turn_id)))
         }
-        EventBody::SessionNotice { text } => Some(said(Role::Notice, text, None)),
+        EventBody::SessionNotice { text, message_id, .. } => {
+            Some(MessageShape { message_id, ..said(Role::Notice, text, None) })
+        }
         _ => None,
     }
 }

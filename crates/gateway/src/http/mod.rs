@@ -31,10 +31,12 @@ mod keys;
 mod listeners;
 mod messages;
 mod page;
+mod reload;
 mod sessions;
 mod sign_in;
 mod steer;
 mod turns;
+mod unasked;
 
 mod body;
 mod idempotency;
@@ -45,6 +47,7 @@ mod reply;
 mod shape;
 
 pub use keys::{GRACE_S, key_as_json};
+pub use reload::{Reload, Reloaded};
 pub use router::openapi;
 pub use server::{serve, serve_unix};
 pub use settings::{Http, HttpSettings};

@@ -10,6 +10,7 @@ use hyper::header::{
 use serde::Serialize;
 use turnkeep_core::message::{Action, Rejection};
 use turnkeep_core::ports::store::StoreError;
+use turnkeep_core::session::Controlled;
 use utoipa::ToSchema;
 
 use super::idempotency;
@@ -39,9 +40,11 @@ pub(super) enum Kind {
     NotJson,
     Misdirected,
     Field,
+    Configuration,
     QueueFull,
     RateLimited,
     Abuse,
+    NotOptedIn,
     Internal,
     Unavailable,
 }
@@ -56,7 +59,9 @@ impl Kind {
         match self {
             Self::BadRequest | Self::MalformedJson => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::MissingScope | Self::ForeignOrigin | Self::Abuse => StatusCode::FORBIDDEN,
+            Self::MissingScope | Self::ForeignOrigin | Self::Abuse | Self::NotOptedIn => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -68,7 +73,7 @@ impl Kind {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Field => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Field | Self::Configuration => StatusCode::UNPROCESSABLE_ENTITY,
             Self::QueueFull | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -96,9 +101,11 @@ impl Kind {
             Self::NotJson => ("urn:turnkeep:problem:not-json", "Not JSON"),
             Self::Misdirected => ("urn:turnkeep:problem:misdirected", "Misdirected request"),
             Self::Field => ("urn:turnkeep:problem:field", "Wrong field"),
+            Self::Configuration => ("urn:turnkeep:problem:configuration", "Wrong configuration"),
             Self::QueueFull => ("urn:turnkeep:problem:queue-full", "Queue full"),
             Self::RateLimited => ("urn:turnkeep:problem:rate-limited", "Rate limit exceeded"),
             Self::Abuse => ("urn:turnkeep:problem:abuse", "Abuse detected"),
+            Self::NotOptedIn => ("urn:turnkeep:problem:not-opted-in", "Not opted in"),
             Self::Internal => ("urn:turnkeep:problem:internal", "Internal error"),
             Self::Unavailable => ("urn:turnkeep:problem:unavailable", "Unavailable"),
         }
@@ -246,9 +253,35 @@ impl Problem {
         Self { field, rejection, retry_after_s, ..Self::new(kind, detail) }
     }
 
+    /// A message to a customer that their session did not take.
+    pub(super) fn of_notice(told: &Controlled) -> Self {
+        let (kind, detail, rejection) = match told {
+            Controlled::NotOptedIn => (
+                Kind::NotOptedIn,
+                "the customer takes no messages that nobody asked for; a POST to the session's \
+                 /opt-in notes that they do",
+                "not_opted_in",
+            ),
+            Controlled::NoticesFull => (
+                Kind::QueueFull,
+                "too many messages wait to be told to this customer or to be delivered",
+                Rejection::QueueFull.as_str(),
+            ),
+            Controlled::NoticeReused => return Self::rejected(&Rejection::IdReused),
+            // The rest answers what is not asked here.
+            _ => return Self::rejected(&Rejection::Closed),
+        };
+        Self { rejection: Some(rejection), ..Self::new(kind, detail) }
+    }
+
     /// A dead letter that can't be retried while the inbox is full.
     pub(super) fn queue_full() -> Self {
         Self::rejected(&Rejection::QueueFull)
+    }
+
+    /// A dead letter that would have to wait where nothing may.
+    pub(super) fn session_busy() -> Self {
+        Self::rejected(&Rejection::SessionBusy)
     }
 }
 

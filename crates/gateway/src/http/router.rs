@@ -13,7 +13,8 @@ use super::entry::Shared;
 use super::problem::{Kind, Problem};
 use super::{
     all_events, chat, dead_letters, deliveries, events, guard, health, keys, listeners, messages,
-    needs, page, sessions, sign_in, steer, turns,
+    needs, page, reload, sessions, sign_in, steer, turns,
+    unasked,
 };
 
 #[derive(OpenApi)]
@@ -42,6 +43,9 @@ struct Document;
 pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
     let (router, mut openapi) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(chat::chat))
+        .routes(routes!(unasked::send))
+        .routes(routes!(unasked::opt_in))
+        .routes(routes!(unasked::opt_out))
         .routes(routes!(sessions::sessions))
         .routes(routes!(sessions::session))
         .routes(routes!(sessions::session_turns))
@@ -74,6 +78,7 @@ pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
         .routes(routes!(sign_in::invite))
         .routes(routes!(sign_in::state, sign_in::sign_in))
         .routes(routes!(sign_in::sign_out))
+        .routes(routes!(reload::reload))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

@@ -76,7 +76,7 @@ impl Door for UnixListener {
 }
 
 async fn run<D: Door>(http: Http, door: D, shutdown: CancellationToken) {
-    let settings = http.settings.clone();
+    let settings = http.settings.now();
     let caps = Arc::new(Caps::new(settings.connections_max, settings.connections_per_address_max));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let entry = Arc::new(Entry::new(http, shutdown.clone()));

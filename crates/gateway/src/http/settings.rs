@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use turnkeep_core::network::Network;
 
-use crate::Gateway;
+use super::reload::Reload;
 use crate::access::Access;
+use crate::{Current, Gateway};
 
 /// The limits of the HTTP side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +57,10 @@ pub struct Http {
     pub gateway: Gateway,
     /// Who may ask.
     pub access: Access,
-    /// The limits.
-    pub settings: HttpSettings,
+    /// The limits. Those of connections hold from the start; the others may be replaced.
+    pub settings: Current<HttpSettings>,
+    /// Who reads the configuration anew, if there is one.
+    pub reload: Option<Arc<dyn Reload>>,
     /// Writes the text of `/metrics`.
     pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
+use turnkeep_core::accumulation::Rhythm;
 use turnkeep_core::ids::{Seq, TurnGroupId, TurnId};
 use turnkeep_core::message::{Action, Decision};
 use turnkeep_core::ports::store::{Loaded, TurnRow, TurnStatus};
@@ -129,9 +130,35 @@ pub(super) struct SessionShape<'a> {
     /// Where its journal ends.
     #[schema(value_type = u64)]
     last_seq: Seq,
+    /// The customer takes messages that nobody asked for.
+    opted_in: bool,
+    /// Such messages that wait for the open turn's end.
+    notices: usize,
+    /// How fast the customer writes.
+    rhythm: RhythmShape,
     /// When anything last changed.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Moment,
+}
+
+/// How fast a customer writes: the gaps between messages of one burst. From five samples on it
+/// shapes how long a burst is waited for.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Rhythm)]
+pub(super) struct RhythmShape {
+    /// Gaps that were measured; the last 32 count.
+    samples: u32,
+    /// The median gap.
+    p50_ms: u32,
+    /// The 95th percentile.
+    p95_ms: u32,
+}
+
+impl From<Rhythm> for RhythmShape {
+    fn from(rhythm: Rhythm) -> Self {
+        let Rhythm { samples, p50_ms, p95_ms } = rhythm;
+        Self { samples, p50_ms, p95_ms }
+    }
 }
 
 impl<'a> SessionShape<'a> {
@@ -149,6 +176,9 @@ impl<'a> SessionShape<'a> {
             open_turn_id: session.turn.as_ref().map(|turn| turn.id),
             queued: session.queue.len() + mailbox,
             last_seq: session.last_seq,
+            opted_in: session.opted_in,
+            notices: session.notices.len(),
+            rhythm: session.rhythm.rhythm().into(),
             updated_at: Moment(session.updated_at),
         }
     }

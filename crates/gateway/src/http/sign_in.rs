@@ -123,7 +123,7 @@ pub(super) async fn invite(
     let invitation = shared.access.invite(asker.who(), visit).await?;
     let invited = Invited {
         code: &invitation.code,
-        link: sign_in_link(&shared.settings, &invitation.code),
+        link: sign_in_link(&shared.settings.now(), &invitation.code),
         expires_at: Moment(invitation.until),
         tenant_id: &tenant,
         customer_id: &asked.customer_id,

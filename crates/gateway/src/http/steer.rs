@@ -73,9 +73,15 @@ impl Steered {
             Controlled::Closed(count) => ("closed", None, Some(*count)),
             // The rest answers what is not asked here.
             Controlled::Done
+            | Controlled::Noticed { .. }
+            | Controlled::NotOptedIn
+            | Controlled::NoticesFull
+            | Controlled::NoticeReused
+            | Controlled::IsClosed
             | Controlled::Retried(_)
             | Controlled::Gone
-            | Controlled::QueueFull => ("done", None, None),
+            | Controlled::QueueFull
+            | Controlled::Busy => ("done", None, None),
         };
         Self { result, turn_id, cancelled, busy_policy: None }
     }

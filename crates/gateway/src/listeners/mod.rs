@@ -20,6 +20,7 @@ use turnkeep_core::ports::listeners::{Courier, ListenerStore};
 use turnkeep_core::ports::store::StoreError;
 
 use crate::clock;
+use crate::setup::Current;
 use pump::Pump;
 
 /// How long a shutdown waits for callbacks that are under way before they are laid down.
@@ -68,6 +69,10 @@ pub(crate) struct Listening {
     gone: AtomicBool,
     /// Something is due that the pump does not know of.
     woken: Notify,
+    /// It is not configured any more, or the process ends.
+    stop: CancellationToken,
+    /// Its pump has ended.
+    ended: CancellationToken,
 }
 
 impl Listening {
@@ -81,10 +86,20 @@ impl Listening {
     }
 }
 
+impl Listener {
+    /// Whether it goes on as this one.
+    fn is(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.selector == other.selector
+            && self.include_text == other.include_text
+            && Arc::ptr_eq(&self.courier, &other.courier)
+    }
+}
+
 /// All of them.
 pub(crate) struct Listeners {
     pub(crate) store: Arc<dyn ListenerStore>,
-    pub(crate) all: Vec<Arc<Listening>>,
+    all: Current<Vec<Arc<Listening>>>,
     /// Counts commits, while somebody follows them.
     grown: watch::Sender<u64>,
     stop: CancellationToken,
@@ -93,22 +108,25 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     pub(crate) fn new(parts: ListenerParts) -> Self {
-        let listening = |listener| {
-            let (gone, woken) = (AtomicBool::new(false), Notify::new());
-            Arc::new(Listening { listener, gone, woken })
-        };
+        let stop = CancellationToken::new();
+        let all = parts.listeners.into_iter().map(|listener| listening(listener, &stop));
         Self {
             store: parts.store,
-            all: parts.listeners.into_iter().map(listening).collect(),
+            all: all.collect::<Vec<_>>().into(),
             grown: watch::Sender::new(0),
-            stop: CancellationToken::new(),
+            stop,
             pumps: TaskTracker::new(),
         }
     }
 
+    /// As they are now.
+    pub(crate) fn all(&self) -> Arc<Vec<Arc<Listening>>> {
+        self.all.now()
+    }
+
     /// The listener of this name.
-    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Listening>> {
-        self.all.iter().find(|listening| listening.listener.name == name)
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Listening>> {
+        self.all().iter().find(|listening| listening.listener.name == name).cloned()
     }
 
     /// A commit that journalled something is durable.
@@ -124,17 +142,64 @@ impl Listeners {
         self.grown.subscribe()
     }
 
-    /// Starts a pump for each listener. A listener that is new begins with what comes next.
-    pub(crate) async fn start(&self) -> Result<(), StoreError> {
-        let names = self.all.iter().map(|listening| listening.listener.name.clone()).collect();
+    /// Makes them known to the store. A listener that is new begins with what comes next.
+    pub(crate) async fn enrol(&self, listeners: &[Listener]) -> Result<(), StoreError> {
+        let names = listeners.iter().map(|listener| listener.name.clone()).collect();
         let now = clock::now();
-        self.store.enrol(names, now, now - FORGOTTEN_AFTER_MS).await?;
-        for listening in &self.all {
-            let (store, listening) = (Arc::clone(&self.store), Arc::clone(listening));
-            let pump = Pump::new(store, listening, self.follow(), self.stop.clone());
-            self.pumps.spawn(pump.run());
+        self.store.enrol(names, now, now - FORGOTTEN_AFTER_MS).await
+    }
+
+    /// Starts a pump for each listener.
+    pub(crate) async fn start(&self) -> Result<(), StoreError> {
+        let all = self.all();
+        let listeners: Vec<Listener> =
+            all.iter().map(|listening| listening.listener.clone()).collect();
+        self.enrol(&listeners).await?;
+        for listening in all.iter() {
+            self.pump(listening);
         }
         Ok(())
+    }
+
+    fn pump(&self, listening: &Arc<Listening>) {
+        let (store, listening) = (Arc::clone(&self.store), Arc::clone(listening));
+        let ended = listening.ended.clone().drop_guard();
+        let stop = listening.stop.clone();
+        let pump = Pump::new(store, listening, self.follow(), stop);
+        self.pumps.spawn(async move {
+            pump.run().await;
+            drop(ended);
+        });
+    }
+
+    /// From now on these listen; they are enrolled already. Who is the same goes on; who is not
+    /// configured any more, or otherwise, ends where it is, and goes on from there as it is now.
+    pub(crate) async fn replace(&self, listeners: Vec<Listener>) {
+        let before = self.all();
+        let same = |listener: &Listener| before.iter().find(|one| one.listener.is(listener));
+        let mut begins = Vec::new();
+        let now = listeners.into_iter().map(|listener| match same(&listener) {
+            Some(same) => Arc::clone(same),
+            None => {
+                let listening = listening(listener, &self.stop);
+                begins.push(Arc::clone(&listening));
+                listening
+            }
+        });
+        let now: Vec<Arc<Listening>> = now.collect();
+        let stays = |one: &&Arc<Listening>| now.iter().any(|other| Arc::ptr_eq(one, other));
+        let ends: Vec<_> = before.iter().filter(|one| !stays(one)).cloned().collect();
+        self.all.replace(now);
+        for listening in &ends {
+            listening.stop.cancel();
+        }
+        // Two pumps of one name would each note down a place of their own.
+        for listening in &ends {
+            listening.ended.cancelled().await;
+        }
+        for listening in &begins {
+            self.pump(listening);
+        }
     }
 
     /// Lets callbacks that are under way arrive for a moment, and notes down where each listener
@@ -146,4 +211,14 @@ impl Listeners {
             tracing::warn!("some callbacks will be sent twice: their end could not be noted down");
         }
     }
+}
+
+fn listening(listener: Listener, stop: &CancellationToken) -> Arc<Listening> {
+    Arc::new(Listening {
+        listener,
+        gone: AtomicBool::new(false),
+        woken: Notify::new(),
+        stop: stop.child_token(),
+        ended: CancellationToken::new(),
+    })
 }

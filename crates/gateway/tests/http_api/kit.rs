@@ -39,7 +39,8 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Every built-in channel without a window; the tenant `small` has an inbox for one, a customer of
-/// `slow` may write three messages in a minute, and all of `crowd` together three.
+/// `slow` may write three messages in a minute, and all of `crowd` together three. A customer of
+/// `typist` is waited for.
 struct TestPolicies(Vec<String>);
 
 impl Policies for TestPolicies {
@@ -58,6 +59,9 @@ impl Policies for TestPolicies {
         match tenant {
             "slow" => policy.rate = three,
             "crowd" => policy.tenant_rate = three,
+            "typist" => {
+                (policy.window_mode, policy.window_ms) = (WindowMode::Adaptive, 3000);
+            }
             _ => {}
         }
         Ok(Arc::new(policy))
@@ -127,8 +131,13 @@ impl World {
         let shutdown = CancellationToken::new();
         let render_metrics = Arc::new(|| "turn_gateway_up 1\n".to_owned());
         let access = Access::open(Arc::new(store.clone()), false).await.unwrap();
-        let http =
-            Http { gateway: gateway.clone(), access: access.clone(), settings, render_metrics };
+        let http = Http {
+            gateway: gateway.clone(),
+            access: access.clone(),
+            settings: settings.into(),
+            reload: None,
+            render_metrics,
+        };
         let server = tokio::spawn(serve(http, listener, shutdown.clone()));
         Self { gateway, access, store, address, gate, shutdown, server }
     }

@@ -198,7 +198,8 @@ async fn the_same_api_stands_behind_a_unix_socket() {
     let http = Http {
         gateway: world.gateway.clone(),
         access: world.access.clone(),
-        settings: HttpSettings::default(),
+        settings: HttpSettings::default().into(),
+        reload: None,
         render_metrics: Arc::new(String::new),
     };
     let server = tokio::spawn(serve_unix(http, listener, world.shutdown.clone()));

@@ -4,6 +4,7 @@
 mod access;
 mod agents;
 mod chat;
+mod doors;
 mod errors;
 mod events;
 mod guard;

@@ -1,6 +1,7 @@
 //! Reading and steering sessions.
 
 use serde_json::{Value, json};
+use turnkeep_gateway::guard::GuardSettings;
 
 use crate::kit::{World, events, keys, path, says};
 
@@ -41,8 +42,28 @@ async fn a_session_tells_how_it_is() {
         json!({ "session": "default:patient:api:dm:ann", "tenant_id": "default",
             "agent_id": "patient", "customer_id": "ann", "channel": "api", "kind": "dm",
             "state": "processing", "open_turn_id": opened["turn_id"], "queued": 1,
-            "last_seq": 4, "updated_at": null })
+            "last_seq": 4, "opted_in": false, "notices": 0, "rhythm": { "samples": 0, "p50_ms": 0, "p95_ms": 0 },
+            "updated_at": null })
     );
+}
+
+#[tokio::test]
+async fn a_customers_rhythm_is_learnt_and_kept() {
+    let world = World::new().await;
+    let typist = |text: &str| json!({ "tenant_id": "typist", "customer_id": "ann", "channel": "web", "message": text });
+    let address = "/v1/sessions/typist%3Adefault%3Aweb%3Adm%3Aann";
+    for text in ["where", "is", "my", "parcel", "and", "when"] {
+        assert_eq!(world.post("/v1/chat", &typist(text)).await.status, 202);
+    }
+    let known = world.get(address).await.json()["rhythm"].clone();
+    assert_eq!(known["samples"], 5);
+    assert!(known["p50_ms"].as_u64() <= known["p95_ms"].as_u64(), "{known}");
+    // A new conversation has the same customer, also behind a restart.
+    assert_eq!(world.post(&format!("{address}/new"), &json!({})).await.status, 200);
+    let store = world.store.clone();
+    world.end().await;
+    let world = World::guarded(store, GuardSettings::default()).await;
+    assert_eq!(world.get(address).await.json()["rhythm"], known);
 }
 
 #[tokio::test]

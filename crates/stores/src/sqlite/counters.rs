@@ -3,7 +3,32 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+use turnkeep_core::ports::histogram::{Histogram, STEPS, step_of};
 use turnkeep_core::ports::store::StoreStats;
+
+/// A [`Histogram`] that threads share.
+#[derive(Debug, Default)]
+pub(super) struct SharedHistogram {
+    counts: [AtomicU64; STEPS],
+    larger: AtomicU64,
+    sum: AtomicU64,
+}
+
+impl SharedHistogram {
+    pub(super) fn note(&self, ends: &[u64; STEPS], value: u64) {
+        let count = step_of(ends, value).map_or(&self.larger, |step| &self.counts[step]);
+        count.fetch_add(1, Relaxed);
+        self.sum.fetch_add(value, Relaxed);
+    }
+
+    fn read(&self) -> Histogram {
+        Histogram {
+            counts: self.counts.each_ref().map(|count| count.load(Relaxed)),
+            larger: self.larger.load(Relaxed),
+            sum: self.sum.load(Relaxed),
+        }
+    }
+}
 
 /// See [`StoreStats`]; each number stands alone, so no order between them is promised.
 #[derive(Debug, Default)]
@@ -13,7 +38,9 @@ pub(super) struct Counters {
     pub(super) refusals: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) batch_jobs_max: AtomicU64,
+    pub(super) batch_jobs: SharedHistogram,
     pub(super) fsyncs: AtomicU64,
+    pub(super) sync_us: SharedHistogram,
     pub(super) checkpoints: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) waiting: AtomicU64,
@@ -28,7 +55,9 @@ impl Counters {
             refusals: self.refusals.load(Relaxed),
             batches: self.batches.load(Relaxed),
             batch_jobs_max: self.batch_jobs_max.load(Relaxed),
+            batch_jobs: self.batch_jobs.read(),
             fsyncs: self.fsyncs.load(Relaxed),
+            sync_us: self.sync_us.read(),
             checkpoints: self.checkpoints.load(Relaxed),
             failures: self.failures.load(Relaxed),
             waiting: self.waiting.load(Relaxed),

@@ -244,6 +244,10 @@ impl Store for SqliteStore {
         self.readers.read(move |connection| read::dead_letters(connection, after, limit))
     }
 
+    fn dead_letters_count(&self, max: usize) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.readers.read(move |connection| read::dead_letters_count(connection, max))
+    }
+
     fn dead_letter(
         &self,
         id: u64,

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
-use turnkeep_core::message::MessageBody;
 use turnkeep_core::ports::store::{DeadLetter, Loaded, PartRow, TurnRow};
-use turnkeep_core::{Event, EventBody, Seq, Session, SessionKey, Timestamp, TurnId, Version};
+use turnkeep_core::{Event, Seq, Session, SessionKey, Timestamp, TurnId, Version};
 
 use super::{care, encode};
 use super::journal::Journal;
@@ -52,12 +51,12 @@ impl SessionRow {
     fn loaded(&self, connection: &Connection) -> Result<Loaded> {
         let mut session: Session =
             encode::value(&self.snapshot, || format!("session {}", self.key))?;
-        let places: Vec<Seq> = session.pending().map(|pending| pending.seq).collect();
+        let places: Vec<Seq> = session.bodies().collect();
         if !places.is_empty() {
             let events = self.journal(connection).at(&places)?;
-            for (pending, event) in session.pending_mut().zip(events) {
-                pending.body = body_of(event).ok_or_else(|| {
-                    missing(&self.key, &format!("the acceptance of message {}", pending.seq))
+            for ((seq, body), event) in session.bodies_mut().zip(events) {
+                *body = event.body.accepted_body().ok_or_else(|| {
+                    missing(&self.key, &format!("the acceptance of message {seq}"))
                 })?;
             }
         }
@@ -233,6 +232,15 @@ pub(super) fn dead_letters(
     Ok(letters)
 }
 
+/// See the port. Reads an index only, and no more of it than `max` entries.
+pub(super) fn dead_letters_count(connection: &Connection, max: usize) -> Result<u64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) FROM
+         (SELECT 1 FROM dead_letters INDEXED BY dead_letters_of_session LIMIT ?1)",
+    )?;
+    Ok(statement.query_row([limit_of(max)], |row| row.get::<_, i64>(0))?.cast_unsigned())
+}
+
 /// See the port.
 pub(super) fn dead_letter(
     connection: &Connection,
@@ -284,15 +292,6 @@ fn with_reply(mut turn: TurnRow, at: Option<Seq>, journal: &Journal<'_>) -> Resu
         turn.reply = Some(reply.ok_or_else(absent)?);
     }
     Ok(turn)
-}
-
-fn body_of(event: Event) -> Option<Arc<MessageBody>> {
-    match event.body {
-        EventBody::MessageAccepted { message_id, sender, text, .. } => {
-            Some(Arc::new(MessageBody { message_id, sender, text }))
-        }
-        _ => None,
-    }
 }
 
 pub(super) fn key_at(row: &Row<'_>, column: usize) -> Result<SessionKey> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::wal::CheckpointMode;
 use tokio::sync::oneshot;
+use turnkeep_core::ports::histogram::{BATCH_JOBS_STEPS, SYNC_US_STEPS};
 use turnkeep_core::ports::store::{CommitOutcome, StoreError};
 
 use super::Shared;
@@ -178,11 +179,26 @@ fn transact(
         });
     }
     shared.kill_point("store.commit.before");
-    statements.commit()?;
+    commit(shared, statements)?;
     shared.kill_point("store.commit.after");
-    shared.counters.batches.fetch_add(1, Relaxed);
-    shared.counters.batch_jobs_max.fetch_max(batch.len() as u64, Relaxed);
+    let counters = &shared.counters;
+    counters.batches.fetch_add(1, Relaxed);
+    counters.batch_jobs.note(&BATCH_JOBS_STEPS, batch.len() as u64);
+    counters.batch_jobs_max.fetch_max(batch.len() as u64, Relaxed);
     Ok(outcomes)
+}
+
+/// Ends the transaction. How long that took is noted if it had something to write, for only then
+/// the disk was asked.
+fn commit(shared: &Shared, statements: &mut Statements<'_>) -> Result<()> {
+    let counters = &shared.counters;
+    let (synced, began) = (counters.fsyncs.load(Relaxed), Instant::now());
+    statements.commit()?;
+    if counters.fsyncs.load(Relaxed) != synced {
+        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        counters.sync_us.note(&SYNC_US_STEPS, took_us);
+    }
+    Ok(())
 }
 
 fn answer(shared: &Shared, done: impl Iterator<Item = (Job, Outcome)>) {

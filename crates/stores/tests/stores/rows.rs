@@ -182,4 +182,7 @@ pub(crate) async fn dead_letters_come_in_order_and_in_pages(home: &impl Home) {
     assert_eq!(store.dead_letters(u64::MAX, 4).await.unwrap(), []);
     assert_eq!(store.dead_letter(0).await.unwrap(), None);
     assert_eq!(store.dead_letter(u64::MAX).await.unwrap(), None);
+    let count = |max| store.dead_letters_count(max);
+    assert_eq!(count(100).await.unwrap(), all.len() as u64);
+    assert_eq!(count(3).await.unwrap(), 3);
 }

@@ -47,7 +47,9 @@ pub(super) enum Command {
     /// See who is restricted or blocked, and change that
     Guard(super::guard::GuardArgs),
     /// Read the configuration and tell every mistake
-    Check(CheckArgs),
+    Check(super::check::CheckArgs),
+    /// Have the server read its configuration anew
+    Reload(super::reload::ReloadArgs),
     /// Make, list, replace and end API keys; let people sign in on the web page
     Keys(super::keys::KeysArgs),
     /// Prove on stored data that no message was lost
@@ -318,45 +320,6 @@ pub(super) enum DeadLettersCommand {
         /// Its number
         id: String,
     },
-}
-
-/// The sessions whose policy is explained.
-#[derive(Clone)]
-pub(super) struct Explained {
-    pub(super) tenant: String,
-    pub(super) agent: String,
-    pub(super) channel: String,
-}
-
-fn explained(text: &str) -> Result<Explained, String> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let [tenant, agent, channel] = parts[..] else {
-        return Err("must be TENANT:AGENT:CHANNEL, like default:default:web".into());
-    };
-    let [tenant, agent, channel] = [tenant, agent, channel].map(str::to_owned);
-    Ok(Explained { tenant, agent, channel })
-}
-
-/// `check`.
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  turnkeep check
-  turnkeep check --config my.toml --explain default:default:web
-  turnkeep check --example > turnkeep.toml")]
-pub(super) struct CheckArgs {
-    #[command(flatten)]
-    pub(super) server: ServerFlags,
-    /// Show the policy of such sessions, and what decided each key
-    #[arg(long, value_name = "TENANT:AGENT:CHANNEL", value_parser = explained,
-          conflicts_with_all = ["example", "reference"])]
-    pub(super) explain: Option<Explained>,
-    /// Print an example of a configuration file
-    #[arg(long, conflicts_with = "reference")]
-    pub(super) example: bool,
-    /// Print the reference of every key, in markdown
-    #[arg(long)]
-    pub(super) reference: bool,
 }
 
 /// `audit` as typed.

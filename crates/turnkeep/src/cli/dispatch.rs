@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{AuditArgs, AuditCommandArgs, Cli, Command, ServeArgs};
-use super::{check, dead_letters, guard, keys, listeners, output, send, sessions, turns};
+use super::{check, dead_letters, guard, keys, listeners, output, reload, send, sessions, turns};
 use crate::config::{self, Env};
+use crate::reload::Source;
 
 /// It failed or was refused.
 pub(super) const FAILED: u8 = 1;
@@ -33,6 +34,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Guard(args) => client(guard::run(args)),
         Command::Keys(args) => client(keys::run(args)),
         Command::Check(args) => check::run(&args),
+        Command::Reload(args) => client(reload::run(args)),
         Command::Audit(args) => audit(&args),
         Command::Bench(args) => crate::bench::run(args),
         Command::Completions { shell } => {
@@ -45,8 +47,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let resolved = config::load(&args.server.flags(), &Env::of_process())?;
-    crate::serve::run(resolved)
+    let (flags, env) = (args.server.flags(), Env::of_process());
+    let resolved = config::load(&flags, &env)?;
+    crate::serve::run(resolved, Source { flags, env })
 }
 
 fn audit(args: &AuditCommandArgs) -> anyhow::Result<ExitCode> {

@@ -10,6 +10,7 @@ mod keys;
 mod listeners;
 mod output;
 mod place;
+mod reload;
 mod send;
 mod sessions;
 mod turns;

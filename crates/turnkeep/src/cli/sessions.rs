@@ -119,8 +119,21 @@ fn show(value: &Value) -> anyhow::Result<()> {
     ];
     let row = |field: &str| [field.to_owned(), cell(value, field)];
     let mut rows: Vec<[String; 2]> = FIELDS.into_iter().map(row).collect();
+    rows.push(["rhythm".to_owned(), rhythm(&value["rhythm"])]);
     rows.push(["updated_at".to_owned(), time_cell(value, "updated_at")]);
     output::table(["field", "value"], &rows)
+}
+
+/// How fast the customer writes, in words.
+fn rhythm(value: &Value) -> String {
+    match value["samples"].as_u64() {
+        None | Some(0) => "not known yet".to_owned(),
+        Some(count) => format!(
+            "{count} gaps in bursts: half within {} ms, 95 % within {} ms",
+            cell(value, "p50_ms"),
+            cell(value, "p95_ms")
+        ),
+    }
 }
 
 async fn messages(

@@ -1,5 +1,7 @@
 //! Names by which the server may be called.
 
+use serde_json::{Value, json};
+
 use super::value::{Range, Scalar, Setting};
 
 /// The longest name, as DNS has it.
@@ -12,6 +14,11 @@ pub(super) struct HostNames(pub(super) Vec<String>);
 impl Setting for HostNames {
     fn expected(_: Range) -> String {
         "a list of names, like [\"chat.example.org\"], without https:// and without a port".into()
+    }
+
+    fn schema(_: Range) -> Value {
+        let name = json!({"type": "string", "pattern": "^[0-9A-Za-z.-]+$"});
+        json!({"anyOf": [name, {"type": "array", "items": name}]})
     }
 
     fn read(scalar: &Scalar, _: Range) -> Option<Self> {

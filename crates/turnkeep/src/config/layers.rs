@@ -8,6 +8,7 @@ use super::problem::{Origin, Problems, nearest};
 use super::raw::{GatewayKeys, GuardKeys, Raw, TopKeys};
 use super::read::{Scope, read_file};
 use super::resolved::{Resolved, Whereabouts, resolve, resolve_whereabouts};
+use super::secret::is_quiet;
 use super::section::{Key, Section, find};
 use super::value::Scalar;
 
@@ -167,7 +168,8 @@ fn overlay(flags: &Flags, env: &Env, raw: &mut Raw, problems: &mut Problems) {
 fn put(section: &mut dyn Section, key: &Key, text: &str, origin: &Origin, problems: &mut Problems) {
     let scalar = Scalar::Loose(text.to_owned());
     if !section.put(key.name, &scalar, origin) {
-        problems.add(origin, format!("must be {}, not {scalar}", (key.expected)()));
+        let found = if is_quiet(key.name) { String::new() } else { format!(", not {scalar}") };
+        problems.add(origin, format!("must be {}{found}", (key.expected)()));
     }
 }
 

@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use turnkeep_core::listen::{ENDINGS, NAME_CHARS_MAX, Pattern, Selector, pattern_words};
 use turnkeep_core::network::{Network, may_reach};
 
-use super::layers::Env;
 use super::problem::{Origin, Problems, suggestion};
 use super::raw::{AgentRaw, ListenerRaw, Raw};
-use super::resolved::read_secret;
+use super::secret::{Named, Told, secret};
 use super::value::{Endpoint, Set};
-use super::{AgentSettings, paths};
+use super::AgentSettings;
 
 /// What a secret begins with, by the scheme of Standard Webhooks.
 const SECRET_PREFIX: &str = "whsec_";
@@ -68,17 +66,16 @@ impl fmt::Debug for SigningSecret {
 pub(super) fn listeners(
     raw: &Raw,
     agents: &BTreeMap<String, AgentSettings>,
-    env: &Env,
-    problems: &mut Problems,
+    told: &mut Told<'_>,
 ) -> Vec<ListenerSettings> {
     let allowed = allowed(raw);
     let mut found = Vec::new();
     for (name, listener) in &raw.listeners {
-        check_name(name, &listener.at, problems);
-        found.extend(one(name, listener, agents, &allowed, env, problems));
+        check_name(name, &listener.at, told.problems);
+        found.extend(one(name, listener, agents, &allowed, told));
     }
     for (name, agent) in &raw.agents {
-        found.extend(callback(name, agent, &allowed, env, problems));
+        found.extend(callback(name, agent, &allowed, told));
     }
     found
 }
@@ -103,40 +100,31 @@ fn one(
     raw: &ListenerRaw,
     agents: &BTreeMap<String, AgentSettings>,
     allowed: &[Network],
-    env: &Env,
-    problems: &mut Problems,
+    told: &mut Told<'_>,
 ) -> Option<ListenerSettings> {
     let place = format!("[listeners.{name}]");
     let keys = &raw.keys;
     let url = match &keys.url {
-        Some(url) => address("url", &place, url, allowed, problems),
+        Some(url) => address("url", &place, url, allowed, told.problems),
         None => {
-            problems.add(&raw.at, format!("{place} needs \"url\""));
+            told.problems.add(&raw.at, format!("{place} needs \"url\""));
             None
         }
     };
-    let secret = match (&keys.secret_file, &keys.secret_env) {
-        (Some(_), Some(set)) => {
-            let text = format!("\"secret_file\" and \"secret_env\" in {place} exclude each other");
-            problems.add(&set.origin, text);
-            None
-        }
-        (Some(set), None) => secret_in_file("secret_file", &place, set, env, problems),
-        (None, Some(set)) => {
-            let text = env.get(&set.value).map(str::trim).filter(|text| !text.is_empty());
-            let found = text.ok_or_else(|| format!("{} is not set", set.value)).and_then(decode);
-            kept(found, "secret_env", &place, &set.origin, problems)
-        }
-        (None, None) => {
-            problems.add(&raw.at, format!("{place} needs \"secret_file\" or \"secret_env\""));
-            None
-        }
+    if keys.secret_file.is_none() && keys.secret_env.is_none() {
+        told.problems.add(&raw.at, format!("{place} needs \"secret_file\" or \"secret_env\""));
+    }
+    let named = Named {
+        place: &place,
+        file: ("secret_file", keys.secret_file.as_ref()),
+        env: ("secret_env", keys.secret_env.as_ref()),
     };
+    let secret = signing_secret(&named, told);
     let agent = keys.agent.as_ref();
     if let Some(set) = agent.filter(|set| !agents.is_empty() && !agents.contains_key(&set.value)) {
         let known: Vec<&str> = agents.keys().map(String::as_str).collect();
         let mend = suggestion(&set.value, &known);
-        problems.add(&set.origin, format!("no agent of {place} is called {:?}{mend}", set.value));
+        told.problems.add(&set.origin, format!("no agent of {place} is called {:?}{mend}", set.value));
     }
     let typed = keys.pattern.as_ref();
     let pattern = typed.map_or_else(|| vec!["*".to_owned()], |set| set.value.0.clone());
@@ -147,7 +135,7 @@ fn one(
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let text =
                 format!("\"pattern\" in {place}: {unknown}{}", suggestion(&unknown.0, &words));
-            problems.add(typed.map_or(&raw.at, |set| &set.origin), text);
+            told.problems.add(typed.map_or(&raw.at, |set| &set.origin), text);
             None
         }
     };
@@ -170,26 +158,32 @@ fn callback(
     name: &str,
     agent: &AgentRaw,
     allowed: &[Network],
-    env: &Env,
-    problems: &mut Problems,
+    told: &mut Told<'_>,
 ) -> Option<ListenerSettings> {
     let place = format!("[agents.{name}]");
-    let (url, secret) = match (&agent.own.callback_url, &agent.own.callback_secret_file) {
+    let own = &agent.own;
+    let named = Named {
+        place: &place,
+        file: ("callback_secret_file", own.callback_secret_file.as_ref()),
+        env: ("callback_secret_env", own.callback_secret_env.as_ref()),
+    };
+    let file = own.callback_secret_file.as_ref().map(|set| ("callback_secret_file", &set.origin));
+    let env = own.callback_secret_env.as_ref().map(|set| ("callback_secret_env", &set.origin));
+    let url = match (&own.callback_url, file.or(env)) {
         (None, None) => return None,
-        (Some(url), Some(secret)) => (url, secret),
+        (Some(url), Some(_)) => url,
         (Some(Set { origin, .. }), None) => {
-            problems
-                .add(origin, format!("\"callback_url\" in {place} needs \"callback_secret_file\""));
+            let needs = "needs \"callback_secret_file\" or \"callback_secret_env\"";
+            told.problems.add(origin, format!("\"callback_url\" in {place} {needs}"));
             return None;
         }
-        (None, Some(Set { origin, .. })) => {
-            problems
-                .add(origin, format!("\"callback_secret_file\" in {place} needs \"callback_url\""));
+        (None, Some((key, origin))) => {
+            told.problems.add(origin, format!("\"{key}\" in {place} needs \"callback_url\""));
             return None;
         }
     };
-    let url = address("callback_url", &place, url, allowed, problems);
-    let secret = secret_in_file("callback_secret_file", &place, secret, env, problems);
+    let url = address("callback_url", &place, url, allowed, told.problems);
+    let secret = signing_secret(&named, told);
     Some(ListenerSettings {
         name: format!("agents/{name}"),
         url: url?,
@@ -229,25 +223,13 @@ fn address(
     }
 }
 
-fn secret_in_file(
-    key: &str,
-    place: &str,
-    set: &Set<PathBuf>,
-    env: &Env,
-    problems: &mut Problems,
-) -> Option<SigningSecret> {
-    let found = read_secret(&paths::meant(set, env)).and_then(|text| decode(&text));
-    kept(found, key, place, &set.origin, problems)
-}
-
-fn kept(
-    found: Result<SigningSecret, String>,
-    key: &str,
-    place: &str,
-    origin: &Origin,
-    problems: &mut Problems,
-) -> Option<SigningSecret> {
-    found.map_err(|text| problems.add(origin, format!("\"{key}\" in {place}: {text}"))).ok()
+fn signing_secret(named: &Named<'_>, told: &mut Told<'_>) -> Option<SigningSecret> {
+    let (text, origin) = secret(named, told)?;
+    let key = if named.file.1.is_some() { named.file.0 } else { named.env.0 };
+    let place = named.place;
+    decode(&text)
+        .map_err(|why| told.problems.add(origin, format!("\"{key}\" in {place}: {why}")))
+        .ok()
 }
 
 /// The bytes of a secret. What it is stays out of the message.

@@ -8,20 +8,26 @@ mod problem;
 mod value;
 #[macro_use]
 mod section;
+mod changes;
 mod guard;
 mod hosts;
 mod layers;
 pub(crate) mod listeners;
 mod paths;
-mod policy;
+pub(crate) mod policy;
 mod raw;
 mod read;
 mod reference;
 pub(crate) mod resolved;
+mod schema;
+mod secret;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use changes::Changes;
 pub(crate) use layers::{Env, Flags, check_text, load, locate};
 pub(crate) use reference::{example, reference};
-pub(crate) use resolved::{AgentSettings, Resolved, Whereabouts, read_secret};
+pub(crate) use resolved::{AgentSettings, Resolved, Whereabouts};
+pub(crate) use schema::{as_json, schema};
+pub(crate) use secret::read_secret;

@@ -1,13 +1,39 @@
 //! The policy of a session: built-in, then each layer over it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use turnkeep_core::Policy;
-use turnkeep_core::policy::ChannelFacts;
+use turnkeep_core::policy::{BusyPolicy, ChannelFacts, channel_facts};
 
 use super::raw::{GatewayKeys, PolicyKeys};
 use super::section::Section;
 use super::value::{Set, Setting};
+
+/// Who decides a key; a later one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decider {
+    BuiltIn,
+    Gateway,
+    Tenant,
+    Agent,
+    Channel,
+    Session,
+}
+
+impl Decider {
+    /// Its name for programs.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "built-in",
+            Self::Gateway => "gateway",
+            Self::Tenant => "tenant",
+            Self::Agent => "agent",
+            Self::Channel => "channel",
+            Self::Session => "session",
+        }
+    }
+}
 
 /// One line of the explanation: what a key is and which layer said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,41 +42,106 @@ pub(crate) struct Explained {
     pub(crate) key: &'static str,
     /// Its value, as it would be typed.
     pub(crate) value: String,
-    /// Who decided, and where that stands.
-    pub(crate) layer: String,
+    /// Who decided.
+    pub(crate) layer: Decider,
+    /// The section of the file that says so, like `[channels.web]`, and where that is.
+    pub(crate) typed: Option<(String, String)>,
 }
 
-/// One layer, and what it is called in explanations.
-pub(super) type Layer<'a> = (String, &'a PolicyKeys);
-
-/// The policy that these layers give, the weakest first.
-pub(super) fn resolve(facts: ChannelFacts, layers: &[Layer<'_>]) -> Policy {
-    let mut policy = Policy::built_in(facts);
-    for (_, keys) in layers {
-        apply(keys, &mut policy);
-    }
-    policy
-}
-
-/// The same with the reasons.
-pub(super) fn explain(facts: ChannelFacts, layers: &[Layer<'_>]) -> Vec<Explained> {
-    let built_in = shown(&Policy::built_in(facts)).into_iter();
-    let mut lines: Vec<Explained> =
-        built_in.map(|(key, value)| Explained { key, value, layer: "built in".into() }).collect();
-    for (name, keys) in layers {
-        for (key, value, origin) in keys.shown() {
-            if let Some(line) = lines.iter_mut().find(|line| line.key == key) {
-                *line = Explained { key, value, layer: format!("{name} ({origin})") };
-            }
+impl Explained {
+    /// Who decided, for people.
+    pub(crate) fn decided_by(&self) -> String {
+        match (&self.typed, self.layer) {
+            (Some((section, place)), _) => format!("{section} ({place})"),
+            (None, Decider::Session) => "the session itself".to_owned(),
+            (None, _) => "built in".to_owned(),
         }
     }
-    lines
 }
 
-/// The two keys of `[gateway]` that every session's policy starts from.
+/// One layer of the file, and its section.
+pub(super) type Layer<'a> = (Decider, String, &'a PolicyKeys);
+
+/// The layers of policy as typed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Policies {
+    pub(super) gateway: PolicyKeys,
+    pub(super) tenants: BTreeMap<String, PolicyKeys>,
+    pub(super) agents: BTreeMap<String, PolicyKeys>,
+    pub(super) channels: BTreeMap<&'static str, PolicyKeys>,
+}
+
+impl Policies {
+    /// What concerns these sessions, the weakest first; none if there is no such channel.
+    fn layers(
+        &self,
+        tenant: &str,
+        agent: &str,
+        channel: &str,
+    ) -> Option<(ChannelFacts, Vec<Layer<'_>>)> {
+        let facts = channel_facts(channel)?;
+        let layers = [
+            (Decider::Gateway, "[gateway]".to_owned(), Some(&self.gateway)),
+            (Decider::Tenant, format!("[tenants.{tenant}]"), self.tenants.get(tenant)),
+            (Decider::Agent, format!("[agents.{agent}]"), self.agents.get(agent)),
+            (Decider::Channel, format!("[channels.{channel}]"), self.channels.get(channel)),
+        ];
+        let typed = layers.into_iter().filter_map(|(layer, name, keys)| Some((layer, name, keys?)));
+        Some((*facts, typed.collect()))
+    }
+
+    /// The policy of such sessions, before what a session says itself.
+    pub(super) fn resolve(&self, tenant: &str, agent: &str, channel: &str) -> Option<Policy> {
+        let (facts, layers) = self.layers(tenant, agent, channel)?;
+        let mut policy = Policy::built_in(facts);
+        for (.., keys) in layers {
+            apply(keys, &mut policy);
+        }
+        Some(policy)
+    }
+
+    /// The same with the reasons.
+    pub(super) fn explain(
+        &self,
+        tenant: &str,
+        agent: &str,
+        channel: &str,
+    ) -> Option<Vec<Explained>> {
+        let (facts, layers) = self.layers(tenant, agent, channel)?;
+        let built_in = shown(&Policy::built_in(facts)).into_iter();
+        let mut lines: Vec<Explained> = built_in
+            .map(|(key, value)| Explained { key, value, layer: Decider::BuiltIn, typed: None })
+            .collect();
+        for (layer, section, keys) in layers {
+            for (key, value, origin) in keys.shown() {
+                if let Some(line) = lines.iter_mut().find(|line| line.key == key) {
+                    let typed = Some((section.clone(), origin.to_string()));
+                    *line = Explained { key, value, layer, typed };
+                }
+            }
+        }
+        Some(lines)
+    }
+}
+
+/// What a session chose itself stands over everything else.
+pub(crate) fn with_choice(lines: &mut [Explained], busy: Option<BusyPolicy>) {
+    let line = lines.iter_mut().find(|line| line.key == "busy_policy");
+    if let (Some(line), Some(busy)) = (line, busy) {
+        *line = Explained {
+            key: line.key,
+            value: busy.shown(),
+            layer: Decider::Session,
+            typed: None,
+        };
+    }
+}
+
+/// The keys of `[gateway]` that every session's policy starts from.
 pub(super) fn of_gateway(gateway: &GatewayKeys) -> PolicyKeys {
     PolicyKeys {
         max_queue_size: gateway.max_queue_size_per_session.clone(),
+        message_queue_enabled: gateway.message_queue_enabled.clone(),
         queue_ttl_seconds: gateway.queue_ttl_seconds.clone(),
         ..PolicyKeys::default()
     }
@@ -74,6 +165,7 @@ fn apply(keys: &PolicyKeys, policy: &mut Policy) {
     set(&mut policy.window_total_ms, keys.window_total_ms.as_ref());
     set(&mut policy.busy, keys.busy_policy.as_ref());
     set(&mut policy.inbox_max, keys.max_queue_size.as_ref());
+    set(&mut policy.queues, keys.message_queue_enabled.as_ref());
     set_seconds(&mut policy.queue_ttl_ms, keys.queue_ttl_seconds.as_ref());
     set(&mut policy.absorbed_max, keys.absorbed_max.as_ref());
     set(&mut policy.supersedes_max, keys.supersedes_max.as_ref());
@@ -102,6 +194,7 @@ pub(super) fn shown(policy: &Policy) -> Vec<(&'static str, String)> {
         ("window_total_ms", policy.window_total_ms.shown()),
         ("busy_policy", policy.busy.shown()),
         ("max_queue_size", policy.inbox_max.shown()),
+        ("message_queue_enabled", policy.queues.shown()),
         ("queue_ttl_seconds", seconds(policy.queue_ttl_ms)),
         ("absorbed_max", policy.absorbed_max.shown()),
         ("supersedes_max", policy.supersedes_max.shown()),

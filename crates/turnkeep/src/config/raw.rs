@@ -8,6 +8,7 @@ use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 
 use super::hosts::HostNames;
 use super::problem::Origin;
+use super::section::Section;
 use super::value::{AgentKind, Endpoint, Listen, LogFormat, LogLevel, Networks, Texts, Url};
 
 section! {
@@ -49,11 +50,13 @@ section! {
         global_rate_per_minute: u32 [0, 100_000_000] = "0";
         /// How many of them may come at once.
         global_rate_burst: u32 [1, 100_000_000] = "1000";
-        /// Lets messages wait while a turn is under way. It can't be switched off yet; `busy_policy
-        /// = "reject"` refuses them instead.
+        /// Lets messages wait for a later turn while one is under way. Without it whatever would
+        /// have to wait is refused (`session_busy`), also behind a commit point and from somebody
+        /// who is trusted otherwise. What the agent absorbs doesn't wait, and goes on. A policy key
+        /// of the same name wins over this one.
         message_queue_enabled: bool = "true";
-        /// Runs turns in this process where the workflow engine is away. Not in effect yet: every
-        /// turn runs in this process.
+        /// Runs turns in this process while the workflow engine is away. There is no such engine
+        /// yet: every turn runs in this process, so `true` and `false` are the same.
         fallback_to_sync: bool = "false";
         /// After how long a queued message becomes a dead letter and its sender is told; 0 is
         /// never.
@@ -97,6 +100,8 @@ section! {
         busy_policy: BusyPolicy => "\"absorb\"";
         /// How many accepted messages may wait; the next one is refused.
         max_queue_size: u32 [1, 100_000] = "100";
+        /// Lets messages wait for a later turn. Without it whatever would have to wait is refused.
+        message_queue_enabled: bool = "true";
         /// After how long a queued message becomes a dead letter; 0 is never.
         queue_ttl_seconds: u64 [0, 31_536_000] = "0";
         /// How many messages one turn absorbs; the rest start the next one.
@@ -182,11 +187,13 @@ section! {
         /// `echo` repeats what it is told; `openai` asks any server that speaks that protocol.
         kind: AgentKind => "\"openai\"";
         /// Where the endings of this agent's turns are posted to, with the reply. Needs
-        /// `callback_secret_file`.
+        /// `callback_secret_file` or `callback_secret_env`.
         callback_url: Endpoint => "\"https://app.example.org/replies\"";
         /// The file that holds the secret those callbacks are signed with, `whsec_` and base64;
-        /// refused if everybody on the machine can read it.
+        /// refused if everybody on the machine can read it. This or `callback_secret_env`.
         callback_secret_file: PathBuf => "\"/etc/turnkeep/replies.secret\"";
+        /// The environment variable that holds it.
+        callback_secret_env: String => "\"REPLIES_SECRET\"";
     }
 }
 
@@ -289,4 +296,32 @@ pub(super) struct Raw {
     pub(super) agents: BTreeMap<String, AgentRaw>,
     pub(super) tenants: BTreeMap<String, PolicyKeys>,
     pub(super) listeners: BTreeMap<String, ListenerRaw>,
+}
+
+impl Raw {
+    /// Every section with its name in the file; the top has none. What belongs to one table of the
+    /// file stands there more than once.
+    pub(super) fn sections(&self) -> Vec<(String, &dyn Section)> {
+        let mut sections: Vec<(String, &dyn Section)> = vec![
+            (String::new(), &self.top),
+            ("gateway".to_owned(), &self.gateway),
+            ("guard".to_owned(), &self.guard),
+        ];
+        for (name, channel) in &self.channels {
+            let label = format!("channels.{name}");
+            sections.extend([(label.clone(), &channel.own as _), (label, &channel.policy as _)]);
+        }
+        for (name, agent) in &self.agents {
+            let AgentRaw { own, echo, openai, policy, .. } = agent;
+            let parts: [&dyn Section; 4] = [own, echo, openai, policy];
+            sections.extend(parts.map(|part| (format!("agents.{name}"), part)));
+        }
+        for (name, policy) in &self.tenants {
+            sections.push((format!("tenants.{name}"), policy));
+        }
+        for (name, listener) in &self.listeners {
+            sections.push((format!("listeners.{name}"), &listener.keys));
+        }
+        sections
+    }
 }

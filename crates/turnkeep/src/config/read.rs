@@ -12,6 +12,7 @@ use super::raw::{
     AgentKeys, AgentRaw, ChannelKeys, ChannelRaw, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, ListenerRaw,
     OpenAiKeys, PolicyKeys, Raw, TopKeys,
 };
+use super::secret::is_quiet;
 use super::section::{Key, Section, find};
 use super::value::Scalar;
 
@@ -19,7 +20,7 @@ use super::value::Scalar;
 const TABLES: [&str; 6] = ["gateway", "guard", "channels", "agents", "tenants", "listeners"];
 
 /// Every section's keys and where they belong.
-const HOMES: [(&str, &[Key]); 9] = [
+pub(super) const HOMES: [(&str, &[Key]); 9] = [
     ("at the top of the file, before any [section]", TopKeys::KEYS),
     ("in [gateway]", GatewayKeys::KEYS),
     ("in [guard]", GuardKeys::KEYS),
@@ -114,8 +115,9 @@ impl Reader<'_> {
             if !section.put(typed, &scalar, &origin) {
                 let expected =
                     find(section.keys(), typed).map_or_else(String::new, |key| (key.expected)());
-                self.problems
-                    .add(&origin, format!("\"{typed}\"{place} must be {expected}, not {scalar}"));
+                let text = format!("\"{typed}\"{place} must be {expected}");
+                let found = if is_quiet(typed) { String::new() } else { format!(", not {scalar}") };
+                self.problems.add(&origin, text + &found);
             }
         }
     }

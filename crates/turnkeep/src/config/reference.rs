@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use turnkeep_core::Policy;
 use turnkeep_core::policy::CHANNELS;
 
+use super::changes::is_fixed;
 use super::layers::variable;
 use super::policy;
 use super::raw::{
@@ -90,8 +91,9 @@ const PARTS: [Part; 9] = [
         about: "What a session lives by. These keys may stand in `[channels.NAME]`, in \
                 `[agents.NAME]` or `[agents.NAME.policy]`, and in `[tenants.NAME]`. Where several \
                 say something, the channel wins over the agent, the agent over the tenant, and \
-                the tenant over `[gateway]` and what is built in. `turnkeep check --explain \
-                TENANT:AGENT:CHANNEL` tells what holds and why.",
+                the tenant over `[gateway]` and what is built in; what a session chose itself \
+                (`/queue`) wins over all of them. `turnkeep check --explain` with a session's key, or \
+                with TENANT:AGENT:CHANNEL, tells what holds and why.",
         header: "[channels.web]",
         variables: None,
         keys: PolicyKeys::KEYS,
@@ -109,7 +111,17 @@ pub(crate) fn reference() -> String {
          The file is the one named by `--config`, else by `TURNKEEP_CONFIG`, else \
          `./turnkeep.toml`, else `$XDG_CONFIG_HOME/turnkeep/turnkeep.toml` \
          (`~/.config/turnkeep/turnkeep.toml`). `turnkeep check` reads it and tells every mistake; \
-         `turnkeep.example.toml` shows every key.\n",
+         `turnkeep.example.toml` shows every key, and `docs/turnkeep.schema.json` \
+         (`turnkeep check --schema`) tells editors of them.\n\n\
+         A running server reads it anew on SIGHUP or `turnkeep reload`. A wrong file changes \
+         nothing: the log tells every mistake, and `/readyz` says `config: last reload failed` \
+         until a right one was read. What is right holds from then on for everything that comes, \
+         also in sessions that are open; what is under way ends as it began. Keys that need a \
+         restart say so below. Messages for an agent that is gone are refused; turns of its that \
+         are open wait until it is back. Variables are those of the server's start.\n\n\
+         A secret is named, never written down here: by a file (`…_file`), which is refused if \
+         everybody on the machine can read it and warned of if its group can, or by an environment \
+         variable (`…_env`).\n",
     );
     for part in &PARTS {
         let about = part.about;
@@ -122,7 +134,8 @@ pub(crate) fn reference() -> String {
         for key in part.keys {
             let default = key.default.map_or_else(|| "–".into(), |text| format!("`{text}`"));
             let expected = cell(&(key.expected)());
-            let doc = cell(key.doc);
+            let fixed = part.variables.is_some_and(|section| is_fixed(section, key.name));
+            let doc = cell(key.doc) + if fixed { " Needs a restart." } else { "" };
             let _ = writeln!(page, "| `{}` | {expected} | {default} | {doc} |", key.name);
         }
     }

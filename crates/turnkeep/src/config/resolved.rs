@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use turnkeep_core::Policy;
 use turnkeep_core::network::Network;
-use turnkeep_core::policy::{CHANNELS, ChannelFacts, channel_facts};
+use turnkeep_core::policy::CHANNELS;
 use turnkeep_gateway::guard::GuardSettings;
 
 use super::layers::Env;
 use super::listeners::ListenerSettings;
-use super::policy::{self, Explained, Layer};
-use super::problem::{Origin, Problems};
-use super::raw::{AgentRaw, EchoKeys, GatewayKeys, OpenAiKeys, PolicyKeys, Raw, TopKeys};
+use super::changes::Typed;
+use super::policy::{self, Explained, Policies};
+use super::problem::Problems;
+use super::raw::{AgentRaw, EchoKeys, GatewayKeys, OpenAiKeys, Raw, TopKeys};
+use super::secret::{ApiKey, Named, Told, secret};
 use super::section::Section;
+pub(crate) use super::value::LogFormat;
 use super::value::{AgentKind, Set};
-pub(crate) use super::value::{ApiKey, LogFormat};
 use super::{guard, listeners, paths};
 
 /// The name of the agent that answers where none is named.
@@ -69,6 +71,7 @@ pub(crate) struct Resolved {
     /// What the user should know though nothing is wrong.
     pub(crate) notes: Vec<String>,
     policies: Policies,
+    pub(super) typed: Typed,
 }
 
 /// What is logged and how.
@@ -85,10 +88,6 @@ pub(crate) struct LogSettings {
 /// Limits and switches of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GatewaySettings {
-    /// Kept for the queue; not in effect yet.
-    pub(crate) message_queue_enabled: bool,
-    /// Kept for the workflow engine; not in effect yet.
-    pub(crate) fallback_to_sync: bool,
     /// Longest text of a message.
     pub(crate) message_bytes_max: usize,
     /// Longest body of a request.
@@ -150,51 +149,33 @@ pub(crate) struct OpenAiSettings {
     pub(crate) retries_max: u32,
 }
 
-/// The layers of policy as typed.
-#[derive(Clone, Debug, Default)]
-struct Policies {
-    gateway: PolicyKeys,
-    tenants: BTreeMap<String, PolicyKeys>,
-    agents: BTreeMap<String, PolicyKeys>,
-    channels: BTreeMap<&'static str, PolicyKeys>,
-}
-
 impl Resolved {
     /// The policy of sessions of this tenant, agent and channel, before what a session says
     /// itself; none if there is no such agent or channel.
     pub(crate) fn policy(&self, tenant: &str, agent: &str, channel: &str) -> Option<Policy> {
-        let (facts, layers) = self.layers(tenant, agent, channel)?;
-        Some(policy::resolve(facts, &layers))
+        self.agents.get(agent)?;
+        self.policies.resolve(tenant, agent, channel)
     }
 
-    /// The same, key by key, with the layer that decided it.
+    /// The same of sessions that are there though their agent may not be configured any more.
+    pub(crate) fn policy_left_behind(
+        &self,
+        tenant: &str,
+        agent: &str,
+        channel: &str,
+    ) -> Option<Policy> {
+        self.policies.resolve(tenant, agent, channel)
+    }
+
+    /// The policy key by key, with the layer that decided it.
     pub(crate) fn explain(
         &self,
         tenant: &str,
         agent: &str,
         channel: &str,
     ) -> Option<Vec<Explained>> {
-        let (facts, layers) = self.layers(tenant, agent, channel)?;
-        Some(policy::explain(facts, &layers))
-    }
-
-    fn layers(
-        &self,
-        tenant: &str,
-        agent: &str,
-        channel: &str,
-    ) -> Option<(ChannelFacts, Vec<Layer<'_>>)> {
-        let facts = channel_facts(channel)?;
         self.agents.get(agent)?;
-        let policies = &self.policies;
-        let layers = [
-            ("[gateway]".to_owned(), Some(&policies.gateway)),
-            (format!("[tenants.{tenant}]"), policies.tenants.get(tenant)),
-            (format!("[agents.{agent}]"), policies.agents.get(agent)),
-            (format!("[channels.{channel}]"), policies.channels.get(channel)),
-        ];
-        let typed = layers.into_iter().filter_map(|(name, keys)| Some((name, keys?)));
-        Some((*facts, typed.collect()))
+        self.policies.explain(tenant, agent, channel)
     }
 }
 
@@ -206,11 +187,12 @@ pub(super) fn resolve(
     problems: &mut Problems,
 ) -> Resolved {
     let mut notes = Vec::new();
-    not_in_effect(&raw.gateway, &mut notes);
+    let typed = Typed::of(&raw);
     listens_beyond(&raw.top, &mut notes);
     let spools = spools(&raw, env, problems);
-    let agents = agents(&raw.agents, env, problems, &mut notes);
-    let listeners = listeners::listeners(&raw, &agents, env, problems);
+    let mut told = Told { env, problems, notes: &mut notes };
+    let agents = agents(&raw.agents, &mut told);
+    let listeners = listeners::listeners(&raw, &agents, &mut told);
     let callbacks_may_reach = listeners::allowed(&raw);
     let guard = guard::guard(&raw, problems);
     let Whereabouts { listen, hosts, data_dir } = resolve_whereabouts(&raw.top, env);
@@ -240,6 +222,7 @@ pub(super) fn resolve(
         callbacks_may_reach,
         notes,
         policies,
+        typed,
     }
 }
 
@@ -278,20 +261,6 @@ fn listens_beyond(top: &TopKeys, notes: &mut Vec<String>) {
     }
 }
 
-fn not_in_effect(gateway: &GatewayKeys, notes: &mut Vec<String>) {
-    let switches = [
-        ("message_queue_enabled", &gateway.message_queue_enabled, false),
-        ("fallback_to_sync", &gateway.fallback_to_sync, true),
-    ];
-    for (key, set, without_effect) in switches {
-        if let Some(Set { value, origin }) = set
-            && *value == without_effect
-        {
-            notes.push(format!("{origin}: {key} = {value} is not in effect yet"));
-        }
-    }
-}
-
 fn gateway(keys: &GatewayKeys, problems: &mut Problems) -> GatewaySettings {
     let message_bytes_max = or(keys.message_bytes_max.as_ref(), 65_536);
     let body_bytes_max = or(keys.body_bytes_max.as_ref(), 1 << 20);
@@ -306,8 +275,6 @@ fn gateway(keys: &GatewayKeys, problems: &mut Problems) -> GatewaySettings {
     }
     let connections_max = or(keys.connections_max.as_ref(), 10_000);
     GatewaySettings {
-        message_queue_enabled: or(keys.message_queue_enabled.as_ref(), true),
-        fallback_to_sync: or(keys.fallback_to_sync.as_ref(), false),
         message_bytes_max,
         body_bytes_max,
         connections_max,
@@ -340,21 +307,19 @@ fn spools(raw: &Raw, env: &Env, problems: &mut Problems) -> BTreeMap<&'static st
 
 fn agents(
     raw: &BTreeMap<String, AgentRaw>,
-    env: &Env,
-    problems: &mut Problems,
-    notes: &mut Vec<String>,
+    told: &mut Told<'_>,
 ) -> BTreeMap<String, AgentSettings> {
     if raw.is_empty() {
         let echo = EchoSettings { delay: BUILT_IN_DELAY, show_mail: false, stream: false };
         return BTreeMap::from([(DEFAULT_AGENT.to_owned(), AgentSettings::Echo(echo))]);
     }
     if !raw.contains_key(DEFAULT_AGENT) {
-        notes.push(format!(
+        told.notes.push(format!(
             "no agent is called \"{DEFAULT_AGENT}\": messages that name no agent are refused"
         ));
     }
     let each = raw.iter().filter_map(|(name, agent)| {
-        let settings = agent_settings(name, agent, env, problems)?;
+        let settings = agent_settings(name, agent, told)?;
         Some((name.clone(), settings))
     });
     each.collect()
@@ -363,11 +328,10 @@ fn agents(
 fn agent_settings(
     name: &str,
     raw: &AgentRaw,
-    env: &Env,
-    problems: &mut Problems,
+    told: &mut Told<'_>,
 ) -> Option<AgentSettings> {
     let Some(kind) = raw.own.kind.as_ref().map(|set| set.value) else {
-        problems.add(&raw.at, format!("[agents.{name}] needs kind = \"echo\" or \"openai\""));
+        told.problems.add(&raw.at, format!("[agents.{name}] needs kind = \"echo\" or \"openai\""));
         return None;
     };
     let (word, other, foreign) = match kind {
@@ -379,11 +343,11 @@ fn agent_settings(
             "\"{key}\" in [agents.{name}] is for kind = \"{other}\"; this agent's kind is \
              \"{word}\""
         );
-        problems.add(origin, text);
+        told.problems.add(origin, text);
     }
     match kind {
         AgentKind::Echo => Some(AgentSettings::Echo(echo(&raw.echo))),
-        AgentKind::OpenAi => openai(name, raw, env, problems).map(AgentSettings::OpenAi),
+        AgentKind::OpenAi => openai(name, raw, told).map(AgentSettings::OpenAi),
     }
 }
 
@@ -401,13 +365,12 @@ const COMPLETIONS: &str = "/chat/completions";
 fn openai(
     name: &str,
     raw: &AgentRaw,
-    env: &Env,
-    problems: &mut Problems,
+    told: &mut Told<'_>,
 ) -> Option<OpenAiSettings> {
     let keys = &raw.openai;
     for (key, missing) in [("base_url", keys.base_url.is_none()), ("model", keys.model.is_none())] {
         if missing {
-            problems.add(&raw.at, format!("[agents.{name}] needs \"{key}\""));
+            told.problems.add(&raw.at, format!("[agents.{name}] needs \"{key}\""));
         }
     }
     if let Some(url) = keys.base_url.as_ref().filter(|url| url.value.0.ends_with(COMPLETIONS)) {
@@ -415,12 +378,9 @@ fn openai(
             "\"base_url\" in [agents.{name}] must end before {COMPLETIONS}, which is put behind \
              it; it looks like \"https://api.openai.com/v1\""
         );
-        problems.add(&url.origin, text);
+        told.problems.add(&url.origin, text);
     }
-    let api_key = api_key(name, keys, env).unwrap_or_else(|(origin, text)| {
-        problems.add(&origin, text);
-        None
-    });
+    let api_key = api_key(name, keys, told);
     let concurrency_max = or(keys.max_concurrency.as_ref(), 8);
     Some(OpenAiSettings {
         base_url: keys.base_url.as_ref()?.value.0.clone(),
@@ -437,47 +397,11 @@ fn openai(
     })
 }
 
-type Mistake = (Origin, String);
-
-fn api_key(name: &str, keys: &OpenAiKeys, env: &Env) -> Result<Option<ApiKey>, Mistake> {
-    let place = format!("in [agents.{name}]");
-    match (&keys.api_key_env, &keys.api_key_file) {
-        (None, None) => Ok(None),
-        (Some(_), Some(file)) => Err((
-            file.origin.clone(),
-            format!("\"api_key_env\" and \"api_key_file\" {place} exclude each other"),
-        )),
-        (Some(set), None) => match env.get(&set.value).map(str::trim) {
-            Some(secret) if !secret.is_empty() => Ok(Some(ApiKey(secret.to_owned()))),
-            _ => {
-                let variable = &set.value;
-                let text = format!("\"api_key_env\" {place} names {variable}, which is not set");
-                Err((set.origin.clone(), text))
-            }
-        },
-        (None, Some(set)) => {
-            let path = paths::meant(set, env);
-            let secret = read_secret(&path).map_err(|text| {
-                (set.origin.clone(), format!("\"api_key_file\" {place}: {text}"))
-            })?;
-            Ok(Some(ApiKey(secret)))
-        }
-    }
-}
-
-pub(crate) fn read_secret(path: &Path) -> Result<String, String> {
-    use std::os::unix::fs::PermissionsExt;
-    const OTHERS: u32 = 0o007;
-    let shown = path.display();
-    let unreadable = |error: std::io::Error| format!("can't read {shown}: {error}");
-    let mode = std::fs::metadata(path).map_err(unreadable)?.permissions().mode();
-    if mode & OTHERS != 0 {
-        return Err(format!("{shown} is open to everybody on this machine; chmod 600 it"));
-    }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    let secret = text.trim();
-    if secret.is_empty() || secret.chars().any(char::is_control) {
-        return Err(format!("{shown} does not hold one key on one line"));
-    }
-    Ok(secret.to_owned())
+fn api_key(name: &str, keys: &OpenAiKeys, told: &mut Told<'_>) -> Option<ApiKey> {
+    let named = Named {
+        place: &format!("[agents.{name}]"),
+        file: ("api_key_file", keys.api_key_file.as_ref()),
+        env: ("api_key_env", keys.api_key_env.as_ref()),
+    };
+    secret(&named, told).map(|(secret, _)| ApiKey(secret))
 }

@@ -18,6 +18,8 @@ pub(super) struct Key {
     pub(super) sample: &'static str,
     /// The end of "must be …".
     pub(super) expected: fn() -> String,
+    /// The same for editors, as JSON schema.
+    pub(super) schema: fn() -> serde_json::Value,
 }
 
 /// A value that was typed: key, value as typed, place.
@@ -67,6 +69,11 @@ macro_rules! section {
                     sample: concat!($($default)? $($sample)?),
                     expected: || {
                         <$type as $crate::config::value::Setting>::expected(
+                            $crate::config::value::Range::of(&[$($min, $max)?]),
+                        )
+                    },
+                    schema: || {
+                        <$type as $crate::config::value::Setting>::schema(
                             $crate::config::value::Range::of(&[$($min, $max)?]),
                         )
                     },

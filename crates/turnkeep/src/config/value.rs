@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
 use turnkeep_core::guard::Severity;
 use turnkeep_core::network::Network;
 use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
@@ -69,6 +70,15 @@ impl Scalar {
     }
 }
 
+fn text_schema() -> Value {
+    json!({"type": "string", "minLength": 1})
+}
+
+/// A list of texts, or a lone one.
+fn texts_schema() -> Value {
+    json!({"anyOf": [text_schema(), {"type": "array", "items": text_schema(), "minItems": 1}]})
+}
+
 /// The smallest and the greatest number allowed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range {
@@ -98,11 +108,17 @@ pub(super) trait Setting: Sized {
     fn read(scalar: &Scalar, range: Range) -> Option<Self>;
     /// The value as it would be typed in the file.
     fn shown(&self) -> String;
+    /// What an editor may check of it, as JSON schema.
+    fn schema(range: Range) -> Value;
 }
 
 impl Setting for bool {
     fn expected(_: Range) -> String {
         "true or false".into()
+    }
+
+    fn schema(_: Range) -> Value {
+        json!({"type": "boolean"})
     }
 
     fn read(scalar: &Scalar, _: Range) -> Option<Self> {
@@ -138,6 +154,10 @@ macro_rules! whole_number {
                 format!("a whole number from {} to {}", range.min, range.max)
             }
 
+            fn schema(range: Range) -> Value {
+                json!({"type": "integer", "minimum": range.min, "maximum": range.max})
+            }
+
             fn read(scalar: &Scalar, range: Range) -> Option<Self> {
                 whole(scalar, range).and_then(|number| number.try_into().ok())
             }
@@ -153,6 +173,10 @@ whole_number!(u32, u64, usize);
 impl Setting for f64 {
     fn expected(range: Range) -> String {
         format!("a number from {} to {}", range.min, range.max)
+    }
+
+    fn schema(range: Range) -> Value {
+        json!({"type": "number", "minimum": range.min, "maximum": range.max})
     }
 
     fn read(scalar: &Scalar, range: Range) -> Option<Self> {
@@ -175,6 +199,10 @@ impl Setting for String {
         "a text that is not empty".into()
     }
 
+    fn schema(_: Range) -> Value {
+        text_schema()
+    }
+
     fn read(scalar: &Scalar, _: Range) -> Option<Self> {
         scalar.text().filter(|text| !text.trim().is_empty()).map(Self::from)
     }
@@ -187,6 +215,10 @@ impl Setting for String {
 impl Setting for PathBuf {
     fn expected(_: Range) -> String {
         "a path".into()
+    }
+
+    fn schema(_: Range) -> Value {
+        text_schema()
     }
 
     fn read(scalar: &Scalar, range: Range) -> Option<Self> {
@@ -205,6 +237,10 @@ pub(super) struct Listen(pub(super) SocketAddr);
 impl Setting for Listen {
     fn expected(_: Range) -> String {
         "an address and a port, like \"127.0.0.1:7878\"".into()
+    }
+
+    fn schema(_: Range) -> Value {
+        json!({"type": "string", "pattern": ":[0-9]+$"})
     }
 
     fn read(scalar: &Scalar, _: Range) -> Option<Self> {
@@ -230,6 +266,10 @@ impl Setting for Url {
         "an address that begins with http:// or https://".into()
     }
 
+    fn schema(_: Range) -> Value {
+        json!({"type": "string", "pattern": "^\\s*[Hh][Tt][Tt][Pp][Ss]?://"})
+    }
+
     fn read(scalar: &Scalar, _: Range) -> Option<Self> {
         let text = scalar.text()?.trim().trim_end_matches('/');
         let url = reqwest::Url::parse(text).ok()?;
@@ -249,6 +289,10 @@ pub(super) struct Endpoint(pub(super) reqwest::Url);
 impl Setting for Endpoint {
     fn expected(_: Range) -> String {
         "an address that begins with http:// or https://, without a password in it".into()
+    }
+
+    fn schema(_: Range) -> Value {
+        json!({"type": "string", "pattern": "^\\s*[Hh][Tt][Tt][Pp][Ss]?://"})
     }
 
     fn read(scalar: &Scalar, _: Range) -> Option<Self> {
@@ -272,6 +316,10 @@ impl Setting for Texts {
         "a text or a list of texts".into()
     }
 
+    fn schema(_: Range) -> Value {
+        texts_schema()
+    }
+
     fn read(scalar: &Scalar, _: Range) -> Option<Self> {
         scalar.texts().filter(|texts| !texts.is_empty()).map(Self)
     }
@@ -288,6 +336,10 @@ pub(super) struct Networks(pub(super) Vec<Network>);
 impl Setting for Networks {
     fn expected(_: Range) -> String {
         "a list of networks, like [\"10.0.0.0/8\", \"fd00::/8\"]".into()
+    }
+
+    fn schema(_: Range) -> Value {
+        json!({"anyOf": [text_schema(), {"type": "array", "items": text_schema()}]})
     }
 
     fn read(scalar: &Scalar, _: Range) -> Option<Self> {
@@ -310,6 +362,10 @@ pub(super) struct LogLevel(pub(super) String);
 impl Setting for LogLevel {
     fn expected(_: Range) -> String {
         format!("one of {}, or like \"info,turnkeep_gateway=debug\"", LEVELS.join(", "))
+    }
+
+    fn schema(_: Range) -> Value {
+        text_schema()
     }
 
     // The subscriber takes a mistyped level for the name of a part and then logs nothing; so the
@@ -337,6 +393,10 @@ macro_rules! words {
         impl Setting for $type {
             fn expected(_: Range) -> String {
                 ["one of ", [$($word),*].join(", ").as_str()].concat()
+            }
+
+            fn schema(_: Range) -> Value {
+                json!({"enum": [$($word),*]})
             }
 
             fn read(scalar: &Scalar, _: Range) -> Option<Self> {
@@ -397,22 +457,5 @@ words! {
         "resend" => AmbiguousDelivery::Resend,
         "hold" => AmbiguousDelivery::Hold,
         "dead" => AmbiguousDelivery::Dead,
-    }
-}
-
-/// A secret that never shows itself in logs.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct ApiKey(pub(super) String);
-
-impl ApiKey {
-    /// The secret, for the one header it goes into.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("ApiKey(…)")
     }
 }

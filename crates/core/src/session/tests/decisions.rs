@@ -152,6 +152,46 @@ fn the_inbox_is_bounded_and_says_so() {
 }
 
 #[test]
+fn without_a_queue_whatever_would_wait_is_refused() {
+    for busy in [BusyPolicy::Collect, BusyPolicy::Queue, BusyPolicy::Supersede] {
+        let mut bench = Bench::new(busy);
+        (bench.policy.queues, bench.policy.supersedes_max) = (false, 0);
+        assert_eq!(bench.say("one").action, Action::WorkflowStarted);
+        assert_eq!(bench.say("two").rejection, Some(Rejection::SessionBusy), "{busy:?}");
+        assert_eq!(bench.told(), NOT_CHANGED);
+        bench.finish("ok");
+        assert_eq!(bench.say("three").action, Action::WorkflowStarted);
+    }
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.policy.queues = false;
+    bench.say_as("one", Trust::Owner);
+    // What is absorbed doesn't wait for a turn; what is not trusted alike would have to.
+    assert_eq!(bench.say_as("two", Trust::Owner).action, Action::EventSent);
+    assert_eq!(bench.say("three").rejection, Some(Rejection::SessionBusy));
+    bench.agent(AgentInput::CommitPoint(Token(1)));
+    assert_eq!(bench.say_as("four", Trust::Owner).rejection, Some(Rejection::SessionBusy));
+    // What was accepted and not used begins a turn of its own, as ever.
+    bench.finish("ok");
+    assert_eq!(bench.texts(), ["two"]);
+}
+
+#[test]
+fn without_a_queue_a_dead_letter_stays_while_something_is_open() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    (bench.policy.queues, bench.policy.errors_max) = (false, 1);
+    bench.say("one");
+    bench.fail(false);
+    let letter = bench.last.rows.dead_letters[0].clone();
+    let (seq, group, trust, body) = (letter.seq, letter.group, letter.trust, letter.body);
+    let retry = || Control::Retry { seq, group, trust, body: Arc::clone(&body) };
+    bench.say("two");
+    assert_eq!(bench.control(retry()), Controlled::Busy);
+    assert_eq!(bench.told(), NOT_CHANGED);
+    bench.finish("ok");
+    assert!(matches!(bench.control(retry()), Controlled::Retried(_)));
+}
+
+#[test]
 fn closed_api_sessions_refuse_and_chats_reopen() {
     let mut api = Bench::new(BusyPolicy::Collect);
     assert_eq!(api.control(Control::Close), Controlled::Closed(0));

@@ -19,9 +19,9 @@ fn a_snapshot_reads_back_but_for_the_bodies_that_the_store_fills_in() {
     bench.say_as("four", Trust::Owner);
     let text = serde_json::to_string(&bench.session).unwrap();
     let mut read: Session = serde_json::from_str(&text).unwrap();
-    for (read, known) in read.pending_mut().zip(bench.session.pending()) {
-        assert!(read.body.text.is_empty());
-        read.body = Arc::clone(&known.body);
+    for (read, known) in read.bodies_mut().zip(bench.session.clone().bodies_mut()) {
+        assert!(read.1.text.is_empty());
+        *read.1 = Arc::clone(known.1);
     }
     for (read, known) in read.outbox.parts.iter_mut().zip(&bench.session.outbox.parts) {
         read.text = Arc::clone(&known.text);

@@ -8,6 +8,8 @@ mod guard;
 mod listeners;
 mod lookup;
 mod policies;
+mod reloads;
+mod secrets;
 
 use super::problem::Problems;
 use super::{Env, Flags, Resolved, load};

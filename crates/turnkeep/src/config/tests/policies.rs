@@ -12,7 +12,8 @@ fn check_policy(toml: &str, session: &str, expect: &[(&str, &str, &str)]) {
     for (key, value, layer) in expect {
         let line = lines.iter().find(|line| line.key == *key).unwrap();
         assert_eq!(line.value, *value, "{key} of {session}");
-        assert!(line.layer.starts_with(layer), "{key} of {session}: {}", line.layer);
+        let decided = line.decided_by();
+        assert!(decided.starts_with(layer), "{key} of {session}: {decided}");
     }
 }
 
@@ -64,6 +65,9 @@ fn channel_wins_over_agent_over_tenant_over_gateway() {
     let policy = resolved.policy("acme", "default", "web").unwrap();
     assert_eq!((policy.window_ms, policy.busy), (43, BusyPolicy::Reject));
     assert_eq!((policy.queue_ttl_ms, policy.inbox_max), (60_000, 8));
+    // What is there though its agent is gone lives on by what the other layers say.
+    let left = resolved.policy_left_behind("acme", "nobody", "web").unwrap();
+    assert_eq!((left.window_ms, left.busy), (43, BusyPolicy::Queue));
     check(
         "[agents.a]\nkind = \"echo\"\nwindow_ms = 1\n[agents.a.policy]\nwindow_ms = 2",
         "turnkeep.toml:5: \"window_ms\" in [agents.a.policy] is set twice",
@@ -79,6 +83,7 @@ fn shown_policies_can_be_typed_again() {
         policy.busy = BusyPolicy::Agent;
         policy.window_mode = WindowMode::Fixed;
         policy.ambiguous = AmbiguousDelivery::Dead;
+        policy.queues = false;
         let numbers: [&mut u32; 8] = [
             &mut policy.window_ms,
             &mut policy.window_total_ms,
@@ -114,4 +119,31 @@ fn shown_policies_can_be_typed_again() {
         let keys: Vec<&str> = raw::PolicyKeys::KEYS.iter().map(|key| key.name).collect();
         assert_eq!(lines.iter().map(|line| line.0).collect::<Vec<_>>(), keys);
     }
+}
+
+#[test]
+fn a_session_has_the_last_word() {
+    let resolved = load_text(LAYERS).unwrap();
+    let mut lines = resolved.explain("acme", "default", "web").unwrap();
+    policy::with_choice(&mut lines, None);
+    let decided = |lines: &[policy::Explained]| {
+        let line = lines.iter().find(|line| line.key == "busy_policy").unwrap();
+        (line.value.clone(), line.layer.as_str(), line.decided_by())
+    };
+    assert_eq!(decided(&lines).1, "agent");
+    policy::with_choice(&mut lines, Some(BusyPolicy::Absorb));
+    let own = ("\"absorb\"".to_owned(), "session", "the session itself".to_owned());
+    assert_eq!(decided(&lines), own);
+}
+
+#[test]
+fn the_queue_is_switched_by_every_layer() {
+    let queues = |toml: &str| {
+        load_text(toml).unwrap().policy("acme", "default", "web").unwrap().queues
+    };
+    let off = "[gateway]\nmessage_queue_enabled = false\n";
+    assert!(queues(""));
+    assert!(!queues(off));
+    assert!(queues(&format!("{off}[tenants.acme]\nmessage_queue_enabled = true")));
+    assert!(!queues("[channels.web]\nmessage_queue_enabled = false"));
 }

@@ -1,0 +1,118 @@
+//! Messages that nobody asked for: in some schedules customers opt in and out, and somebody tells
+//! them something. It is drawn from a source of its own, so a schedule without it is what it was
+//! before.
+
+use turnkeep_core::Seq;
+use turnkeep_core::journal::{EventBody, NoticeSource};
+use turnkeep_core::session::{Control, Controlled};
+
+use crate::plan::Act;
+use crate::rng::Rng;
+use crate::stock::{NOTICES, SESSIONS, Stock, number_in};
+use crate::store::Row;
+
+/// Tells its source from that of everything else. With this number no seed on record has any of
+/// it, so each of them still shows what it once showed.
+const OWN: u64 = 98 << 34;
+
+/// Draws who does what, and when; the order among equals as well. Often nothing.
+pub(crate) fn acts(seed: u64, mut act: impl FnMut(u64, u64, usize, Act)) {
+    let mut rng = Rng::new(seed ^ OWN);
+    if !rng.permille(200) {
+        return;
+    }
+    for seat in 0..SESSIONS {
+        if rng.permille(800) {
+            act(rng.below(1500), rng.next(), seat, Act::OptIn(true));
+        }
+        for _ in 0..rng.between(1, 5) {
+            let (at, number) = (rng.below(9000), rng.index(NOTICES));
+            act(at, rng.next(), seat, Act::Notify(number));
+            if rng.permille(250) {
+                act(at + rng.below(1500), rng.next(), seat, Act::Notify(number));
+            }
+        }
+        if rng.permille(300) {
+            act(rng.below(9000), rng.next(), seat, Act::OptIn(false));
+        }
+    }
+}
+
+/// What somebody does, as the session hears it.
+pub(crate) fn control(stock: &Stock, seat: usize, number: usize) -> Control {
+    let prepared = &stock.notices[seat][number];
+    Control::Notify { seen: prepared.seen, body: prepared.body.clone() }
+}
+
+/// Who was told that a notice is ours.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    /// (seat, number, place, when they were told).
+    acks: Vec<(usize, usize, Seq, u64)>,
+}
+
+impl Book {
+    pub(crate) fn clear(&mut self) {
+        self.acks.clear();
+    }
+
+    /// Somebody is told what became of a notice; what is wrong with it, in words.
+    pub(crate) fn told(
+        &mut self,
+        (seat, number): (usize, usize),
+        (asked, now): (u64, u64),
+        told: &Controlled,
+        row: &Row,
+    ) -> Option<String> {
+        let mut known = self.acks.iter().filter(|ack| (ack.0, ack.1) == (seat, number));
+        let Controlled::Noticed { seq, .. } = told else {
+            let before = known.find(|ack| ack.3 < asked);
+            return before
+                .map(|ack| format!("I11: {ack:?} was taken, and is refused now: {told:?}"));
+        };
+        if let Some(ack) = known.find(|ack| ack.2 != *seq) {
+            return Some(format!("I11: {ack:?} is taken again, at {seq}"));
+        }
+        if taken_at(row, *seq) != Some(number) {
+            return Some(format!("I2: notice {number} is ours at {seq}, which says otherwise"));
+        }
+        self.acks.push((seat, number, *seq, now));
+        None
+    }
+
+    /// What is wrong with a session that came to rest.
+    pub(crate) fn end(&self, seat: usize, row: &Row) -> Option<String> {
+        let gone =
+            self.acks.iter().find(|ack| ack.0 == seat && taken_at(row, ack.2) != Some(ack.1));
+        if let Some(ack) = gone {
+            return Some(format!("I15: {ack:?} is gone"));
+        }
+        let mut taken = [false; NOTICES];
+        for event in &row.events {
+            let Some(number) = taken_in(&event.body) else { continue };
+            if std::mem::replace(&mut taken[number], true) {
+                return Some(format!("I11: notice {number} is taken twice"));
+            }
+        }
+        None
+    }
+}
+
+/// The number of the notice that is taken with this entry.
+fn taken_in(body: &EventBody) -> Option<usize> {
+    match body {
+        EventBody::SessionNoticeAccepted { message_id, .. }
+        | EventBody::SessionNotice {
+            message_id: Some(message_id),
+            source: NoticeSource::Unasked,
+            of: None,
+            ..
+        } => number_in(message_id),
+        _ => None,
+    }
+}
+
+fn taken_at(row: &Row, seq: Seq) -> Option<usize> {
+    let at = usize::try_from(seq.0.checked_sub(1)?).ok()?;
+    taken_in(&row.events.get(at)?.body)
+}

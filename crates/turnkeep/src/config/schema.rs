@@ -1,0 +1,130 @@
+//! The configuration as a JSON schema, for editors: made from the declared keys.
+
+use serde_json::{Map, Value, json};
+use turnkeep_core::policy::CHANNELS;
+use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
+
+use super::raw::{
+    AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, OpenAiKeys, PolicyKeys,
+    TopKeys,
+};
+use super::section::Key;
+
+/// The schema, as text.
+pub(crate) fn schema() -> String {
+    // Our own value always prints.
+    let mut text = serde_json::to_string_pretty(&document()).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The schema.
+pub(super) fn document() -> Value {
+    let mut schema = table(&[TopKeys::KEYS]);
+    let channel = table(&[ChannelKeys::KEYS, PolicyKeys::KEYS]);
+    let channels: Map<String, Value> =
+        CHANNELS.iter().map(|facts| (facts.name.to_owned(), channel.clone())).collect();
+    let tables = [
+        ("gateway", table(&[GatewayKeys::KEYS])),
+        ("guard", table(&[GuardKeys::KEYS])),
+        ("channels", object(channels)),
+        ("agents", named(&agent())),
+        ("tenants", named(&table(&[PolicyKeys::KEYS]))),
+        ("listeners", named(&listener())),
+    ];
+    for (name, table) in tables {
+        schema["properties"][name] = table;
+    }
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("Turnkeep's configuration");
+    schema
+}
+
+fn object(properties: Map<String, Value>) -> Value {
+    json!({"type": "object", "properties": properties, "additionalProperties": false})
+}
+
+/// A table with these keys and no others.
+fn table(sections: &[&'static [Key]]) -> Value {
+    let keys = || sections.iter().copied().flatten();
+    let properties = keys().map(|key| (key.name.to_owned(), property(key))).collect();
+    let mut table = object(properties);
+    let twin = |key: &&Key| {
+        let variable = format!("{}_env", key.name.strip_suffix("_file")?);
+        keys().any(|other| other.name == variable).then(|| json!([key.name, variable]))
+    };
+    // A secret is in a file or in a variable.
+    let pairs: Vec<Value> = keys()
+        .filter_map(|key| twin(&key))
+        .map(|pair| json!({"not": {"required": pair}}))
+        .collect();
+    if !pairs.is_empty() {
+        table["allOf"] = Value::Array(pairs);
+    }
+    table
+}
+
+fn property(key: &Key) -> Value {
+    let mut property = (key.schema)();
+    property["description"] = json!(key.doc.trim());
+    if let Some(default) = key.default.and_then(as_json) {
+        property["default"] = default;
+    }
+    property
+}
+
+/// A value as it would be typed, as JSON.
+pub(crate) fn as_json(typed: &str) -> Option<Value> {
+    let table: Map<String, Value> = toml::from_str(&format!("value = {typed}")).ok()?;
+    table.get("value").cloned()
+}
+
+/// Tables of any name.
+fn named(table: &Value) -> Value {
+    json!({
+        "type": "object",
+        "propertyNames": {"minLength": 1, "maxLength": SEGMENT_BYTES_MAX},
+        "additionalProperties": table,
+    })
+}
+
+fn agent() -> Value {
+    let mut agent =
+        table(&[AgentKeys::KEYS, EchoKeys::KEYS, OpenAiKeys::KEYS, PolicyKeys::KEYS]);
+    agent["properties"]["policy"] = table(&[PolicyKeys::KEYS]);
+    agent["required"] = json!(["kind"]);
+    let without = |keys: &'static [Key]| {
+        keys.iter().map(|key| (key.name.to_owned(), json!(false))).collect::<Map<_, _>>()
+    };
+    let kind = |kind: &str| json!({"properties": {"kind": {"const": kind}}});
+    let rules = [
+        json!({"if": kind("echo"), "then": {"properties": without(OpenAiKeys::KEYS)}}),
+        json!({"if": kind("openai"), "then": {
+            "properties": without(EchoKeys::KEYS),
+            "required": ["base_url", "model"],
+        }}),
+        json!({"dependentSchemas": {"callback_url": any_of(["callback_secret_file", "callback_secret_env"])}}),
+    ];
+    extend_rules(&mut agent, rules);
+    agent
+}
+
+fn listener() -> Value {
+    let mut listener = table(&[ListenerKeys::KEYS]);
+    listener["required"] = json!(["url"]);
+    extend_rules(&mut listener, [any_of(["secret_file", "secret_env"])]);
+    listener
+}
+
+fn any_of(keys: [&str; 2]) -> Value {
+    let required = keys.map(|key| json!({"required": [key]}));
+    json!({"anyOf": required})
+}
+
+fn extend_rules(table: &mut Value, rules: impl IntoIterator<Item = Value>) {
+    if let Some(all) = table["allOf"].as_array_mut() {
+        all.extend(rules);
+    } else {
+        table["allOf"] = Value::Array(rules.into_iter().collect());
+    }
+}
