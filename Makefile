@@ -3,20 +3,25 @@
 #   make test   everything that CI runs; installs what it needs
 # and two more for patience:
 #   make soak SCHEDULES=1000000 SEED=1    the simulator, as long as you like
+#   make fuzz SECONDS=600                 bytes against every reader, so long for each
 #   make bench                            measures a server of its own and draws what happened
 
 SCHEDULES ?= 1000000
 SEED ?= 1
+SECONDS ?= 60
+EXAMPLES ?= 25
 ARGS ?=
 CARGO ?= cargo
 
-.PHONY: run test setup lint unit page crash soak mutants bench clean
+.PHONY: run test setup lint unit page crash soak mutants fuzz contract battery walkthrough bench clean
 
 run:
 	@$(CARGO) build --release --locked -p turnkeep
 	@exec ./target/release/turnkeep serve $(ARGS)
 
 test: setup lint unit soak mutants
+	@$(MAKE) --no-print-directory fuzz SECONDS=1
+	@$(MAKE) --no-print-directory contract
 
 # Chromium and its driver, from the distribution's packages, and a C compiler for the crash tests.
 setup:
@@ -44,6 +49,30 @@ soak:
 # Plants mistakes and says how fast the simulator finds each.
 mutants:
 	$(CARGO) run --profile soak --locked -p turnkeep-sim --features mutants -- --mutants
+
+# Bytes against every reader of what comes from outside, led by what they reach. Keeps what it finds
+# in target/fuzz, prints the file of any failure.
+FUZZ = RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-counted.sh $(CARGO) test --quiet --locked
+fuzz: export TURNKEEP_FUZZ_SECONDS = $(SECONDS)
+fuzz:
+	$(FUZZ) -p turnkeep-fuzz --test planted
+	$(FUZZ) -p turnkeep-core --test fuzz -- --nocapture
+	$(FUZZ) -p turnkeep-gateway --lib fuzz:: -- --nocapture
+	$(FUZZ) -p turnkeep-channels --lib fuzz:: -- --nocapture
+	$(FUZZ) -p turnkeep-agents --lib fuzz:: -- --nocapture
+	$(FUZZ) -p turnkeep --bin turnkeep fuzz:: -- --nocapture
+
+# The real server against its own OpenAPI document, EXAMPLES for each address and each sort of key.
+contract:
+	@scripts/contract.sh $(EXAMPLES)
+
+# Attackers against the real server; prints what a healthy client felt meanwhile.
+battery:
+	$(CARGO) test --locked -p turnkeep --test battery -- --nocapture
+
+# The page docs/walkthrough.md, pasted from top to bottom.
+walkthrough:
+	$(CARGO) test --locked -p turnkeep --test walkthrough
 
 bench:
 	@$(CARGO) build --release --locked -p turnkeep

@@ -29,7 +29,7 @@ pub(crate) enum Answer {
     Ended { outcome: Outcome, turn: Option<u64> },
     /// The message is safe with the server; the turn may be named, provisionally.
     Accepted { turn: Option<u64> },
-    /// The server doesn't want the message.
+    /// The server doesn't want the message. The reason begins with the status: `429 queue_full`.
     Refused { reason: String, retry_after: Option<Duration> },
     /// Not what the contract promises.
     Unreadable,
@@ -82,10 +82,10 @@ fn read_chat(reply: &Reply) -> Answer {
 
 fn read_refusal(reply: &Reply) -> Answer {
     let problem = serde_json::from_slice::<Problem<'_>>(&reply.body).unwrap_or_default();
-    let reason = match (problem.rejection_reason, problem.title) {
-        (Some(reason), _) => reason.into_owned(),
-        (None, Some(title)) => format!("http {}: {title}", reply.status.as_u16()),
-        (None, None) => format!("http {}", reply.status.as_u16()),
+    let status = reply.status.as_u16();
+    let reason = match problem.rejection_reason.or(problem.title) {
+        Some(reason) => format!("{status} {reason}"),
+        None => status.to_string(),
     };
     let from_body = problem.retry_after_s.and_then(|s| Duration::try_from_secs_f64(s).ok());
     Answer::Refused { reason, retry_after: reply.retry_after.or(from_body) }
@@ -133,8 +133,8 @@ mod tests {
     #[test]
     fn refusals_are_named_as_well_as_they_allow() {
         let body = r#"{"status":429,"rejection_reason":"queue_full","retry_after_s":1.5}"#;
-        check(429, body, refused("queue_full", Some(1500)));
-        check(422, r#"{"status":422,"title":"bad field"}"#, refused("http 422: bad field", None));
-        check(503, "gone", refused("http 503", None));
+        check(429, body, refused("429 queue_full", Some(1500)));
+        check(422, r#"{"status":422,"title":"bad field"}"#, refused("422 bad field", None));
+        check(503, "gone", refused("503", None));
     }
 }

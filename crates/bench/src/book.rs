@@ -65,6 +65,8 @@ pub(crate) struct Totals {
     pub(crate) latency: Histogram<u64>,
     pub(crate) overhead: Histogram<u64>,
     pub(crate) acceptance: Histogram<u64>,
+    /// From the moment a burst's last message was really sent, which may be later than it was due.
+    pub(crate) since_sent: Histogram<u64>,
     pub(crate) refused: BTreeMap<String, u64>,
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) last_success_at: Option<Instant>,
@@ -295,6 +297,7 @@ impl Totals {
             latency: histogram(),
             overhead: histogram(),
             acceptance: histogram(),
+            since_sent: histogram(),
             refused: BTreeMap::new(),
             errors: BTreeMap::new(),
             last_success_at: None,
@@ -310,7 +313,7 @@ impl Totals {
                 self.acceptance.saturating_record(micros(took));
                 self.last_success_at = self.last_success_at.max(Some(sent_at + took));
             }
-            Event::Ended { began_at, ended_at, expected, outcome, .. } => {
+            Event::Ended { began_at, sent_at, ended_at, expected, outcome, .. } => {
                 self.accepted += 1;
                 self.last_success_at = self.last_success_at.max(Some(ended_at));
                 match outcome {
@@ -318,6 +321,8 @@ impl Totals {
                         let latency = ended_at.duration_since(began_at);
                         self.complete += 1;
                         self.latency.saturating_record(micros(latency));
+                        let since_sent = ended_at.duration_since(sent_at);
+                        self.since_sent.saturating_record(micros(since_sent));
                         self.overhead.saturating_record(micros(latency.saturating_sub(expected)));
                     }
                     Outcome::Failed => self.failed += 1,
@@ -348,6 +353,7 @@ impl Totals {
             (&mut self.latency, &other.latency),
             (&mut self.overhead, &other.overhead),
             (&mut self.acceptance, &other.acceptance),
+            (&mut self.since_sent, &other.since_sent),
         ];
         for (into, from) in histograms {
             into.add(from).expect("histograms of one run have the same bounds");

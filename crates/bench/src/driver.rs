@@ -4,19 +4,20 @@
 //! No task ever gives up because of what the server does, short of being unreachable for
 //! long: refusals and lost connections are counted, and it goes on.
 
-use std::fmt::Display;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Outcome};
 use crate::book::{Book, Event};
 use crate::connection::{Line, LineError, Reply};
-use crate::request::Requests;
+use crate::request::{Requests, Sender};
+use crate::slow::SlowBook;
 use crate::{Dial, Plan};
 
 /// Connections that share the users of an open run.
@@ -46,6 +47,9 @@ pub(crate) struct Run<D> {
     pub(crate) book: Book,
     /// The flood is one user with books of its own.
     pub(crate) flood_book: Book,
+    pub(crate) slow_book: SlowBook,
+    /// The most memory that the server was seen with, in bytes; 0 where nobody could look.
+    pub(crate) rss_max_bytes: AtomicU64,
     /// Limits how many connections are being opened at once: a server's queue of new
     /// connections is short, and who finds it full is only let in a second later.
     pub(crate) dialling: Semaphore,
@@ -85,12 +89,34 @@ pub(crate) async fn open_users<D: Dial>(run: Arc<Run<D>>, first: usize, step: us
     }
 }
 
+/// Sends one user's share of a rate, each message at its moment or as soon after as its connection
+/// is free, until they are all sent or the run winds down.
+pub(crate) async fn paced_user<D: Dial>(run: Arc<Run<D>>, user: usize, rate: f64) {
+    let mut driver = Driver::new(&run, &run.book);
+    for number in 0..run.plan.messages.unwrap_or(u64::MAX) {
+        let index = number.saturating_mul(run.plan.users as u64).saturating_add(user as u64);
+        let Some(due) = run.due(index, rate) else { return };
+        if run.until(due).await.is_break() || driver.paced(user, number + 1, due).await.is_break() {
+            return;
+        }
+    }
+}
+
 /// One connection of the flood: message after message until the run winds down. Messages
 /// are numbered so that no two connections send the same one.
 pub(crate) async fn flood<D: Dial>(run: Arc<Run<D>>, first: u64, step: u64) {
     let mut driver = Driver::new(&run, &run.flood_book);
     let mut number = first;
-    while driver.accept(0, &"flood", number).await.is_continue() {
+    loop {
+        if let Some(rate) = run.plan.flood_rate_per_second {
+            let Some(due) = run.due(number, rate) else { return };
+            if run.until(due).await.is_break() {
+                return;
+            }
+        }
+        if driver.accept(0, Sender::Flood, number).await.is_break() {
+            return;
+        }
         number += step;
     }
 }
@@ -102,8 +128,23 @@ impl<D> Run<D> {
         self.pause(self.plan.ramp.mul_f64(share)).await
     }
 
+    /// When the message of this number is to be sent; none if that is out of sight.
+    fn due(&self, index: u64, rate_per_second: f64) -> Option<Instant> {
+        let since = Duration::try_from_secs_f64(index as f64 / rate_per_second).ok()?;
+        self.book.started_at().checked_add(since)
+    }
+
+    /// Waits for a moment, unless the run winds down before it.
+    async fn until(&self, due: Instant) -> ControlFlow<()> {
+        tokio::select! {
+            biased;
+            () = self.winding_down.cancelled() => ControlFlow::Break(()),
+            () = sleep_until(due) => ControlFlow::Continue(()),
+        }
+    }
+
     /// Sleeps, unless the run winds down meanwhile.
-    async fn pause(&self, pause: Duration) -> ControlFlow<()> {
+    pub(crate) async fn pause(&self, pause: Duration) -> ControlFlow<()> {
         if pause.is_zero() {
             return ControlFlow::Continue(());
         }
@@ -150,7 +191,7 @@ impl<'a, D: Dial> Driver<'a, D> {
                 sending.sent_at = Instant::now();
                 sending.wait = index + 1 == length;
             }
-            let result = self.send(user, &user, first + index, sending.wait).await;
+            let result = self.send(user, Sender::User(user), first + index, sending.wait).await;
             pause = pause.max(self.enter(user, sending, result));
         }
         self.book.end(user);
@@ -162,24 +203,35 @@ impl<'a, D: Dial> Driver<'a, D> {
             if index > 0 {
                 self.run.pause(self.run.plan.burst_gap()).await?;
             }
-            self.accept(user, &user, first + index).await?;
+            self.accept(user, Sender::User(user), first + index).await?;
         }
         ControlFlow::Continue(())
     }
 
+    /// Sends a message that was due at this moment, and counts its time from there. What was
+    /// answered changes nothing about what comes next.
+    async fn paced(&mut self, user: usize, number: u64, due: Instant) -> ControlFlow<()> {
+        self.connect(user).await?;
+        let wait = self.run.plan.wait;
+        let expected = if wait { self.run.plan.expected(1) } else { Duration::ZERO };
+        self.book.begin(user, due, expected);
+        let sent_at = if wait { Instant::now() } else { due };
+        let sending = Sending { began_at: due, sent_at, expected, wait };
+        let result = self.send(user, Sender::User(user), number, wait).await;
+        let is_lost = result.is_err();
+        let pause = self.enter(user, sending, result);
+        self.book.end(user);
+        if is_lost { self.run.pause(pause).await } else { ControlFlow::Continue(()) }
+    }
+
     /// Sends a message without awaiting its answer. A refusal is no reason to pause: the
     /// next message is another user's, or the flood's.
-    async fn accept(
-        &mut self,
-        user: usize,
-        name: &(dyn Display + Sync),
-        number: u64,
-    ) -> ControlFlow<()> {
+    async fn accept(&mut self, user: usize, sender: Sender, number: u64) -> ControlFlow<()> {
         self.connect(user).await?;
         let sent_at = Instant::now();
         let expected = Duration::ZERO;
         let sending = Sending { began_at: sent_at, sent_at, expected, wait: false };
-        let result = self.send(user, name, number, false).await;
+        let result = self.send(user, sender, number, false).await;
         let is_lost = result.is_err();
         let pause = self.enter(user, sending, result);
         if is_lost { self.run.pause(pause).await } else { ControlFlow::Continue(()) }
@@ -188,12 +240,12 @@ impl<'a, D: Dial> Driver<'a, D> {
     async fn send(
         &mut self,
         user: usize,
-        name: &(dyn Display + Sync),
+        sender: Sender,
         number: u64,
         wait: bool,
     ) -> Result<Reply, LineError> {
         self.book.note(user, Event::Sent);
-        let body = self.run.requests.body(name, number);
+        let body = self.run.requests.body(sender, number);
         self.line.send(self.run.requests.chat(wait), body).await
     }
 
@@ -217,7 +269,8 @@ impl<'a, D: Dial> Driver<'a, D> {
             Ok(Answer::Ended { outcome, turn }) => (ended(outcome, turn), None),
             Ok(Answer::Accepted { turn }) => (ended(Outcome::Unanswered, turn), None),
             Ok(Answer::Refused { reason, retry_after }) => {
-                (Event::Refused { sent_at, reason }, Some(retry_after))
+                let setback = self.run.plan.obey_retry_after.then_some(retry_after);
+                (Event::Refused { sent_at, reason }, setback)
             }
             Ok(Answer::Unreadable) => {
                 (Event::Failed { sent_at, kind: "answer not understood".to_owned() }, Some(None))

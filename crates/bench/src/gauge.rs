@@ -25,6 +25,12 @@ pub(crate) struct Reading {
     pub(crate) fsyncs: Option<u64>,
     pub(crate) commits: Option<u64>,
     pub(crate) batches: Option<u64>,
+    /// How often a transaction became durable within so many seconds, by these steps.
+    pub(crate) syncs: Vec<(f64, u64)>,
+    /// Messages refused as overload.
+    pub(crate) overloads: Option<u64>,
+    /// Customers that the guard remembers.
+    pub(crate) guard_customers: Option<u64>,
 }
 
 impl Reading {
@@ -61,6 +67,9 @@ impl Reading {
             fsyncs: whole("turnkeep_store_fsyncs_total"),
             commits: whole("turnkeep_store_commits_total"),
             batches: whole("turnkeep_store_batches_total"),
+            syncs: steps(text, "turnkeep_store_sync_seconds_bucket"),
+            overloads: whole("turn_gateway_overload_total"),
+            guard_customers: whole("turn_gateway_guard_customers"),
         }
     }
 
@@ -110,6 +119,38 @@ fn sum(text: &str, name: &str) -> Option<f64> {
         .reduce(|total, value| total + value)
 }
 
+/// The steps of a histogram without labels of its own.
+fn steps(text: &str, name: &str) -> Vec<(f64, u64)> {
+    let each = text.lines().filter_map(|line| {
+        let (end, count) = line.strip_prefix(name)?.strip_prefix("{le=\"")?.split_once("\"} ")?;
+        Some((end.parse().ok()?, count.trim().parse::<f64>().ok()? as u64))
+    });
+    each.collect()
+}
+
+/// The median of what was counted between two readings of a histogram, in its own unit; within a
+/// step it is taken for evenly spread.
+pub(crate) fn median(before: &[(f64, u64)], after: &[(f64, u64)]) -> Option<f64> {
+    let grown = |index: usize, count: u64| {
+        let earlier = before.get(index).map_or(0, |step| step.1);
+        count.saturating_sub(earlier) as f64
+    };
+    let counts: Vec<f64> = after.iter().enumerate().map(|(at, step)| grown(at, step.1)).collect();
+    let half = counts.last().filter(|all| **all > 0.0)? / 2.0;
+    let at = counts.iter().position(|count| *count >= half)?;
+    let (from, below) = match at.checked_sub(1) {
+        Some(one) => (after[one].0, counts[one]),
+        None => (0.0, 0.0),
+    };
+    let end = if after[at].0.is_finite() { after[at].0 } else { from };
+    Some(from + (end - from) * (half - below) / (counts[at] - below).max(f64::MIN_POSITIVE))
+}
+
+/// What a process holds in memory now.
+pub(crate) fn rss_bytes(pid: u32) -> Option<u64> {
+    parse_status(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:")
+}
+
 fn read_cpu(pid: u32) -> Option<Duration> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -152,6 +193,22 @@ process_resident_memory_bytes 4.2e6
         };
         assert_eq!(Reading::from_metrics(text), expect);
         assert_eq!(Reading::from_metrics("nothing of ours"), Reading::default());
+    }
+
+    #[test]
+    fn the_median_lies_within_its_step() {
+        let text = "h_bucket{le=\"0.1\"} 2\nh_bucket{le=\"0.2\"} 10\nh_bucket{le=\"+Inf\"} 12\n";
+        let after = steps(text, "h_bucket");
+        assert_eq!(after, [(0.1, 2), (0.2, 10), (f64::INFINITY, 12)]);
+        let check = |before: &[(f64, u64)], expect: Option<f64>| {
+            let found = median(before, &after).map(|seconds| (seconds * 1e6).round() / 1e6);
+            assert_eq!(found, expect);
+        };
+        check(&[], Some(0.15));
+        check(&[(0.1, 2), (0.2, 4), (f64::INFINITY, 4)], Some(0.166_667));
+        check(&[(0.1, 2), (0.2, 10), (f64::INFINITY, 10)], Some(0.2));
+        check(&after, None);
+        assert_eq!(median(&[], &[]), None);
     }
 
     #[test]

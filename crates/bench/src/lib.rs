@@ -30,6 +30,7 @@ mod driver;
 mod gauge;
 mod progress;
 mod run;
+mod slow;
 
 mod figures;
 mod picture;
@@ -42,4 +43,5 @@ pub use error::BenchError;
 pub use plan::Plan;
 pub use report::{Ended, FloodFigures, Mode, Percentiles, Report, ServerFigures, Spread};
 pub use run::{run, run_over, run_until};
+pub use slow::SlowFigures;
 pub use verdict::Verdict;

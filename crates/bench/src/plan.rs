@@ -37,11 +37,29 @@ pub struct Plan {
     /// First part of every customer's name. `None` = a new one each run, so that every run
     /// meets new sessions. With `ids`, a prefix used twice yields duplicates.
     pub prefix: Option<String>,
+    /// Users are spread over so many tenants, `bench-0` and so on; `None` = the server's default
+    /// one.
+    pub tenants: Option<usize>,
+    /// Messages of all users a second, whatever the answers do. Each user sends its share over its
+    /// own connection, and latencies count from the moment a message should have been sent, so
+    /// that a server that is late is not spared. No refusal is waited out then.
+    pub rate_per_second: Option<f64>,
+    /// Who is refused pauses as long as the server asks for.
+    pub obey_retry_after: bool,
     /// Users start evenly spread over this time.
     pub ramp: Duration,
     /// One user more, who sends over that many connections as fast as the API takes it
     /// and ignores every plea to slow down. Its figures are reported apart.
     pub flood_connections: Option<usize>,
+    /// The flood's tenant; `None` = the server's default one.
+    pub flood_tenant: Option<String>,
+    /// So many customers take turns in the flood.
+    pub flood_customers: u64,
+    /// Messages of the flood a second; `None` = as fast as the API takes it.
+    pub flood_rate_per_second: Option<f64>,
+    /// Connections that keep the server waiting: half of them silent, half sending a byte a second.
+    /// On one machine they come from 127.0.0.2 to 127.0.0.9. Each is opened anew when it ends.
+    pub slow_connections: Option<usize>,
     /// Where to write the picture (SVG).
     pub picture: Option<PathBuf>,
     /// The server's process, if it runs here: its CPU time and memory are then read from
@@ -69,8 +87,15 @@ impl Default for Plan {
             agent_id: None,
             api_key: None,
             prefix: None,
+            tenants: None,
+            rate_per_second: None,
+            obey_retry_after: true,
             ramp: Duration::ZERO,
             flood_connections: None,
+            flood_tenant: None,
+            flood_customers: 1,
+            flood_rate_per_second: None,
+            slow_connections: None,
             picture: None,
             server_pid: None,
             progress: true,
@@ -92,6 +117,20 @@ impl Plan {
             "a burst has at least one message"
         } else if self.flood_connections == Some(0) {
             "a flood needs at least one connection"
+        } else if self.tenants == Some(0) {
+            "users need at least one tenant"
+        } else if self.flood_customers == 0 {
+            "a flood needs at least one customer"
+        } else if [self.rate_per_second, self.flood_rate_per_second]
+            .into_iter()
+            .flatten()
+            .any(|rate| !(rate.is_finite() && rate > 0.0))
+        {
+            "a rate is more than 0 messages a second"
+        } else if self.rate_per_second.is_some() && self.burst > 1 {
+            "a rate counts single messages: bursts must be of one"
+        } else if self.slow_connections == Some(0) {
+            "an attack needs at least one slow connection"
         } else if self.api_key.as_deref().is_some_and(|key| !is_header_safe(key)) {
             "the API key may only hold printable ASCII"
         } else {
@@ -152,6 +191,12 @@ mod tests {
         check(|plan| plan.messages = Some(0), Some("one message"));
         check(|plan| plan.burst = 0, Some("burst"));
         check(|plan| plan.flood_connections = Some(0), Some("flood"));
+        check(|plan| plan.tenants = Some(0), Some("one tenant"));
+        check(|plan| plan.flood_customers = 0, Some("one customer"));
+        check(|plan| plan.rate_per_second = Some(0.0), Some("more than 0"));
+        check(|plan| plan.flood_rate_per_second = Some(f64::NAN), Some("more than 0"));
+        check(|plan| (plan.rate_per_second, plan.burst) = (Some(1.0), 2), Some("of one"));
+        check(|plan| plan.slow_connections = Some(0), Some("slow connection"));
         check(|plan| plan.api_key = Some("a\nb".to_owned()), Some("API key"));
     }
 

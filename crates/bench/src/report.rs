@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::book::{Book, Totals};
 use crate::gauge::Reading;
-use crate::{Plan, Verdict, table};
+use crate::{Plan, SlowFigures, Verdict, gauge, table};
 
 /// Everything that a run showed. Times are in milliseconds unless the name says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,6 +33,13 @@ pub struct Report {
     pub expected_ms: u64,
     /// As planned.
     pub burst: u64,
+    /// Over how many tenants the users were spread.
+    pub tenants: Option<usize>,
+    /// As planned, in messages.
+    pub rate_per_second: Option<f64>,
+    /// `sent` by the time in which messages were sent. Less than planned: there were too few users
+    /// for the rate, or this process was too slow.
+    pub sent_per_second: f64,
     /// Messages handed to a connection.
     pub sent: u64,
     /// Messages that the server accepted.
@@ -58,7 +65,10 @@ pub struct Report {
     pub cut_off: u64,
     /// From a burst's first message to its answer; completed turns only.
     pub latency: Percentiles,
-    /// The same without the `expected_ms`.
+    /// At a rate: from the moment a message was really sent, which is later than it was due where
+    /// its connection, or this process, was not free. Completed turns only.
+    pub latency_since_sent: Option<Percentiles>,
+    /// `latency` without the `expected_ms`.
     pub overhead: Percentiles,
     /// How long messages took to be accepted that didn't wait for an answer.
     pub acceptance: Percentiles,
@@ -66,7 +76,7 @@ pub struct Report {
     pub user_p99: Option<Spread>,
     /// Whether any user waited.
     pub verdict: Verdict,
-    /// Refused messages by reason.
+    /// Refused messages by status and reason, like `429 queue_full`.
     pub refused: BTreeMap<String, u64>,
     /// Lost messages and failed attempts to connect, by what happened.
     pub errors: BTreeMap<String, u64>,
@@ -80,6 +90,11 @@ pub struct Report {
     pub client_cpu_ms_per_turn: Option<f64>,
     /// The flooding user, if there was one.
     pub flood: Option<FloodFigures>,
+    /// The attack of slow connections, if there was one.
+    pub slow: Option<SlowFigures>,
+    /// What one fsync takes on the server's disk, at p50, where whoever started the server measured
+    /// it.
+    pub disk_fsync_p50_ms: Option<f64>,
     /// Where the picture is.
     pub picture: Option<PathBuf>,
     /// What else the reader must know.
@@ -163,6 +178,16 @@ pub struct ServerFigures {
     pub commits_per_turn: Option<f64>,
     /// Session commits that shared a transaction.
     pub commits_per_batch: Option<f64>,
+    /// How long a transaction of the store took to become durable, at p50.
+    pub sync_p50_ms: Option<f64>,
+    /// Messages that it refused because too many others waited to be decided.
+    pub overloads: Option<u64>,
+    /// Customers that its guard remembers after the run.
+    pub guard_customers: Option<u64>,
+    /// Memory before the run.
+    pub rss_before_bytes: Option<u64>,
+    /// The most memory that was seen in the run, four times a second.
+    pub rss_run_max_bytes: Option<u64>,
     /// Memory after the run.
     pub rss_bytes: Option<u64>,
     /// The most memory that the process ever had.
@@ -197,7 +222,17 @@ pub(crate) struct Observed {
     pub(crate) cut_off: u64,
     pub(crate) before: Reading,
     pub(crate) after: Reading,
+    pub(crate) rss_max_bytes: Option<u64>,
     pub(crate) notes: Vec<String>,
+}
+
+impl Observed {
+    /// When time is over nothing more is sent, while turns in flight may go on.
+    fn sent_per_second(&self, plan: &Plan, sent: u64) -> f64 {
+        let over = plan.duration.filter(|_| self.ended == Ended::TimeOver);
+        let seconds = over.unwrap_or(self.elapsed).as_secs_f64();
+        ratio(sent as f64, seconds).unwrap_or(0.0)
+    }
 }
 
 impl Report {
@@ -221,6 +256,9 @@ impl Report {
             delay_ms: plan.delay_ms,
             expected_ms: plan.expected_ms(),
             burst: plan.burst,
+            tenants: plan.tenants,
+            rate_per_second: plan.rate_per_second,
+            sent_per_second: observed.sent_per_second(plan, totals.sent),
             sent: totals.sent,
             accepted: totals.accepted,
             turns: totals.turns,
@@ -233,6 +271,10 @@ impl Report {
             unanswered: totals.unanswered,
             cut_off: observed.cut_off,
             latency: Percentiles::of(&totals.latency),
+            latency_since_sent: plan
+                .rate_per_second
+                .filter(|_| plan.wait)
+                .map(|_| Percentiles::of(&totals.since_sent)),
             overhead: Percentiles::of(&totals.overhead),
             acceptance,
             user_p99: Spread::of(book),
@@ -246,11 +288,14 @@ impl Report {
             flood: plan
                 .flood_connections
                 .map(|connections| FloodFigures::new(connections, flood_book, observed.elapsed)),
+            slow: None,
+            disk_fsync_p50_ms: None,
             picture: None,
             notes: observed.notes,
             target: observed.target,
         };
         report.note_shared_cost();
+        report.note_lateness();
         report
     }
 
@@ -266,6 +311,19 @@ impl Report {
     /// The table alone, without what surrounds it.
     pub fn table(&self) -> String {
         table::table(self)
+    }
+
+    fn note_lateness(&mut self) {
+        let Some(wanted) = self.rate_per_second else { return };
+        if self.ended == Ended::TimeOver && self.sent_per_second < 0.9 * wanted {
+            let (sent, wanted) =
+                (crate::figures::rate(self.sent_per_second), crate::figures::rate(wanted));
+            self.notes.push(format!(
+                "only {sent} of {wanted} messages a second were sent: there are too few users for \
+                 the rate, or this load generator is too slow for it; latencies hold its own \
+                 lateness too, except those since the sending"
+            ));
+        }
     }
 
     fn note_shared_cost(&mut self) {
@@ -337,6 +395,11 @@ impl ServerFigures {
             fsyncs_per_turn: fsyncs.and_then(|fsyncs| a_turn(fsyncs as f64)),
             commits_per_turn: commits.and_then(a_turn),
             commits_per_batch: commits.zip(batches).and_then(|(all, by)| ratio(all, by)),
+            sync_p50_ms: gauge::median(&before.syncs, &after.syncs).map(|seconds| seconds * 1000.0),
+            overloads: grown(before.overloads, after.overloads),
+            guard_customers: after.guard_customers,
+            rss_before_bytes: before.rss_bytes,
+            rss_run_max_bytes: observed.rss_max_bytes,
             rss_bytes: after.rss_bytes,
             rss_peak_bytes: after.rss_peak_bytes,
         }

@@ -12,8 +12,20 @@ use crate::Plan;
 /// Longest wait that a closed run asks the server for.
 pub(crate) const WAIT_S: u64 = 60;
 
+/// What tenants' names begin with.
+pub(crate) const TENANT: &str = "bench-";
+
 /// Room for a body, so that it's one allocation.
 const BODY_BYTES: usize = 192;
+
+/// Who a message is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// One of the users.
+    User(usize),
+    /// One of the customers that flood; whose turn it is follows from the message's number.
+    Flood,
+}
 
 /// Every request of a run, as templates.
 #[derive(Debug)]
@@ -47,9 +59,9 @@ impl Requests {
         &self.metrics
     }
 
-    /// The user's message number `number`.
-    pub(crate) fn body(&self, user: &dyn std::fmt::Display, number: u64) -> Bytes {
-        self.body.fill(user, number)
+    /// The sender's message number `number`.
+    pub(crate) fn body(&self, sender: Sender, number: u64) -> Bytes {
+        self.body.fill(sender, number)
     }
 }
 
@@ -69,9 +81,13 @@ fn head(method: Method, uri: Uri, host: &str, plan: &Plan) -> Parts {
     parts
 }
 
-/// A body in pieces; between them go the user and the number of the message.
+/// A body in pieces; between them go the tenant, the user and the number of the message.
 #[derive(Debug)]
 struct BodyTemplate {
+    before_tenant: String,
+    tenants: Option<usize>,
+    flood_tenant: Option<String>,
+    flood_customers: u64,
     before_user: String,
     before_number: &'static str,
     after_number: &'static str,
@@ -86,7 +102,11 @@ impl BodyTemplate {
         };
         let (channel, prefix) = (escaped(&plan.channel), escaped(prefix));
         Self {
-            before_user: format!(r#"{{"channel":"{channel}",{agent}"customer_id":"{prefix}-"#),
+            before_tenant: format!(r#"{{"channel":"{channel}",{agent}"#),
+            tenants: plan.tenants,
+            flood_tenant: plan.flood_tenant.as_deref().map(escaped),
+            flood_customers: plan.flood_customers,
+            before_user: format!(r#""customer_id":"{prefix}-"#),
             // A full stop tells every channel's window that the message is complete.
             before_number: r#"","message":"Please answer message "#,
             after_number: r#".""#,
@@ -94,16 +114,37 @@ impl BodyTemplate {
         }
     }
 
-    fn fill(&self, user: &dyn std::fmt::Display, number: u64) -> Bytes {
+    fn fill(&self, sender: Sender, number: u64) -> Bytes {
         let mut body = Vec::with_capacity(BODY_BYTES);
+        body.extend_from_slice(self.before_tenant.as_bytes());
         // Writing to a vector can't fail, so the results say nothing.
-        let _ = write!(body, "{}{user}", self.before_user);
+        match (sender, self.tenants, &self.flood_tenant) {
+            (Sender::User(user), Some(tenants), _) => {
+                let _ = write!(body, r#""tenant_id":"{TENANT}{}","#, user % tenants);
+            }
+            (Sender::Flood, _, Some(tenant)) => {
+                let _ = write!(body, r#""tenant_id":"{tenant}","#);
+            }
+            (Sender::User(_), None, _) | (Sender::Flood, _, None) => {}
+        }
+        body.extend_from_slice(self.before_user.as_bytes());
+        self.name(sender, number, &mut body);
         let _ = write!(body, "{}{number}{}", self.before_number, self.after_number);
         if let Some(before_id) = &self.before_id {
-            let _ = write!(body, "{before_id}{user}-{number}\"");
+            body.extend_from_slice(before_id.as_bytes());
+            self.name(sender, number, &mut body);
+            let _ = write!(body, "-{number}\"");
         }
         body.push(b'}');
         Bytes::from(body)
+    }
+
+    fn name(&self, sender: Sender, number: u64, body: &mut Vec<u8>) {
+        let _ = match sender {
+            Sender::User(user) => write!(body, "{user}"),
+            Sender::Flood if self.flood_customers == 1 => write!(body, "flood"),
+            Sender::Flood => write!(body, "flood-{}", number % self.flood_customers),
+        };
     }
 }
 
@@ -119,7 +160,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn check(plan: &Plan, prefix: &str, expect: Value) {
-        let body = Requests::new(plan, prefix, "here").body(&7, 12);
+        let body = Requests::new(plan, prefix, "here").body(Sender::User(7), 12);
         assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expect);
     }
 
@@ -144,6 +185,27 @@ mod tests {
                 "message": "Please answer message 12.", "id": "ü\"-7-12",
             }),
         );
+    }
+
+    #[test]
+    fn users_are_spread_over_tenants_and_the_flood_has_its_own() {
+        let plan = Plan {
+            tenants: Some(5),
+            flood_tenant: Some("loud".to_owned()),
+            flood_customers: 10,
+            ..Plan::default()
+        };
+        let requests = Requests::new(&plan, "u", "here");
+        let check = |sender: Sender, number: u64, tenant: &str, customer: &str| {
+            let body: Value = serde_json::from_slice(&requests.body(sender, number)).unwrap();
+            assert_eq!(
+                (&body["tenant_id"], &body["customer_id"]),
+                (&json!(tenant), &json!(customer))
+            );
+        };
+        check(Sender::User(4), 1, "bench-4", "u-4");
+        check(Sender::User(7), 1, "bench-2", "u-7");
+        check(Sender::Flood, 23, "loud", "u-flood-3");
     }
 
     #[test]

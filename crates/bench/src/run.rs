@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
@@ -16,12 +17,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::book::Book;
-use crate::driver::{DIALLING_MAX, OPEN_CONNECTIONS_MAX, Run, closed_user, flood, open_users};
+use crate::driver::{
+    DIALLING_MAX, OPEN_CONNECTIONS_MAX, Run, closed_user, flood, open_users, paced_user,
+};
 use crate::gauge::Reading;
 use crate::progress::{Progress, TICK};
 use crate::report::{Ended, Observed, Report};
 use crate::request::Requests;
-use crate::{BenchError, Dial, Plan, TcpDial, picture};
+use crate::slow::{SlowBook, slow};
+use crate::{BenchError, Dial, Plan, TcpDial, gauge, picture};
 
 /// After the time is over, turns in flight may take this much longer than expected.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -61,13 +65,18 @@ pub async fn run_over<D: Dial>(
         dial,
         book: Book::new(plan.users, started_at),
         flood_book: Book::for_flood(started_at),
+        slow_book: SlowBook::default(),
+        rss_max_bytes: AtomicU64::new(0),
         dialling: Semaphore::new(DIALLING_MAX),
         winding_down: CancellationToken::new(),
     });
-    let mut flood = start_flood(&run);
+    let mut beside = start_flood(&run);
+    for number in 0..run.plan.slow_connections.unwrap_or_default() {
+        beside.spawn(slow(Arc::clone(&run), number));
+    }
     let ended = conduct(&run, start_users(&run), stop).await;
     let cut_off = run.book.cut_off(Instant::now());
-    flood.shutdown().await;
+    beside.shutdown().await;
     let mut observed = Observed {
         target,
         ended,
@@ -75,17 +84,23 @@ pub async fn run_over<D: Dial>(
         cut_off,
         before,
         after: Reading::default(),
+        rss_max_bytes: Some(run.rss_max_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0),
         notes: Vec::new(),
     };
     read_again(&run, &mut observed).await;
     let mut report = Report::new(&run.plan, &run.book, &run.flood_book, observed);
+    report.slow = run.plan.slow_connections.map(|connections| run.slow_book.figures(connections));
     draw(&run, &mut report).await;
     Ok(report)
 }
 
 fn start_users<D: Dial>(run: &Arc<Run<D>>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    if run.plan.wait {
+    if let Some(rate) = run.plan.rate_per_second {
+        for user in 0..run.plan.users {
+            tasks.spawn(paced_user(Arc::clone(run), user, rate));
+        }
+    } else if run.plan.wait {
         for user in 0..run.plan.users {
             tasks.spawn(closed_user(Arc::clone(run), user));
         }
@@ -147,6 +162,8 @@ async fn conduct<D: Dial>(run: &Run<D>, mut tasks: JoinSet<()>, stop: Cancellati
             Wake::Tick => {
                 let (messages, turns) = run.book.progress();
                 progress.update(started_at.elapsed(), messages, turns);
+                let rss_bytes = run.plan.server_pid.and_then(gauge::rss_bytes).unwrap_or(0);
+                run.rss_max_bytes.fetch_max(rss_bytes, Ordering::Relaxed);
             }
         }
     }

@@ -27,12 +27,22 @@ pub(crate) fn table(report: &Report) -> String {
     latencies(report, &mut rows);
     troubles(report, &mut rows);
     server(&report.server, report.mode, &mut rows);
+    disk(report, &mut rows);
     if let Some(cpu_ms) = report.client_cpu_ms_per_turn {
         let what = format!("client CPU a {}", report.mode.unit());
         rows.add(&what, ms(cpu_ms), "of this load generator".to_owned());
     }
     if let Some(flood) = &report.flood {
         flooding(flood, &mut rows);
+    }
+    if let Some(slow) = &report.slow {
+        let detail = format!(
+            "{} opened, {} cut off by the server, {} failed",
+            count(slow.opened),
+            count(slow.cut_off),
+            count(slow.failed)
+        );
+        rows.add("slow connections", count(slow.connections as u64), detail);
     }
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY).add_rows(rows.0);
@@ -60,6 +70,10 @@ fn throughput(report: &Report, rows: &mut Rows) {
         count(report.accepted),
         plural(report.sent, "message")
     );
+    if let Some(wanted) = report.rate_per_second {
+        let detail = format!("of the {} that were planned", rate(wanted));
+        rows.add("sent a second", rate(report.sent_per_second), detail);
+    }
     match report.mode {
         Mode::Closed => {
             rows.add("turns a second", rate(report.turns_per_second), plural(report.turns, "turn"));
@@ -76,6 +90,9 @@ fn throughput(report: &Report, rows: &mut Rows) {
 fn latencies(report: &Report, rows: &mut Rows) {
     if report.latency.count > 0 {
         percentiles("latency", &report.latency, rows);
+        if let Some(since_sent) = &report.latency_since_sent {
+            percentiles("since the sending", since_sent, rows);
+        }
         let over = format!("over {}", expectation(report));
         percentiles(&over, &report.overhead, rows);
     }
@@ -157,11 +174,42 @@ fn server(server: &ServerFigures, mode: Mode, rows: &mut Rows) {
     if let Some(commits) = server.commits_per_turn {
         rows.add(&format!("commits a {unit}"), rate(commits), String::new());
     }
+    if let Some(p50_ms) = server.sync_p50_ms {
+        rows.add("made durable, p50", ms(p50_ms), "a transaction of the store".to_owned());
+    }
+    for (what, number) in
+        [("refused as overload", server.overloads), ("guard remembers", server.guard_customers)]
+    {
+        if let Some(number) = number.filter(|number| *number > 0) {
+            let detail = "as the server counts".to_owned();
+            rows.add(what, count(number), detail);
+        }
+    }
     if let Some(rss_bytes) = server.rss_bytes {
-        let peak = server
-            .rss_peak_bytes
-            .map_or(String::new(), |peak_bytes| format!("at most {}", mebibytes(peak_bytes)));
-        rows.add("server memory", mebibytes(rss_bytes), peak);
+        rows.add("server memory", mebibytes(rss_bytes), memory(server));
+    }
+}
+
+fn memory(server: &ServerFigures) -> String {
+    let seen =
+        server.rss_run_max_bytes.map(|bytes| format!("at most {} in the run", mebibytes(bytes)));
+    let before = server
+        .rss_before_bytes
+        .filter(|_| seen.is_some())
+        .map(|bytes| format!("{} before it", mebibytes(bytes)));
+    let peak = server.rss_peak_bytes.map(|bytes| format!("at most {} ever", mebibytes(bytes)));
+    let all: Vec<String> = [seen, before, peak].into_iter().flatten().collect();
+    all.join(", ")
+}
+
+/// One user's turn has two commits on its way, each with an fsync of its own.
+fn disk(report: &Report, rows: &mut Rows) {
+    let Some(fsync_ms) = report.disk_fsync_p50_ms else { return };
+    rows.add("an fsync of its disk, p50", ms(fsync_ms), "of 8 KiB, after the run".to_owned());
+    if report.users == 1 && report.overhead.count > 0 {
+        let rest_ms = (report.overhead.p50_ms - 2.0 * fsync_ms).max(0.0);
+        let detail = format!("{} are two fsyncs + this", ms(report.overhead.p50_ms));
+        rows.add("over two fsyncs, p50", ms(rest_ms), detail);
     }
 }
 

@@ -11,10 +11,13 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`spool`] | any push channel whose carrier is another program that reads a file |
+//! | [`moderation`] | no channel: asks an external check about a message |
 //! | [`webhook`] | no channel: carries callbacks of listeners to whoever runs them |
 
+pub mod moderation;
 pub mod spool;
 pub mod webhook;
 
+pub use moderation::HttpModerator;
 pub use spool::SpoolChannel;
 pub use webhook::{WebhookClient, WebhookCourier};

@@ -5,6 +5,8 @@
 //! nobody has allowed it to go. Which addresses may be reached at all is asked at every connection
 //! ([`guarded`]), and no proxy is used, because a proxy would resolve the name by itself.
 
+#[cfg(test)]
+mod fuzz;
 mod guarded;
 
 use std::net::IpAddr;
@@ -199,7 +201,7 @@ async fn read_rest(mut response: Response) {
 }
 
 /// The innermost reason: the layers above it name the address, which may hold a secret.
-fn innermost(error: &reqwest::Error) -> String {
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
     let mut cause = std::error::Error::source(error);
     let mut text = None;
     while let Some(error) = cause {

@@ -12,8 +12,10 @@ use crate::outbox::DeliveryState;
 use crate::policy::Trust;
 use crate::session::Session;
 
+mod held;
 mod notices;
 
+use held::HeldBook;
 use notices::{Broken, Notices};
 
 /// A broken invariant, with the place where it shows.
@@ -61,6 +63,7 @@ pub struct Checker {
     turn: Option<OpenTurn>,
     /// The turn that a supersede announced, and the messages it has to take over.
     heir: Option<(TurnId, TurnId, Seqs)>,
+    held: HeldBook,
     notices: Notices,
     /// The last message that any turn settled: turns never go back behind it.
     settled: Seq,
@@ -110,7 +113,7 @@ impl Checker {
         self.cancelled
     }
 
-    /// Dead letters that were given up so far.
+    /// Dead letters that were given up so far, and messages that an external check refused.
     #[must_use]
     pub const fn discarded(&self) -> u64 {
         self.discarded
@@ -159,8 +162,21 @@ impl Checker {
             self.broken("I4", || format!("the journal jumps: {expected} was expected"));
         }
         match &event.body {
-            EventBody::MessageAccepted { trust, retry_of, .. } => {
+            EventBody::MessageAccepted { trust, retry_of, held, .. } => {
                 self.accept(event.seq, *trust, *retry_of);
+                if *held {
+                    self.held.hold(event.seq);
+                }
+            }
+            EventBody::GuardAllowed { message, .. } => {
+                let broken = self.held.ruled(*message);
+                self.note(broken);
+            }
+            EventBody::GuardRefused { message, .. } => {
+                let broken = self.held.ruled(*message);
+                self.note(broken);
+                self.discarded += 1;
+                self.close(&[*message]);
             }
             EventBody::TurnStarted { turn_id, messages, supersedes, .. } => {
                 self.start(*turn_id, messages, *supersedes);
@@ -269,8 +285,9 @@ impl Checker {
                 format!("open turn by the journal: {told:?}, by the state: {stored:?}")
             });
         }
-        let broken = self.notices.finish(session);
-        self.note(broken);
+        for broken in [self.notices.finish(session), self.held.finish(session)] {
+            self.note(broken);
+        }
         if session.turn.is_none() && !session.queue.is_empty() {
             self.broken("I8", || "messages are queued and no turn is open".to_owned());
         }
@@ -312,6 +329,8 @@ impl Checker {
     }
 
     fn expect_open(&mut self, messages: &[Seq]) {
+        let broken = self.held.escaped(messages);
+        self.note(broken);
         for seq in messages {
             if !self.open.contains(seq) {
                 self.already_ended(*seq);
@@ -428,6 +447,7 @@ impl Checker {
     /// These messages have their ending now. What left the queue says nothing of the turns' order:
     /// mail of an earlier place may still be unread.
     fn close(&mut self, messages: &[Seq]) {
+        self.held.close(messages);
         for seq in messages {
             match self.open.iter().position(|open| open == seq) {
                 Some(at) => {

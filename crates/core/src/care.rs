@@ -229,7 +229,8 @@ fn blank_body(body: &mut EventBody) -> bool {
         | EventBody::TurnCancelled { reply: Some(text), .. }
         | EventBody::TurnWaitingForInput { text, .. }
         | EventBody::TurnRetrying { error: text, .. }
-        | EventBody::TurnFailed { error: text, .. } => take(text),
+        | EventBody::TurnFailed { error: text, .. }
+        | EventBody::GuardRefused { detail: Some(text), .. } => take(text),
         EventBody::SessionNotice { text, message_id, source: NoticeSource::Unasked, .. } => {
             let named = message_id.as_mut().is_some_and(take);
             take(text) || named

@@ -108,6 +108,9 @@ pub enum EventBody {
         /// On a retried dead letter: the place where the message stood before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_of: Option<Seq>,
+        /// It waits for an external check, or behind one that does.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        held: bool,
     },
     /// A turn began to gather messages.
     #[serde(rename = "turn.started")]
@@ -296,6 +299,25 @@ pub enum EventBody {
         /// Which.
         message: Seq,
     },
+    /// A message that was held goes on.
+    #[serde(rename = "guard.allowed")]
+    GuardAllowed {
+        /// Which.
+        message: Seq,
+        /// Nobody ruled in time, or nobody had to.
+        by_default: bool,
+    },
+    /// A message that was held goes nowhere; it is discarded.
+    #[serde(rename = "guard.refused")]
+    GuardRefused {
+        /// Which.
+        message: Seq,
+        /// Nobody ruled in time.
+        by_default: bool,
+        /// Why, in the words of whoever checked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<Arc<str>>,
+    },
     /// A new conversation began.
     #[serde(rename = "session.reset")]
     SessionReset {
@@ -419,6 +441,8 @@ impl EventBody {
             Self::MessageExpired { .. } => "message.expired",
             Self::MessageRequeued { .. } => "message.requeued",
             Self::MessageDiscarded { .. } => "message.discarded",
+            Self::GuardAllowed { .. } => "guard.allowed",
+            Self::GuardRefused { .. } => "guard.refused",
             Self::SessionReset { .. } => "session.reset",
             Self::SessionClosed => "session.closed",
             Self::SessionReopened => "session.reopened",

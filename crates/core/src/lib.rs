@@ -10,6 +10,7 @@
 //! | decision | what the gateway did with a message |
 //! | mailbox | messages that joined the running turn and that its agent has not taken yet |
 //! | queue | messages that wait for a later turn |
+//! | held | accepted messages that wait for an external check |
 //! | outbox | replies on their way to a channel |
 //! | epoch | grows each time somebody takes a session over; a stale one is refused |
 //! | commit point | the moment after a turn's first irreversible act |
@@ -32,6 +33,7 @@ pub mod ids;
 pub mod journal;
 pub mod listen;
 pub mod message;
+pub mod moderation;
 pub mod network;
 pub mod outbox;
 #[doc(hidden)]

@@ -42,7 +42,7 @@ const PAUSES_MS: [u64; 9] = [
 const RETRY_AFTER_MS_MAX: u64 = 24 * HOUR_MS;
 
 /// Every type of event, as [`EventBody::name`](crate::EventBody::name) gives them.
-pub const EVENT_TYPES: [&str; 29] = [
+pub const EVENT_TYPES: [&str; 31] = [
     "message.accepted",
     "turn.started",
     "turn.processing",
@@ -63,6 +63,8 @@ pub const EVENT_TYPES: [&str; 29] = [
     "message.expired",
     "message.requeued",
     "message.discarded",
+    "guard.allowed",
+    "guard.refused",
     "session.reset",
     "session.closed",
     "session.reopened",

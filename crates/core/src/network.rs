@@ -66,7 +66,14 @@ impl FromStr for Network {
             IpAddr::V4(address) => masked_v4(address, prefix) == address.to_bits(),
             IpAddr::V6(address) => masked_v6(address, prefix) == address.to_bits(),
         };
-        if whole { Ok(Self { address, prefix }) } else { Err(NetworkError::HostBits) }
+        if !whole {
+            return Err(NetworkError::HostBits);
+        }
+        // IPv4 in IPv6's clothes is that IPv4 range, as its addresses are.
+        Ok(match (address.to_canonical(), prefix.checked_sub(96)) {
+            (v4 @ IpAddr::V4(_), Some(prefix)) if address.is_ipv6() => Self { address: v4, prefix },
+            _ => Self { address, prefix },
+        })
     }
 }
 
@@ -166,6 +173,9 @@ mod tests {
         check("fd00::/8", "fdff::1", true);
         check("fd00::/8", "fe80::1", false);
         check("10.0.0.0/8", "::ffff:10.1.1.1", true);
+        check("::ffff:10.0.0.0/104", "10.1.1.1", true);
+        check("::ffff:10.0.0.1", "::ffff:10.0.0.1", true);
+        check("::ffff:0.0.0.0/96", "8.8.8.8", true);
         assert_eq!("10.0.0.0/8".parse::<Network>().unwrap().to_string(), "10.0.0.0/8");
     }
 

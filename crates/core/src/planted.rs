@@ -36,6 +36,12 @@ pub enum Planted {
     NoticeUnguarded,
     ConsentIgnored,
     OptOutKeepsNotices,
+    CheckSkipped,
+    CheckWithoutEnd,
+    HeldOvertaken,
+    HeldUncounted,
+    RulingIgnored,
+    NewKeepsHeld,
     QueueSwitchIgnored,
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accumulation::Words;
 use crate::guard::Rate;
+use crate::moderation::Moderation;
 
 /// How far a sender is trusted; a greater one may do more.
 #[derive(
@@ -199,6 +200,8 @@ pub struct Policy {
     pub queues: bool,
     /// How long a message may wait in the queue; 0 means for ever.
     pub queue_ttl_ms: u64,
+    /// Every message waits for an external check first; none where nobody checks.
+    pub moderation: Option<Moderation>,
     /// Messages that one turn absorbs, at most.
     pub absorbed_max: u32,
     /// Supersedes in a row; the next one is collected.
@@ -248,6 +251,7 @@ impl Policy {
             inbox_max: 100,
             queues: true,
             queue_ttl_ms: 0,
+            moderation: None,
             absorbed_max: 50,
             supersedes_max: 3,
             errors_max: 3,

@@ -392,7 +392,10 @@ impl Driver {
                 Input::Agent(_, AgentInput::Finished(_) | AgentInput::Failed(_)) => {
                     self.backlog.push_front(input);
                 }
-                Input::Delivered { .. } | Input::QuarantineGranted(_) | Input::Release => {
+                Input::Delivered { .. }
+                | Input::QuarantineGranted(_)
+                | Input::Ruling { .. }
+                | Input::Release => {
                     self.backlog.push_front(input);
                 }
                 other => outcome.unavailable.extend(token_of(&other)),
@@ -431,7 +434,10 @@ impl Driver {
                 }
             },
             Input::Timer(_) | Input::UserTyping | Input::Adopt { .. } => false,
-            Input::Delivered { .. } | Input::QuarantineGranted(_) | Input::Release => true,
+            Input::Delivered { .. }
+            | Input::QuarantineGranted(_)
+            | Input::Ruling { .. }
+            | Input::Release => true,
         });
         if !revoked.is_empty() {
             // A run that is told so stops working, and would be waited for in vain.

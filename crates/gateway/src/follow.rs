@@ -42,6 +42,11 @@ pub(crate) fn ending(event: &Event) -> Option<(&[Seq], Settled)> {
         EventBody::MessageCancelled { messages, .. } => {
             Some((messages, plain(TurnStatus::Cancelled, None)))
         }
+        EventBody::GuardRefused { message, .. } => {
+            let error = Some("it was not passed on: the check of messages refused it".into());
+            let settled = Settled { error, ..plain(TurnStatus::Failed, None) };
+            Some((std::slice::from_ref(message), settled))
+        }
         EventBody::MessageExpired { messages } => {
             let error = Some("it waited too long in the queue".into());
             Some((messages, Settled { error, ..plain(TurnStatus::Failed, None) }))

@@ -20,7 +20,9 @@ pub mod service;
 
 mod mail;
 mod metrics;
+mod moderation;
 mod outbox;
+mod overload;
 mod registry;
 mod run;
 mod setup;
@@ -31,6 +33,7 @@ mod unasked;
 pub use follow::Settled;
 pub use ingress::{FieldError, Policies, Submission, UnknownPart};
 pub use live::{Draft, Subscription, Tick};
+pub use overload::UNDECIDED_MAX;
 pub use run::panic_text;
 pub use unasked::Notified;
 pub use setup::{Current, Replacement};

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use turnkeep_core::ids::{RunTag, Seq, Token, TurnId};
 use turnkeep_core::message::Inbound;
+use turnkeep_core::moderation::Ruling;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::session::{AgentAnswer, AgentInput, Control, Controlled};
 
@@ -26,6 +27,8 @@ pub(crate) enum Mail {
     Say(Box<(RunTag, AgentInput)>),
     /// A delivery ended.
     Delivered(Box<Delivered>),
+    /// A check of a held message ended.
+    Ruled(Box<Ruled>),
     /// The place for suspect turns is this turn's.
     Quarantine(Box<(TurnId, OwnedSemaphorePermit)>),
     /// Somebody wants to know how a message ends.
@@ -55,6 +58,13 @@ pub(crate) struct Ask {
     pub(crate) tag: RunTag,
     pub(crate) input: Box<dyn FnOnce(Token) -> AgentInput + Send>,
     pub(crate) reply: oneshot::Sender<AgentAnswer>,
+}
+
+/// How a check of a held message ended.
+pub(crate) struct Ruled {
+    pub(crate) seq: Seq,
+    /// What came of it, and why; none if nothing did in time.
+    pub(crate) ruled: Option<(Ruling, Option<Arc<str>>)>,
 }
 
 /// How a delivery ended.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use turnkeep_core::SessionKey;
-use turnkeep_core::ids::{QuestionId, RunTag, Seq, Token};
+use turnkeep_core::ids::{QuestionId, RunTag, Seq, Token, TurnId};
 use turnkeep_core::journal::{EventBody, NoticeSource, SupersedeChoice};
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
@@ -287,16 +287,25 @@ impl TurnHandle for RunHandle {
             let after = Seq(self.first.0.saturating_sub(reach).max(self.history_from.0));
             let (mut lines, mut retried) = (Vec::new(), Vec::new());
             let mut cursor = after;
-            while cursor < self.last {
+            let mut began = false;
+            while cursor < self.last || !began {
                 let store = &self.gateway.0.store;
                 let page = store.events(&self.key, cursor, 256).await.map_err(|e| e.to_string())?;
                 let Some(last) = page.last() else { break };
                 cursor = last.seq;
-                for event in page.into_iter().take_while(|event| event.seq <= self.last) {
-                    retried.extend(retry_of(&event));
-                    lines.extend(
-                        Some(event).filter(|event| event.seq < self.first).and_then(line_of),
-                    );
+                for event in page {
+                    began |= begins(&event, self.shared.tag.turn);
+                    if event.seq <= self.last {
+                        retried.extend(retry_of(&event));
+                    }
+                    // What was said before this turn began, but of what users said only what came
+                    // before its own messages: they may have waited for a reply to others.
+                    let first = self.first;
+                    let before = |line: &HistoryEntry| match line.role {
+                        Role::User => line.seq < first,
+                        Role::Agent => !began,
+                    };
+                    lines.extend(line_of(event).filter(before));
                 }
             }
             // What a person had tried again was said once: it stands where it was taken anew.
@@ -304,6 +313,11 @@ impl TurnHandle for RunHandle {
             Ok(lines.split_off(lines.len().saturating_sub(limit)))
         })
     }
+}
+
+/// Whether a turn begins with this entry.
+fn begins(event: &turnkeep_core::Event, turn: TurnId) -> bool {
+    matches!(&event.body, EventBody::TurnStarted { turn_id, .. } if *turn_id == turn)
 }
 
 /// The place that a retried dead letter left.

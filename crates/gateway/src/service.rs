@@ -12,6 +12,7 @@ use turnkeep_core::ids::{Seq, TurnId};
 use turnkeep_core::message::{Decision, Inbound, MessageBody, Rejection};
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
+use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::ports::store::{FirstDecision, Store};
 use turnkeep_core::session::{Control, Controlled};
 use turnkeep_core::{Policy, SessionKey};
@@ -24,6 +25,7 @@ use crate::listeners::{ListenerParts, Listeners};
 use crate::live::{Lives, Subscription};
 use crate::mail::{Mail, Submit};
 use crate::metrics::Metrics;
+use crate::overload::{Overload, UNDECIDED_MAX};
 use crate::registry::Registry;
 use crate::setup::{Current, Setup, configured};
 
@@ -32,6 +34,8 @@ use crate::setup::{Current, Setup, configured};
 pub struct Settings {
     /// Longest message, in bytes.
     pub message_bytes_max: usize,
+    /// Messages that may wait to be decided; more are refused.
+    pub undecided_max: usize,
     /// How long a session's task stays without anything to do.
     pub idle_ms: u64,
     /// How long running turns may go on once the process was asked to end.
@@ -46,6 +50,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             message_bytes_max: 64 * 1024,
+            undecided_max: UNDECIDED_MAX,
             idle_ms: 10_000,
             shutdown_grace_ms: 10_000,
             sweep_ms: 1000,
@@ -68,6 +73,8 @@ pub struct Parts {
     pub listeners: ListenerParts,
     /// Who is let in.
     pub guard: GuardParts,
+    /// Who checks messages, where a policy wants so.
+    pub moderator: Option<Arc<dyn Moderator>>,
     /// Everything else.
     pub settings: Settings,
 }
@@ -79,6 +86,8 @@ pub enum Refusal {
     Field(FieldError),
     /// The session's rules say no.
     Rejected(Rejection),
+    /// Too many messages wait to be decided; nothing was looked at, so nothing was accepted.
+    Overloaded,
     /// The store is down or the process is ending; nothing was accepted.
     Unavailable(String),
 }
@@ -144,9 +153,12 @@ pub(crate) struct Inner {
     pub(crate) lives: Lives,
     pub(crate) listeners: Listeners,
     pub(crate) guard: Guard,
+    pub(crate) overload: Overload,
     pub(crate) metrics: Metrics,
     /// The one place in which turns run that may be what kills the process.
     pub(crate) quarantine: Arc<tokio::sync::Semaphore>,
+    /// Places for checks of held messages.
+    pub(crate) checks: tokio::sync::Semaphore,
     /// Runs under way.
     pub(crate) running: AtomicUsize,
     phase: AtomicU8,
@@ -161,6 +173,7 @@ impl Gateway {
             channels: parts.channels,
             policies: parts.policies,
             guard: parts.guard.settings,
+            moderator: parts.moderator,
             settings: parts.settings,
         };
         Self(Arc::new(Inner {
@@ -172,8 +185,10 @@ impl Gateway {
             lives: Lives::default(),
             listeners: Listeners::new(parts.listeners),
             guard: Guard::new(parts.guard.record),
+            overload: Overload::new(),
             metrics: Metrics::new(),
             quarantine: Arc::new(tokio::sync::Semaphore::new(1)),
+            checks: crate::moderation::places(),
             running: AtomicUsize::new(0),
             phase: AtomicU8::new(Phase::Starting as u8),
         }))
@@ -208,6 +223,7 @@ impl Gateway {
     pub async fn submit(&self, submission: Submission, follow: bool) -> Result<Submitted, Refusal> {
         self.readiness().map_err(Refusal::Unavailable)?;
         let setup = self.setup();
+        let _undecided = self.enter(setup.settings.undecided_max)?;
         let bytes_max = setup.settings.message_bytes_max;
         let made_id = || crate::clock::fresh_uuid().to_string();
         let admitted = admit(submission, &*setup.policies, bytes_max, made_id);

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
+use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::ports::store::StoreError;
 use turnkeep_core::{Policy, SessionKey};
 
@@ -62,6 +63,7 @@ pub(crate) struct Setup {
     pub(crate) channels: HashMap<String, Arc<dyn Channel>>,
     pub(crate) policies: Arc<dyn Policies>,
     pub(crate) guard: GuardSettings,
+    pub(crate) moderator: Option<Arc<dyn Moderator>>,
     pub(crate) settings: Settings,
 }
 
@@ -75,6 +77,8 @@ pub struct Replacement {
     pub policies: Arc<dyn Policies>,
     /// What the guard lives by.
     pub guard: GuardSettings,
+    /// Who checks messages, where a policy wants so.
+    pub moderator: Option<Arc<dyn Moderator>>,
     /// Who is told of events by callbacks. One with the same courier goes on as it is.
     pub listeners: Vec<Listener>,
     /// Everything else. How long tasks stay idle and how often is swept can't be changed.
@@ -113,6 +117,7 @@ impl Gateway {
             channels: new.channels,
             policies: new.policies,
             guard: new.guard,
+            moderator: new.moderator,
             settings: new.settings,
         });
         // Only now, so that whoever sees the number sees what it stands for.

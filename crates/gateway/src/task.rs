@@ -14,7 +14,7 @@ use turnkeep_core::{Policy, SessionKey};
 use crate::driver::{Driver, Outcome, Request};
 use crate::follow::{Settled, find_settled};
 use crate::live::Live;
-use crate::mail::{Mail, Submit};
+use crate::mail::{Mail, Ruled, Submit};
 use crate::metrics::Metrics;
 use crate::outbox::Typing;
 use crate::run::RunShared;
@@ -55,6 +55,8 @@ pub(crate) struct SessionTask {
     live: Option<Arc<Live>>,
     run: Option<Arc<RunShared>>,
     place: Option<OwnedSemaphorePermit>,
+    /// Held messages whose checks are under way.
+    checking: Vec<Seq>,
     typing: Option<Typing>,
     /// The deadline that the sleep below is for, and when the monotonic clock reaches it.
     armed: Option<(Wake, Instant)>,
@@ -91,6 +93,7 @@ impl SessionTask {
             live,
             run: None,
             place: None,
+            checking: Vec::new(),
             typing: None,
             armed: None,
             idle_since: Instant::now(),
@@ -174,10 +177,11 @@ impl SessionTask {
     /// Steps and commits until nothing waits.
     async fn drive(&mut self) {
         loop {
-            self.renew();
             while let Ok(mail) = self.mail.try_recv() {
                 self.take(mail);
             }
+            // After the mail was taken: what came behind a replacement meets the new policy.
+            self.renew();
             let mut outcome = Outcome::default();
             let request = self.driver.next(clock::now(), &mut clock::fresh_turn, &mut outcome);
             self.lost |= outcome.lost;
@@ -317,6 +321,13 @@ impl SessionTask {
             Mail::Delivered(delivered) => {
                 let crate::mail::Delivered { reply, part, attempt, outcome } = *delivered;
                 self.driver.push(Input::Delivered { reply, part, attempt, outcome });
+            }
+            Mail::Ruled(ruled) => {
+                let Ruled { seq, ruled } = *ruled;
+                self.checking.retain(|checking| *checking != seq);
+                if let Some((ruling, reason)) = ruled {
+                    self.driver.push(Input::Ruling { seq, ruling, reason });
+                }
             }
             Mail::Quarantine(granted) => {
                 let (turn, place) = *granted;

@@ -24,6 +24,7 @@ impl Gateway {
     /// Tells a customer something that nobody asked for, if the customer opted in.
     pub async fn notify(&self, submission: Submission) -> Result<Notified, Refusal> {
         let setup = self.setup();
+        let _undecided = self.enter(setup.settings.undecided_max)?;
         let bytes_max = setup.settings.message_bytes_max;
         let made_id = || crate::clock::fresh_uuid().to_string();
         let admitted = admit_unasked(submission, &*setup.policies, bytes_max, made_id);

@@ -16,7 +16,7 @@ use turnkeep_core::message::Action;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::store::{Store as _, TurnStatus};
-use turnkeep_core::session::Controlled;
+use turnkeep_core::session::{Control, Controlled};
 use turnkeep_gateway::Gateway;
 use turnkeep_stores::MemoryStore;
 
@@ -179,6 +179,38 @@ async fn a_panic_wedges_nothing_and_three_failures_make_a_dead_letter() {
     let events = history(&gateway, &letters[0].1).await;
     let tries = names(&events).iter().filter(|name| **name == "turn.processing").count();
     assert_eq!(tries, 4);
+}
+
+#[tokio::test]
+async fn the_history_holds_what_was_said_while_a_message_waited() {
+    let (gate, begun) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (opened, began) = (Arc::clone(&gate), Arc::clone(&begun));
+    let agent = scripted(move |turn| {
+        let (opened, began) = (Arc::clone(&opened), Arc::clone(&began));
+        async move {
+            began.notify_one();
+            opened.notified().await;
+            let lines = turn.handle.history(100).await.unwrap();
+            let lines: Vec<&str> = lines.iter().map(|line| &*line.text).collect();
+            reply(&format!("[{}]+{}", lines.join(","), texts(&turn.messages).join(",")))
+        }
+    });
+    let gateway = started(parts(Arc::new(MemoryStore::new()), agent, |policy| {
+        policy.busy = BusyPolicy::Collect;
+    }))
+    .await;
+    let first = gateway.submit(says("alice", "api", "one"), true).await.unwrap();
+    gateway.control(&first.key, Control::OptIn(true)).await.unwrap();
+    begun.notified().await;
+    let second = gateway.submit(says("alice", "api", "two"), true).await.unwrap();
+    assert_eq!(action(&second), (Action::Queued, false));
+    let told = gateway.notify(says("alice", "api", "news")).await.unwrap().told;
+    assert!(matches!(told, Controlled::Noticed { waits: true, .. }), "{told:?}");
+    gate.notify_one();
+    assert_eq!(first.follow.unwrap().await.unwrap().reply.as_deref(), Some("[]+one"));
+    gate.notify_one();
+    let settled = second.follow.unwrap().await.unwrap();
+    assert_eq!(settled.reply.as_deref(), Some("[one,[]+one,news]+two"));
 }
 
 #[tokio::test(start_paused = true)]

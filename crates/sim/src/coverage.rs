@@ -38,9 +38,10 @@ pub enum Kind {
     DeliveryUnknown,
     Notify,
     OptIn,
+    Ruling,
 }
 
-const KINDS: usize = 26;
+const KINDS: usize = 27;
 const KIND_NAMES: [&str; KINDS] = [
     "adopt",
     "release",
@@ -68,6 +69,7 @@ const KIND_NAMES: [&str; KINDS] = [
     "delivery unknown",
     "notify",
     "opt in",
+    "ruling",
 ];
 
 const STAGES: usize = 10;
@@ -85,7 +87,7 @@ const STAGE_NAMES: [&str; STAGES] = [
 ];
 
 /// Outcomes: the last journal entry's type, or a change without one, or effects only, or a reason.
-const EVENTS: [&str; 29] = [
+const EVENTS: [&str; 31] = [
     "message.accepted",
     "turn.started",
     "turn.processing",
@@ -115,14 +117,17 @@ const EVENTS: [&str; 29] = [
     "session.notice_cancelled",
     "session.opted_in",
     "session.opted_out",
+    "guard.allowed",
+    "guard.refused",
 ];
 const CHANGED: usize = EVENTS.len();
 const ANSWERED: usize = CHANGED + 1;
 const IGNORED: usize = ANSWERED + 1;
-const REASONS: [(Ignored, &str); 12] = [
+const REASONS: [(Ignored, &str); 13] = [
     (Ignored::StaleRun, "stale run"),
     (Ignored::StaleTimer, "stale timer"),
     (Ignored::StaleQuestion, "stale question"),
+    (Ignored::StaleRuling, "stale ruling"),
     (Ignored::TypingNotGathering, "typing, not gathering"),
     (Ignored::QuarantineNotWanted, "grant not wanted"),
     (Ignored::StaleDelivery, "stale delivery"),
@@ -272,6 +277,8 @@ const fn event_number(body: &EventBody) -> usize {
         EventBody::SessionNoticeCancelled { .. } => 26,
         EventBody::SessionOptedIn => 27,
         EventBody::SessionOptedOut => 28,
+        EventBody::GuardAllowed { .. } => 29,
+        EventBody::GuardRefused { .. } => 30,
     }
 }
 

@@ -10,6 +10,7 @@ use turnkeep_core::session::{Controlled, StartRun};
 use turnkeep_core::{Policy, Trust};
 
 use crate::guard;
+use crate::moderator::{self, Moderator};
 use crate::plan::Act;
 use crate::stock::{SESSIONS, number_in};
 use crate::store::Row;
@@ -88,7 +89,13 @@ impl Judge {
     }
 
     /// A commit is durable.
-    pub(crate) fn landed(&mut self, seat: usize, row: &Row, policy: &Policy, now: u64, calm: bool) {
+    pub(crate) fn landed(
+        &mut self,
+        (seat, now, calm): (usize, u64, bool),
+        row: &Row,
+        policy: &Policy,
+        moderator: &Moderator,
+    ) {
         let Self { sides, violations } = self;
         let side = &mut sides[seat];
         let fresh = row.events.get(side.observed..).unwrap_or_default();
@@ -97,7 +104,9 @@ impl Judge {
             side.checker.observe(event);
             side.note(event, policy, now, calm, violations);
             crate::queue::hold(event, policy, violations);
+            violations.extend(moderator.judge(event, row, policy, calm));
         }
+        violations.extend(moderator::bound(&row.session, policy));
         if let Some(what) = side.typing.verdict(&row.session, fresh, policy).filter(|_| calm) {
             violations.push(format!("session {seat}: rhythm: {what}"));
         }

@@ -22,6 +22,7 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
         failed,
         turn,
         queue,
+        held,
         opted_in,
         notices,
         outbox: Outbox { parts, on_schedule_at },
@@ -29,6 +30,7 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
         rhythm,
         busy,
         noticed_at,
+        refused_at,
         history_from,
         updated_at,
     } = given;
@@ -39,7 +41,9 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
     let common = keep_pending(&mut kept.queue, queue);
     kept.queue.truncate(common);
     kept.queue.extend_from_slice(&queue[common..]);
+    kept.held.clone_from(held);
     kept.notices.clone_from(notices);
+    kept.refused_at = *refused_at;
     kept.opted_in = *opted_in;
     let common = keep_parts(&mut kept.outbox.parts, parts);
     kept.outbox.parts.truncate(common);

@@ -21,6 +21,7 @@ mod agent;
 mod faults;
 mod guard;
 mod judge;
+mod moderator;
 mod people;
 mod provider;
 mod queue;

@@ -28,7 +28,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 37] = [
+pub const MUTANTS: [(Mutant, &str, u64); 43] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -66,6 +66,12 @@ pub const MUTANTS: [(Mutant, &str, u64); 37] = [
     (planted(Planted::NoticeUnguarded), "a notice does not ask whether it is a twin", 2000),
     (planted(Planted::ConsentIgnored), "told to customers who did not opt in", 2000),
     (planted(Planted::OptOutKeepsNotices), "who opts out is still told what waits", 5000),
+    (planted(Planted::CheckSkipped), "messages to a running turn are not checked", 2000),
+    (planted(Planted::CheckWithoutEnd), "a check that is not answered has no end", 2000),
+    (planted(Planted::HeldOvertaken), "messages are let go in the order of their checks", 2000),
+    (planted(Planted::HeldUncounted), "held messages are not counted in the inbox", 5000),
+    (planted(Planted::RulingIgnored), "what a check refused goes on", 2000),
+    (planted(Planted::NewKeepsHeld), "/new keeps what is held", 5000),
 ];
 
 const fn planted(mistake: Planted) -> Mutant {

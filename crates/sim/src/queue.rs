@@ -26,7 +26,11 @@ pub(crate) fn switch(seed: u64, policies: &mut [Arc<Policy>; SESSIONS]) {
 
 /// No message is told to wait where none may. (A retried dead letter is a message like any other.)
 pub(crate) fn hold(event: &Event, policy: &Policy, violations: &mut Vec<String>) {
-    let waits = matches!(event.body, EventBody::MessageAccepted { action: Action::Queued, .. });
+    // What is held waits for its check; it may still be refused to wait behind others.
+    let waits = matches!(
+        event.body,
+        EventBody::MessageAccepted { action: Action::Queued, held: false, .. }
+    );
     if waits && !policy.queues {
         violations.push(format!("I13: {} waits where nothing may", event.seq));
     }

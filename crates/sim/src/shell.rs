@@ -303,11 +303,10 @@ impl World<'_> {
                 }
             }
             self.judge.landed(
-                seat,
+                (seat, self.now, self.plan.is_steady()),
                 &self.store.rows[seat],
                 &self.plan.policies[seat],
-                self.now,
-                self.plan.is_steady(),
+                &self.moderator,
             );
         } else {
             note!(self, "  {seat}: {outcome:?}");
@@ -443,6 +442,7 @@ impl World<'_> {
                 }
                 self.next_in_line(process);
             }
+            Effect::Check(message, wait_ms) => self.check(process, seat, &message, wait_ms),
             Effect::Typing(on) => self.processes[process].seats[seat].typing = on,
             Effect::Deliver(delivery) => self.deliver(process, seat, *delivery),
         }

@@ -1,7 +1,8 @@
 //! The world of one schedule: a virtual clock, things that are going to happen, and their order.
 
-use turnkeep_core::ids::{QuestionId, RunTag, TurnId};
+use turnkeep_core::ids::{QuestionId, RunTag, Seq, TurnId};
 use turnkeep_core::journal::SupersedeChoice;
+use turnkeep_core::moderation::Ruling;
 use turnkeep_core::session::Wake;
 use uuid::Uuid;
 
@@ -9,6 +10,7 @@ use crate::agent::Run;
 use crate::coverage::Coverage;
 use crate::guard::Guard;
 use crate::judge::Judge;
+use crate::moderator::Moderator;
 use crate::mutants::{Mutant, Wrapped, plant};
 use crate::plan::{Act, FAULTS_MS, Fault, Plan};
 use crate::provider::Provider;
@@ -53,6 +55,8 @@ pub(crate) enum What {
     Sent(usize, usize, u32),
     /// The place for suspect turns is given to this one.
     Grant(usize, usize, TurnId),
+    /// A check of a held message ends.
+    Ruled(usize, usize, Seq, Ruling),
     /// An evicted session is due.
     Due(usize, usize),
     /// A look at the store finds this session due.
@@ -80,6 +84,7 @@ pub struct World<'a> {
     pub(crate) plan: Plan,
     pub(crate) rng: Rng,
     pub(crate) guard: Guard,
+    pub(crate) moderator: Moderator,
     /// The clock that never jumps.
     pub(crate) now: u64,
     wall: i64,
@@ -131,9 +136,11 @@ impl<'a> World<'a> {
     #[must_use]
     pub fn new(stock: &'a Stock) -> Self {
         let mut rng = Rng::new(0);
+        let mut plan = Plan::draw(&mut rng);
         Self {
             stock,
-            plan: Plan::draw(&mut rng),
+            moderator: Moderator::new(0, &mut plan.policies),
+            plan,
             rng,
             guard: Guard::new(0),
             now: 0,
@@ -201,6 +208,7 @@ impl<'a> World<'a> {
         self.guard = Guard::new(seed);
         self.plan = Plan::draw(&mut self.rng);
         queue::switch(seed, &mut self.plan.policies);
+        self.moderator = Moderator::new(seed, &mut self.plan.policies);
         self.now = 0;
         self.wall = WALL_MS;
         self.planned.clear();
@@ -262,6 +270,7 @@ impl<'a> World<'a> {
             What::Choose(run, question, choice) => self.choose(run, question, choice),
             What::Sent(process, seat, serial) => self.delivery_ends(process, seat, serial),
             What::Grant(process, seat, turn) => self.granted(process, seat, turn),
+            What::Ruled(process, seat, seq, ruling) => self.ruled(process, seat, seq, ruling),
             What::Due(process, seat) => self.tend(process, seat),
             What::Sweep(seat) => self.sweep(seat),
         }
@@ -275,6 +284,7 @@ impl<'a> World<'a> {
             | What::Timer(process, ..)
             | What::Sent(process, ..)
             | What::Grant(process, ..)
+            | What::Ruled(process, ..)
             | What::Due(process, _) => *process,
             What::Agent(run) | What::Watch(run) | What::Choose(run, ..) => self.runs[*run].process,
             _ => return None,

@@ -217,6 +217,7 @@ fn begin(
         turn_id: Some(id),
         queue_position: None,
         retry_of: None,
+        held: false,
     };
     let accepted = event(&mut session, accepted);
     let (seq, at) = (accepted.seq, accepted.at);

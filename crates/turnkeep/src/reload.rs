@@ -96,7 +96,7 @@ impl Reloader {
 
     async fn apply(&self, wired: &mut Wired) -> Result<Reloaded, String> {
         let inner = Arc::clone(&self.0);
-        // Files are read, and models' clients are made, off the threads that serve.
+        // Files are read off the threads that serve.
         let loaded = tokio::task::spawn_blocking(move || {
             config::load(&inner.source.flags, &inner.source.env)
         });

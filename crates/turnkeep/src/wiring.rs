@@ -6,11 +6,12 @@ use std::sync::{Arc, RwLock};
 
 use anyhow::Context as _;
 use turnkeep_agents::{EchoAgent, KeySource, OpenAiAgent};
-use turnkeep_channels::{SpoolChannel, WebhookClient, WebhookCourier};
+use turnkeep_channels::{HttpModerator, SpoolChannel, WebhookClient, WebhookCourier};
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::keys::Keys;
+use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::{Policy, Session, SessionKey};
 use turnkeep_gateway::guard::GuardParts;
 use turnkeep_gateway::listeners::{Listener, ListenerParts};
@@ -19,7 +20,7 @@ use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
 
 use crate::config::listeners::ListenerSettings;
 use crate::config::resolved::OpenAiSettings;
-use crate::config::{AgentSettings, Resolved};
+use crate::config::{AgentSettings, ApiKey, Resolved};
 
 /// Opens the store of this configuration's data folder.
 pub(crate) fn open_store(resolved: &Resolved) -> anyhow::Result<Arc<SqliteStore>> {
@@ -47,6 +48,7 @@ pub(crate) struct Wired {
     agents: HashMap<String, Arc<dyn Agent>>,
     channels: HashMap<String, Arc<dyn Channel>>,
     listeners: Vec<Listener>,
+    moderator: Option<Arc<dyn Moderator>>,
 }
 
 /// Makes what is configured, or takes it over.
@@ -54,17 +56,27 @@ pub(crate) fn wire(resolved: Resolved, before: Option<&Wired>) -> anyhow::Result
     let agents = agents(&resolved, before)?;
     let channels = channels(&resolved, before)?;
     let listeners = listeners(&resolved, before)?;
-    Ok(Wired { resolved: Arc::new(resolved), agents, channels, listeners })
+    let moderator = moderator(&resolved, before)?;
+    Ok(Wired { resolved: Arc::new(resolved), agents, channels, listeners, moderator })
 }
 
 impl Wired {
     /// Puts a gateway together; nothing runs yet.
     pub(crate) fn gateway(&self, store: Arc<SqliteStore>) -> Gateway {
-        let Replacement { agents, channels, policies, guard, listeners, settings } =
+        let Replacement { agents, channels, policies, guard, moderator, listeners, settings } =
             self.replacement();
         let listeners = ListenerParts { store: store.clone(), listeners };
         let guard = GuardParts { settings: guard, record: store.clone() };
-        Gateway::new(Parts { store, agents, channels, policies, listeners, guard, settings })
+        Gateway::new(Parts {
+            store,
+            agents,
+            channels,
+            policies,
+            listeners,
+            guard,
+            moderator,
+            settings,
+        })
     }
 
     /// For a gateway that runs already.
@@ -78,9 +90,11 @@ impl Wired {
                 known: RwLock::default(),
             }),
             guard: resolved.guard.clone(),
+            moderator: self.moderator.clone(),
             listeners: self.listeners.clone(),
             settings: Settings {
                 message_bytes_max: resolved.gateway.message_bytes_max,
+                undecided_max: resolved.gateway.undecided_max,
                 shutdown_grace_ms: millis(resolved.shutdown_grace),
                 log_text: resolved.log.text,
                 ..Settings::default()
@@ -140,6 +154,21 @@ fn open_ai(model: &OpenAiSettings) -> turnkeep_agents::OpenAiSettings {
         extra,
         ..defaults
     }
+}
+
+/// Who checks messages; the same as before where nothing of it changed.
+fn moderator(
+    resolved: &Resolved,
+    before: Option<&Wired>,
+) -> anyhow::Result<Option<Arc<dyn Moderator>>> {
+    let Some(settings) = &resolved.moderation else { return Ok(None) };
+    let same = before.filter(|before| before.resolved.moderation == resolved.moderation);
+    if let Some(moderator) = same.and_then(|before| before.moderator.clone()) {
+        return Ok(Some(moderator));
+    }
+    let secret = settings.secret.as_ref().map(ApiKey::expose);
+    let moderator = HttpModerator::new(&settings.url, secret).context("[guard] moderation_url")?;
+    Ok(Some(Arc::new(moderator)))
 }
 
 fn channels(

@@ -247,6 +247,21 @@ fn sessions_are_steered() {
     check(&["sessions", "stop", KEY, "--turn", turn], "/stop", json!({ "turn_id": turn }));
     check(&["sessions", "new", KEY], "/new", json!({}));
     check(&["sessions", "close", KEY], "/close", json!({}));
+    check(&["sessions", "opt-in", KEY], "/opt-in", json!({}));
+    check(&["sessions", "opt-out", KEY], "/opt-out", json!({}));
+}
+
+#[test]
+fn a_session_tells_its_customers_rhythm() {
+    let check = |samples: u32, expect: &str| {
+        let rhythm = json!({ "samples": samples, "p50_ms": 640, "p95_ms": 1200 });
+        let session = json!({ "session": KEY, "opted_in": true, "rhythm": rhythm });
+        let ran = run(&["sessions", "show", KEY], vec![Answer::Say(200, session)]);
+        assert!(ran.out.contains(&format!("\nrhythm\t{expect}\n")), "{}", ran.out);
+        assert!(ran.out.contains("\nopted_in\ttrue\n"), "{}", ran.out);
+    };
+    check(0, "not known yet");
+    check(12, "12 gaps in bursts: half within 640 ms, 95 % within 1200 ms");
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "serve",
     "send",
     "sessions",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 12] = [
     "guard",
     "keys",
     "check",
+    "reload",
     "audit",
     "bench",
     "completions",
@@ -72,13 +73,22 @@ fn what_is_typed_wrongly_is_two() {
     check(&["send", "--channel", "pigeon", "hi"], "[possible values: web, api]");
     check(&["sessions", "show", "anna"], "a session key has five parts");
     check(&["turns", "show", "7"], "'<ID>'");
-    check(&["check", "--explain", "a:b"], "must be TENANT:AGENT:CHANNEL");
+    check(&["check", "--explain", "a:b"], "or TENANT:AGENT:CHANNEL");
     check(&["serve", "--log-level", "loud"], "must be one of off, error, warn");
     check(&["bench", "--channel", "pigeon"], "possible values");
     for flag in ["--users", "--flood"] {
         check(&["bench", flag, "0"], "must be a whole number, 1 or more");
         check(&["bench", flag, "many"], "must be a whole number, 1 or more");
     }
+    for flag in ["--tenants", "--slow-connections", "--senders"] {
+        check(&["bench", flag, "0"], "must be a whole number, 1 or more");
+    }
+    for flag in ["--rate", "--over-limit"] {
+        check(&["bench", flag, "0"], "must be a number above 0");
+        check(&["bench", flag, "inf"], "must be a number above 0");
+    }
+    check(&["bench", "--senders", "9", "--users", "9"], "cannot be used with");
+    check(&["bench", "--over-limit", "9", "--server", "http://127.0.0.1:9"], "cannot be used with");
     check(&["bench", "--messages", "0"], "0 is not in 1..");
     check(&["bench", "--burst", "0"], "0 is not in 1..");
 }

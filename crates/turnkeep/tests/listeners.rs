@@ -242,6 +242,57 @@ async fn what_nobody_takes_is_kept_counted_and_survives() {
     assert_eq!((worked, said.as_str()), (false, "Not found: there is no dead callback 7\n"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_come_change_and_go_with_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::new("204 No Content").await;
+    let host = receiver.address.to_string();
+    let config = configure(dir.path(), &host, LOOPBACK);
+    let server = Server::start(&config, &dir.path().join("data"), &[]).unwrap();
+    say(&server, "one").await;
+    for _ in 0..4 {
+        receiver.next().await;
+    }
+    let reload = || async {
+        let url = format!("{}/v1/reload", server.address);
+        let answer = client().post(url).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+        answer.json::<Value>().await.unwrap()
+    };
+    // One is changed, one is new, and the agent's callback is gone.
+    let before = std::fs::read_to_string(&config).unwrap();
+    let secret = dir.path().join("secret");
+    let late = format!(
+        "[listeners.late]\nurl = \"http://{host}/late\"\nsecret_file = {secret:?}\n\
+         pattern = \"turn.completed\"\n{LOOPBACK}"
+    );
+    let kept = before.lines().filter(|line| !line.starts_with("callback_"));
+    let kept: String = kept.map(|line| format!("{line}\n")).collect();
+    let kept = kept.replace("turn.*", "turn.completed").replace(LOOPBACK, &late);
+    std::fs::write(&config, &kept).unwrap();
+    let changed = reload().await["changed"].clone();
+    assert_eq!(changed, json!(["agents.default", "listeners.crm", "listeners.late"]));
+    say(&server, "two").await;
+    let two = [receiver.next().await, receiver.next().await];
+    let paths: BTreeSet<&str> = two.iter().map(|callback| &*callback.path).collect();
+    assert_eq!(paths, BTreeSet::from(["/crm?token=hidden", "/late"]));
+    assert!(two.iter().all(|callback| callback.body["type"] == "turn.completed"));
+    for name in ["crm", "late"] {
+        until(dir.path(), name, |one| one["behind"] == 0).await;
+    }
+    assert!(receiver.arrived.try_recv().is_err(), "something else arrived");
+    std::fs::write(&config, "").unwrap();
+    reload().await;
+    say(&server, "three").await;
+    let (_, said) = listeners(dir.path(), &[]);
+    assert!(!said.contains("crm"), "{said}");
+    // Back again, it goes on where it was: nothing is left out.
+    std::fs::write(&config, &kept).unwrap();
+    reload().await;
+    let three = [receiver.next().await, receiver.next().await];
+    assert!(three.iter().all(|callback| callback.body["type"] == "turn.completed"));
+}
+
 #[test]
 fn a_closed_address_is_a_mistake_at_the_start() {
     let dir = tempfile::tempdir().unwrap();

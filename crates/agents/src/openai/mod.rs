@@ -28,6 +28,9 @@ mod settings;
 mod turn;
 mod wire;
 
+#[cfg(test)]
+mod fuzz;
+
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{Agent, TurnContext};
 use turnkeep_core::session::input::{Finished, RunFailure};

@@ -5,4 +5,5 @@
 mod fake;
 
 mod picture;
+mod load;
 mod runs;

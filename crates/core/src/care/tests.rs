@@ -23,6 +23,7 @@ fn accepted(sender: &str, retry_of: Option<u64>) -> EventBody {
         turn_id: None,
         queue_position: None,
         retry_of: retry_of.map(Seq),
+        held: false,
     }
 }
 
@@ -200,4 +201,36 @@ fn blanking_leaves_what_the_audit_reads() {
     }
     assert_eq!(checker.violations(), []);
     assert_eq!(checker.accepted(), 6);
+}
+
+#[test]
+fn a_notice_that_waits_keeps_itself_and_loses_its_text_with_the_rest() {
+    let accepted =
+        EventBody::SessionNoticeAccepted { message_id: "words".into(), text: "words".into() };
+    let told = EventBody::SessionNotice {
+        text: "words".into(),
+        source: NoticeSource::Unasked,
+        message_id: Some("words".into()),
+        of: Some(Seq(2)),
+    };
+    let bodies = [EventBody::SessionOptedIn, accepted, told, EventBody::notice("sorry".into())];
+    let events = bodies.into_iter().zip(1..);
+    let events: Vec<Event> =
+        events.map(|(body, seq)| Event { seq: Seq(seq), at: 0, body }).collect();
+    let mut session = Session { last_seq: Seq(4), opted_in: true, ..Session::new() };
+    let body = std::sync::Arc::new(MessageBody::default());
+    session.notices.push(crate::session::Notice { seq: Seq(2), body });
+    let mut reading = Reading::old(None, &session, Timestamp::MAX);
+    events.iter().take_while(|event| reading.observe(event)).count();
+    assert_eq!(reading.after(), Seq(1));
+    // The audit goes on behind the cut: it still knows who opted in.
+    let mut checker = stored(&reading.forgotten(Why::Retention, 7)).checker;
+    for mut event in events.into_iter().skip(1) {
+        blank(&mut event);
+        assert!(!serde_json::to_string(&event).unwrap().contains("words"));
+        checker.observe(&event);
+    }
+    session.notices.clear();
+    checker.finish(&session);
+    assert_eq!(checker.violations(), []);
 }

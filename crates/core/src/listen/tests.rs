@@ -134,6 +134,12 @@ fn no_text_goes_out_unless_it_may() {
             turn_id: None,
             queue_position: Some(1),
             retry_of: None,
+            held: false,
+        },
+        EventBody::GuardRefused {
+            message: Seq(3),
+            by_default: false,
+            detail: Some(text()),
         },
         EventBody::TurnWaitingForInput {
             turn_id: turn(),
@@ -160,7 +166,8 @@ fn no_text_goes_out_unless_it_may() {
             messages: smallvec::smallvec![Seq(1)],
         },
         EventBody::AgentEvent { turn_id: turn(), name: text(), detail: text() },
-        EventBody::SessionNotice { text: text() },
+        EventBody::notice(text()),
+        EventBody::SessionNoticeAccepted { message_id: "n-1".into(), text: text() },
         EventBody::DeliverySettled {
             reply: Seq(4),
             part: 0,

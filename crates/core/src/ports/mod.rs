@@ -7,6 +7,7 @@ pub mod guard;
 pub mod histogram;
 pub mod keys;
 pub mod listeners;
+pub mod moderator;
 pub mod store;
 
 use std::future::Future;

@@ -287,6 +287,11 @@ pub trait Store: Send + Sync + 'static {
         StoreStats::default()
     }
 
+    /// Jobs that wait to be made durable now; asked for every message.
+    fn waiting(&self) -> u64 {
+        self.stats().waiting
+    }
+
     /// A session as of its last commit. Recovery relies on it seeing every commit that was
     /// reported as [`CommitOutcome::Committed`], and on bodies being filled in.
     fn load(&self, key: &SessionKey) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;

@@ -36,6 +36,10 @@ pub enum Effect {
     /// Ask for the place in which suspect turns run one at a time.
     RequestQuarantine(TurnId),
 
+    // To whoever checks messages.
+    /// Have a held message checked, within so many milliseconds. It may be under way already.
+    Check(Box<Pending>, u64),
+
     // To the channel.
     /// Show or hide that the agent is typing.
     Typing(bool),
@@ -132,6 +136,8 @@ pub enum Ignored {
     StaleTimer,
     /// An answer to a question that is settled.
     StaleQuestion,
+    /// A check of a message that is not held, or was ruled on.
+    StaleRuling,
     /// The user types while nothing gathers.
     TypingNotGathering,
     /// A place granted to a turn that no longer wants it.

@@ -6,6 +6,7 @@ use crate::accumulation::Hint;
 use crate::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId, TurnId};
 use crate::journal::SupersedeChoice;
 use crate::message::{Inbound, MessageBody, Seen};
+use crate::moderation::Ruling;
 use crate::outbox::DeliveryOutcome;
 use crate::policy::{BusyPolicy, Trust};
 use crate::session::state::Wake;
@@ -23,6 +24,15 @@ pub enum Input {
     },
     /// An admitted message.
     Message(Inbound),
+    /// An external check of a held message ended.
+    Ruling {
+        /// The message's place.
+        seq: Seq,
+        /// What becomes of it.
+        ruling: Ruling,
+        /// Why.
+        reason: Option<Arc<str>>,
+    },
     /// The user is typing.
     UserTyping,
     /// A timer fired.

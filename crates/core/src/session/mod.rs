@@ -1,7 +1,7 @@
 //! A session's rules: `step(state, input, context) -> state`, rows and effects.
 //!
 //! [`step`] only dispatches; one file a kind of input:
-//! [`on_message`], [`on_notice`], [`on_agent`], [`on_timer`], [`on_control`], [`on_delivery`], [`on_owner`];
+//! [`on_message`], [`on_held`], [`on_notice`], [`on_agent`], [`on_timer`], [`on_control`], [`on_delivery`], [`on_owner`];
 //! [`turn`] holds how a turn begins and ends, which all of them share.
 
 pub mod effect;
@@ -11,6 +11,7 @@ pub mod state;
 mod on_agent;
 mod on_control;
 mod on_delivery;
+mod on_held;
 mod on_message;
 mod on_notice;
 mod on_owner;
@@ -26,7 +27,7 @@ use crate::session_key::SessionKey;
 pub use effect::{AgentAnswer, Controlled, Effect, Ignored, StartRun};
 pub use on_notice::NOTICES_MAX;
 pub use input::{AgentInput, Control, Finished, Input, RunFailure};
-pub use state::{Burst, Notice, Query, Session, SessionStatus, Stage, Turn, Wake};
+pub use state::{Burst, Held, Notice, Query, Session, SessionStatus, Stage, Turn, Wake};
 
 /// How long a dedupe key is kept at least.
 pub const SEEN_KEPT_MS: i64 = 8 * 24 * 3_600_000;
@@ -96,6 +97,9 @@ impl Machine<'_> {
             Input::Release => self.on_release(),
             Input::QuarantineGranted(turn) => self.on_quarantine_granted(*turn),
             Input::Message(message) => self.on_message(message),
+            Input::Ruling { seq, ruling, reason } => {
+                self.on_ruling(*seq, *ruling, reason.as_ref());
+            }
             Input::UserTyping => self.on_user_typing(),
             Input::Timer(wake) => self.on_timer(*wake),
             Input::Agent(tag, said) => self.on_agent(*tag, said),

@@ -110,10 +110,13 @@ impl Machine<'_> {
 
     fn cancel_everything(&mut self, reason: CancelReason) -> u32 {
         let running = self.cancel(reason, None);
-        let queue = std::mem::take(&mut self.session.queue);
+        let mut queue = std::mem::take(&mut self.session.queue);
         if planted(Planted::NewKeepsQueue) {
             self.session.queue = queue;
             return running;
+        }
+        if !planted(Planted::NewKeepsHeld) {
+            queue.extend(self.session.held.drain(..).map(|held| held.message));
         }
         if queue.is_empty() {
             return running;

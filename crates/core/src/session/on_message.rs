@@ -10,7 +10,7 @@ use crate::ids::{Seq, TurnGroupId, TurnId};
 use crate::journal::EventBody;
 use crate::message::{Action, Decision, Inbound, Pending, Rejection};
 use crate::planted::{Planted, planted};
-use crate::policy::{BusyPolicy, WindowMode};
+use crate::policy::{BusyPolicy, Trust, WindowMode};
 use crate::ports::store::{FirstDecision, Guard};
 use crate::session::state::Query;
 
@@ -31,6 +31,8 @@ enum Verdict {
     Supersede,
     /// It waits; alone or with its neighbours.
     Queue { alone: bool },
+    /// It waits for an external check, or behind one that does.
+    Hold,
     /// Refused.
     Reject,
 }
@@ -48,9 +50,12 @@ impl Machine<'_> {
         if self.session.inbox_len() >= self.context.policy.inbox_max as usize {
             return self.reject(message, Rejection::QueueFull);
         }
-        let verdict = self.verdict(message);
+        let mut verdict = self.verdict(message.trust);
         if verdict == Verdict::Reject {
             return self.reject(message, Rejection::SessionBusy);
+        }
+        if self.must_hold(false) {
+            verdict = Verdict::Hold;
         }
         if self.session.closed {
             self.session.closed = false;
@@ -93,7 +98,8 @@ impl Machine<'_> {
 
     /// Nothing is open, so the next message begins a turn.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.session.turn.is_none() && self.session.queue.is_empty()
+        let session = &self.session;
+        session.turn.is_none() && session.queue.is_empty() && session.held.is_empty()
     }
 
     /// A retried dead letter: it takes a new place, behind everything that waits.
@@ -103,16 +109,53 @@ impl Machine<'_> {
         group: TurnGroupId,
         retry_of: Seq,
     ) -> Decision {
-        let verdict =
-            if self.is_at_rest() { Verdict::Start } else { Verdict::Queue { alone: true } };
+        let verdict = if self.is_at_rest() {
+            Verdict::Start
+        } else if self.must_hold(true) {
+            Verdict::Hold
+        } else {
+            Verdict::Queue { alone: true }
+        };
         self.accept(message, verdict, Some(group), Some(retry_of))
     }
 
     /// Where nothing may wait, what would have to is refused. (What waits already, or what a turn
     /// leaves over, was accepted, and keeps its place.)
-    fn verdict(&self, message: &Inbound) -> Verdict {
-        match self.table(message) {
+    fn verdict(&self, trust: Trust) -> Verdict {
+        match self.table(trust) {
             Verdict::Queue { .. } if !self.may_queue() => Verdict::Reject,
+            // Those that are held are before it, so it would meet a turn.
+            _ if !self.session.held.is_empty() && self.refuses_to_queue() => Verdict::Reject,
+            verdict => verdict,
+        }
+    }
+
+    fn refuses_to_queue(&self) -> bool {
+        self.busy() == BusyPolicy::Reject || !self.may_queue()
+    }
+
+    fn busy(&self) -> BusyPolicy {
+        self.session.busy.unwrap_or(self.context.policy.busy)
+    }
+
+    /// Whether a held message that is let go would begin a turn.
+    pub(super) fn needs_a_turn(&self, message: &Pending) -> bool {
+        matches!(self.table_of_held(message), Verdict::Start | Verdict::Supersede)
+    }
+
+    /// A held message goes on as if it had just come. But it was accepted: it is never refused.
+    pub(super) fn place_held(&mut self, message: Pending) {
+        let verdict = self.table_of_held(&message);
+        let alone = matches!(verdict, Verdict::Queue { alone: true });
+        self.place(verdict, Pending { alone, ..message });
+    }
+
+    fn table_of_held(&self, message: &Pending) -> Verdict {
+        let retried = message.group.is_some();
+        match self.table(message.trust) {
+            Verdict::Reject => Verdict::Queue { alone: false },
+            Verdict::Start => Verdict::Start,
+            _ if retried => Verdict::Queue { alone: true },
             verdict => verdict,
         }
     }
@@ -122,11 +165,11 @@ impl Machine<'_> {
     }
 
     /// The table of decisions. Trust comes first, and nothing overtakes the queue.
-    fn table(&self, message: &Inbound) -> Verdict {
-        let busy = self.session.busy.unwrap_or(self.context.policy.busy);
+    fn table(&self, trust: Trust) -> Verdict {
+        let busy = self.busy();
         let Some(turn) = &self.session.turn else { return Verdict::Start };
         let queue = Verdict::Queue { alone: busy == BusyPolicy::Queue };
-        let stranger = turn.trust != message.trust && !planted(Planted::TrustIgnored);
+        let stranger = turn.trust != trust && !planted(Planted::TrustIgnored);
         let outside = stranger || !self.session.queue.is_empty();
         let committed = turn.committed && !planted(Planted::SupersedeAfterCommit);
         match turn.stage {
@@ -171,13 +214,15 @@ impl Machine<'_> {
             Verdict::Join | Verdict::Answer | Verdict::Mailbox | Verdict::Ask => {
                 (Action::EventSent, open)
             }
-            Verdict::Queue { .. } | Verdict::Reject => (Action::Queued, None),
+            Verdict::Queue { .. } | Verdict::Hold | Verdict::Reject => (Action::Queued, None),
         };
         let queue_position = match verdict {
             Verdict::Queue { alone } => Some(self.session.turns_ahead(alone, message.trust)),
+            Verdict::Hold => Some(self.session.turns_ahead(group.is_some(), message.trust)),
             _ => None,
         };
-        let seq = self.journal_accepted(message, action, turn, queue_position, retry_of);
+        let held = verdict == Verdict::Hold;
+        let seq = self.journal_accepted(message, (action, turn, queue_position), retry_of, held);
         let pending = Pending {
             seq,
             at: self.context.now,
@@ -224,10 +269,9 @@ impl Machine<'_> {
     fn journal_accepted(
         &mut self,
         message: &Inbound,
-        action: Action,
-        turn_id: Option<TurnId>,
-        queue_position: Option<u32>,
+        (action, turn_id, queue_position): (Action, Option<TurnId>, Option<u32>),
         retry_of: Option<Seq>,
+        held: bool,
     ) -> Seq {
         self.journal(EventBody::MessageAccepted {
             message_id: Arc::clone(&message.body.message_id),
@@ -238,6 +282,7 @@ impl Machine<'_> {
             turn_id,
             queue_position,
             retry_of,
+            held,
         })
     }
 
@@ -257,6 +302,10 @@ impl Machine<'_> {
                 self.supersede();
             }
             Verdict::Queue { .. } | Verdict::Reject => self.session.queue.push(pending),
+            Verdict::Hold => {
+                let retried = pending.group.is_some();
+                self.hold(pending, retried);
+            }
         }
     }
 

@@ -19,6 +19,7 @@ impl Machine<'_> {
             if !planted(Planted::RedeliverForgotten) {
                 self.redeliver(delivering);
             }
+            self.check_again();
             return self.readopt(run);
         }
         if !self.session.has_open_work() {
@@ -35,6 +36,7 @@ impl Machine<'_> {
             self.on_ambiguous("the process ended while it was being sent".into());
         }
         self.pump_outbox();
+        self.check_again();
         self.recover_turn();
         self.start_next();
     }

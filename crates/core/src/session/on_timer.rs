@@ -1,6 +1,6 @@
 //! Timers that fired. A stale id is ignored, so a late timer is harmless.
 
-use super::{Ignored, Machine, Stage, Wake};
+use super::{Held, Ignored, Machine, Stage, Wake};
 use crate::ids::TimerId;
 use crate::journal::{DeadReason, EventBody, SupersedeChoice};
 use crate::message::Pending;
@@ -11,6 +11,7 @@ impl Machine<'_> {
         match wake {
             Wake::Armed(id) => self.on_deadline(id),
             Wake::QueueExpiry => self.on_queue_expiry(),
+            Wake::Held => self.on_held_due(),
         }
     }
 
@@ -21,6 +22,10 @@ impl Machine<'_> {
         };
         if self.session.outbox.next_deadline().is_some_and(|deadline| deadline.id == id) {
             return self.pump_outbox_after_wait();
+        }
+        let overdue = |held: &Held| held.deadline.id == id && held.ruled.is_none();
+        if self.session.held.first().is_some_and(overdue) {
+            return self.on_check_overdue();
         }
         let Some(turn) = &self.session.turn else { return self.ignore(Ignored::StaleTimer) };
         if let Some(query) = turn.query.filter(|query| query.deadline.id == id) {

@@ -11,6 +11,7 @@ use crate::ids::{
     TurnId,
 };
 use crate::message::{MessageBody, Pending};
+use crate::moderation::Ruled;
 use crate::outbox::Outbox;
 use crate::planted::{Planted, planted};
 use crate::policy::{BusyPolicy, Policy, Trust};
@@ -42,6 +43,9 @@ pub struct Session {
     /// Messages for later turns, in order of acceptance.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queue: Vec<Pending>,
+    /// Messages that wait for an external check, and those behind them, in order of acceptance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
     /// The customer takes messages that nobody asked for.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub opted_in: bool,
@@ -62,10 +66,25 @@ pub struct Session {
     /// When the user was last told of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noticed_at: Option<Timestamp>,
+    /// When the user was last told that a message was not passed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_at: Option<Timestamp>,
     /// The place of the last `/new`; history never reaches behind it.
     pub history_from: Seq,
     /// When anything last changed.
     pub updated_at: Timestamp,
+}
+
+/// An accepted message that no turn may have yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The message.
+    pub message: Pending,
+    /// Once it is the first one, the default holds when this is over.
+    pub deadline: Deadline,
+    /// What came of its check; it may still have to wait for those before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ruled: Option<Ruled>,
 }
 
 /// Something to tell the user that waits for the open turn's end.
@@ -186,6 +205,8 @@ pub enum Wake {
     Armed(TimerId),
     /// Something in the queue may have waited too long.
     QueueExpiry,
+    /// The first of the held messages was ruled on.
+    Held,
 }
 
 /// Something that happens without any input.
@@ -222,8 +243,8 @@ impl Session {
     /// Whether a node must look after this session.
     #[must_use]
     pub fn has_open_work(&self) -> bool {
-        let waits = !self.queue.is_empty() || !self.notices.is_empty();
-        self.turn.is_some() || waits || self.outbox.is_active()
+        let queued = !self.queue.is_empty() || !self.held.is_empty();
+        self.turn.is_some() || queued || !self.notices.is_empty() || self.outbox.is_active()
     }
 
     /// Accepted messages that no running turn has taken: what the inbox bound counts.
@@ -236,7 +257,8 @@ impl Session {
             };
             gathering + turn.mailbox.len()
         });
-        turn + self.queue.len()
+        let held = if planted(Planted::HeldUncounted) { 0 } else { self.held.len() };
+        turn + self.queue.len() + held
     }
 
     /// Turns ahead of a message that would be queued now, the open one included.
@@ -244,7 +266,7 @@ impl Session {
     pub fn turns_ahead(&self, alone: bool, trust: Trust) -> u32 {
         let mut ahead = u32::from(self.turn.is_some());
         let mut previous: Option<&Pending> = None;
-        for pending in &self.queue {
+        for pending in self.queue.iter().chain(self.held.iter().map(|held| &held.message)) {
             if !previous.is_some_and(|last| last.collects_with(pending)) {
                 ahead += 1;
             }
@@ -261,13 +283,14 @@ impl Session {
     #[must_use]
     pub fn newest(&self) -> Option<&Pending> {
         let turn = self.turn.iter().flat_map(|turn| [turn.messages.last(), turn.mailbox.last()]);
-        turn.flatten().chain(self.queue.last()).max_by_key(|pending| pending.seq)
+        let held = self.held.last().map(|held| &held.message);
+        turn.flatten().chain(self.queue.last()).chain(held).max_by_key(|pending| pending.seq)
     }
 
     /// Every accepted message that has no ending yet, in no particular order.
     pub fn pending(&self) -> impl Iterator<Item = &Pending> {
         let turn = self.turn.iter().flat_map(|turn| turn.messages.iter().chain(&turn.mailbox));
-        turn.chain(&self.queue)
+        turn.chain(&self.queue).chain(self.held.iter().map(|held| &held.message))
     }
 
     /// The places at which the journal holds the bodies that a snapshot leaves out.
@@ -280,7 +303,8 @@ impl Session {
     pub fn bodies_mut(&mut self) -> impl Iterator<Item = (Seq, &mut Arc<MessageBody>)> {
         let turn =
             self.turn.iter_mut().flat_map(|turn| turn.messages.iter_mut().chain(&mut turn.mailbox));
-        let pending = turn.chain(&mut self.queue).map(|one| (one.seq, &mut one.body));
+        let held = self.held.iter_mut().map(|held| &mut held.message);
+        let pending = turn.chain(&mut self.queue).chain(held).map(|one| (one.seq, &mut one.body));
         pending.chain(self.notices.iter_mut().map(|one| (one.seq, &mut one.body)))
     }
 
@@ -329,6 +353,15 @@ impl Session {
             let at = oldest.at.saturating_add_unsigned(duration_ms);
             hear(Due { at, duration_ms, wake: Wake::QueueExpiry });
         }
+        if let Some(first) = self.held.first()
+            && !planted(Planted::CheckWithoutEnd)
+        {
+            let Deadline { id, at, duration_ms } = first.deadline;
+            hear(match first.ruled {
+                None => Due { at, duration_ms, wake: Wake::Armed(id) },
+                Some(_) => Due { at: self.updated_at, duration_ms: 0, wake: Wake::Held },
+            });
+        }
     }
 
     /// When a node should look at this session if nobody did before; none while nothing is open.
@@ -360,6 +393,7 @@ impl Session {
             // The limit of a burst counts from here.
             turn.started_at = turn.started_at.min(now);
         }
+        self.held.iter_mut().for_each(|held| held.deadline.clamp(now));
         self.outbox.clamp_deadlines(now);
     }
 }

@@ -4,6 +4,7 @@
 mod decisions;
 mod deliveries;
 mod endings;
+mod held;
 mod notices;
 mod owners;
 mod questions;

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use hyper::HeaderMap;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE as COOKIES};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, COOKIE as COOKIES};
 use hyper::http::request::Parts;
 use turnkeep_core::SessionKey;
 use turnkeep_core::access::{Principal, Scope, VISIT_CHANNEL};
@@ -125,7 +125,16 @@ pub(super) async fn gate(
         // There is nothing there, for anybody.
         return next.run(request).await;
     };
-    let need = needs::of(request.method().as_str(), path.as_str()).unwrap_or(needs::UNKNOWN);
+    let need = match needs::of(request.method().as_str(), path.as_str()) {
+        Some(need) => need,
+        None => {
+            let allowed = needs::asked_of_open(path.as_str());
+            if !allowed.is_empty() {
+                return refuse_method(&request, &allowed);
+            }
+            needs::UNKNOWN
+        }
+    };
     if need == Need::Nobody {
         return next.run(request).await;
     }
@@ -139,6 +148,14 @@ pub(super) async fn gate(
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+fn refuse_method(request: &Request, allowed: &str) -> Response {
+    let mut response = Problem::method(request.method(), request.uri()).into_response();
+    if let Ok(allowed) = allowed.parse() {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
 }
 
 /// Who it is, if it may do this.
@@ -210,7 +227,7 @@ async fn identify(
     }
 }
 
-fn key_in(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn key_in(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let (Some(only), None) = (all.next(), all.next()) else { return None };
     let (scheme, key) = only.to_str().ok()?.split_once(' ')?;

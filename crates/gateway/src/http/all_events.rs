@@ -117,7 +117,7 @@ fn selector_of(query: Query<'_>) -> Result<Selector, Problem> {
     Ok(Selector { pattern, tenant, agent })
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<Option<Place>, Problem> {
+pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<Place>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let text = value.to_str().unwrap_or("?").trim();
     if text.is_empty() {

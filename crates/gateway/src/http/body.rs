@@ -6,7 +6,7 @@ use axum::body::HttpBody;
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::Bytes;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
@@ -20,6 +20,7 @@ pub(super) async fn json<T: DeserializeOwned, B: HttpBody<Data = Bytes> + Unpin>
     body: B,
     settings: &Current<HttpSettings>,
 ) -> Result<T, Problem> {
+    check_encoding(headers)?;
     check_type(headers)?;
     parse(&collect(body, settings).await?)
 }
@@ -33,12 +34,36 @@ pub(super) async fn json_or_default<
     body: B,
     settings: &Current<HttpSettings>,
 ) -> Result<T, Problem> {
+    check_encoding(headers)?;
     let bytes = collect(body, settings).await?;
     if bytes.is_empty() {
         return Ok(T::default());
     }
     check_type(headers)?;
     parse(&bytes)
+}
+
+/// Longest body that is read only to be thrown away, in bytes; a longer one ends its connection.
+const SPARED_BYTES_MAX: u64 = 64 * 1024;
+
+/// Refuses a request whose body nobody has read. A short body is read away, so that the connection
+/// can go on.
+pub(super) async fn refuse_unread<B: HttpBody<Data = Bytes> + Unpin>(
+    problem: Problem,
+    body: B,
+    settings: &Current<HttpSettings>,
+) -> Problem {
+    let short = body.size_hint().upper().is_some_and(|bytes| bytes <= SPARED_BYTES_MAX);
+    if short && collect(body, settings).await.is_ok() { problem } else { problem.and_close() }
+}
+
+/// Nothing is ever inflated: a small body could become a great one.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut given = headers.get_all(CONTENT_ENCODING).iter();
+    let strange = given.find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let Some(strange) = strange else { return Ok(()) };
+    let detail = format!("the body must come as it is, not encoded as {strange:?}");
+    Err(Problem::new(Kind::NotJson, detail))
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -105,7 +130,7 @@ fn too_large(bytes_max: usize) -> Problem {
     Problem::new(Kind::TooLarge, format!("the body is longer than {bytes_max} bytes"))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         Problem::new(Kind::MalformedJson, format!("the body is not UTF-8 from byte {at} on"))

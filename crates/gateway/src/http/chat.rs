@@ -153,7 +153,7 @@ impl<'a> SettledShape<'a> {
         (status = 415, description = "The body is not JSON", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "Too many messages, or too many wait", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "The store is down or the server is ending", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "More comes than is decided (`overloaded`), the store is down, or the server is ending", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn chat(
@@ -212,7 +212,7 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
     Ok(json(StatusCode::ACCEPTED, &accepted, 384))
 }
 
-fn submission_of(chat: ChatRequest, request_name: Option<String>) -> Result<Submission, Problem> {
+pub(super) fn submission_of(chat: ChatRequest, request_name: Option<String>) -> Result<Submission, Problem> {
     let Some(text) = chat.message else {
         return Err(Problem::field("message", "is missing: what is there to say?"));
     };
@@ -228,7 +228,7 @@ fn submission_of(chat: ChatRequest, request_name: Option<String>) -> Result<Subm
     })
 }
 
-fn wait_of(query: Query<'_>, seconds_max: u64) -> Result<Option<Duration>, Problem> {
+pub(super) fn wait_of(query: Query<'_>, seconds_max: u64) -> Result<Option<Duration>, Problem> {
     const WHAT: &str = "a number of seconds, 0 or more";
     let Some(seconds) = query.parsed::<f64>("wait", WHAT)? else { return Ok(None) };
     if !seconds.is_finite() || seconds.is_sign_negative() {

@@ -18,7 +18,7 @@ use super::access::{self, Asker};
 use super::problem::Problem;
 use super::reload::Reload;
 use super::settings::{Http, HttpSettings};
-use super::{chat, needs, router, source};
+use super::{body, chat, needs, router, source};
 use crate::access::Access;
 use crate::{Current, Gateway};
 
@@ -82,6 +82,11 @@ impl Entry {
         if request.method() == Method::POST && matches!(request.uri().path(), "/v1/chat" | "/chat")
         {
             let shared = &self.shared;
+            if let Err(refusal) = shared.gateway.has_room() {
+                let body = request.into_body();
+                let problem = body::refuse_unread(refusal.into(), body, &shared.settings).await;
+                return problem.into_response();
+            }
             let headers = request.headers();
             let caller = match access::admit(shared, needs::CHAT, source, headers).await {
                 Ok(caller) => caller,

@@ -262,6 +262,5 @@ where
 
 fn find(shared: &Shared, name: &str) -> Result<Arc<Listening>, Problem> {
     let found = shared.gateway.0.listeners.find(name);
-    found
-        .ok_or_else(|| Problem::new(Kind::NotFound, format!("no listener {name:?} is configured")))
+    found.ok_or_else(|| Problem::new(Kind::NotFound, format!("no listener {name:?} is configured")))
 }

@@ -46,6 +46,9 @@ mod query;
 mod reply;
 mod shape;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use keys::{GRACE_S, key_as_json};
 pub use reload::{Reload, Reloaded};
 pub use router::openapi;

@@ -92,6 +92,16 @@ pub(super) fn of(method: &str, path: &str) -> Option<Need> {
     found.map(|(.., need)| *need)
 }
 
+/// What can be asked of an address that needs nobody; empty for every other address. Whoever asks
+/// something else of it is told so, whoever it is.
+pub(super) fn asked_of_open(path: &str) -> String {
+    let known = TABLE.iter().filter(|(_, template, _)| *template == path);
+    let methods: Vec<&str> =
+        known.filter(|(.., need)| *need == Nobody).map(|(verb, ..)| *verb).collect();
+    let head = if methods.contains(&"GET") { ",HEAD" } else { "" };
+    if methods.is_empty() { String::new() } else { methods.join(",") + head }
+}
+
 impl Need {
     /// As the OpenAPI document says it.
     fn words(self) -> String {
@@ -133,22 +143,37 @@ pub(super) fn describe(document: &mut OpenApi) {
 fn describe_one(operation: &mut Operation, need: Need, path: &str) {
     let words = ExtensionsBuilder::new().add("x-needs", need.words()).build();
     operation.extensions.get_or_insert_default().merge(words);
-    if need == Nobody {
-        return;
-    }
-    let none: [&str; 0] = [];
-    let mut ways = vec![SecurityRequirement::new("key", none)];
-    if matches!(need, Person(_)) {
-        ways.push(SecurityRequirement::new("person", none));
-    }
-    operation.security = Some(ways);
     let mut answers = vec![
-        ("401", "No key, or none that opens"),
-        ("403", "The key lacks the scope, which is named; or a foreign page asks"),
-        ("429", "Too many wrong keys from this address"),
+        ("400", "The request makes no sense as HTTP"),
+        ("403", "A foreign page asks"),
+        ("421", "The server has another name than it was called by"),
     ];
+    if need != Nobody {
+        let none: [&str; 0] = [];
+        let mut ways = vec![SecurityRequirement::new("key", none)];
+        if matches!(need, Person(_)) {
+            ways.push(SecurityRequirement::new("person", none));
+        }
+        operation.security = Some(ways);
+        answers = vec![
+            ("400", "The request makes no sense as HTTP"),
+            ("401", "No key, or none that opens"),
+            ("403", "The key lacks the scope, which is named; or a foreign page asks"),
+            ("421", "The server has another name than it was called by"),
+            ("429", "Too many wrong keys from this address"),
+            ("503", "The store is down, or the server is starting or ending"),
+        ];
+    }
+    if operation.request_body.is_some() {
+        answers.extend([
+            ("408", "The body came too slowly"),
+            ("413", "The body is too large"),
+            ("415", "The body is not JSON, or it is compressed"),
+        ]);
+    }
     if path.contains('{') {
         answers.push(("404", "There is no such thing within reach"));
+        answers.push(("422", "What the path names is not of its form"));
     }
     for (status, description) in answers {
         let problem = Ref::from_schema_name("Problem");
@@ -173,6 +198,8 @@ mod tests {
         addresses.dedup();
         assert_eq!(addresses.len(), before);
         assert_eq!(of("HEAD", "/healthz"), Some(Nobody));
+        assert_eq!(asked_of_open("/v1/sign-in"), "GET,POST,HEAD");
+        assert_eq!(asked_of_open("/v1/sessions"), "");
         assert_eq!(of("DELETE", "/healthz"), None);
     }
 }

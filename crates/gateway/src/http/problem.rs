@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
-use hyper::StatusCode;
 use hyper::header::{
     CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE,
 };
+use hyper::{Method, StatusCode, Uri};
 use serde::Serialize;
 use turnkeep_core::message::{Action, Rejection};
 use turnkeep_core::ports::store::StoreError;
@@ -46,6 +46,7 @@ pub(super) enum Kind {
     Abuse,
     NotOptedIn,
     Internal,
+    Overloaded,
     Unavailable,
 }
 
@@ -76,7 +77,7 @@ impl Kind {
             Self::Field | Self::Configuration => StatusCode::UNPROCESSABLE_ENTITY,
             Self::QueueFull | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -107,6 +108,7 @@ impl Kind {
             Self::Abuse => ("urn:turnkeep:problem:abuse", "Abuse detected"),
             Self::NotOptedIn => ("urn:turnkeep:problem:not-opted-in", "Not opted in"),
             Self::Internal => ("urn:turnkeep:problem:internal", "Internal error"),
+            Self::Overloaded => ("urn:turnkeep:problem:overloaded", "Overloaded"),
             Self::Unavailable => ("urn:turnkeep:problem:unavailable", "Unavailable"),
         }
     }
@@ -125,6 +127,8 @@ pub(super) struct Problem {
     scope: Option<&'static str>,
     /// The browser shall forget its cookie.
     forget_cookie: bool,
+    /// The connection ends with the answer.
+    close: bool,
 }
 
 /// The body of every refusal.
@@ -167,6 +171,7 @@ impl Problem {
             retry_after_s: None,
             scope: None,
             forget_cookie: false,
+            close: false,
         }
     }
 
@@ -193,6 +198,11 @@ impl Problem {
         Self { scope: Some(scope), ..Self::new(Kind::MissingScope, detail) }
     }
 
+    /// Nothing answers this method there.
+    pub(super) fn method(method: &Method, uri: &Uri) -> Self {
+        Self::new(Kind::MethodNotAllowed, format!("{} doesn't take {method}", uri.path()))
+    }
+
     /// The browser shall forget its cookie.
     pub(super) fn without_cookie(self) -> Self {
         Self { forget_cookie: true, ..self }
@@ -205,6 +215,17 @@ impl Problem {
             _ => self.rejection,
         };
         Self { rejection, ..self }
+    }
+
+    /// More than the machine takes.
+    fn overloaded() -> Self {
+        let detail = "more messages come than are decided; nothing was taken, send it again";
+        Self { rejection: Some("overloaded"), ..Self::new(Kind::Overloaded, detail) }
+    }
+
+    /// The request's body is not read any more, so the next request could not be found.
+    pub(super) fn and_close(self) -> Self {
+        Self { close: true, ..self }
     }
 
     /// Too much of something; one more would pass in so many milliseconds.
@@ -295,6 +316,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Field(error) => Self::field(error.field, error.why),
             Refusal::Rejected(rejection) => Self::rejected(&rejection),
+            Refusal::Overloaded => Self::overloaded(),
             Refusal::Unavailable(why) => Self::new(Kind::Unavailable, why),
         }
     }
@@ -315,7 +337,10 @@ impl From<StoreError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, kind, title) = self.kind.parts();
-        let passes = matches!(self.kind, Kind::QueueFull | Kind::RateLimited | Kind::Unavailable);
+        let passes = matches!(
+            self.kind,
+            Kind::QueueFull | Kind::RateLimited | Kind::Overloaded | Kind::Unavailable
+        );
         let retry_after_s = self.retry_after_s.or_else(|| passes.then_some(RETRY_AFTER_S));
         let body = ProblemBody {
             kind,
@@ -343,7 +368,7 @@ impl IntoResponse for Problem {
         if self.forget_cookie {
             headers.insert(SET_COOKIE, NO_COOKIE);
         }
-        if matches!(self.kind, Kind::TooLarge | Kind::TooSlow) {
+        if self.close || matches!(self.kind, Kind::TooLarge | Kind::TooSlow) {
             // The rest of the body is not read, so the next request could not be found.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }

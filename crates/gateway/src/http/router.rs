@@ -105,6 +105,5 @@ async fn unknown(uri: Uri) -> Problem {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} doesn't take {method}", uri.path());
-    Problem::new(Kind::MethodNotAllowed, detail)
+    Problem::method(&method, &uri)
 }

@@ -125,8 +125,11 @@ pub(super) struct SessionShape<'a> {
     /// The open turn.
     #[schema(value_type = Option<uuid::Uuid>)]
     open_turn_id: Option<TurnId>,
-    /// Accepted messages that no turn has taken: the queue and the open turn's mailbox.
+    /// Accepted messages that no turn has taken: the queue, the open turn's mailbox, and those that
+    /// are held.
     queued: usize,
+    /// Of these, messages that wait for an external check, and those behind them.
+    held: usize,
     /// Where its journal ends.
     #[schema(value_type = u64)]
     last_seq: Seq,
@@ -174,7 +177,8 @@ impl<'a> SessionShape<'a> {
             kind: key.kind(),
             state: session.status(),
             open_turn_id: session.turn.as_ref().map(|turn| turn.id),
-            queued: session.queue.len() + mailbox,
+            queued: session.queue.len() + mailbox + session.held.len(),
+            held: session.held.len(),
             last_seq: session.last_seq,
             opted_in: session.opted_in,
             notices: session.notices.len(),

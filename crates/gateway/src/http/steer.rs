@@ -132,6 +132,7 @@ pub(super) async fn stop(
     responses(
         (status = 200, description = "How many messages were cancelled", body = Steered),
         (status = 404, description = "Nobody has written there", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "It is no session's key", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn new(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath) -> Answer {
@@ -149,6 +150,7 @@ pub(super) async fn new(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath
     responses(
         (status = 200, description = "How many messages were cancelled", body = Steered),
         (status = 404, description = "Nobody has written there", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "It is no session's key", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn close(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath) -> Answer {
@@ -189,7 +191,10 @@ pub(super) async fn queue(
     path = "/v1/sessions/{session}/typing",
     tag = "sessions",
     params(("session" = String, Path, description = "The session's key, percent-encoded")),
-    responses((status = 204, description = "Noted"))
+    responses(
+        (status = 204, description = "Noted"),
+        (status = 422, description = "It is no session's key", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn typing(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath) -> Answer {
     if let Err(why) = shared.gateway.readiness() {

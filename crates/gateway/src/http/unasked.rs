@@ -93,7 +93,7 @@ pub(super) struct OptedShape {
         (status = 415, description = "The body is not JSON", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "Too many wait to be told or delivered", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "The store is down or the server is ending", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "More comes than is decided (`overloaded`), the store is down, or the server is ending", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn send(

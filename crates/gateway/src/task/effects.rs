@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use turnkeep_core::ids::{RunTag, Token, TurnId};
-use turnkeep_core::message::Decision;
+use turnkeep_core::message::{Decision, Pending};
 use turnkeep_core::ports::agent::SupersedeQuestion;
 use turnkeep_core::session::{AgentAnswer, Effect, Stage, StartRun};
 
@@ -61,6 +61,7 @@ impl SessionTask {
                 self.with_run(tag, |run| run.answer(question, *message));
             }
             Effect::RequestQuarantine(turn) => self.request_place(turn),
+            Effect::Check(message, wait_ms) => self.check(&message, wait_ms),
             Effect::Typing(on) => self.show_typing(on),
             Effect::Deliver(delivery) => {
                 deliver(&self.gateway, self.driver.key(), &self.sender, *delivery);
@@ -102,6 +103,14 @@ impl SessionTask {
     fn cancel(&mut self, tag: RunTag) {
         if let Some(run) = self.run.take_if(|run| run.tag == tag) {
             run.cancel();
+        }
+    }
+
+    /// A check that is under way is not asked for twice.
+    fn check(&mut self, message: &Pending, wait_ms: u64) {
+        if !self.checking.contains(&message.seq) {
+            self.checking.push(message.seq);
+            self.gateway.check(self.driver.key(), message, wait_ms);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Agents that do what a test needs, and a channel that loses its first answer.
+//! Agents that do what a test needs, a channel that loses its first answer, and somebody who checks
+//! messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,11 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::Semaphore;
 use turnkeep_core::SessionKey;
 use turnkeep_core::message::Pending;
+use turnkeep_core::moderation::Ruling;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::{ChannelFacts, channel_facts};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{Agent, TurnContext};
 use turnkeep_core::ports::channel::{Channel, Outgoing};
+use turnkeep_core::ports::moderator::{Checked, Checkup, Moderator};
 use turnkeep_core::session::{Finished, RunFailure};
 
 fn finished(text: String) -> Result<Finished, RunFailure> {
@@ -163,5 +166,26 @@ impl Channel for Forgetful {
 
     fn typing(&self, _: &SessionKey, _: bool) -> BoxFuture<'_, ()> {
         Box::pin(async {})
+    }
+}
+
+/// Refuses what says `rude`, lets go what waits for the gate once it is open, fails where it is told
+/// to, and allows everything else.
+pub(crate) struct Watcher(pub(crate) Arc<Gate>);
+
+impl Moderator for Watcher {
+    fn check<'a>(&'a self, message: Checked<'a>) -> BoxFuture<'a, Result<Checkup, String>> {
+        Box::pin(async move {
+            if message.text.contains("slow") {
+                self.0.started.add_permits(1);
+                self.0.pass().await;
+            }
+            if message.text.contains("down") {
+                return Err("nobody is there".to_owned());
+            }
+            let rude = message.text.contains("rude");
+            let ruling = if rude { Ruling::Refuse } else { Ruling::Allow };
+            Ok(Checkup { ruling, reason: rude.then(|| "bad language".to_owned()) })
+        })
     }
 }

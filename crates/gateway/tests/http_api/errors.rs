@@ -181,3 +181,10 @@ async fn the_type_of_a_body_may_be_spelt_in_several_ways() {
         assert_eq!(reply.status, 202, "{spelt}");
     }
 }
+
+#[tokio::test]
+async fn a_server_without_a_configuration_reloads_none() {
+    let world = World::new().await;
+    let reply = world.call("POST", "/v1/reload", &[], "").await;
+    assert_eq!((reply.status, &reply.json()["title"]), (404, &json!("Not found")));
+}

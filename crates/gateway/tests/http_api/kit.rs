@@ -19,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 use turnkeep_agents::EchoAgent;
 use turnkeep_core::Policy;
 use turnkeep_core::guard::Rate;
+use turnkeep_core::moderation::{Moderation, Ruling};
 use turnkeep_core::policy::{WindowMode, channel_facts};
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
+use turnkeep_core::ports::store::Store;
 use turnkeep_gateway::access::Access;
 use turnkeep_gateway::guard::{GuardParts, GuardSettings};
 use turnkeep_gateway::http::{Http, HttpSettings, serve};
@@ -29,7 +31,7 @@ use turnkeep_gateway::listeners::{Listener, ListenerParts};
 use turnkeep_gateway::{Gateway, Parts, Policies, Settings, UnknownPart};
 use turnkeep_stores::MemoryStore;
 
-use crate::agents::{Asker, Broken, Forgetful, Gate, Patient, Talker};
+use crate::agents::{Asker, Broken, Forgetful, Gate, Patient, Talker, Watcher};
 
 /// Nothing in these tests takes long; what does is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,7 +42,8 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 /// Every built-in channel without a window; the tenant `small` has an inbox for one, a customer of
 /// `slow` may write three messages in a minute, and all of `crowd` together three. A customer of
-/// `typist` is waited for.
+/// `typist` is waited for. Messages of `watched` and `hasty` are checked; for the latter there is
+/// next to no time.
 struct TestPolicies(Vec<String>);
 
 impl Policies for TestPolicies {
@@ -62,6 +65,13 @@ impl Policies for TestPolicies {
             "typist" => {
                 (policy.window_mode, policy.window_ms) = (WindowMode::Adaptive, 3000);
             }
+            "watched" => {
+                let default = Ruling::Refuse;
+                policy.moderation = Some(Moderation { timeout_ms: 40_000, default });
+            }
+            "hasty" => {
+                policy.moderation = Some(Moderation { timeout_ms: 1, default: Ruling::Allow });
+            }
             _ => {}
         }
         Ok(Arc::new(policy))
@@ -74,6 +84,8 @@ pub(crate) struct World {
     pub(crate) store: MemoryStore,
     pub(crate) address: SocketAddr,
     pub(crate) gate: Arc<Gate>,
+    /// Of checks that wait.
+    pub(crate) watched: Arc<Gate>,
     pub(crate) shutdown: CancellationToken,
     server: JoinHandle<()>,
 }
@@ -103,7 +115,24 @@ impl World {
         listeners: Vec<Listener>,
         guard: GuardSettings,
     ) -> Self {
-        let gate = Gate::new();
+        let front = Arc::new(store.clone());
+        let own = Settings { shutdown_grace_ms: 200, ..Settings::default() };
+        Self::started(front, store, settings, (listeners, guard, own)).await
+    }
+
+    /// With something before the store, and a gateway that lives by these settings.
+    pub(crate) async fn behind(front: Arc<dyn Store>, store: MemoryStore, own: Settings) -> Self {
+        let rest = (Vec::new(), GuardSettings::default(), own);
+        Self::started(front, store, HttpSettings::default(), rest).await
+    }
+
+    async fn started(
+        front: Arc<dyn Store>,
+        store: MemoryStore,
+        settings: HttpSettings,
+        (listeners, guard, own): (Vec<Listener>, GuardSettings, Settings),
+    ) -> Self {
+        let (gate, watched) = (Gate::new(), Gate::new());
         let agents: HashMap<String, Arc<dyn Agent>> = HashMap::from([
             ("default".to_owned(), Arc::new(EchoAgent::default()) as Arc<dyn Agent>),
             ("patient".to_owned(), Arc::new(Patient(Arc::clone(&gate)))),
@@ -117,13 +146,14 @@ impl World {
         let channels: HashMap<String, Arc<dyn Channel>> =
             HashMap::from([("sms".to_owned(), Arc::new(Forgetful::new()) as Arc<dyn Channel>)]);
         let gateway = Gateway::new(Parts {
-            store: Arc::new(store.clone()),
+            store: front,
             policies: Arc::new(TestPolicies(agents.keys().cloned().collect())),
             agents,
             channels,
             listeners: ListenerParts { store: Arc::new(store.clone()), listeners },
             guard: GuardParts { settings: guard, record: Arc::new(store.clone()) },
-            settings: Settings { shutdown_grace_ms: 200, ..Settings::default() },
+            moderator: Some(Arc::new(Watcher(Arc::clone(&watched)))),
+            settings: own,
         });
         gateway.start().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -139,7 +169,7 @@ impl World {
             render_metrics,
         };
         let server = tokio::spawn(serve(http, listener, shutdown.clone()));
-        Self { gateway, access, store, address, gate, shutdown, server }
+        Self { gateway, access, store, address, gate, watched, shutdown, server }
     }
 
     /// Ends the server and waits until it is gone.

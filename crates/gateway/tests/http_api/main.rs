@@ -14,5 +14,8 @@ mod kit;
 mod letters;
 mod limits;
 mod listeners;
+mod moderation;
+mod overload;
 mod page;
 mod sessions;
+mod unasked;

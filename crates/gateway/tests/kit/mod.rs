@@ -91,6 +91,7 @@ pub(crate) fn parts(
             settings: GuardSettings::default(),
             record: Arc::new(MemoryStore::new()),
         },
+        moderator: None,
         settings: Settings { idle_ms: 50, shutdown_grace_ms: 50, ..Settings::default() },
     }
 }

@@ -178,6 +178,10 @@ impl Store for SqliteStore {
         self.shared.counters.stats()
     }
 
+    fn waiting(&self) -> u64 {
+        self.shared.counters.waiting.load(Relaxed)
+    }
+
     fn load(&self, key: &SessionKey) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         let key = key.clone();
         self.readers.read(move |connection| read::load(connection, &key))

@@ -100,7 +100,7 @@ impl Chat {
 
     /// Journals something short.
     pub(crate) fn note(&mut self, text: &str) -> Seq {
-        self.event(EventBody::SessionNotice { text: text.into() })
+        self.event(EventBody::notice(text.into()))
     }
 
     /// Accepts a message; what becomes of it is the caller's business.
@@ -115,6 +115,7 @@ impl Chat {
             turn_id: None,
             queue_position: Some(1),
             retry_of: None,
+            held: false,
         });
         let at = self.session.updated_at;
         Pending { seq, at, trust: Trust::Familiar, alone: false, group: None, body }

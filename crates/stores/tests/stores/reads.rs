@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use turnkeep_core::accumulation::Deadline;
+use turnkeep_core::message::MessageBody;
 use turnkeep_core::outbox::{DeliveryState, OutPart};
 use turnkeep_core::ports::store::Store;
-use turnkeep_core::session::{Stage, Turn};
+use turnkeep_core::session::{Notice, Stage, Turn};
 use turnkeep_core::{
-    Attempt, Epoch, Event, Seq, SessionKey, TimerId, Timestamp, Trust, TurnGroupId,
+    Attempt, Epoch, Event, EventBody, Seq, SessionKey, TimerId, Timestamp, Trust, TurnGroupId,
 };
 
 use crate::fixture::{Chat, Home, NOW, key, key_of, part_row, turn_id};
@@ -88,10 +89,19 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
         mailbox: vec![mail],
         query: None,
     }));
+    let waiting: (Arc<str>, Arc<str>) = ("n-1".into(), "news".into());
+    let (message_id, text) = waiting.clone();
+    let seq = chat.event(EventBody::SessionNoticeAccepted { message_id, text });
+    let (message_id, text) = waiting;
+    let body = Arc::new(MessageBody { message_id, text, sender: Arc::default() });
+    chat.session.notices = vec![Notice { seq, body }];
+    chat.session.rhythm.add(640);
+    chat.session.opted_in = true;
     chat.commit(&store).await;
     drop(store);
     let store = home.open();
     let loaded = store.load(&chat.key).await.unwrap().unwrap();
+    assert_eq!(&*loaded.session.notices[0].body.text, "news");
     let texts: Vec<_> = loaded.session.pending().map(|one| one.body.text.to_string()).collect();
     let expect = ["of the turn", "taken from the mailbox", "in the mailbox", "retried", "last"];
     assert_eq!(texts, expect);

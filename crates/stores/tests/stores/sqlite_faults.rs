@@ -175,7 +175,7 @@ async fn commit_once(store: &SqliteStore, chat: &mut Chat) -> Option<String> {
 
 fn text_of(event: turnkeep_core::Event) -> String {
     match event.body {
-        EventBody::SessionNotice { text } => text.to_string(),
+        EventBody::SessionNotice { text, .. } => text.to_string(),
         other => panic!("{other:?}"),
     }
 }

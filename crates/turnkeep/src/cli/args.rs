@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use turnkeep_core::{SessionKey, TurnId};
 
+use super::bench::LoadArgs;
 use super::listeners::ListenersArgs;
 use crate::config::{Flags, check_text};
 
@@ -263,6 +264,16 @@ pub(super) enum SessionsCommand {
         /// Its key
         key: SessionKey,
     },
+    /// Note that its customer takes messages that nobody asked for
+    OptIn {
+        /// Its key
+        key: SessionKey,
+    },
+    /// Note that its customer takes none; what waits is not told either
+    OptOut {
+        /// Its key
+        key: SessionKey,
+    },
 }
 
 /// `turns`.
@@ -341,7 +352,7 @@ pub(crate) struct AuditArgs {
     pub(crate) json: bool,
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("must be a whole number, 1 or more".into()),
         Ok(number) => Ok(number),
@@ -350,11 +361,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 /// `bench`: how a server is driven.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "\
-Examples:
-  turnkeep bench
-  turnkeep bench --users 200 --burst 3 --channel web --picture bench.svg
-  turnkeep bench --flood 1000 --duration 30 --server http://127.0.0.1:7878")]
+#[command(after_help = super::bench::EXAMPLES)]
 pub(crate) struct BenchArgs {
     /// Users who talk at the same time
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
@@ -386,6 +393,8 @@ pub(crate) struct BenchArgs {
     /// Leave the guard of the bench's own server on, with limits that nobody meets; else it is off
     #[arg(long, conflicts_with = "server")]
     pub(crate) guard: bool,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
     /// Don't wait for replies; measure only how fast messages are taken
     #[arg(long)]
     pub(crate) no_wait: bool,

@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and the commands that are clients of a running server.
 
 mod args;
+mod bench;
 mod check;
 mod client;
 mod dead_letters;

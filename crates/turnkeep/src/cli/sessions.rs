@@ -29,6 +29,12 @@ pub(super) async fn run(args: SessionsArgs) -> anyhow::Result<ExitCode> {
         SessionsCommand::Close { key } => {
             act(&client, &path(&key, "/close"), &json!({}), json).await?;
         }
+        SessionsCommand::OptIn { key } => {
+            act(&client, &path(&key, "/opt-in"), &json!({}), json).await?;
+        }
+        SessionsCommand::OptOut { key } => {
+            act(&client, &path(&key, "/opt-out"), &json!({}), json).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -105,7 +111,7 @@ pub(super) fn query(page: PageArgs) -> [(&'static str, Option<String>); 2] {
 }
 
 fn show(value: &Value) -> anyhow::Result<()> {
-    const FIELDS: [&str; 10] = [
+    const FIELDS: [&str; 12] = [
         "session",
         "tenant_id",
         "agent_id",
@@ -116,6 +122,8 @@ fn show(value: &Value) -> anyhow::Result<()> {
         "open_turn_id",
         "queued",
         "last_seq",
+        "opted_in",
+        "notices",
     ];
     let row = |field: &str| [field.to_owned(), cell(value, field)];
     let mut rows: Vec<[String; 2]> = FIELDS.into_iter().map(row).collect();

@@ -39,9 +39,10 @@ impl Typed {
     fn differences<'a>(&'a self, other: &'a Self) -> BTreeSet<(&'a str, &'static str)> {
         let all = |typed: &'a Self| {
             let sections = typed.0.iter();
-            sections.flat_map(|(label, keys)| keys.iter().map(move |(key, _)| (&**label, *key)))
+            sections.flat_map(|(label, keys)| keys.keys().map(move |key| (&**label, *key)))
         };
-        let differ = |(label, key): &(&str, &'static str)| self.get(label, key) != other.get(label, key);
+        let differ =
+            |(label, key): &(&str, &'static str)| self.get(label, key) != other.get(label, key);
         all(self).chain(all(other)).filter(differ).collect()
     }
 
@@ -81,14 +82,14 @@ impl Changes {
             Some(agent) => format!("agents.{agent}"),
             None => format!("listeners.{}", one.name),
         }));
+        if before.moderation != now.moderation {
+            changed.insert("guard".to_owned());
+        }
         let fixed = began.typed.differences(&now.typed).into_iter();
         let fixed = fixed.filter(|(label, key)| is_fixed(label, key));
         let named = |(label, key): (&str, &str)| {
             if label.is_empty() { key.to_owned() } else { format!("{label}.{key}") }
         };
-        Self {
-            changed: changed.into_iter().collect(),
-            needs_restart: fixed.map(named).collect(),
-        }
+        Self { changed: changed.into_iter().collect(), needs_restart: fixed.map(named).collect() }
     }
 }

@@ -9,11 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use turnkeep_core::listen::{ENDINGS, NAME_CHARS_MAX, Pattern, Selector, pattern_words};
 use turnkeep_core::network::{Network, may_reach};
 
+use super::AgentSettings;
 use super::problem::{Origin, Problems, suggestion};
 use super::raw::{AgentRaw, ListenerRaw, Raw};
 use super::secret::{Named, Told, secret};
 use super::value::{Endpoint, Set};
-use super::AgentSettings;
 
 /// What a secret begins with, by the scheme of Standard Webhooks.
 const SECRET_PREFIX: &str = "whsec_";
@@ -124,7 +124,8 @@ fn one(
     if let Some(set) = agent.filter(|set| !agents.is_empty() && !agents.contains_key(&set.value)) {
         let known: Vec<&str> = agents.keys().map(String::as_str).collect();
         let mend = suggestion(&set.value, &known);
-        told.problems.add(&set.origin, format!("no agent of {place} is called {:?}{mend}", set.value));
+        told.problems
+            .add(&set.origin, format!("no agent of {place} is called {:?}{mend}", set.value));
     }
     let typed = keys.pattern.as_ref();
     let pattern = typed.map_or_else(|| vec!["*".to_owned()], |set| set.value.0.clone());
@@ -233,7 +234,7 @@ fn signing_secret(named: &Named<'_>, told: &mut Told<'_>) -> Option<SigningSecre
 }
 
 /// The bytes of a secret. What it is stays out of the message.
-fn decode(text: &str) -> Result<SigningSecret, String> {
+pub(super) fn decode(text: &str) -> Result<SigningSecret, String> {
     let bytes = text.strip_prefix(SECRET_PREFIX).and_then(|rest| STANDARD.decode(rest).ok());
     let usable = bytes.filter(|bytes| SECRET_BYTES.contains(&bytes.len()));
     usable.map(SigningSecret).ok_or_else(|| {

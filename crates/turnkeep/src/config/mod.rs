@@ -6,6 +6,7 @@
 
 mod problem;
 mod value;
+mod words;
 #[macro_use]
 mod section;
 mod changes;
@@ -13,6 +14,7 @@ mod guard;
 mod hosts;
 mod layers;
 pub(crate) mod listeners;
+pub(crate) mod moderation;
 mod paths;
 pub(crate) mod policy;
 mod raw;
@@ -30,4 +32,4 @@ pub(crate) use layers::{Env, Flags, check_text, load, locate};
 pub(crate) use reference::{example, reference};
 pub(crate) use resolved::{AgentSettings, Resolved, Whereabouts};
 pub(crate) use schema::{as_json, schema};
-pub(crate) use secret::read_secret;
+pub(crate) use secret::{ApiKey, read_secret};

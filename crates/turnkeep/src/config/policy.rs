@@ -1,9 +1,12 @@
 //! The policy of a session: built-in, then each layer over it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use turnkeep_core::Policy;
+use turnkeep_core::accumulation::Words;
+use turnkeep_core::moderation::Moderation;
 use turnkeep_core::policy::{BusyPolicy, ChannelFacts, channel_facts};
 
 use super::raw::{GatewayKeys, PolicyKeys};
@@ -69,6 +72,9 @@ pub(super) struct Policies {
     pub(super) tenants: BTreeMap<String, PolicyKeys>,
     pub(super) agents: BTreeMap<String, PolicyKeys>,
     pub(super) channels: BTreeMap<&'static str, PolicyKeys>,
+    /// What no layer says, because it is the same for everybody.
+    pub(super) words: Option<Arc<Words>>,
+    pub(super) moderation: Option<Moderation>,
 }
 
 impl Policies {
@@ -97,6 +103,8 @@ impl Policies {
         for (.., keys) in layers {
             apply(keys, &mut policy);
         }
+        policy.words.clone_from(&self.words);
+        policy.moderation = self.moderation;
         Some(policy)
     }
 
@@ -128,12 +136,8 @@ impl Policies {
 pub(crate) fn with_choice(lines: &mut [Explained], busy: Option<BusyPolicy>) {
     let line = lines.iter_mut().find(|line| line.key == "busy_policy");
     if let (Some(line), Some(busy)) = (line, busy) {
-        *line = Explained {
-            key: line.key,
-            value: busy.shown(),
-            layer: Decider::Session,
-            typed: None,
-        };
+        *line =
+            Explained { key: line.key, value: busy.shown(), layer: Decider::Session, typed: None };
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use turnkeep_core::guard::Severity;
+use turnkeep_core::moderation::Ruling;
 use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 
 use super::hosts::HostNames;
@@ -63,6 +64,9 @@ section! {
         queue_ttl_seconds: u64 [0, 31_536_000] = "0";
         /// How many accepted messages of one session may wait; the next one is refused.
         max_queue_size_per_session: u32 [1, 100_000] = "100";
+        /// How many messages may wait to be decided, of all sessions together; the next one is
+        /// refused with 503 before anything of it is read.
+        undecided_max: usize [1, 1_000_000] = "1000";
         /// Longest text of one message, in bytes.
         message_bytes_max: usize [1, 16_777_216] = "65536";
         /// Longest body of one request, in bytes.
@@ -167,6 +171,31 @@ section! {
         patterns: Texts => "['\\b\\d{16}\\b']";
         /// What follows from one of them.
         patterns_severity: Severity = "\"restrict\"";
+        /// Every message is posted here before a turn may have it; the answer is `{"allow": true}`
+        /// or `{"allow": false, "reason": "…"}`. See docs/guard.md.
+        moderation_url: Endpoint => "\"http://127.0.0.1:9000/check\"";
+        /// How long that may take. What is not answered by then is decided by `moderation_default`.
+        moderation_timeout_ms: u64 [1, 50_000] = "3000";
+        /// What holds where no answer came in time: `allow` or `refuse`.
+        moderation_default: Ruling = "\"allow\"";
+        /// The file that holds a secret, which is sent along as a bearer token; refused if everybody
+        /// on the machine can read it. This or `moderation_secret_env`, or none.
+        moderation_secret_file: PathBuf => "\"/etc/turnkeep/moderation.key\"";
+        /// The environment variable that holds it.
+        moderation_secret_env: String => "\"MODERATION_KEY\"";
+    }
+}
+
+section! {
+    /// Words that tell whether a message is complete. They may also stand in
+    /// `[accumulation.LANGUAGE]`.
+    struct WordKeys {
+        /// A message that is nothing but one of these is waited upon longer.
+        greetings: Texts => "[\"hi\", \"good morning\"]";
+        /// A message that ends with one of these is complete.
+        closings: Texts => "[\"please\", \"thanks\"]";
+        /// A message that ends with one of these, or with one of these and `#`, lacks its number.
+        references: Texts => "[\"order\", \"invoice\"]";
     }
 }
 
@@ -286,12 +315,21 @@ pub(super) struct ListenerRaw {
     pub(super) keys: ListenerKeys,
 }
 
+/// One language's words as typed.
+#[derive(Clone, Debug)]
+pub(super) struct LanguageRaw {
+    pub(super) at: Origin,
+    pub(super) keys: WordKeys,
+}
+
 /// Everything as typed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Raw {
     pub(super) top: TopKeys,
     pub(super) gateway: GatewayKeys,
     pub(super) guard: GuardKeys,
+    pub(super) words: WordKeys,
+    pub(super) languages: BTreeMap<String, LanguageRaw>,
     pub(super) channels: BTreeMap<&'static str, ChannelRaw>,
     pub(super) agents: BTreeMap<String, AgentRaw>,
     pub(super) tenants: BTreeMap<String, PolicyKeys>,
@@ -306,7 +344,11 @@ impl Raw {
             (String::new(), &self.top),
             ("gateway".to_owned(), &self.gateway),
             ("guard".to_owned(), &self.guard),
+            ("accumulation".to_owned(), &self.words),
         ];
+        for (name, language) in &self.languages {
+            sections.push((format!("accumulation.{name}"), &language.keys));
+        }
         for (name, channel) in &self.channels {
             let label = format!("channels.{name}");
             sections.extend([(label.clone(), &channel.own as _), (label, &channel.policy as _)]);

@@ -9,21 +9,23 @@ use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::problem::{Lines, Problems, suggestion};
 use super::raw::{
-    AgentKeys, AgentRaw, ChannelKeys, ChannelRaw, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, ListenerRaw,
-    OpenAiKeys, PolicyKeys, Raw, TopKeys,
+    AgentKeys, AgentRaw, ChannelKeys, ChannelRaw, EchoKeys, GatewayKeys, GuardKeys, LanguageRaw,
+    ListenerKeys, ListenerRaw, OpenAiKeys, PolicyKeys, Raw, TopKeys, WordKeys,
 };
 use super::secret::is_quiet;
 use super::section::{Key, Section, find};
 use super::value::Scalar;
 
 /// The sections of the file.
-const TABLES: [&str; 6] = ["gateway", "guard", "channels", "agents", "tenants", "listeners"];
+const TABLES: [&str; 7] =
+    ["gateway", "guard", "accumulation", "channels", "agents", "tenants", "listeners"];
 
 /// Every section's keys and where they belong.
-pub(super) const HOMES: [(&str, &[Key]); 9] = [
+pub(super) const HOMES: [(&str, &[Key]); 10] = [
     ("at the top of the file, before any [section]", TopKeys::KEYS),
     ("in [gateway]", GatewayKeys::KEYS),
     ("in [guard]", GuardKeys::KEYS),
+    ("in [accumulation] or [accumulation.LANGUAGE]", WordKeys::KEYS),
     ("in [channels.NAME]", ChannelKeys::KEYS),
     ("in [channels.NAME], [agents.NAME] or [tenants.NAME]", PolicyKeys::KEYS),
     ("in [agents.NAME]", AgentKeys::KEYS),
@@ -66,6 +68,7 @@ pub(super) fn read_file(path: &Path, text: &str, scope: Scope, problems: &mut Pr
     if let Some((table, label)) = reader.table(top, "", "guard") {
         reader.keys(table, &label, &[], &mut [&mut raw.guard]);
     }
+    reader.words(top, &mut raw);
     reader.channels(top, &mut raw);
     reader.agents(top, &mut raw);
     reader.tenants(top, &mut raw);
@@ -170,6 +173,23 @@ impl Reader<'_> {
             }
         }
         named
+    }
+
+    /// Words that stand there for every language, and tables of single languages.
+    fn words(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
+        let Some((table, label)) = self.table(top, "", "accumulation") else { return };
+        let languages = || table.iter().filter(|(_, value)| value.get_ref().is_table());
+        let names: Vec<&str> = languages().map(|(name, _)| name.get_ref().as_ref()).collect();
+        self.keys(table, &label, &names, &mut [&mut raw.words]);
+        for pair in languages() {
+            let name = pair.0.get_ref().as_ref();
+            let at = self.lines.origin(pair.0.span().start);
+            if let Some((table, label)) = self.as_table(pair, &join(&label, name)) {
+                let mut keys = WordKeys::default();
+                self.keys(table, &label, &[], &mut [&mut keys]);
+                raw.languages.insert(name.to_owned(), LanguageRaw { at, keys });
+            }
+        }
     }
 
     fn channels(&mut self, top: &DeTable<'_>, raw: &mut Raw) {

@@ -9,7 +9,8 @@ use super::changes::is_fixed;
 use super::layers::variable;
 use super::policy;
 use super::raw::{
-    AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, OpenAiKeys, PolicyKeys, TopKeys,
+    AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, OpenAiKeys, PolicyKeys,
+    TopKeys, WordKeys,
 };
 use super::section::Key;
 
@@ -24,7 +25,7 @@ struct Part {
     keys: &'static [Key],
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part {
         title: "Top of the file",
         about: "Keys that stand before any section.",
@@ -47,6 +48,18 @@ const PARTS: [Part; 9] = [
         header: "[guard]",
         variables: Some("guard"),
         keys: GuardKeys::KEYS,
+    },
+    Part {
+        title: "[accumulation]",
+        about: "Words that tell whether a message is complete, so that a burst is waited for longer \
+                or shorter where windows adapt. Nobody says which language a message is in, so the \
+                words of all languages count together: those of `en`, `de`, `es`, `fr` and `it` are \
+                built in, `[accumulation.de]` replaces those lists of a language that it names, and \
+                any other name adds a language. What stands in `[accumulation]` itself counts beside \
+                all of them.",
+        header: "[accumulation.en]",
+        variables: None,
+        keys: WordKeys::KEYS,
     },
     Part {
         title: "[agents.NAME]",

@@ -10,9 +10,10 @@ use turnkeep_core::network::Network;
 use turnkeep_core::policy::CHANNELS;
 use turnkeep_gateway::guard::GuardSettings;
 
+use super::changes::Typed;
 use super::layers::Env;
 use super::listeners::ListenerSettings;
-use super::changes::Typed;
+use super::moderation::{self, ModerationSettings};
 use super::policy::{self, Explained, Policies};
 use super::problem::Problems;
 use super::raw::{AgentRaw, EchoKeys, GatewayKeys, OpenAiKeys, Raw, TopKeys};
@@ -20,7 +21,7 @@ use super::secret::{ApiKey, Named, Told, secret};
 use super::section::Section;
 pub(crate) use super::value::LogFormat;
 use super::value::{AgentKind, Set};
-use super::{guard, listeners, paths};
+use super::{guard, listeners, paths, words};
 
 /// The name of the agent that answers where none is named.
 const DEFAULT_AGENT: &str = "default";
@@ -60,6 +61,8 @@ pub(crate) struct Resolved {
     pub(crate) gateway: GatewaySettings,
     /// What is refused as too much or as abuse.
     pub(crate) guard: GuardSettings,
+    /// Who checks messages.
+    pub(crate) moderation: Option<ModerationSettings>,
     /// The agents by name; never empty.
     pub(crate) agents: BTreeMap<String, AgentSettings>,
     /// Channels whose replies are appended to a file.
@@ -90,6 +93,8 @@ pub(crate) struct LogSettings {
 pub(crate) struct GatewaySettings {
     /// Longest text of a message.
     pub(crate) message_bytes_max: usize,
+    /// Messages that may wait to be decided.
+    pub(crate) undecided_max: usize,
     /// Longest body of a request.
     pub(crate) body_bytes_max: usize,
     /// Open connections at once.
@@ -194,13 +199,17 @@ pub(super) fn resolve(
     let agents = agents(&raw.agents, &mut told);
     let listeners = listeners::listeners(&raw, &agents, &mut told);
     let callbacks_may_reach = listeners::allowed(&raw);
+    let moderation = moderation::moderation(&raw.guard, &mut told);
     let guard = guard::guard(&raw, problems);
+    let words = words::words(&raw, problems);
     let Whereabouts { listen, hosts, data_dir } = resolve_whereabouts(&raw.top, env);
     let policies = Policies {
         gateway: policy::of_gateway(&raw.gateway),
         tenants: raw.tenants,
         agents: raw.agents.into_iter().map(|(name, agent)| (name, agent.policy)).collect(),
         channels: raw.channels.into_iter().map(|(name, channel)| (name, channel.policy)).collect(),
+        words,
+        moderation: moderation.as_ref().map(|settings| settings.rule),
     };
     Resolved {
         source,
@@ -216,6 +225,7 @@ pub(super) fn resolve(
         },
         gateway: gateway(&raw.gateway, problems),
         guard,
+        moderation,
         agents,
         spools,
         listeners,
@@ -276,6 +286,7 @@ fn gateway(keys: &GatewayKeys, problems: &mut Problems) -> GatewaySettings {
     let connections_max = or(keys.connections_max.as_ref(), 10_000);
     GatewaySettings {
         message_bytes_max,
+        undecided_max: or(keys.undecided_max.as_ref(), turnkeep_gateway::UNDECIDED_MAX),
         body_bytes_max,
         connections_max,
         connections_per_address_max: or(keys.connections_per_address_max.as_ref(), connections_max),
@@ -325,11 +336,7 @@ fn agents(
     each.collect()
 }
 
-fn agent_settings(
-    name: &str,
-    raw: &AgentRaw,
-    told: &mut Told<'_>,
-) -> Option<AgentSettings> {
+fn agent_settings(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option<AgentSettings> {
     let Some(kind) = raw.own.kind.as_ref().map(|set| set.value) else {
         told.problems.add(&raw.at, format!("[agents.{name}] needs kind = \"echo\" or \"openai\""));
         return None;
@@ -362,11 +369,7 @@ fn echo(keys: &EchoKeys) -> EchoSettings {
 /// What the agent asks for, below its base address.
 const COMPLETIONS: &str = "/chat/completions";
 
-fn openai(
-    name: &str,
-    raw: &AgentRaw,
-    told: &mut Told<'_>,
-) -> Option<OpenAiSettings> {
+fn openai(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option<OpenAiSettings> {
     let keys = &raw.openai;
     for (key, missing) in [("base_url", keys.base_url.is_none()), ("model", keys.model.is_none())] {
         if missing {

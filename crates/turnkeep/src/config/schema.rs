@@ -6,7 +6,7 @@ use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::raw::{
     AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, OpenAiKeys, PolicyKeys,
-    TopKeys,
+    TopKeys, WordKeys,
 };
 use super::section::Key;
 
@@ -27,6 +27,7 @@ pub(super) fn document() -> Value {
     let tables = [
         ("gateway", table(&[GatewayKeys::KEYS])),
         ("guard", table(&[GuardKeys::KEYS])),
+        ("accumulation", words()),
         ("channels", object(channels)),
         ("agents", named(&agent())),
         ("tenants", named(&table(&[PolicyKeys::KEYS]))),
@@ -88,9 +89,15 @@ fn named(table: &Value) -> Value {
     })
 }
 
+/// The words of every language, and tables of single languages.
+fn words() -> Value {
+    let mut words = table(&[WordKeys::KEYS]);
+    words["additionalProperties"] = table(&[WordKeys::KEYS]);
+    words
+}
+
 fn agent() -> Value {
-    let mut agent =
-        table(&[AgentKeys::KEYS, EchoKeys::KEYS, OpenAiKeys::KEYS, PolicyKeys::KEYS]);
+    let mut agent = table(&[AgentKeys::KEYS, EchoKeys::KEYS, OpenAiKeys::KEYS, PolicyKeys::KEYS]);
     agent["properties"]["policy"] = table(&[PolicyKeys::KEYS]);
     agent["required"] = json!(["kind"]);
     let without = |keys: &'static [Key]| {

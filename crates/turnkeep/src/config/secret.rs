@@ -56,8 +56,10 @@ pub(super) fn secret<'a>(named: &Named<'a>, told: &mut Told<'_>) -> Option<(Stri
             told.problems.add(&set.origin, text);
             return None;
         }
-        (Some(set), None) => {
-            (file.0, &set.origin, read(&paths::meant(set, told.env)).map(|read| {
+        (Some(set), None) => (
+            file.0,
+            &set.origin,
+            read(&paths::meant(set, told.env)).map(|read| {
                 let (secret, group) = read;
                 if group {
                     told.notes.push(format!(
@@ -67,8 +69,8 @@ pub(super) fn secret<'a>(named: &Named<'a>, told: &mut Told<'_>) -> Option<(Stri
                     ));
                 }
                 secret
-            }))
-        }
+            }),
+        ),
         (None, Some(set)) => (env.0, &set.origin, of_variable(&set.value, told.env)),
     };
     match found {
@@ -113,7 +115,8 @@ fn read(path: &Path) -> Result<(String, bool), String> {
     }
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("can't read {shown}: {error}"))?;
-    let secret = one_line(&text).ok_or_else(|| format!("{shown} does not hold one key on one line"))?;
+    let secret =
+        one_line(&text).ok_or_else(|| format!("{shown} does not hold one key on one line"))?;
     Ok((secret, mode & GROUP != 0))
 }
 

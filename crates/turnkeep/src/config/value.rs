@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use turnkeep_core::guard::Severity;
+use turnkeep_core::moderation::Ruling;
 use turnkeep_core::network::Network;
 use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 
@@ -434,6 +435,7 @@ pub(super) enum AgentKind {
 words! {
     LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json }
     AgentKind { "echo" => AgentKind::Echo, "openai" => AgentKind::OpenAi }
+    Ruling { "allow" => Ruling::Allow, "refuse" => Ruling::Refuse }
     Severity {
         "monitor" => Severity::Monitor,
         "restrict" => Severity::Restrict,

@@ -65,7 +65,10 @@ fn as_json(toml: &str) -> Value {
 fn schema_says(toml: &str) -> Vec<String> {
     let validator = jsonschema::draft202012::new(&schema::document()).unwrap();
     let value = as_json(toml);
-    validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
+    validator
+        .iter_errors(&value)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect()
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn rates_come_from_every_layer() {
     assert!(policy("acme", "sms").rate.is_unlimited());
     let lines = resolved.explain("acme", "default", "web").unwrap();
     let line = lines.iter().find(|line| line.key == "rate_per_minute").unwrap();
-    assert_eq!((line.value.as_str(), &line.layer[..14]), ("30", "[tenants.acme]"));
+    assert_eq!((line.value.as_str(), &line.decided_by()[..14]), ("30", "[tenants.acme]"));
 }
 
 #[test]

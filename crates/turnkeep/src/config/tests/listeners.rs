@@ -179,7 +179,8 @@ fn an_agent_may_have_a_reply_callback() {
     assert_eq!(callback.selector.agent.as_deref(), Some("default"));
     check(
         "[agents.default]\nkind = \"echo\"\ncallback_url = \"https://h\"",
-        "turnkeep.toml:3: \"callback_url\" in [agents.default] needs \"callback_secret_file\"",
+        "turnkeep.toml:3: \"callback_url\" in [agents.default] needs \"callback_secret_file\" or \
+         \"callback_secret_env\"",
     );
     check(
         "[agents.default]\nkind = \"echo\"\ncallback_secret_file = \"x\"",

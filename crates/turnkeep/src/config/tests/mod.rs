@@ -4,12 +4,15 @@ mod access;
 mod agents;
 mod documents;
 mod form;
+mod fuzz;
 mod guard;
 mod listeners;
 mod lookup;
+mod moderation;
 mod policies;
 mod reloads;
 mod secrets;
+mod words;
 
 use super::problem::Problems;
 use super::{Env, Flags, Resolved, load};

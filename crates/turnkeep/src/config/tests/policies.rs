@@ -138,9 +138,8 @@ fn a_session_has_the_last_word() {
 
 #[test]
 fn the_queue_is_switched_by_every_layer() {
-    let queues = |toml: &str| {
-        load_text(toml).unwrap().policy("acme", "default", "web").unwrap().queues
-    };
+    let queues =
+        |toml: &str| load_text(toml).unwrap().policy("acme", "default", "web").unwrap().queues;
     let off = "[gateway]\nmessage_queue_enabled = false\n";
     assert!(queues(""));
     assert!(!queues(off));

@@ -21,6 +21,9 @@ fn section_of(key: &str) -> &'static str {
         "api_key_file" | "api_key_env" => {
             "[agents.default]\nkind = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h\"\n"
         }
+        "moderation_secret_file" | "moderation_secret_env" => {
+            "[guard]\nmoderation_url = \"https://h\"\n"
+        }
         "secret_file" | "secret_env" => "[listeners.crm]\nurl = \"https://h\"\n",
         other => panic!("a new secret: say here where \"{other}\" belongs"),
     }
@@ -64,7 +67,7 @@ fn said(toml: &str, env: &Env) -> Result<(String, Vec<String>), String> {
 fn every_secret_comes_from_a_file_or_a_variable() {
     let dir = tempfile::tempdir().unwrap();
     let env = Env::from([("THE_SECRET", SECRET), ("EMPTY", " ")]);
-    assert_eq!(stems().len(), 3, "{:?}", stems());
+    assert!(stems().len() >= 4, "{:?}", stems());
     for stem in stems() {
         let head = section_of(&format!("{stem}_file"));
         let by = |key: &str, value: &str| said(&format!("{head}{stem}_{key} = {value:?}"), &env);
