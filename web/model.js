@@ -100,7 +100,8 @@ export class Conversation {
 /** What became of a message, as the person who wrote it sees it. */
 export function messageStatus(row) {
   if (row.final) return row.final;
-  if (!row.turn) return row.ahead === null ? "sent" : "queued";
+  if (row.held) return "held";
+  if (!row.turn) return row.ahead ? "queued" : "sent";
   if (row.turn.state === "accumulating" || row.turn.state === "announced") return "gathering";
   if (!OPEN_STATES.has(row.turn.state)) return "sent";
   return row.joined ? "joined" : "processing";
@@ -111,6 +112,7 @@ const HANDLERS = {
     const old = model.messages.get(event.retry_of);
     if (old) settle(old, "retried");
     const row = addMessage(model, event);
+    row.held = event.held === true;
     if (event.action === "queued") row.ahead = event.queue_position ?? 1;
     else if (!event.turn_id) standAlone(model, row);
     else {
@@ -129,6 +131,13 @@ const HANDLERS = {
   "message.cancelled": (model, event) => settleAll(model, event.messages, "cancelled"),
   "message.expired": (model, event) => settleAll(model, event.messages, "expired"),
   "message.discarded": (model, event) => settleAll(model, [event.message], "discarded"),
+  "guard.allowed"(model, event) {
+    for (const row of rowsOf(model, [event.message])) {
+      row.held = false;
+      row.rev += 1;
+    }
+  },
+  "guard.refused": (model, event) => settleAll(model, [event.message], "withheld"),
 
   "turn.started"(model, event) {
     const turn = ensureTurn(model, event.turn_id, event.seq, event.at);
@@ -265,7 +274,7 @@ function addMessage(model, { seq, at, text, message_id: messageId }) {
   let key = `u:${messageId}`;
   if (model.keys.has(key)) key = `u:${messageId}:${seq}`;
   model.keys.add(key);
-  const row = { key, role: "user", seq, at, text, messageId, rev: 0, turn: null, joined: false, ahead: null, final: null };
+  const row = { key, role: "user", seq, at, text, messageId, rev: 0, turn: null, joined: false, held: false, ahead: null, final: null };
   model.messages.set(seq, row);
   model.loose.push(row);
   return row;

@@ -25,6 +25,8 @@ const STATUS_TEXT = {
   expired: "waited too long, kept as dead letter",
   cancelled: "cancelled",
   discarded: "discarded",
+  held: "being checked",
+  withheld: "not passed on",
   retried: "failed, tried again below",
 };
 

@@ -162,11 +162,52 @@ impl Checker {
             self.broken("I4", || format!("the journal jumps: {expected} was expected"));
         }
         match &event.body {
+            body @ (EventBody::MessageAccepted { .. }
+            | EventBody::MessageCancelled { .. }
+            | EventBody::MessageExpired { .. }
+            | EventBody::MessageRequeued { .. }
+            | EventBody::MessageDiscarded { .. }
+            | EventBody::GuardAllowed { .. }
+            | EventBody::GuardRefused { .. }) => self.observe_message(event.seq, body),
+            body @ (EventBody::SessionNotice { .. }
+            | EventBody::SessionNoticeAccepted { .. }
+            | EventBody::SessionNoticeCancelled { .. }
+            | EventBody::SessionOptedIn
+            | EventBody::SessionOptedOut) => {
+                let in_a_turn = self.turn.as_ref().is_some_and(|turn| !turn.asked);
+                let broken = self.notices.observe(event.seq, body, in_a_turn);
+                self.note(broken);
+            }
+            EventBody::SessionReset { .. } | EventBody::SessionClosed => self.expect_empty(),
+            EventBody::SessionReopened => {}
+            EventBody::DeliverySettled { reply, part, state, .. } => {
+                self.delivered(*reply, *part, *state);
+            }
+            body => self.observe_turn(body),
+        }
+    }
+
+    /// What becomes of messages outside of turns.
+    fn observe_message(&mut self, seq: Seq, body: &EventBody) {
+        match body {
             EventBody::MessageAccepted { trust, retry_of, held, .. } => {
-                self.accept(event.seq, *trust, *retry_of);
+                self.accept(seq, *trust, *retry_of);
                 if *held {
-                    self.held.hold(event.seq);
+                    self.held.hold(seq);
                 }
+            }
+            EventBody::MessageCancelled { messages, .. } => {
+                self.cancelled += messages.len() as u64;
+                self.close(messages);
+            }
+            EventBody::MessageExpired { messages } => {
+                self.close(messages);
+                self.dead.extend(messages.iter().copied());
+            }
+            EventBody::MessageRequeued { messages } => self.requeue(messages),
+            EventBody::MessageDiscarded { message } => {
+                self.discarded += 1;
+                self.take_dead(*message);
             }
             EventBody::GuardAllowed { message, .. } => {
                 let broken = self.held.ruled(*message);
@@ -178,6 +219,13 @@ impl Checker {
                 self.discarded += 1;
                 self.close(&[*message]);
             }
+            _ => {}
+        }
+    }
+
+    /// A turn's life.
+    fn observe_turn(&mut self, body: &EventBody) {
+        match body {
             EventBody::TurnStarted { turn_id, messages, supersedes, .. } => {
                 self.start(*turn_id, messages, *supersedes);
             }
@@ -207,22 +255,6 @@ impl Checker {
                 self.settle(messages);
                 self.dead.extend(messages.iter().copied());
             }
-            EventBody::MessageCancelled { messages, .. } => {
-                self.cancelled += messages.len() as u64;
-                self.close(messages);
-            }
-            EventBody::MessageExpired { messages } => {
-                self.close(messages);
-                self.dead.extend(messages.iter().copied());
-            }
-            EventBody::MessageRequeued { messages } => self.requeue(messages),
-            EventBody::MessageDiscarded { message } => {
-                self.discarded += 1;
-                self.take_dead(*message);
-            }
-            EventBody::DeliverySettled { reply, part, state, .. } => {
-                self.delivered(*reply, *part, *state);
-            }
             EventBody::TurnRecovered { turn_id, epoch, .. } => {
                 self.expect_turn(*turn_id);
                 self.own(*epoch);
@@ -243,17 +275,7 @@ impl Checker {
             | EventBody::SupersedeAsked { turn_id, .. }
             | EventBody::SupersedeDecided { turn_id, .. }
             | EventBody::AgentEvent { turn_id, .. } => self.expect_turn(*turn_id),
-            EventBody::SessionReset { .. } | EventBody::SessionClosed => self.expect_empty(),
-            body @ (EventBody::SessionNotice { .. }
-            | EventBody::SessionNoticeAccepted { .. }
-            | EventBody::SessionNoticeCancelled { .. }
-            | EventBody::SessionOptedIn
-            | EventBody::SessionOptedOut) => {
-                let in_a_turn = self.turn.as_ref().is_some_and(|turn| !turn.asked);
-                let broken = self.notices.observe(event.seq, body, in_a_turn);
-                self.note(broken);
-            }
-            EventBody::SessionReopened => {}
+            _ => {}
         }
     }
 

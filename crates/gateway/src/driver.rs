@@ -17,13 +17,13 @@ use turnkeep_core::session::{
 };
 use turnkeep_core::{Policy, SessionKey};
 
+mod batch;
 mod twins;
 
+pub use batch::BATCH_MAX;
+use batch::{Inputs, place_of, token_of};
 pub use twins::duplicate_of;
 use twins::{already_done, are_twins, is_guarded};
-
-/// Inputs that share one commit, at most.
-pub const BATCH_MAX: usize = 64;
 
 /// What the driver needs done next.
 #[derive(Debug)]
@@ -77,9 +77,6 @@ struct Flight {
     /// For each guard, the input it belongs to.
     guarded: SmallVec<[u8; 8]>,
 }
-
-/// Nearly every commit is made of one input.
-type Inputs = SmallVec<[Input; 1]>;
 
 /// The state of one session's task.
 pub struct Driver {
@@ -365,7 +362,10 @@ impl Driver {
             }
             (Input::Message(message), _) => {
                 // A message may have two names, and so two guards in a row.
-                let nth = flight.guarded[..guard].iter().filter(|other| usize::from(**other) == at).count();
+                let nth = flight.guarded[..guard]
+                    .iter()
+                    .filter(|other| usize::from(**other) == at)
+                    .count();
                 let refused = Decision::rejected(message.reused(nth));
                 outcome.effects.push(Effect::Decided(message.token, refused));
             }
@@ -480,26 +480,5 @@ impl Driver {
         } else {
             outcome.effects.extend(effects);
         }
-    }
-}
-
-/// Which input of a batch, small enough to be kept by the dozen.
-fn place_of(index: usize) -> u8 {
-    const { assert!(BATCH_MAX <= u8::MAX as usize) }
-    u8::try_from(index).unwrap_or(u8::MAX)
-}
-
-fn token_of(input: &Input) -> Option<Token> {
-    match input {
-        Input::Message(message) => Some(message.token),
-        Input::Control(token, _)
-        | Input::Agent(
-            _,
-            AgentInput::TakeMail(token)
-            | AgentInput::CommitPoint(token)
-            | AgentInput::Ask(token, _)
-            | AgentInput::Emit(token, ..),
-        ) => Some(*token),
-        _ => None,
     }
 }

@@ -105,7 +105,7 @@ impl Typing {
         gaps[..count].copy_from_slice(last);
         gaps[..count].sort_unstable();
         let at = |percent: usize| {
-            let share = (count * percent + 99) / 100;
+            let share = (count * percent).div_ceil(100);
             gaps.get(share.saturating_sub(1)).map_or(0, |gap| u32::from(*gap))
         };
         let samples = u32::try_from(count).unwrap_or(u32::MAX);

@@ -303,6 +303,10 @@ impl Store for MemoryStore {
         self.read(|tables| tables.turns(key, before, limit))
     }
 
+    fn dead_letters_count(&self, max: usize) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.read(|tables| tables.dead_letters.len().min(max) as u64)
+    }
+
     fn dead_letters(
         &self,
         after: u64,

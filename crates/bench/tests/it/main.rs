@@ -4,6 +4,6 @@
 
 mod fake;
 
-mod picture;
 mod load;
+mod picture;
 mod runs;

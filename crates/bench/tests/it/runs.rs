@@ -104,7 +104,10 @@ async fn a_refused_user_waits_as_long_as_asked_and_goes_on() {
     let started_at = Instant::now();
     let report = report(&plan(2, 3), &fake).await;
     assert!(started_at.elapsed() >= Duration::from_secs(7));
-    assert_eq!(report.refused.into_iter().collect::<Vec<_>>(), [("429 rate_limit_exceeded".into(), 1)]);
+    assert_eq!(
+        report.refused.into_iter().collect::<Vec<_>>(),
+        [("429 rate_limit_exceeded".into(), 1)]
+    );
     assert_eq!((report.sent, report.accepted, report.complete), (6, 5, 5));
 }
 

@@ -33,10 +33,7 @@ pub(super) fn are_twins(one: &Input, other: &Input) -> bool {
 }
 
 /// What somebody who steers is told, whose deed was refused because it was done already.
-pub(super) fn already_done(
-    control: &Control,
-    first: Option<(FirstDecision, bool)>,
-) -> Controlled {
+pub(super) fn already_done(control: &Control, first: Option<(FirstDecision, bool)>) -> Controlled {
     match (control, first) {
         (Control::Notify { .. }, Some((first, true))) => Controlled::Noticed {
             seq: first.seq,

@@ -114,6 +114,10 @@ impl Store for GatedStore {
         self.store.turns(key, before, limit)
     }
 
+    fn dead_letters_count(&self, max: usize) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.store.dead_letters_count(max)
+    }
+
     fn dead_letters(
         &self,
         after: u64,

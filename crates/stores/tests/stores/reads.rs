@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use turnkeep_core::accumulation::Deadline;
 use turnkeep_core::message::MessageBody;
+use turnkeep_core::moderation::{Ruled, Ruling};
 use turnkeep_core::outbox::{DeliveryState, OutPart};
 use turnkeep_core::ports::store::Store;
-use turnkeep_core::session::{Notice, Stage, Turn};
+use turnkeep_core::session::{Held, Notice, Stage, Turn};
 use turnkeep_core::{
     Attempt, Epoch, Event, EventBody, Seq, SessionKey, TimerId, Timestamp, Trust, TurnGroupId,
 };
@@ -89,12 +90,7 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
         mailbox: vec![mail],
         query: None,
     }));
-    let waiting: (Arc<str>, Arc<str>) = ("n-1".into(), "news".into());
-    let (message_id, text) = waiting.clone();
-    let seq = chat.event(EventBody::SessionNoticeAccepted { message_id, text });
-    let (message_id, text) = waiting;
-    let body = Arc::new(MessageBody { message_id, text, sender: Arc::default() });
-    chat.session.notices = vec![Notice { seq, body }];
+    hold_and_notify(&mut chat);
     chat.session.rhythm.add(640);
     chat.session.opted_in = true;
     chat.commit(&store).await;
@@ -103,11 +99,35 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
     let loaded = store.load(&chat.key).await.unwrap().unwrap();
     assert_eq!(&*loaded.session.notices[0].body.text, "news");
     let texts: Vec<_> = loaded.session.pending().map(|one| one.body.text.to_string()).collect();
-    let expect = ["of the turn", "taken from the mailbox", "in the mailbox", "retried", "last"];
+    let expect = [
+        "of the turn",
+        "taken from the mailbox",
+        "in the mailbox",
+        "retried",
+        "last",
+        "held",
+        "held",
+    ];
     assert_eq!(texts, expect);
     assert_eq!(loaded, chat.loaded());
     let listed = store.sessions(None, None, 10).await.unwrap();
     assert_eq!(listed, [(chat.key.clone(), chat.loaded())]);
+}
+
+/// Messages that wait for a check, and a notice that waits for a turn's end.
+fn hold_and_notify(chat: &mut Chat) {
+    let deadline = Deadline { id: TimerId(7), at: NOW + 3000, duration_ms: 3000 };
+    let ruled = Ruled { ruling: Ruling::Refuse, by_default: false, reason: Some("rude".into()) };
+    for ruled in [None, Some(ruled)] {
+        let message = chat.accept("held");
+        chat.session.held.push(Held { message, deadline, ruled });
+    }
+    let waiting: (Arc<str>, Arc<str>) = ("n-1".into(), "news".into());
+    let (message_id, text) = waiting.clone();
+    let seq = chat.event(EventBody::SessionNoticeAccepted { message_id, text });
+    let (message_id, text) = waiting;
+    let body = Arc::new(MessageBody { message_id, text, sender: Arc::default() });
+    chat.session.notices = vec![Notice { seq, body }];
 }
 
 pub(crate) async fn texts_of_the_outbox_are_filled_in(home: &impl Home) {

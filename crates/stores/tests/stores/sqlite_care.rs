@@ -205,12 +205,14 @@ async fn commits_go_on_while_a_backup_is_made() {
     for number in 1..=300 {
         exchange(&store, &mut many, number, "words").await;
     }
-    // The copy stands still in its first step until a commit has gone through.
+    // The first question comes before the copy begins; at the second it stands still until a
+    // commit has gone through.
     let (committed, gate) = std::sync::mpsc::channel::<()>();
     let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel::<()>();
-    let mut waited = false;
+    let mut asked = 0;
     let progress = Box::new(move |_: u64, _: u64| {
-        if !std::mem::replace(&mut waited, true) {
+        asked += 1;
+        if asked == 2 {
             begun.send(()).unwrap();
             gate.recv().unwrap();
         }

@@ -1,15 +1,17 @@
 //! How things are shown: lines, tables for people, tab-separated columns for pipes.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde_json::Value;
 
-/// Prints a line of its own.
+/// Prints a line of its own. Whatever it is and wherever it is from, it cannot steer the terminal.
 pub(super) fn line(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.trim_end_matches('\n').as_bytes())?;
+    out.write_all(without_controls(text.trim_end_matches('\n')).as_bytes())?;
     out.write_all(b"\n")?;
     Ok(out.flush()?)
 }
@@ -23,7 +25,7 @@ pub(super) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Says something to the person, apart from the result. There is nobody to tell if that fails.
 pub(super) fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", without_controls(text));
 }
 
 /// Prints rows under a header, as a drawn table on a terminal.
@@ -81,6 +83,24 @@ pub(super) fn time_cell(value: &Value, field: &str) -> String {
     }
 }
 
+/// The last look at what goes to a terminal. JSON may hold the controls beyond ASCII as they are, and
+/// means the same where they are spelt out, so they are; the others it holds as escapes only.
+fn without_controls(text: &str) -> Cow<'_, str> {
+    let keeps = |one: char| !one.is_control() || matches!(one, '\n' | '\t');
+    if text.chars().all(keeps) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for one in text.chars() {
+        if keeps(one) {
+            out.push(one);
+        } else if one >= '\u{7f}' {
+            let _ = write!(out, "\\u{:04x}", u32::from(one));
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// Text from elsewhere without the control characters that could steer this terminal; line breaks
 /// and tabs stay.
 pub(super) fn harmless(text: &str) -> String {
@@ -108,6 +128,14 @@ mod tests {
         check(json!("red \u{1b}[31m and \u{7} bell"), "red [31m and bell");
         check(json!(["a", "b\n"]), "a, b");
         assert_eq!(cell(&json!({}), "absent"), "");
+    }
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        let check = |text: &str, expect: &str| assert_eq!(without_controls(text), expect);
+        check("two\nlines\tas they are é", "two\nlines\tas they are é");
+        check("\u{1b}[31mred\u{7}\r", "[31mred");
+        check("{\"a\":\"\u{9b}2J\u{7f}\"}", "{\"a\":\"\\u009b2J\\u007f\"}");
     }
 
     #[test]

