@@ -144,7 +144,10 @@ fn check_text(field: &'static str, text: &str, bytes_max: usize) -> Result<(), F
     }
     if text.len() > bytes_max {
         let length = text.len();
-        return Err(FieldError::new(field, format!("has {length} bytes; the limit is {bytes_max}")));
+        return Err(FieldError::new(
+            field,
+            format!("has {length} bytes; the limit is {bytes_max}"),
+        ));
     }
     let bad = |character: &char| character.is_control() && !matches!(character, '\n' | '\r' | '\t');
     match text.chars().find(bad) {

@@ -35,6 +35,6 @@ pub use ingress::{FieldError, Policies, Submission, UnknownPart};
 pub use live::{Draft, Subscription, Tick};
 pub use overload::UNDECIDED_MAX;
 pub use run::panic_text;
-pub use unasked::Notified;
-pub use setup::{Current, Replacement};
 pub use service::{Follow, Gateway, Parts, Refusal, Settings, Submitted};
+pub use setup::{Current, Replacement};
+pub use unasked::Notified;

@@ -1,7 +1,7 @@
 //! The store for tests: the whole port over maps, nothing durable, every future ready at once.
 
-mod guard;
 mod care;
+mod guard;
 mod keys;
 mod listeners;
 

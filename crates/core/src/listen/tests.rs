@@ -136,11 +136,7 @@ fn no_text_goes_out_unless_it_may() {
             retry_of: None,
             held: false,
         },
-        EventBody::GuardRefused {
-            message: Seq(3),
-            by_default: false,
-            detail: Some(text()),
-        },
+        EventBody::GuardRefused { message: Seq(3), by_default: false, detail: Some(text()) },
         EventBody::TurnWaitingForInput {
             turn_id: turn(),
             question_id: QuestionId(1),

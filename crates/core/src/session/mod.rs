@@ -25,8 +25,8 @@ use crate::ports::store::Rows;
 use crate::session_key::SessionKey;
 
 pub use effect::{AgentAnswer, Controlled, Effect, Ignored, StartRun};
-pub use on_notice::NOTICES_MAX;
 pub use input::{AgentInput, Control, Finished, Input, RunFailure};
+pub use on_notice::NOTICES_MAX;
 pub use state::{Burst, Held, Notice, Query, Session, SessionStatus, Stage, Turn, Wake};
 
 /// How long a dedupe key is kept at least.

@@ -40,14 +40,16 @@ pub(super) struct ChatRequest {
     /// Which agent answers; `default` if absent.
     agent_id: Option<String>,
     /// Who writes. May only be left out where `session` is given.
+    #[schema(min_length = 1, max_length = 128, example = "anna")]
     customer_id: Option<String>,
     /// The way the message came; `api` if absent.
     channel: Option<String>,
     /// The text.
-    #[schema(required = true)]
+    #[schema(required = true, value_type = String, min_length = 1, example = "hello")]
     message: Option<String>,
     /// The sender's own id of the message. A message that comes twice under the same id is
     /// accepted once.
+    #[schema(min_length = 1, max_length = 256, example = "m-1")]
     id: Option<String>,
     /// Whatever the sender wants to note; not read.
     #[schema(value_type = Option<Object>)]
@@ -136,7 +138,7 @@ impl<'a> SettledShape<'a> {
     request_body = ChatRequest,
     params(
         ("wait" = Option<f64>, Query, description = "Wait this many seconds for the answer, at most 300"),
-        ("Idempotency-Key" = Option<String>, Header, description = "A name of this request, 1 to 255 visible ASCII characters, bare or as a quoted string. The same request under the same name is carried out once; another one is refused. Kept for at least 24 hours"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = "^[!-~]+$", description = "A name of this request, 1 to 255 visible ASCII characters, bare or as a quoted string. The same request under the same name is carried out once; another one is refused. Kept for at least 24 hours"),
     ),
     responses(
         (status = 200, description = "The message ended", content(
@@ -212,7 +214,10 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
     Ok(json(StatusCode::ACCEPTED, &accepted, 384))
 }
 
-pub(super) fn submission_of(chat: ChatRequest, request_name: Option<String>) -> Result<Submission, Problem> {
+pub(super) fn submission_of(
+    chat: ChatRequest,
+    request_name: Option<String>,
+) -> Result<Submission, Problem> {
     let Some(text) = chat.message else {
         return Err(Problem::field("message", "is missing: what is there to say?"));
     };

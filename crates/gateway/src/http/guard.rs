@@ -244,8 +244,7 @@ pub(super) async fn lift(
     let id = number(&id)?;
     find(&shared, &asker, id).await?;
     let (parts, body) = request.into_parts();
-    let asked: LiftRequest =
-        body::json_or_default(&parts.headers, body, &shared.settings).await?;
+    let asked: LiftRequest = body::json_or_default(&parts.headers, body, &shared.settings).await?;
     let by = note("by", asked.by.unwrap_or_else(|| "somebody".to_owned()))?;
     let lifted = shared.gateway.lift(id, by).await?.ok_or_else(|| unknown(id))?;
     Ok(json(StatusCode::OK, &shape(&lifted), 384))

@@ -13,8 +13,7 @@ use super::entry::Shared;
 use super::problem::{Kind, Problem};
 use super::{
     all_events, chat, dead_letters, deliveries, events, guard, health, keys, listeners, messages,
-    needs, page, reload, sessions, sign_in, steer, turns,
-    unasked,
+    needs, page, reload, sessions, sign_in, steer, turns, unasked,
 };
 
 #[derive(OpenApi)]

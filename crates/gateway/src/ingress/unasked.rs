@@ -5,7 +5,9 @@ use std::sync::Arc;
 use turnkeep_core::message::{MessageBody, Seen};
 use turnkeep_core::session_key::SessionKey;
 
-use super::{FieldError, Policies, Submission, check_id, check_text, framed, half, policy_of, route};
+use super::{
+    FieldError, Policies, Submission, check_id, check_text, framed, half, policy_of, route,
+};
 
 /// A checked message to a customer, ready for its session.
 #[derive(Clone, Debug)]
@@ -100,7 +102,10 @@ mod tests {
         let known = key(to("web", "hello"));
         assert_eq!(known, key(to("web", "other")));
         assert_ne!(known, key(to("api", "hello")));
-        assert_ne!(known, key(Submission { customer: Some("ben".to_owned()), ..to("web", "hello") }));
+        assert_ne!(
+            known,
+            key(Submission { customer: Some("ben".to_owned()), ..to("web", "hello") })
+        );
         let asked = crate::ingress::admit(to("web", "hello"), &BuiltIn, 20, String::new).unwrap();
         assert_ne!(known, asked.inbound.seen.unwrap().key);
         let unnamed = admitted(Submission { message_id: None, ..to("web", "hello") }).unwrap();

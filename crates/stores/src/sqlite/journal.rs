@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use turnkeep_core::{Event, Seq, SessionKey};
 
-use super::{care, encode};
 use super::trouble::{Result, Trouble, missing};
+use super::{care, encode};
 
 /// A session's journal, as of the moment its row was read. Rows are changed by [`care`] only, and a
 /// read sees one moment, so it stays readable while commits go on.

@@ -6,9 +6,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use turnkeep_core::ports::store::{DeadLetter, Loaded, PartRow, TurnRow};
 use turnkeep_core::{Event, Seq, Session, SessionKey, Timestamp, TurnId, Version};
 
-use super::{care, encode};
 use super::journal::Journal;
 use super::trouble::{Result, Trouble, missing};
+use super::{care, encode};
 
 /// A row of `sessions`.
 pub(super) struct SessionRow {

@@ -250,7 +250,7 @@ async fn a_backup_is_restored_beside_what_was_there() {
     assert!(matches!(refused, RestoreError::Folder(OpenError::InUse { .. })), "{refused}");
     drop(store);
     // The folder lives on for a while: later epochs than the backup knows.
-    let last = (0..3).map(|_| open(dir.path()).epoch()).last().unwrap();
+    let last = (0..3).map(|_| open(dir.path()).epoch()).max().unwrap();
     let refused = restored(&file, dir.path(), None).unwrap_err();
     assert!(refused.to_string().contains("--force"), "{refused}");
     let done = restored(&file, dir.path(), Some("old")).unwrap();

@@ -111,7 +111,8 @@ fn unused(page: &[u8], number: u32) -> Vec<Range<usize>> {
     if list_end > content || content > page.len() {
         return Vec::new();
     }
-    let mut ranges = vec![list_end..content];
+    let mut ranges = Vec::with_capacity(4);
+    ranges.push(list_end..content);
     // Freed cells form a list, in order; each begins with the next one and its own length.
     let mut at = first_free;
     while at != 0 {
