@@ -116,7 +116,11 @@ impl World<'_> {
         let otherwise = retried
             || odds.commit_crash + odds.effect_crash > 0
             || self.plan.faults.iter().any(|(_, fault)| !matches!(fault, Fault::Jump(_)));
-        if otherwise {
+        // Sent once without a name and once with one, the poison kills twice as often as one message
+        // may.
+        let events = &self.store.rows[at].events;
+        let doses = events.iter().filter_map(accepted).filter(|one| one.number == Some(poison));
+        if otherwise || doses.count() > 1 {
             return;
         }
         let row = &self.store.rows[seat];
