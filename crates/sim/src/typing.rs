@@ -8,8 +8,10 @@ use turnkeep_core::policy::WindowMode;
 use turnkeep_core::session::Stage;
 use turnkeep_core::{Policy, Session};
 
-/// Samples that count.
+/// Samples that are kept.
 const LAST: usize = 32;
+/// From so many on they shape a window.
+const COUNTS: usize = 5;
 
 /// The gaps that happened in one session.
 #[derive(Debug, Default)]
@@ -88,6 +90,10 @@ impl Typing {
     /// joined a gathering turn.
     fn window(&mut self, session: &Session, landed: &[Event], policy: &Policy) -> Option<u64> {
         let newest = self.newest.take()?;
+        if self.gaps.len() < COUNTS {
+            // A window that nothing learnt has shaped is no matter of this file.
+            return None;
+        }
         let turn = session.turn.as_ref()?;
         let last = turn.messages.last().filter(|last| last.seq == newest)?;
         // A new turn that takes messages over has waited for none of them yet.
