@@ -153,9 +153,10 @@ pub(super) fn error_words(body: &str) -> String {
         .unwrap_or_else(|| short(body))
 }
 
-/// One line of bounded length.
+/// One line of bounded length, without characters that could steer whoever shows it.
 fn short(text: &str) -> String {
-    let mut words = text.split_whitespace();
+    let parts = |one: char| one.is_whitespace() || one.is_control();
+    let mut words = text.split(parts).filter(|word| !word.is_empty());
     let mut line = words.next().unwrap_or_default().to_owned();
     for word in words {
         line.push(' ');
@@ -187,6 +188,7 @@ mod tests {
             (r#"{"detail":[{"msg":"missing"}]}"#, r#"[{"msg":"missing"}]"#),
             (r#"{"error":{"code":"overloaded"}}"#, "\"overloaded\""),
             ("<html>\n  Bad   gateway", "<html> Bad gateway"),
+            ("\u{1b}[31mred\u{9b}2J", "[31mred 2J"),
             ("", ""),
         ] {
             assert_eq!(error_words(body), words, "{body}");

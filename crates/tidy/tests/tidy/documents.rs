@@ -171,6 +171,37 @@ fn every_journal_event_is_explained() {
     expect_none(&unexplained("crates/core/src/journal.rs", &names, "docs/api.md", &page));
 }
 
+/// The tests that a page names, as `module::test`, with their lines.
+fn named_tests(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (line, number) in text.lines().zip(1..) {
+        for code in line.split('`').skip(1).step_by(2) {
+            let plain = |one: char| one.is_ascii_alphanumeric() || "_:".contains(one);
+            if let (Some((_, test)), true) = (code.rsplit_once("::"), code.chars().all(plain)) {
+                found.push((number, test.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_test_of_the_threat_model_is_there() {
+    let page = "docs/threat-model.md";
+    let named = named_tests(&read(page));
+    assert!(named.len() > 20, "{named:?}");
+    let code: String = sources(".rs").into_iter().map(|file| file.text).collect();
+    let gone = named.into_iter().filter(|(_, test)| !code.contains(&format!("fn {test}()")));
+    let failure = |(line, test)| Failure::new(page, line, format!("there is no test {test}"));
+    expect_none(&gone.map(failure).collect::<Vec<_>>());
+}
+
+#[test]
+fn named_tests_are_read() {
+    let text = "`a::b_c` and `make x`\n| `x.rs` | `d::e::f`, `g h::i` |\n";
+    assert_eq!(named_tests(text), [(1, "b_c".to_owned()), (2, "f".to_owned())]);
+}
+
 #[test]
 fn links_are_read() {
     let text = "See [a](b.md#c) and ![d](e.png \"title\").\n```\n[no](no.md)\n```\n`[no](no.md)` [f](g/)\n";

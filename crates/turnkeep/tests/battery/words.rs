@@ -185,6 +185,42 @@ async fn nobody_writes_lines_of_their_own_into_the_log() {
     assert!(!log.contains("two"), "texts are not logged");
 }
 
+/// Names that are SQL, a path, a pattern or a shell's command somewhere else.
+#[tokio::test]
+async fn what_would_be_code_elsewhere_is_a_name() {
+    let home = Home::new("");
+    let server = home.serve("warn", &[]);
+    let names = [
+        "Robert'); DROP TABLE sessions;--",
+        "\" OR 1=1 --",
+        "../../../etc/passwd",
+        "$(touch owned) `touch owned` | touch owned",
+        "%' AND '1'='1",
+        "*:*:*",
+        "<script>alert(1)</script>",
+        "{{7*7}} ${7*7} %s%n",
+    ];
+    for (number, name) in names.iter().enumerate() {
+        let body = json!({ "customer_id": name, "message": name, "id": name }).to_string();
+        let request = Request::post("/v1/chat?wait=30", "", &body);
+        let answer = server.ask(attacker(number), &request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let said = answer.json();
+        assert_eq!(
+            (&said["reply"], &said["message_id"]),
+            (&json!(format!("echo: {name}")), &json!(name))
+        );
+        let session = said["session"].as_str().unwrap();
+        let shown = home.run(&["sessions", "show", session, "--json"]);
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["customer_id"], json!(name));
+    }
+    let listed: Value = serde_json::from_str(&home.run(&["sessions", "--json"])).unwrap();
+    assert_eq!(listed["sessions"].as_array().unwrap().len(), names.len());
+    assert!(!home.path("owned").exists() && !home.path("data/owned").exists());
+    assert!(home.run(&["audit"]).contains("every invariant holds"));
+}
+
 /// Neither the process list nor the log nor any answer holds what opens something.
 #[tokio::test]
 async fn secrets_stay_where_they_are() {
