@@ -144,6 +144,7 @@ def check(server, who, key, known, examples):
         CONTRACT_KNOWN=json.dumps(known),
         SCHEMATHESIS_HOOKS="hooks",
         PYTHONPATH=str(HERE),
+        PYTHONDONTWRITEBYTECODE="1",
     )
     # Its database of examples and its reports stay out of the tree.
     done = subprocess.run(command, env=env, cwd=server.log.parent)
