@@ -15,6 +15,7 @@ use crate::ids::{Seq, Timestamp, TurnId};
 use crate::journal::{Event, EventBody, NoticeSource};
 use crate::ports::store::TurnRow;
 use crate::session::Session;
+use crate::session_key::{SessionKey, SessionKeyError, SessionKind};
 
 /// Why something was forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,31 @@ impl Forgotten {
         self.letters += letters.len() as u64;
         self.checker.forget_dead(letters);
     }
+}
+
+/// Agent, channel and kind of the keys that stand for erased sessions.
+const BURIED: [&str; 3] = ["erased", "api", SessionKind::Isolated.as_str()];
+
+/// The key of what stands for an erased session: a name that says nothing, and a number that makes
+/// it one of its kind.
+pub fn tombstone(tenant: &str, name: &str, number: u64) -> Result<SessionKey, SessionKeyError> {
+    let [agent, channel, _] = BURIED;
+    SessionKey::new(tenant, agent, channel, SessionKind::Isolated, &format!("{name}-{number}"))
+}
+
+/// Whether a key stands for an erased session: it is there for the audit, and for nobody else.
+#[must_use]
+pub fn is_tombstone(key: &SessionKey) -> bool {
+    let mut parts = key.as_str().split(':').skip(1);
+    if !BURIED.iter().all(|buried| parts.next() == Some(buried)) {
+        return false;
+    }
+    let Some((name, number)) = parts.next().and_then(|peer| peer.split_once('-')) else {
+        return false;
+    };
+    let is =
+        |text: &str, sort: fn(&u8) -> bool| !text.is_empty() && text.as_bytes().iter().all(sort);
+    name.len() == 32 && is(name, u8::is_ascii_hexdigit) && is(number, u8::is_ascii_digit)
 }
 
 /// Reads a history from where it begins, to find how much of it may go.

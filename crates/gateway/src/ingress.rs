@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
+use turnkeep_core::care::is_tombstone;
 use turnkeep_core::ids::Token;
 use turnkeep_core::message::{Inbound, MessageBody, Seen};
 use turnkeep_core::policy::{Policy, Trust};
@@ -31,8 +33,10 @@ pub struct Submission {
     /// The channel's own id; one is made if absent.
     pub message_id: Option<String>,
     /// A name of the whole request, for callers without ids of their own. It counts for the whole
-    /// tenant; whoever hands it in has checked its form.
+    /// tenant, or for `request_of` alone; whoever hands it in has checked its form.
     pub request_name: Option<String>,
+    /// The customer who names requests and must not use up the names of the tenant's own programs.
+    pub request_of: Option<String>,
     /// The span that it came with, for traces. Nothing is decided by it.
     pub trace: Option<SpanContext>,
 }
@@ -88,10 +92,12 @@ pub enum UnknownPart {
 /// The longest message id, in bytes.
 pub const MESSAGE_ID_BYTES_MAX: usize = 256;
 
-/// Checks and routes. `made_id` names the message if its sender did not.
+/// Checks and routes. `salt` is the store's secret: without it no guess at names and texts finds what
+/// is remembered of them. `made_id` names the message if its sender did not.
 pub fn admit(
     submission: Submission,
     policies: &dyn Policies,
+    salt: &[u8],
     message_bytes_max: usize,
     made_id: impl FnOnce() -> String,
 ) -> Result<Admitted, FieldError> {
@@ -100,12 +106,14 @@ pub fn admit(
     let policy = policy_of(&key, policies)?;
     let sender = sender(submission.customer, &key)?;
     let id = submission.message_id.map(check_id).transpose()?;
-    let seen = id.as_deref().map(|id| seen(&key, &sender, id, &submission.text));
+    let seen = id.as_deref().map(|id| seen(salt, &key, &sender, id, &submission.text));
     let (request, derived) = match &submission.request_name {
         Some(name) => {
             let id = id.as_deref().unwrap_or("");
             let asked = ["chat", key.as_str(), &sender, &submission.text, id];
-            let (request, derived) = request(&key.tenant(), name, &asked);
+            let tenant = key.tenant();
+            let whose = whose(&tenant, submission.request_of.as_deref());
+            let (request, derived) = request(salt, &whose, name, &asked);
             (Some(request), Some(derived))
         }
         None => (None, None),
@@ -209,6 +217,9 @@ fn route(submission: &Submission) -> Result<SessionKey, FieldError> {
         let key: SessionKey = text
             .parse()
             .map_err(|error: SessionKeyError| FieldError::new("session", error.to_string()))?;
+        if is_tombstone(&key) {
+            return Err(FieldError::new("session", "stands for one that was erased"));
+        }
         let parts = [
             ("tenant_id", &submission.tenant, key.tenant()),
             ("agent_id", &submission.agent, key.agent()),
@@ -252,30 +263,37 @@ fn route(submission: &Submission) -> Result<SessionKey, FieldError> {
 }
 
 /// Same key means same (tenant, agent, channel, account, chat, sender, message id).
-fn seen(key: &SessionKey, sender: &str, message_id: &str, text: &str) -> Seen {
+fn seen(salt: &[u8], key: &SessionKey, sender: &str, message_id: &str, text: &str) -> Seen {
     let (account, chat) = ("", key.peer());
     let parts =
         [&*key.tenant(), &*key.agent(), &*key.channel(), account, &*chat, sender, message_id];
-    Seen { key: half(&framed(&parts)), body_hash: body_hash(&Sha256::digest(text).into()) }
+    Seen { key: half(&framed(salt, &parts)), body_hash: body_hash(&framed(salt, &[text])) }
 }
 
-/// A named request, and the id of a message that has no other name. Same key means same (tenant,
+/// Whose name space a request's name is of: the tenant's, or one customer's own.
+fn whose<'a>(tenant: &'a str, customer: Option<&'a str>) -> SmallVec<[&'a str; 2]> {
+    std::iter::once(tenant).chain(customer).collect()
+}
+
+/// A named request, and the id of a message that has no other name. Same key means same (whose,
 /// name), same body hash means that the same was asked for. The id follows from the name, so that
 /// every twin knows it without asking.
-fn request(tenant: &str, name: &str, asked: &[&str]) -> (Seen, String) {
+fn request(salt: &[u8], whose: &[&str], name: &str, asked: &[&str]) -> (Seen, String) {
     // So many parts have no message's key, so the two kinds of names never meet.
-    let named = framed(&["request", tenant, name]);
-    let request = Seen { key: half(&named), body_hash: body_hash(&framed(asked)) };
-    let rest = half(&framed(&["message", tenant, name]));
+    let framed_as = |what| framed(salt, &[&[what][..], whose, &[name][..]].concat());
+    let request =
+        Seen { key: half(&framed_as("request")), body_hash: body_hash(&framed(salt, asked)) };
+    let rest = half(&framed_as("message"));
     (request, uuid::Builder::from_custom_bytes(rest).into_uuid().to_string())
 }
 
-/// Every part is framed by its length, so that no two different lists hash the same bytes.
-fn framed(parts: &[&str]) -> [u8; 32] {
+/// Every part is framed by its length, so that no two different lists hash the same bytes. What is
+/// stored of it outlives an erasure, so the store's secret goes first.
+fn framed(salt: &[u8], parts: &[&str]) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for part in parts {
+    for part in std::iter::once(salt).chain(parts.iter().map(|part| part.as_bytes())) {
         hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
+        hash.update(part);
     }
     hash.finalize().into()
 }

@@ -24,6 +24,7 @@ impl Gateway {
         // First, so that whoever listens hears of what the open work comes to.
         self.0.listeners.start().await?;
         self.load_restrictions().await?;
+        self.load_salt().await?;
         let taken = self.tend(Timestamp::MAX).await?;
         self.set_phase(Phase::Ready);
         Ok(taken)

@@ -236,6 +236,7 @@ const TRIED: [&str; 5] = ["delivered", "failed", "dead", "gone", "cut_off"];
 /// The numbers of one listener.
 pub(crate) struct CallbackMetrics {
     tried: [Counter; 5],
+    forgotten: Counter,
     pending: Gauge,
 }
 
@@ -247,7 +248,14 @@ impl CallbackMetrics {
             counter!("turn_gateway_callbacks_total", &labels)
         });
         let pending = gauge!("turn_gateway_callbacks_pending", "listener" => listener.to_owned());
-        Self { tried, pending }
+        let forgotten =
+            counter!("turn_gateway_callbacks_skipped_total", "listener" => listener.to_owned());
+        Self { tried, forgotten, pending }
+    }
+
+    /// So much was forgotten before it was told.
+    pub(crate) fn forgotten(&self, count: u64) {
+        self.forgotten.increment(count);
     }
 
     /// A try ended so.

@@ -247,7 +247,7 @@ impl Gateway {
         let bytes_max = setup.settings.message_bytes_max;
         let made_id = || crate::clock::fresh_uuid().to_string();
         let sent_by = submission.trace.take();
-        let admitted = admit(submission, &*setup.policies, bytes_max, made_id);
+        let admitted = admit(submission, &*setup.policies, self.salt()?, bytes_max, made_id);
         let admitted = admitted.map_err(Refusal::Field)?;
         let span = self.spans().and_then(|spans| spans.decide(sent_by.as_ref(), &admitted));
         let trace = span.as_ref().map(|span| span.context().clone());

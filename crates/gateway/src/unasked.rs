@@ -6,6 +6,7 @@ use std::sync::Arc;
 use turnkeep_core::SessionKey;
 use turnkeep_core::session::{Control, Controlled};
 
+use crate::guard::Steering;
 use crate::ingress::{AdmittedUnasked, Submission, admit_unasked};
 use crate::service::{Gateway, Refusal};
 
@@ -23,12 +24,14 @@ pub struct Notified {
 impl Gateway {
     /// Tells a customer something that nobody asked for, if the customer opted in.
     pub async fn notify(&self, submission: Submission) -> Result<Notified, Refusal> {
+        let salt = self.salt()?;
         let setup = self.setup();
         let _undecided = self.enter(setup.settings.undecided_max)?;
         let bytes_max = setup.settings.message_bytes_max;
         let made_id = || crate::clock::fresh_uuid().to_string();
-        let admitted = admit_unasked(submission, &*setup.policies, bytes_max, made_id);
+        let admitted = admit_unasked(submission, &*setup.policies, salt, bytes_max, made_id);
         let AdmittedUnasked { key, seen, body } = admitted.map_err(Refusal::Field)?;
+        self.may_steer(&key, None, Steering::Other)?;
         let message_id = Arc::clone(&body.message_id);
         let told = self.control(&key, Control::Notify { seen, body }).await?;
         let outcome = match &told {

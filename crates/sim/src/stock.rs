@@ -17,6 +17,8 @@ pub const NOTICES: usize = 4;
 
 /// The longest text that is let in.
 const BYTES_MAX: usize = 1000;
+/// A store's secret.
+const SALT: &[u8] = b"simulated";
 
 const TEXTS: [&str; MESSAGES] = [
     "hi",
@@ -124,7 +126,7 @@ fn prepare_session(channel: &str, customer: &str) -> Result<(SessionKey, Vec<Pre
                 request_name: (named && index % 4 == 1).then(|| format!("{customer}-{index}")),
                 ..Submission::default()
             };
-            let admitted = admit(submission, &BuiltIn, BYTES_MAX, || format!("made-{index}"))
+            let admitted = admit(submission, &BuiltIn, SALT, BYTES_MAX, || format!("made-{index}"))
                 .map_err(|error| error.to_string())?;
             key = Some(admitted.key);
             Ok(admitted.inbound)
@@ -148,7 +150,7 @@ fn prepare_notices(channel: &str, customer: &str) -> Result<Vec<PreparedNotice>,
             message_id: Some(format!("note-{customer}-{index}")),
             ..Submission::default()
         };
-        let admitted = admit_unasked(submission, &BuiltIn, BYTES_MAX, String::new)
+        let admitted = admit_unasked(submission, &BuiltIn, SALT, BYTES_MAX, String::new)
             .map_err(|error| error.to_string())?;
         Ok(PreparedNotice { seen: admitted.seen, body: admitted.body })
     };

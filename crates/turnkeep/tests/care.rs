@@ -48,12 +48,17 @@ impl Server {
     fn say_to_team(&self, customer: &str, text: &str) {
         let session = "default:default:api:group:team";
         let body = json!({ "session": session, "customer_id": customer, "message": text });
+        self.post("/v1/chat?wait=20", "", &body);
+    }
+
+    /// Posts it; it is answered well.
+    fn post(&self, path: &str, header: &str, body: &Value) {
         let body = body.to_string();
         let length = body.len();
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
             stream,
-            "POST /v1/chat?wait=20 HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
+            "POST {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{header}\
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}",
             self.address
         )
@@ -186,6 +191,52 @@ fn who_was_erased_stands_in_no_file() {
     assert_eq!(audit(dir)["accepted"], 10);
 }
 
+/// How names and texts would be remembered without the store's secret.
+fn guess(parts: &[&str]) -> [u8; 32] {
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in parts {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finish().as_ref().try_into().unwrap()
+}
+
+fn number(digest: &[u8]) -> i64 {
+    i64::from_le_bytes(digest[..8].try_into().unwrap())
+}
+
+#[test]
+fn no_guess_at_names_finds_who_was_erased() {
+    let home = folder();
+    let dir = home.path();
+    let server = Server::start(dir, None);
+    let body = json!({ "customer_id": NAME, "message": SECRET, "id": "m-1" });
+    server.post("/v1/chat?wait=20", "idempotency-key: order-18\r\n", &body);
+    let erased = told(dir, &["customers", "erase", "default", NAME, "--yes", "--json"]);
+    assert_eq!(erased["sessions"], 1);
+    drop(server);
+    let session = format!("default:default:api:dm:{NAME}");
+    let keys = [
+        guess(&["default", "default", "api", "", NAME, NAME, "m-1"]),
+        guess(&["request", "default", "order-18"]),
+    ];
+    let plain = ring::digest::digest(&ring::digest::SHA256, SECRET.as_bytes());
+    let bodies = [
+        number(plain.as_ref()),
+        number(&guess(&[SECRET])),
+        number(&guess(&["chat", &session, NAME, SECRET, "m-1"])),
+    ];
+    let database = rusqlite::Connection::open(dir.join("data/turnkeep.db")).unwrap();
+    let mut rows = database.prepare("SELECT key, body_hash FROM seen").unwrap();
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let rows: Vec<(Vec<u8>, i64)> = rows.collect::<Result<_, _>>().unwrap();
+    assert_eq!(rows.len(), 2, "they are still known");
+    for (key, body) in rows {
+        assert!(keys.iter().all(|guess| guess[..16] != key), "a name was guessed");
+        assert!(!bodies.contains(&body), "a text was guessed");
+    }
+}
+
 #[test]
 fn an_erasure_that_was_killed_is_asked_for_again() {
     let places = [
@@ -206,7 +257,11 @@ fn an_erasure_that_was_killed_is_asked_for_again() {
         audit(dir);
         let _server = Server::start(dir, None);
         audit(dir);
-        let erased = told(dir, &["customers", "erase", "default", NAME, "--yes", "--json"]);
+        // Where little was left to do it may ask whether the name is right.
+        let erase = ["customers", "erase", "default", NAME, "--yes", "--json"];
+        let (code, out, said) = run(dir, &erase);
+        assert_eq!(code, 0, "{place}: {said}");
+        let erased: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(erased["scrubbed"], true, "{place}");
         for gone in [SECRET, NAME] {
             assert_eq!(holding(dir, gone), [] as [PathBuf; 0], "{place}: {gone}");

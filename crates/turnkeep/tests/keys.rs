@@ -163,9 +163,14 @@ fn a_key_is_printed_bare_and_once() {
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let refused = home.output(&with_file, &[]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("open to everybody on this machine"));
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let sent = home.output(&with_file, &[]);
-    assert_eq!(sent.status.code(), Some(0), "{}", String::from_utf8_lossy(&sent.stderr));
+    for (mode, warned) in [(0o640, true), (0o600, false)] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&file, mode).unwrap();
+        let sent = home.output(&with_file, &[]);
+        let said = String::from_utf8_lossy(&sent.stderr);
+        assert_eq!(sent.status.code(), Some(0), "{said}");
+        assert_eq!(said.contains("is open to its group"), warned, "{said}");
+    }
 
     let new = home.run(&["keys", "rotate", id(key), "--grace", "1h"]);
     let new = new.trim_end();

@@ -1,4 +1,5 @@
-//! All that is remembered of one customer. Small, because a million of them may be remembered.
+//! All that is remembered of one customer: what they said, and how fast they wrote at each rate.
+//! Small, because a million of them may be remembered.
 
 use super::abuse::TextShape;
 use super::gcra::{Bucket, Rate};
@@ -16,14 +17,45 @@ const TEXTS: usize = 4;
 /// accepted one. It costs the store something, so it is bounded by itself.
 pub const LOOK_UPS: Rate = Rate::new(30, 30);
 
-/// What is remembered of one customer. A new one is somebody who never wrote.
+/// How fast somebody wrote, at one rate. Whoever writes at two has two of them, because what is used
+/// of one rate says nothing about the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Customer {
+pub struct Pace {
     /// What is used of the rate.
     pub rate: Bucket,
+    attempts: Window,
+}
+
+impl Pace {
+    /// Somebody tries to send something; says how often in the last minute.
+    pub fn attempts(&mut self, now: Timestamp) -> u32 {
+        self.attempts.add(1, FLOOD_SPAN_S, now)
+    }
+
+    /// What was counted led to something: the count begins anew.
+    pub fn forgive_attempts(&mut self) {
+        self.attempts = Window::default();
+    }
+
+    /// Nothing is known that somebody new would not have as well.
+    #[must_use]
+    pub fn is_forgettable(&self, now: Timestamp) -> bool {
+        self.rate.is_full(now) && self.attempts.is_over(FLOOD_SPAN_S, now)
+    }
+
+    /// How much is lost if it is forgotten: the later the worse. Who has used most of the rate is
+    /// forgotten last.
+    #[must_use]
+    pub const fn weight(&self) -> Timestamp {
+        self.rate.full_at()
+    }
+}
+
+/// What is remembered of one customer at all rates. A new one is somebody who never wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Customer {
     /// What is used of the look-ups.
     pub look_ups: Bucket,
-    attempts: Window,
     links: Window,
     /// Hashes of the last different texts, the latest first; 0 for none.
     texts: [u32; TEXTS],
@@ -42,16 +74,6 @@ pub struct Heard {
 }
 
 impl Customer {
-    /// Somebody tries to send something; says how often in the last minute.
-    pub fn attempts(&mut self, now: Timestamp) -> u32 {
-        self.attempts.add(1, FLOOD_SPAN_S, now)
-    }
-
-    /// What was counted led to something: the count begins anew.
-    pub fn forgive_attempts(&mut self) {
-        self.attempts = Window::default();
-    }
-
     /// Hears a text that was let in so far.
     pub fn hear(&mut self, shape: TextShape, now: Timestamp) -> Heard {
         let links = if shape.links == 0 && self.links == Window::default() {
@@ -81,20 +103,22 @@ impl Customer {
     /// Nothing is known of it that somebody new would not have as well.
     #[must_use]
     pub fn is_forgettable(&self, now: Timestamp) -> bool {
-        let talked =
-            seconds(now).checked_sub(self.talks_since_s).is_some_and(|passed| passed < TALK_SPAN_S);
-        self.rate.is_full(now)
-            && self.look_ups.is_full(now)
-            && self.attempts.is_over(FLOOD_SPAN_S, now)
-            && self.links.is_over(TALK_SPAN_S, now)
-            && !talked
+        self.look_ups.is_full(now) && self.links.is_over(TALK_SPAN_S, now) && !self.talked(now)
     }
 
-    /// How much is lost if it is forgotten: the later the worse. Who has used most of the rate is
-    /// forgotten last.
+    /// How much is lost if it is forgotten: the more the worse. Who repeated most, sent most links
+    /// and was looked up most is forgotten last.
     #[must_use]
-    pub const fn weight(&self) -> Timestamp {
-        self.rate.full_at()
+    pub fn weight(&self, now: Timestamp) -> i64 {
+        let repeats = if self.talked(now) { self.repeats.into_iter().max() } else { None };
+        let links = if self.links.is_over(TALK_SPAN_S, now) { 0 } else { self.links.held() };
+        let look_up_ms = 60_000 / i64::from(LOOK_UPS.per_minute);
+        let look_ups = self.look_ups.full_at().saturating_sub(now).max(0) / look_up_ms;
+        i64::from(repeats.unwrap_or(0)) + i64::from(links) + look_ups
+    }
+
+    fn talked(&self, now: Timestamp) -> bool {
+        seconds(now).checked_sub(self.talks_since_s).is_some_and(|passed| passed < TALK_SPAN_S)
     }
 }
 
@@ -110,7 +134,8 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<Customer>() <= 72, "{}", size_of::<Customer>());
+        let sizes = (size_of::<Customer>(), size_of::<Pace>());
+        assert!(sizes.0 <= 48 && sizes.1 <= 24, "{sizes:?}");
     }
 
     #[test]
@@ -147,16 +172,31 @@ mod tests {
 
     #[test]
     fn who_never_wrote_or_was_quiet_for_long_is_forgettable() {
-        let mut customer = Customer::default();
-        assert!(customer.is_forgettable(NOW));
-        customer.attempts(NOW);
-        assert!(!customer.is_forgettable(NOW + 60_000));
-        assert!(customer.is_forgettable(NOW + 120_000));
+        let (mut customer, mut pace) = (Customer::default(), Pace::default());
+        assert!(customer.is_forgettable(NOW) && pace.is_forgettable(NOW));
         customer.hear(shape("a"), NOW);
         assert!(!customer.is_forgettable(NOW + 599_000));
         assert!(customer.is_forgettable(NOW + 600_000));
-        customer.rate.spend(Rate::new(1, 100), NOW);
-        assert!(!customer.is_forgettable(NOW + 59_000));
-        assert_eq!(customer.weight(), NOW + 60_000);
+        pace.attempts(NOW);
+        assert!(!pace.is_forgettable(NOW + 60_000));
+        assert!(pace.is_forgettable(NOW + 120_000));
+        pace.rate.spend(Rate::new(1, 100), NOW + 100_000);
+        assert!(!pace.is_forgettable(NOW + 159_000));
+        assert_eq!(pace.weight(), NOW + 160_000);
+    }
+
+    #[test]
+    fn who_did_most_weighs_most() {
+        let mut customer = Customer::default();
+        let weight = |customer: &Customer| customer.weight(NOW);
+        assert_eq!(weight(&customer), 0);
+        customer.hear(shape("a"), NOW);
+        customer.hear(shape("a"), NOW);
+        assert_eq!(weight(&customer), 2);
+        customer.hear(shape("https://a.example"), NOW);
+        assert_eq!(weight(&customer), 3);
+        customer.look_ups.spend(LOOK_UPS, NOW);
+        assert_eq!(weight(&customer), 4);
+        assert_eq!(customer.weight(NOW + 1_200_000), 0, "that was long ago");
     }
 }

@@ -55,7 +55,8 @@ impl Rate {
     }
 }
 
-/// What somebody has used of a rate. A new one is full.
+/// What somebody has used of a rate. A new one is full. It belongs to that rate alone: asked at
+/// another one, it would forget what was used, or hold it against who used nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     /// When it will be full again, in nanoseconds since the Unix epoch.

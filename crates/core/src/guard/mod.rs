@@ -11,7 +11,7 @@ pub mod severity;
 pub mod window;
 
 pub use abuse::{AbuseKind, TextShape};
-pub use customer::{Customer, Heard};
+pub use customer::{Customer, Heard, Pace};
 pub use gcra::{Bucket, Rate};
-pub use severity::{RESTRICTED, Severity, Standing, follows};
+pub use severity::{RESTRICTED, Severity, Standing, follows, tighter};
 pub use window::Window;

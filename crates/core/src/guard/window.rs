@@ -33,6 +33,11 @@ impl Window {
         self.current.saturating_add(u32::try_from(before).unwrap_or(u32::MAX))
     }
 
+    /// What is counted, without fading.
+    pub(super) const fn held(self) -> u32 {
+        self.current.saturating_add(self.before)
+    }
+
     /// Nothing of it counts any more.
     #[must_use]
     pub fn is_over(self, span_s: u32, now: Timestamp) -> bool {

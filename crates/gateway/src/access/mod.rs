@@ -27,7 +27,7 @@ use turnkeep_core::ports::store::StoreError;
 use crate::clock;
 use crate::ingress::FieldError;
 use crate::metrics::AccessMetrics;
-use failures::Failures;
+use failures::{Failures, Trial};
 use keyring::Keyring;
 use visits::Visits;
 
@@ -201,28 +201,36 @@ impl Access {
         from: Option<IpAddr>,
     ) -> Result<Option<Arc<Caller>>, TooManyFailures> {
         let now = clock::now();
-        self.not_guessing(from, now)?;
-        match self.keyring().find(presented, now) {
-            Some(caller) => Ok(Some(caller)),
-            None => self.failed(from, now).map(|()| None),
-        }
-    }
-
-    /// Whether guesses from there are looked at.
-    fn not_guessing(&self, from: Option<IpAddr>, now: Timestamp) -> Result<(), TooManyFailures> {
-        let checked = self.0.failures.check(from, now);
-        checked.inspect_err(|_| self.0.metrics.limited.increment(1))
-    }
-
-    /// Notes a wrong guess. Of several at one moment, no more than allowed are told that they are
-    /// wrong.
-    fn failed(&self, from: Option<IpAddr>, now: Timestamp) -> Result<(), TooManyFailures> {
-        let noted = self.0.failures.note(from, now);
-        match noted {
-            Ok(()) => self.0.metrics.failed.increment(1),
+        let found = self.0.failures.at_once(from, now, || self.keyring().find(presented, now));
+        match found {
+            Ok(Some(_)) => {}
+            Ok(None) => self.0.metrics.failed.increment(1),
             Err(_) => self.0.metrics.limited.increment(1),
         }
-        noted
+        found
+    }
+
+    /// Counts a guess whose trial takes a while, before it is tried.
+    async fn begin_trial(
+        &self,
+        from: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<Trial<'_>, AccessError> {
+        let trial = self.0.failures.begin(from, now).await;
+        trial.inspect_err(|_| self.0.metrics.limited.increment(1)).map_err(AccessError::TooMany)
+    }
+
+    /// What came of a trial. A wrong guess stays counted; one that broke off is none.
+    fn end_trial<T>(
+        &self,
+        trial: Trial<'_>,
+        tried: Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, AccessError> {
+        match &tried {
+            Ok(None) => self.0.metrics.failed.increment(1),
+            Ok(Some(_)) | Err(_) => trial.excuse(),
+        }
+        Ok(tried?)
     }
 
     /// Counts somebody who may not do what it asked for.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use turnkeep_core::Timestamp;
 use turnkeep_core::access::{Principal, Visit};
 use turnkeep_core::ports::keys::{Added, CODES_MAX, SignIn};
+use turnkeep_core::ports::store::StoreError;
 
 use super::{Access, AccessError, Caller, add, secret};
 use crate::clock;
@@ -71,22 +72,23 @@ impl Access {
         from: Option<IpAddr>,
     ) -> Result<Option<SignedIn>, AccessError> {
         let now = clock::now();
-        self.not_guessing(from, now).map_err(AccessError::TooMany)?;
         let cookie = secret::long()?;
+        let trial = self.begin_trial(from, now).await?;
         let until = add(now, VISIT_LASTS);
         let code = code.trim();
         let redeemed = if code.len() > SECRET_BYTES_MAX {
-            None
+            Ok(None)
         } else {
             let (code, cookie) = (secret::hash(code), secret::hash(&cookie));
-            self.0.store.redeem_code(code, cookie, until, now).await?
+            self.0.store.redeem_code(code, cookie, until, now).await
         };
-        match redeemed {
-            Some(SignIn { visit, until, .. }) => {
-                Ok(Some(SignedIn { cookie, visit, until, lasts: VISIT_LASTS }))
-            }
-            None => self.failed(from, now).map(|()| None).map_err(AccessError::TooMany),
-        }
+        let redeemed = self.end_trial(trial, redeemed)?;
+        Ok(redeemed.map(|SignIn { visit, until, .. }| SignedIn {
+            cookie,
+            visit,
+            until,
+            lasts: VISIT_LASTS,
+        }))
     }
 
     /// The visitor who has this cookie; none if nobody does.
@@ -96,29 +98,40 @@ impl Access {
         from: Option<IpAddr>,
     ) -> Result<Option<Arc<Caller>>, AccessError> {
         let now = clock::now();
-        self.not_guessing(from, now).map_err(AccessError::TooMany)?;
-        if cookie.len() <= SECRET_BYTES_MAX {
-            let hash = secret::hash(cookie);
-            // What ended while it was read may have been this one, so it is read again then.
-            for _ in 0..READS_MAX {
-                let endings = match self.0.visits.find(&hash, now) {
-                    Ok(caller) => return Ok(Some(caller)),
-                    Err(endings) => endings,
-                };
-                // Never closed, so there is always a turn.
-                let _turn = self.0.lookups.acquire().await;
-                let Some(visit) = self.0.store.visit(hash, now).await? else { break };
-                if let Some(caller) = self.0.visits.remember(visit, endings) {
-                    return Ok(Some(caller));
-                }
-            }
-        }
-        self.failed(from, now).map(|()| None).map_err(AccessError::TooMany)
+        let trial = self.begin_trial(from, now).await?;
+        let found = self.visitor(cookie, now).await;
+        self.end_trial(trial, found)
     }
 
-    /// Ends the visit of this cookie.
-    pub async fn sign_out(&self, cookie: &str) -> Result<(), AccessError> {
+    async fn visitor(
+        &self,
+        cookie: &str,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Caller>>, StoreError> {
         if cookie.len() > SECRET_BYTES_MAX {
+            return Ok(None);
+        }
+        let hash = secret::hash(cookie);
+        // What ended while it was read may have been this one, so it is read again then.
+        for _ in 0..READS_MAX {
+            let endings = match self.0.visits.find(&hash, now) {
+                Ok(caller) => return Ok(Some(caller)),
+                Err(endings) => endings,
+            };
+            // Never closed, so there is always a turn.
+            let _turn = self.0.lookups.acquire().await;
+            let Some(visit) = self.0.store.visit(hash, now).await? else { break };
+            if let Some(caller) = self.0.visits.remember(visit, endings) {
+                return Ok(Some(caller));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ends the visit of this cookie. One that is nobody's is a wrong guess, and nothing is written
+    /// for it.
+    pub async fn sign_out(&self, cookie: &str, from: Option<IpAddr>) -> Result<(), AccessError> {
+        if self.with_cookie(cookie, from).await?.is_none() {
             return Ok(());
         }
         let hash = secret::hash(cookie);

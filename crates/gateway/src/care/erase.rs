@@ -8,10 +8,12 @@ use sha2::{Digest, Sha256};
 use turnkeep_core::SessionKey;
 use turnkeep_core::care::{Reading, Why};
 use turnkeep_core::ids::{Seq, Timestamp, TurnId};
+use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::care::{Forget, Forgot, Redaction};
 use turnkeep_core::ports::store::{Loaded, StoreError};
 use turnkeep_core::session::{Control, Controlled};
 
+use super::find::Whereabouts;
 use super::{Progress, TRIES_MAX, Tell};
 use crate::mail::Mail;
 use crate::service::{Gateway, Refusal};
@@ -36,6 +38,9 @@ pub struct Erased {
     /// Parts of replies to them that are still on their way elsewhere; they keep their text until
     /// they are there, and so do the messages.
     pub on_their_way: u64,
+    /// Parts of replies in their conversations that a channel took, or may have taken, like lines
+    /// in its spool. What it did with them is beyond reach.
+    pub spooled: u64,
     /// Restrictions that still count, and so are still known.
     pub restrictions: u64,
     /// Nothing of it stands in the store's files any more.
@@ -81,16 +86,10 @@ impl Gateway {
         let mut erased = Erased::default();
         let found = self.whereabouts(tenant, customer, tell).await?;
         let of = (found.own.len() + found.elsewhere.len()) as u64;
-        let sessions = found.own.iter().map(|key| (key, true));
-        let sessions = sessions.chain(found.elsewhere.iter().map(|key| (key, false)));
-        for ((key, own), done) in sessions.zip(0..) {
-            tell(Progress { step: "erasing sessions", done, of });
-            if own {
-                self.erase_session(key, &name, now, &mut erased, tell).await?;
-            } else {
-                self.erase_traces(key, customer, &mut erased).await?;
-            }
-        }
+        let done = self.erase_sessions(&found, (customer, &name), now, &mut erased, tell).await;
+        tell(Progress { step: "waiting for callbacks", done: of, of });
+        self.0.listeners.erased().await;
+        done?;
         self.sweep_forgotten(tell).await?;
         killpoint::reached("erase.swept");
         erased.restrictions = self.erase_restrictions(tenant, customer, now).await?;
@@ -109,6 +108,28 @@ impl Gateway {
             "a customer was erased"
         );
         Ok(erased)
+    }
+
+    async fn erase_sessions(
+        &self,
+        found: &Whereabouts,
+        (customer, name): (&str, &str),
+        now: Timestamp,
+        erased: &mut Erased,
+        tell: Tell<'_>,
+    ) -> Result<(), EraseError> {
+        let of = (found.own.len() + found.elsewhere.len()) as u64;
+        let sessions = found.own.iter().map(|key| (key, true));
+        let sessions = sessions.chain(found.elsewhere.iter().map(|key| (key, false)));
+        for ((key, own), done) in sessions.zip(0..) {
+            tell(Progress { step: "erasing sessions", done, of });
+            if own {
+                self.erase_session(key, name, now, erased, tell).await?;
+            } else {
+                self.erase_traces(key, customer, erased).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What the customer is called from now on: the same at every erasure, and no guess at names
@@ -133,10 +154,13 @@ impl Gateway {
         erased: &mut Erased,
         tell: Tell<'_>,
     ) -> Result<(), EraseError> {
-        let mut tries = 0;
+        let (mut tries, mut counted) = (0, false);
         while tries < TRIES_MAX {
             let Some(loaded) = self.at_rest(key, erased).await? else { return Ok(()) };
             killpoint::reached("erase.ended");
+            if !std::mem::replace(&mut counted, true) {
+                erased.spooled += self.spooled(key).await?;
+            }
             let known = self.care().forgotten(key).await?;
             let messages = known.as_ref().map_or(0, |known| known.by_erasure);
             let mut reading = Reading::old(known, &loaded.session, Timestamp::MAX);
@@ -185,6 +209,21 @@ impl Gateway {
             erased.cancelled += u64::from(cancelled);
         }
         Ok(self.store().load(key).await?)
+    }
+
+    /// Parts that have left by a channel that is pushed to.
+    async fn spooled(&self, key: &SessionKey) -> Result<u64, StoreError> {
+        if !self.setup().channels.contains_key(&key.channel()) {
+            return Ok(0);
+        }
+        let (mut left, mut after) = (0, (Seq(0), 0));
+        loop {
+            let page = self.store().parts(key, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(left) };
+            after = (last.reply, last.part);
+            let has_left = |state| matches!(state, DeliveryState::Sent | DeliveryState::Unknown);
+            left += page.iter().filter(|part| has_left(part.state)).count() as u64;
+        }
     }
 
     /// Whoever holds the state of an erased session in memory looks again, and whoever watches it is

@@ -8,7 +8,7 @@ mod erase;
 mod find;
 mod retention;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 use turnkeep_core::ports::care::CareStore;
@@ -17,7 +17,7 @@ use turnkeep_core::ports::store::StoreError;
 pub use erase::{EraseError, Erased};
 pub use retention::Aged;
 
-use crate::service::Gateway;
+use crate::service::{Gateway, Refusal};
 
 /// Entries that are read and forgotten in one step.
 const STEP: usize = 256;
@@ -45,11 +45,13 @@ pub(crate) struct Care {
     pub(crate) store: Arc<dyn CareStore>,
     /// One erasure at a time: a scan of everything is enough for the disk.
     alone: tokio::sync::Mutex<()>,
+    /// The store's secret, read once at the start.
+    salt: OnceLock<Vec<u8>>,
 }
 
 impl Care {
     pub(crate) fn new(store: Arc<dyn CareStore>) -> Self {
-        Self { store, alone: tokio::sync::Mutex::default() }
+        Self { store, alone: tokio::sync::Mutex::default(), salt: OnceLock::new() }
     }
 }
 
@@ -58,6 +60,19 @@ impl Gateway {
     #[must_use]
     pub fn care(&self) -> &Arc<dyn CareStore> {
         &self.0.care.store
+    }
+
+    /// Reads the store's secret; nobody is let in before.
+    pub(crate) async fn load_salt(&self) -> Result<(), StoreError> {
+        let salt = self.care().salt().await?;
+        self.0.care.salt.get_or_init(|| salt);
+        Ok(())
+    }
+
+    /// What keeps guesses away from the hashes of names.
+    pub(crate) fn salt(&self) -> Result<&[u8], Refusal> {
+        let salt = self.0.care.salt.get().map(Vec::as_slice);
+        salt.ok_or_else(|| Refusal::Unavailable("the server is starting".to_owned()))
     }
 
     /// Removes every row that nobody reads any more; says how many.

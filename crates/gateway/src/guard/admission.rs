@@ -1,19 +1,19 @@
 //! The questions that a message has to pass, the cheapest first.
 //!
 //! Restrictions, then the rates of the customer, the tenant and everybody, then what the message
-//! says. A rate that refuses costs the other two nothing: all are asked before any is charged, the
-//! customer's part of the table being locked before the tenant's, and that before everybody's.
+//! says.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use turnkeep_core::Policy;
 use turnkeep_core::guard::customer::LOOK_UPS;
-use turnkeep_core::guard::{AbuseKind, Bucket, Customer, RESTRICTED, Rate, Severity, TextShape};
+use turnkeep_core::guard::{AbuseKind, Bucket, Customer, Pace, Rate, Severity, TextShape};
 use turnkeep_core::ids::Timestamp;
 use turnkeep_core::message::Rejection;
 use turnkeep_core::ports::guard::{Restriction, Restrictions};
 
+use super::rates::{Charge, Wait};
 use super::settings::GuardSettings;
 use super::standings::{Outcome, Standings};
 use super::table::{CUSTOMER_PARTS, Name, Names, TENANT_PARTS, Table};
@@ -65,24 +65,9 @@ enum Stop {
     Rate(Wait),
 }
 
-/// How long one of the rates has it wait.
-#[derive(Clone, Copy)]
-struct Wait {
-    level: &'static str,
-    ms: u64,
-}
-
-impl Wait {
-    fn at(level: &'static str, ms: Option<u64>) -> Option<Self> {
-        ms.map(|ms| Self { level, ms })
-    }
-
-    /// Of two the longer one, which is what has to be told.
-    fn longer(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        match (one, other) {
-            (Some(one), Some(other)) if other.ms > one.ms => Some(other),
-            (one, other) => one.or(other),
-        }
+impl From<Wait> for Stop {
+    fn from(wait: Wait) -> Self {
+        Self::Rate(wait)
     }
 }
 
@@ -99,8 +84,11 @@ pub(crate) struct Guard {
     pub(super) record: Arc<dyn Restrictions>,
     pub(super) names: Names,
     pub(super) customers: Table<Customer>,
-    tenants: Table<Bucket>,
-    everybody: Mutex<Bucket>,
+    /// How fast customers wrote, by each rate that they wrote at.
+    pub(super) paces: Table<Pace>,
+    /// What tenants used, by each of their rates.
+    pub(super) tenants: Table<Bucket>,
+    pub(super) everybody: Mutex<Bucket>,
     look_ups: Mutex<Bucket>,
     pub(super) standings: Standings,
     /// What could not be recorded yet.
@@ -114,6 +102,7 @@ impl Guard {
             record,
             names: Names::default(),
             customers: Table::new(CUSTOMER_PARTS),
+            paces: Table::new(CUSTOMER_PARTS),
             tenants: Table::new(TENANT_PARTS),
             everybody: Mutex::default(),
             look_ups: Mutex::default(),
@@ -164,32 +153,31 @@ impl Guard {
         due
     }
 
-    /// Customers that are remembered, and restrictions.
+    /// Customers that are remembered, and restrictions. Whoever wrote at two rates may count twice.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.customers.len(), self.standings.len())
+        (self.customers.len().max(self.paces.len()), self.standings.len())
+    }
+
+    /// Somebody is as good as new.
+    pub(super) fn forget(&self, name: Name) {
+        self.customers.forget(name);
+        self.paces.forget_all(name);
     }
 
     /// Counts the attempt, and asks and charges the three rates.
     fn arrives(&self, name: Name, question: &Question<'_>, restricted: bool) -> Result<(), Stop> {
-        let limited = question.settings.rate_limiting;
-        let rate = if limited { question.policy.rate } else { Rate::UNLIMITED };
-        let own = if restricted { tighter(rate) } else { rate };
-        if own.is_unlimited() {
-            return self.shared_rates(question, None, || ());
-        }
-        let now = question.now;
+        let Question { tenant, policy, settings, now, .. } = *question;
+        let charge = Charge { tenant, policy, settings, typing: false, now };
         let mut monitored = None;
-        let arrived = self.customers.with(name, now, |customer| {
-            match Self::flooding(customer, question, now) {
+        let arrived = self.charge(name, &charge, restricted, |pace| {
+            match Self::flooding(pace, question, now) {
                 Some(finding) if finding.severity == Severity::Monitor => {
                     monitored = Some(finding);
                 }
                 Some(finding) => return Err(Stop::Flood(finding)),
                 None => {}
             }
-            let level = if restricted { "restriction" } else { "rate_customer" };
-            let wait = Wait::at(level, customer.rate.wait_ms(own, now));
-            self.shared_rates(question, wait, || customer.rate.spend(own, now))
+            Ok(())
         });
         if let Some(finding) = monitored {
             // Nothing follows from it, so nothing stops here.
@@ -198,63 +186,15 @@ impl Guard {
         arrived
     }
 
-    /// Asks the tenant's and everybody's rate as well, and charges all of them or none; `passed` is
-    /// called where all let it in.
-    fn shared_rates(
-        &self,
-        question: &Question<'_>,
-        own: Option<Wait>,
-        passed: impl FnOnce(),
-    ) -> Result<(), Stop> {
-        let (rate, now) = (question.policy.tenant_rate, question.now);
-        if !question.settings.rate_limiting || rate.is_unlimited() {
-            return self.rate_of_all(question, own, passed);
-        }
-        let name = self.names.of(question.tenant, None);
-        self.tenants.with(name, now, |bucket| {
-            let wait = Wait::at("rate_tenant", bucket.wait_ms(rate, now));
-            self.rate_of_all(question, Wait::longer(own, wait), || {
-                bucket.spend(rate, now);
-                passed();
-            })
-        })
-    }
-
-    fn rate_of_all(
-        &self,
-        question: &Question<'_>,
-        others: Option<Wait>,
-        passed: impl FnOnce(),
-    ) -> Result<(), Stop> {
-        let (now, settings) = (question.now, question.settings);
-        let limited = settings.rate_limiting && !settings.global_rate.is_unlimited();
-        let rate = if limited { settings.global_rate } else { Rate::UNLIMITED };
-        let mut bucket =
-            limited.then(|| self.everybody.lock().unwrap_or_else(PoisonError::into_inner));
-        let wait = bucket.as_mut().and_then(|bucket| bucket.wait_ms(rate, now));
-        if let Some(wait) = Wait::longer(others, Wait::at("rate_global", wait)) {
-            return Err(Stop::Rate(wait));
-        }
-        if let Some(bucket) = &mut bucket {
-            bucket.spend(rate, now);
-        }
-        passed();
-        Ok(())
-    }
-
     /// Counts the attempt; what was found is counted anew.
-    fn flooding(
-        customer: &mut Customer,
-        question: &Question<'_>,
-        now: Timestamp,
-    ) -> Option<Finding> {
+    fn flooding(pace: &mut Pace, question: &Question<'_>, now: Timestamp) -> Option<Finding> {
         let (rate, settings) = (question.policy.rate, question.settings);
         let flood = settings.flood(rate)?;
-        let attempts = customer.attempts(now);
+        let attempts = pace.attempts(now);
         if attempts <= flood {
             return None;
         }
-        customer.forgive_attempts();
+        pace.forgive_attempts();
         let passes = rate.per_minute.saturating_add(rate.burst);
         Some(Finding {
             kind: AbuseKind::Flooding,
@@ -374,10 +314,4 @@ impl Guard {
             passes
         })
     }
-}
-
-/// The rate of somebody restricted, unless it is lower anyway.
-fn tighter(rate: Rate) -> Rate {
-    let lower = !rate.is_unlimited() && rate.per_minute < RESTRICTED.per_minute;
-    if lower { rate } else { RESTRICTED }
 }

@@ -1,7 +1,8 @@
 //! The guard: refuses what must not be let in, before anything is spent on it.
 //!
 //! In reading order: [`settings`] is what it lives by; `admission` asks the questions of a message,
-//! whose arithmetic stands in `turnkeep_core::guard`; `table` remembers customers and tenants, as
+//! whose arithmetic stands in `turnkeep_core::guard`; `rates` charges customers, tenants and everybody;
+//! `steering` asks those who steer; `table` remembers customers and tenants, as
 //! many as there is room for; `standings` are the restrictions in force; [`words`] finds terms and
 //! patterns; `record` keeps restrictions and is how people see, make and lift them.
 
@@ -9,14 +10,17 @@ pub mod settings;
 pub mod words;
 
 mod admission;
+mod rates;
 mod record;
 mod standings;
+mod steering;
 mod table;
 
 pub use admission::GuardParts;
 pub(crate) use admission::{Guard, Question};
 pub use record::NewRestriction;
 pub use settings::GuardSettings;
+pub(crate) use steering::Steering;
 pub use words::{Words, WordsError};
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl Gateway {
             let guard = &self.0.guard;
             let name = guard.names.of(&restriction.tenant, Some(&restriction.customer));
             if guard.standings.lift(name, restriction.since) {
-                guard.customers.forget(name);
+                guard.forget(name);
                 said(restriction, "a restriction was lifted");
             }
         }
@@ -149,6 +149,11 @@ impl Gateway {
         let waiting =
             std::mem::take(&mut *guard.unrecorded.lock().unwrap_or_else(PoisonError::into_inner));
         for restriction in waiting {
+            let name = guard.names.of(&restriction.tenant, Some(&restriction.customer));
+            if !guard.standings.stands(name, restriction.since) {
+                // On record, it would take the place of what took its place.
+                continue;
+            }
             self.record(restriction).await;
         }
         if let Err(error) = guard.record.forget_restrictions(now - KEPT_MS, PAGE).await {
@@ -167,7 +172,7 @@ impl Gateway {
         let guard = &self.0.guard;
         let left = guard.record.erase_restrictions(tenant, customer, now).await?;
         if left == 0 {
-            guard.customers.forget(guard.names.of(tenant, Some(customer)));
+            guard.forget(guard.names.of(tenant, Some(customer)));
         }
         Ok(left as u64)
     }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use turnkeep_core::guard::{AbuseKind, Severity, Standing, follows};
+use turnkeep_core::guard::{AbuseKind, Bucket, Severity, Standing, follows};
 use turnkeep_core::ids::Timestamp;
 
 use super::table::{ByName, Name};
@@ -28,6 +28,8 @@ struct Held {
     standing: Standing,
     /// When it was made; names it, because no customer has two of the same moment.
     made_at: Timestamp,
+    /// What is used of the rate of somebody restricted, which is one for all channels.
+    used: Bucket,
 }
 
 /// Restrictions by customers.
@@ -49,6 +51,17 @@ impl Standings {
         standing.is_in_force(now).then_some((standing.severity, standing.kind))
     }
 
+    /// Works with what somebody restricted has used. Must be short: everybody's restrictions are
+    /// locked meanwhile, before any part of a table is.
+    pub(super) fn using<T>(&self, name: Name, work: impl FnOnce(&mut Bucket) -> T) -> T {
+        let mut held = self.lock();
+        match held.get_mut(&name) {
+            Some(held) => work(&mut held.used),
+            // It was lifted this very moment.
+            None => work(&mut Bucket::default()),
+        }
+    }
+
     /// Somebody was found out. What follows is in force at once.
     pub(super) fn found(
         &self,
@@ -60,11 +73,10 @@ impl Standings {
         let mut held = self.lock();
         let before = held.get_mut(&name).map(|held| &mut held.standing);
         let is_new = before.is_none();
-        let Some(severity) = follows(severity, before, now) else { return Outcome::Covered };
+        let Some(standing) = follows(severity, kind, before, now) else { return Outcome::Covered };
         if is_new && held.len() >= STANDINGS_MAX {
             return Outcome::Full;
         }
-        let standing = Standing::new(severity, kind, now, severity.until(now));
         self.enter(&mut held, name, standing);
         Outcome::New(standing)
     }
@@ -72,6 +84,11 @@ impl Standings {
     /// Holds something against somebody, in place of what was before.
     pub(super) fn put(&self, name: Name, standing: Standing) {
         self.enter(&mut self.lock(), name, standing);
+    }
+
+    /// Whether what was made then stands there.
+    pub(super) fn stands(&self, name: Name, made_at: Timestamp) -> bool {
+        self.lock().get(&name).is_some_and(|held| held.made_at == made_at)
     }
 
     /// Forgets what was made then; false if it is not what stands there.
@@ -97,7 +114,8 @@ impl Standings {
     }
 
     fn enter(&self, held: &mut ByName<Held>, name: Name, standing: Standing) {
-        held.insert(name, Held { standing, made_at: standing.since });
+        let used = held.get(&name).map_or_else(Bucket::default, |held| held.used);
+        held.insert(name, Held { standing, made_at: standing.since, used });
         self.count.store(held.len(), Ordering::Release);
     }
 
@@ -131,6 +149,23 @@ mod tests {
         assert!(!standings.lift(name, NOW), "that one is gone already");
         assert!(standings.lift(name, NOW + 2 * DAY_MS));
         assert_eq!((in_force(NOW + 2 * DAY_MS), standings.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_finding_ends_no_longer_restriction_of_a_person() {
+        let (standings, names) = (Standings::default(), Names::default());
+        let put = |customer: &str, severity| {
+            let name = names.of("acme", Some(customer));
+            let until = Some(NOW + 30 * DAY_MS);
+            standings.put(name, Standing::new(severity, AbuseKind::Manual, NOW, until));
+            (name, standings.found(name, Severity::Restrict, AbuseKind::Term, NOW + 2 * 60_000))
+        };
+        let (_, Outcome::New(worse)) = put("restricted", Severity::Restrict) else { panic!() };
+        assert_eq!((worse.severity, worse.until), (Severity::Block, Some(NOW + 30 * DAY_MS)));
+        let (blocked, outcome) = put("blocked", Severity::Block);
+        assert_eq!(outcome, Outcome::Covered);
+        let in_force = standings.in_force(blocked, NOW + 29 * DAY_MS);
+        assert_eq!(in_force, Some((Severity::Block, AbuseKind::Manual)));
     }
 
     #[test]

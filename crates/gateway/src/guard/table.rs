@@ -9,7 +9,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use turnkeep_core::guard::{Bucket, Customer};
+use turnkeep_core::guard::{Bucket, Customer, Pace, Rate};
 use turnkeep_core::ids::Timestamp;
 
 /// A hashed name: 128 bits, so that of a million no two meet.
@@ -61,6 +61,14 @@ impl Names {
         let both = (tenant, customer);
         Name { part: self.part.hash_one(both), place: self.place.hash_one(both) }
     }
+
+    /// The name of what somebody uses of one rate, so that different rates never share it; `typing`
+    /// is counted apart from what is sent. It stands in the same part of a table as all else of
+    /// theirs, where [`Table::forget_all`] finds it.
+    pub(super) fn at_rate(&self, Name { part, place }: Name, rate: Rate, typing: bool) -> Name {
+        let at = (part, place, rate.per_minute, rate.burst, typing);
+        Name { part, place: self.place.hash_one(at) }
+    }
 }
 
 /// What a table remembers.
@@ -68,7 +76,7 @@ pub(super) trait Remembered: Default {
     /// Nothing is known that somebody new would not have as well.
     fn is_forgettable(&self, now: Timestamp) -> bool;
     /// How much is lost if it is forgotten: the more the later.
-    fn weight(&self) -> Timestamp;
+    fn weight(&self, now: Timestamp) -> i64;
 }
 
 impl Remembered for Customer {
@@ -76,7 +84,17 @@ impl Remembered for Customer {
         Self::is_forgettable(self, now)
     }
 
-    fn weight(&self) -> Timestamp {
+    fn weight(&self, now: Timestamp) -> i64 {
+        Self::weight(self, now)
+    }
+}
+
+impl Remembered for Pace {
+    fn is_forgettable(&self, now: Timestamp) -> bool {
+        Self::is_forgettable(self, now)
+    }
+
+    fn weight(&self, _: Timestamp) -> i64 {
         Self::weight(self)
     }
 }
@@ -86,12 +104,12 @@ impl Remembered for Bucket {
         self.is_full(now)
     }
 
-    fn weight(&self) -> Timestamp {
+    fn weight(&self, _: Timestamp) -> i64 {
         self.full_at()
     }
 }
 
-/// Parts of the table of customers.
+/// Parts of the table of customers, and of that of what they use of each rate.
 pub(super) const CUSTOMER_PARTS: usize = 256;
 /// Parts of the table of tenants.
 pub(super) const TENANT_PARTS: usize = 16;
@@ -142,6 +160,13 @@ impl<V: Remembered> Table<V> {
         self.part(name).lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
     }
 
+    /// Forgets what somebody used of every rate.
+    pub(super) fn forget_all(&self, name: Name) {
+        let mut part = self.part(name).lock().unwrap_or_else(PoisonError::into_inner);
+        // 64 of its bits are as good as all of them among so few.
+        part.retain(|known, _| known.part != name.part);
+    }
+
     /// How many are remembered.
     pub(super) fn len(&self) -> usize {
         let lens =
@@ -171,11 +196,11 @@ fn make_room<V: Remembered>(part: &mut ByName<V>, now: Timestamp) {
     let keep = PART_MAX - PART_MAX / 8;
     let mut left = known.len().saturating_sub(keep);
     if let Some(last) = left.checked_sub(1) {
-        let mut weights: Vec<Timestamp> = known.values().map(Remembered::weight).collect();
+        let mut weights: Vec<i64> = known.values().map(|known| known.weight(now)).collect();
         let (_, bound, _) = weights.select_nth_unstable(last);
         let bound = *bound;
         known.retain(|_, known| {
-            let goes = left > 0 && known.weight() <= bound;
+            let goes = left > 0 && known.weight(now) <= bound;
             left -= usize::from(goes);
             !goes
         });
@@ -186,8 +211,6 @@ fn make_room<V: Remembered>(part: &mut ByName<V>, now: Timestamp) {
 
 #[cfg(test)]
 mod tests {
-    use turnkeep_core::guard::Rate;
-
     use super::*;
 
     const NOW: Timestamp = 1_750_000_000_000;
@@ -205,11 +228,12 @@ mod tests {
     #[test]
     fn a_million_customers_take_less_than_300_megabytes() {
         // A part has 8192 places, each with one byte of the map's own beside it; while it grows, it
-        // stands there once more in half its size.
-        let place = size_of::<(Name, Customer)>() + 1;
+        // stands there once more in half its size. All of it twice: what customers said, and how
+        // fast they wrote.
+        let place = size_of::<(Name, Customer)>() + 1 + size_of::<(Name, Pace)>() + 1;
         let full = CUSTOMER_PARTS * 8192 * place + 4096 * place;
         const { assert!(CUSTOMER_PARTS * PART_MAX >= 1_500_000) };
-        assert!(full < 300_000_000, "{full}");
+        assert!(full < 230_000_000, "{full}");
         let mut part: ByName<Customer> = ByName::default();
         part.reserve(PART_MAX);
         assert_eq!(part.capacity(), PART_MAX, "another doubling would be needed");
@@ -282,5 +306,22 @@ mod tests {
             assert_ne!(one, other);
         }
         assert_eq!(one, names.of("a", Some("bc")));
+    }
+
+    #[test]
+    fn rates_are_told_apart_and_forgotten_together() {
+        let (table, names) = (Table::<Bucket>::new(4), Names::default());
+        let (one, other) = (names.of("a", Some("anna")), names.of("a", Some("ben")));
+        let fast = Rate::new(60, 5);
+        let at = [(RATE, false), (RATE, true), (fast, false), (Rate::new(5, 60), false)];
+        for name in [one, other] {
+            for (rate, typing) in at {
+                spend(&table, names.at_rate(name, rate, typing), 1);
+            }
+        }
+        assert_eq!(table.len(), 2 * at.len());
+        table.forget_all(one);
+        assert_eq!(table.len(), at.len());
+        assert_eq!(names.at_rate(one, fast, true), names.at_rate(one, fast, true));
     }
 }

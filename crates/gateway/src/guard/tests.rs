@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use turnkeep_core::Policy;
-use turnkeep_core::guard::{Rate, Severity};
+use turnkeep_core::guard::{AbuseKind, Bucket, Rate, Severity, Standing};
 use turnkeep_core::message::Rejection;
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::BoxFuture;
@@ -70,12 +71,24 @@ impl Bench {
         named: bool,
         after_ms: i64,
     ) -> Option<admission::Refused> {
+        self.ask_at(&self.policy, customer, text, named, after_ms)
+    }
+
+    /// The same, where another policy holds.
+    fn ask_at(
+        &self,
+        policy: &Policy,
+        customer: &str,
+        text: &str,
+        named: bool,
+        after_ms: i64,
+    ) -> Option<admission::Refused> {
         let question = Question {
             session_key: "acme:default:api:dm:somebody",
             tenant: "acme",
             customer,
             text,
-            policy: &self.policy,
+            policy,
             settings: &self.settings,
             named,
             now: NOW + after_ms,
@@ -88,6 +101,17 @@ impl Bench {
         let refused = self.ask(customer, &format!("text {after_ms}"), false, after_ms);
         refused.map(|refused| refused.rejection.as_str())
     }
+}
+
+/// A policy like the bench's own, with other rates.
+fn at(bench: &Bench, rate: Rate, tenant_rate: Rate) -> Policy {
+    Policy { rate, tenant_rate, ..bench.policy.clone() }
+}
+
+fn restrict(bench: &Bench, customer: &str, severity: Severity, at: i64) {
+    let name = bench.guard.names.of("acme", Some(customer));
+    let standing = Standing::new(severity, AbuseKind::Manual, at, severity.until(at));
+    bench.guard.standings.put(name, standing);
 }
 
 const RATE: Option<&str> = Some("rate_limit_exceeded");
@@ -192,4 +216,142 @@ fn a_clock_that_steps_back_keeps_nobody_out() {
     let back = -365 * 86_400_000;
     assert_eq!(bench.says("anna", back), RATE, "nothing is given away either");
     assert_eq!(bench.says("anna", back + 1000), None);
+}
+
+#[test]
+fn who_is_restricted_gets_no_more_than_ten_in_any_minute() {
+    let check = |rate: Rate, at_once: usize, in_ten_minutes: usize| {
+        let bench = Bench::new(GuardSettings::default(), rate, Rate::UNLIMITED);
+        restrict(&bench, "mallory", Severity::Restrict, NOW);
+        let fast = at(&bench, Rate::new(60_000, 1), Rate::UNLIMITED);
+        let passes = |policy: &Policy, after_ms: i64| {
+            bench.ask_at(policy, "mallory", &after_ms.to_string(), false, after_ms).is_none()
+        };
+        let first = (0..100).filter(|_| passes(&bench.policy, 0)).count();
+        assert_eq!(first, at_once, "{rate:?}");
+        // Two a second, and as many on a channel with another rate, which gives nothing more.
+        let both = [bench.policy.clone(), fast];
+        let all = (1..1200).map(|number| number * 500);
+        let passed: Vec<i64> =
+            all.filter(|after| passes(&both[0], *after) || passes(&both[1], *after)).collect();
+        assert_eq!(passed.len(), in_ten_minutes, "{rate:?}");
+        for from in &passed {
+            let within = passed.iter().filter(|at| (0..60_000).contains(&(*at - from))).count();
+            assert!(within <= 10, "{within} for {rate:?}");
+        }
+    };
+    check(Rate::new(120, 240), 1, 99);
+    check(Rate::new(6, 240), 1, 99);
+    check(Rate::UNLIMITED, 1, 99);
+}
+
+#[test]
+fn restricted_makes_nobody_faster() {
+    let bench = Bench::new(GuardSettings::default(), Rate::new(6, 240), Rate::UNLIMITED);
+    restrict(&bench, "mallory", Severity::Restrict, NOW);
+    let passed = (0..600).filter(|at| bench.says("mallory", at * 1000).is_none()).count();
+    assert_eq!(passed, 60, "six a minute");
+}
+
+#[test]
+fn what_is_used_at_one_rate_is_neither_held_against_another_nor_forgotten_there() {
+    let settings = GuardSettings { abuse_detection: false, ..GuardSettings::default() };
+    let bench = Bench::new(settings, Rate::new(6, 5), Rate::new(30, 2));
+    let email = at(&bench, Rate::new(60_000, 1), Rate::new(60_000, 1));
+    let (mut texted, mut mailed) = (0, 0);
+    for number in 0..200_i64 {
+        for round in 0..7 {
+            let text = format!("{number} {round}");
+            texted += usize::from(bench.ask("anna", &text, false, number).is_none());
+        }
+        // Once a millisecond is what that rate takes.
+        let told = bench.ask_at(&email, "anna", &number.to_string(), false, number);
+        mailed += usize::from(told.is_none());
+    }
+    // The tenant's two at once go before her five.
+    assert_eq!((texted, mailed), (2, 200));
+}
+
+#[test]
+fn whoever_is_forgotten_is_forgotten_at_every_rate() {
+    let bench = Bench::new(GuardSettings::default(), Rate::new(1, 1), Rate::UNLIMITED);
+    let other = at(&bench, Rate::new(1, 2), Rate::UNLIMITED);
+    let both = |text: &str| {
+        let told =
+            [bench.ask("anna", text, false, 0), bench.ask_at(&other, "anna", text, false, 0)];
+        told.map(|told| told.is_none())
+    };
+    assert_eq!([both("a"), both("b"), both("c")], [[true, true], [false, true], [false, false]]);
+    bench.guard.forget(bench.guard.names.of("acme", Some("anna")));
+    assert_eq!(both("d"), [true, true]);
+}
+
+#[test]
+fn who_steers_meets_the_rates_and_what_is_in_force() {
+    let bench = Bench::new(GuardSettings::default(), Rate::new(1, 3), Rate::new(1, 5));
+    let steers = |customer: Option<&str>, steering: Steering| {
+        let charge = rates::Charge {
+            tenant: "acme",
+            policy: &bench.policy,
+            settings: &bench.settings,
+            typing: steering == Steering::Typing,
+            now: NOW,
+        };
+        let told = bench.guard.steered(&charge, customer, steering);
+        told.err().map(|rejection| rejection.as_str())
+    };
+    let (anna, ben) = (Some("anna"), Some("ben"));
+    assert_eq!(bench.says("anna", 0), None);
+    assert_eq!(steers(anna, Steering::Other), None);
+    assert_eq!(steers(anna, Steering::Stop), None);
+    assert_eq!(steers(anna, Steering::Other), RATE, "her three are used");
+    assert_eq!(bench.says("anna", 0), RATE);
+    let typed = [(); 4].map(|()| steers(anna, Steering::Typing));
+    assert_eq!(typed, [None, None, None, RATE], "typing is counted by itself");
+    restrict(&bench, "ben", Severity::Block, NOW);
+    for steering in [Steering::Other, Steering::Typing] {
+        assert_eq!(steers(ben, steering), Some("abuse_detected:manual"));
+    }
+    assert_eq!(steers(ben, Steering::Stop), None);
+    // A backend has what is left of the tenant's five, whoever is blocked.
+    assert_eq!([steers(None, Steering::Other), steers(None, Steering::Other)], [None, RATE]);
+    assert_eq!(steers(None, Steering::Typing), None);
+}
+
+proptest! {
+    /// Whatever somebody does at another rate: at each rate they are let in as if there were no
+    /// other, and never faster than it allows, in any interval.
+    #[test]
+    fn every_rate_is_kept_by_itself(
+        rates in prop::array::uniform2((1_u32..2000, 1_u32..20)),
+        tries in prop::collection::vec((any::<bool>(), 0_i64..3000), 1..150),
+    ) {
+        let settings = GuardSettings { abuse_detection: false, ..GuardSettings::default() };
+        let bench = Bench::new(settings, Rate::UNLIMITED, Rate::UNLIMITED);
+        let rates = rates.map(|(per_minute, burst)| Rate::new(per_minute, burst));
+        let policies = rates.map(|rate| at(&bench, rate, Rate::UNLIMITED));
+        prop_assume!(rates[0] != rates[1]);
+        let mut alone = [Bucket::default(); 2];
+        let mut passed = [Vec::new(), Vec::new()];
+        let mut after_ms = 0;
+        for (second, step) in tries {
+            after_ms += step;
+            let which = usize::from(second);
+            let told = bench.ask_at(&policies[which], "anna", "x", false, after_ms);
+            let expect = alone[which].take(rates[which], NOW + after_ms);
+            prop_assert_eq!(told.is_none(), expect.is_ok());
+            if told.is_none() {
+                passed[which].push(after_ms);
+            }
+        }
+        for (rate, passed) in rates.iter().zip(&passed) {
+            for (first, from) in passed.iter().enumerate() {
+                for (last, to) in passed.iter().enumerate().skip(first) {
+                    let given = (to - from) * i64::from(rate.per_minute) / 60_000;
+                    let allowed = given + i64::from(rate.burst) + 1;
+                    prop_assert!((last - first + 1) as i64 <= allowed, "{passed:?}");
+                }
+            }
+        }
+    }
 }

@@ -13,7 +13,9 @@ use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, COOKIE as COOKIES};
 use hyper::http::request::Parts;
 use turnkeep_core::SessionKey;
 use turnkeep_core::access::{Principal, Scope, VISIT_CHANNEL};
+use turnkeep_core::care::is_tombstone;
 
+use super::care::LINES;
 use super::entry::Shared;
 use super::needs::{self, Need};
 use super::problem::{Kind, Problem};
@@ -61,13 +63,14 @@ impl Asker {
         if self.who().reaches_tenant(tenant) { Ok(()) } else { Err(missing()) }
     }
 
-    /// Whether a session is within reach; `missing` says that it isn't there.
+    /// Whether a session is within reach; `missing` says that it isn't there. What stands for an
+    /// erased one is within nobody's.
     pub(super) fn reach(
         &self,
         key: &SessionKey,
         missing: impl FnOnce() -> Problem,
     ) -> Result<(), Problem> {
-        if self.who().reaches(key) { Ok(()) } else { Err(missing()) }
+        if self.who().reaches(key) && !is_tombstone(key) { Ok(()) } else { Err(missing()) }
     }
 
     /// Fills in what goes without saying for the asker, and refuses what it can't reach.
@@ -84,6 +87,7 @@ impl Asker {
         }
         if let Some(visit) = visit {
             own("customer", &mut submission.customer, Some(&visit.customer))?;
+            submission.request_of = Some(visit.customer.to_string());
         }
         // A text that is no key is refused by its field.
         match submission.session.as_deref().map(str::parse::<SessionKey>) {
@@ -125,29 +129,36 @@ pub(super) async fn gate(
         // There is nothing there, for anybody.
         return next.run(request).await;
     };
-    let need = match needs::of(request.method().as_str(), path.as_str()) {
-        Some(need) => need,
-        None => {
-            let allowed = needs::asked_of_open(path.as_str());
-            if !allowed.is_empty() {
-                return refuse_method(&request, &allowed);
-            }
-            needs::UNKNOWN
-        }
-    };
-    if need == Need::Nobody {
-        return next.run(request).await;
+    let path = path.clone();
+    let path = path.as_str();
+    let need = needs::of(request.method().as_str(), path);
+    let allowed = needs::allowed(path);
+    let foreign = need.is_none() && !allowed.is_empty();
+    if foreign && needs::is_open(path) {
+        return refuse_method(&request, &allowed);
+    }
+    let asked = shared.parameters.check(request.method().as_str(), path, request.uri());
+    if need == Some(Need::Nobody) {
+        return match asked {
+            Ok(()) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        };
     }
     let Some(source) = request.extensions().get::<Source>().copied() else {
         return Problem::unauthorized().into_response();
     };
-    match admit(&shared, need, source, request.headers()).await {
-        Ok(caller) => {
-            request.extensions_mut().insert(Asker(Arc::clone(&caller)));
-            until_ended(next.run(request).await, caller)
-        }
-        Err(problem) => problem.into_response(),
+    // Everybody who is somebody is told how an address can be asked.
+    let need = if foreign { Need::Nobody } else { need.unwrap_or(needs::UNKNOWN) };
+    let caller = match admit(&shared, need, source, request.headers()).await {
+        Ok(_) if foreign => return refuse_method(&request, &allowed),
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    if let Err(problem) = asked {
+        return problem.into_response();
     }
+    request.extensions_mut().insert(Asker(Arc::clone(&caller)));
+    until_ended(next.run(request).await, caller)
 }
 
 fn refuse_method(request: &Request, allowed: &str) -> Response {
@@ -268,22 +279,25 @@ impl From<AccessError> for Problem {
     }
 }
 
+/// When somebody is nobody any more.
+pub(super) async fn until_nobody(caller: &Caller) {
+    let left = caller
+        .until
+        .map(|until| Duration::from_millis(u64::try_from(until - clock::now()).unwrap_or(0)));
+    tokio::select! {
+        () = caller.ended.cancelled() => {}
+        () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => {}
+    }
+}
+
 /// A stream ends when its reader is nobody any more.
 pub(super) fn until_ended(response: Response, caller: Arc<Caller>) -> Response {
     let streams = response.headers().get(CONTENT_TYPE);
-    if streams.is_none_or(|content| content != "text/event-stream") {
+    if streams.is_none_or(|content| content != "text/event-stream" && content != LINES) {
         return response;
     }
     response.map(|body| {
-        let ended = async move {
-            let left = caller.until.map(|until| {
-                Duration::from_millis(u64::try_from(until - clock::now()).unwrap_or(0))
-            });
-            tokio::select! {
-                () = caller.ended.cancelled() => {}
-                () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => {}
-            }
-        };
+        let ended = async move { until_nobody(&caller).await };
         Body::from_stream(body.into_data_stream().take_until(Box::pin(ended)))
     })
 }

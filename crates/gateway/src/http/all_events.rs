@@ -32,10 +32,15 @@ const PAGE: usize = 32;
 /// A silent stream says this often that it is alive, and how far it has read.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The journal is shorter than the watcher thinks: it watched another store.
+/// The watcher misses something: the journal is shorter than it thinks, because it watched another
+/// store, or rows behind its place were forgotten.
 #[derive(Serialize)]
 struct Reset {
+    /// Behind this row the stream goes on.
     position: u64,
+    /// So many rows are gone before that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forgotten: Option<u64>,
 }
 
 /// Streams what happens in all sessions.
@@ -44,6 +49,8 @@ struct Reset {
 /// `{"type", "at", "session", "position", "seq", …}`. Without `Last-Event-ID` or `after` the stream
 /// begins with what happens next; with one of them it goes on behind that place, and where the
 /// journal ends before it, an event `reset` `{position}` says so and the stream goes on from there.
+/// Where rows behind it were forgotten, `reset` `{position, forgotten}` stands in their place, once
+/// until the stream has reached the end; whose they were nobody knows any more.
 /// With `text=false` no text that people or agents wrote is shown.
 #[utoipa::path(
     get,
@@ -92,11 +99,14 @@ pub(super) async fn all_events(
         selector,
         text,
         after: known.unwrap_or(Place::end_of(end)),
+        end,
+        // Who begins at the beginning has missed nothing.
+        told: known.is_some_and(|after| after.position == 0),
         spoke_at: Instant::now(),
         opening: Vec::new(),
     };
     if after.is_some() && known.is_none() {
-        write_event(&mut feed.opening, None, "reset", &Reset { position: end });
+        write_event(&mut feed.opening, None, "reset", &Reset { position: end, forgotten: None });
     }
     let pieces = stream::unfold((feed, shared.closing.clone()), |(mut feed, closing)| async move {
         let piece = feed.next(&closing).await?;
@@ -137,6 +147,10 @@ struct AllFeed {
     text: bool,
     /// The last event that went out or was passed over.
     after: Place,
+    /// The journal's end when the stream began.
+    end: u64,
+    /// The watcher knows that something is missing before the journal's end.
+    told: bool,
     /// When anything went out last.
     spoke_at: Instant,
     /// What goes out before anything else.
@@ -186,13 +200,31 @@ impl AllFeed {
     async fn read(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
         let rows = self.store.journal_after(self.after.read_after(), PAGE).await?;
         let before = self.after;
+        if rows.is_empty() {
+            if self.after.read_after() < self.end {
+                self.note_gap(self.end + 1, out);
+                self.after = Place::end_of(self.end);
+            }
+            self.told = false;
+        }
         for row in rows {
+            self.note_gap(row.position, out);
             self.write_row(row, out);
             if out.len() >= PIECE_BYTES_MAX {
                 break;
             }
         }
         Ok(self.after > before)
+    }
+
+    /// Whatever stood between the watcher's place and `next` is gone.
+    fn note_gap(&mut self, next: u64, out: &mut Vec<u8>) {
+        let gone = next.saturating_sub(self.after.read_after() + 1);
+        if gone > 0 && !self.told {
+            self.told = true;
+            let reset = Reset { position: next - 1, forgotten: Some(gone) };
+            write_event(out, None, "reset", &reset);
+        }
     }
 
     fn write_row(&mut self, row: JournalRow, out: &mut Vec<u8>) {

@@ -49,6 +49,9 @@ pub(super) struct ErasedShape {
     /// Parts of replies there that are on their way. They and the messages there keep their text
     /// until they arrived; ask again then.
     on_their_way: u64,
+    /// Parts of replies in their conversations that left by a channel, like lines in its `spool`.
+    /// They are not reached.
+    spooled: u64,
     /// Restrictions that still count, and so stay on record.
     restrictions: u64,
     /// Sign-ins on the web page that were ended, with their codes.
@@ -118,7 +121,7 @@ pub(super) async fn erase(
         return Ok(in_lines(lines_of(work, progress)));
     }
     let erased = work.await.unwrap_or_else(|_| Err(broken()))?;
-    Ok(json(StatusCode::OK, &erased, 384))
+    Ok(json(StatusCode::OK, &erased, 416))
 }
 
 async fn carry_out(
@@ -134,7 +137,7 @@ async fn carry_out(
     };
     let erased = shared.gateway.erase(&tenant, &customer, &tell).await?;
     let Erased { sessions, messages, cancelled, blanked, .. } = erased;
-    let Erased { on_their_way, restrictions, scrubbed, .. } = erased;
+    let Erased { on_their_way, spooled, restrictions, scrubbed, .. } = erased;
     Ok(ErasedShape {
         tenant_id: tenant,
         customer_id: customer,
@@ -143,6 +146,7 @@ async fn carry_out(
         cancelled,
         blanked,
         on_their_way,
+        spooled,
         restrictions,
         sign_ins,
         scrubbed,

@@ -13,11 +13,12 @@ use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio_util::sync::CancellationToken;
+use turnkeep_core::access::Scope;
 use turnkeep_core::ids::{Seq, TurnId};
 use turnkeep_core::ports::store::TurnStatus;
 use utoipa::ToSchema;
 
-use super::access::Asker;
+use super::access::{Asker, until_nobody};
 use super::body;
 use super::entry::Shared;
 use super::feed::{Feed, Until};
@@ -130,7 +131,9 @@ impl<'a> SettledShape<'a> {
 /// Answers at once that the message is taken; it is durable by then. With `wait` it answers how
 /// the message ended, if that is known in time. With `Accept: text/event-stream` it streams: first
 /// an event `accepted` with the body of the 202, then the session's journal and drafts as in
-/// `/v1/sessions/{session}/events`, and at last an event `settled` with the body of the 200.
+/// `/v1/sessions/{session}/events`, and at last an event `settled` with the body of the 200. A key
+/// without the scope `read` gets `accepted`, drafts of the turn that answers this message, and
+/// `settled`.
 #[utoipa::path(
     post,
     path = "/v1/chat",
@@ -183,7 +186,9 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
     request: Request<B>,
 ) -> Answer {
     let (mut parts, body) = request.into_parts();
-    let wait = wait_of(Query::of(&parts.uri), shared.settings.now().wait_seconds_max)?;
+    let query = Query::of(&parts.uri);
+    query.only(|name| name == "wait")?;
+    let wait = wait_of(query, shared.settings.now().wait_seconds_max)?;
     let streams = wants_stream(&parts.headers);
     let chat: ChatRequest = body::json(&parts.headers, body, &shared.settings).await?;
     let mut submission = submission_of(chat, idempotency::name_of(&parts.headers)?)?;
@@ -201,12 +206,15 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
         let store = Arc::clone(shared.gateway.store());
         let mut feed = Feed::new(store, key.clone(), subscription, Seq(seq.0.saturating_sub(1)));
         feed.open_with("accepted", &accepted);
+        if !asker.who().may(Scope::Read) {
+            feed = feed.narrowed();
+        }
         let until =
             Until { seq, message_id: Arc::clone(&message_id), duplicate: decision.duplicate };
         return Ok(feed.until(until).response(shared.closing.clone()));
     }
     if let (Some(wait), Some(follow)) = (wait, follow)
-        && let Some(settled) = settled_within(follow, wait, closing).await
+        && let Some(settled) = settled_within(follow, wait, closing, asker).await
     {
         let room = 384 + settled.reply.as_ref().map_or(0, |reply| reply.len() + reply.len() / 8);
         let shape = SettledShape::new(key.as_str(), &message_id, decision.duplicate, &settled);
@@ -231,6 +239,7 @@ pub(super) fn submission_of(
         text,
         message_id: chat.id,
         request_name,
+        request_of: None,
         trace: None,
     })
 }
@@ -254,14 +263,17 @@ fn wants_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Turns have had their time when the connections are closed, so nobody waits on then: what is
-/// settled by that moment is told, and everybody else knows at least that his message is safe.
+/// settled by that moment is told, and everybody else knows at least that his message is safe. So
+/// does whoever is nobody any more.
 async fn settled_within(
     follow: Follow,
     wait: Duration,
     closing: &CancellationToken,
+    asker: &Asker,
 ) -> Option<Settled> {
     tokio::select! {
         biased;
+        () = until_nobody(&asker.0) => None,
         settled = follow => settled,
         () = tokio::time::sleep(wait) => None,
         () = closing.cancelled() => None,

@@ -17,6 +17,7 @@ use turnkeep_core::ports::store::Loaded;
 
 use super::access::{self, Asker};
 use super::problem::Problem;
+use super::query::Parameters;
 use super::reload::Reload;
 use super::settings::{Http, HttpSettings};
 use super::source::Source;
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     pub(super) closing: CancellationToken,
     /// The OpenAPI document.
     pub(super) openapi: Bytes,
+    /// What each address can be asked for behind the question mark.
+    pub(super) parameters: Parameters,
 }
 
 impl Shared {
@@ -57,6 +60,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(http: Http, closing: CancellationToken) -> Self {
         let (router, openapi) = router::router();
+        let parameters = Parameters::of(&openapi);
         let openapi = openapi.to_json().unwrap_or_default().into();
         let Http { gateway, access, settings, reload, render_metrics } = http;
         let shared = Arc::new(Shared {
@@ -68,6 +72,7 @@ impl Entry {
             backups: Arc::new(Semaphore::new(1)),
             closing,
             openapi,
+            parameters,
         });
         let router = router.layer(from_fn_with_state(Arc::clone(&shared), access::gate));
         let router = router.with_state(Arc::clone(&shared));

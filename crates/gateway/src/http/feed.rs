@@ -57,6 +57,10 @@ pub(super) struct Feed {
     until: Option<Until>,
     /// Nobody has looked yet whether the message that is waited for is there.
     unseen: bool,
+    /// The watcher may see nothing but what answers its own message.
+    narrow: bool,
+    /// The turn that the awaited message is part of; only its draft is a narrow watcher's.
+    own: Option<TurnId>,
     /// What goes out before anything else.
     opening: Vec<u8>,
     done: bool,
@@ -106,9 +110,17 @@ impl Feed {
             typing: false,
             until: None,
             unseen: false,
+            narrow: false,
+            own: None,
             opening: Vec::new(),
             done: false,
         }
+    }
+
+    /// For somebody who may write but not read: only drafts of the turn that answers the awaited
+    /// message, and how that ended. What others wrote and were answered stays in the journal.
+    pub(super) fn narrowed(self) -> Self {
+        Self { narrow: true, ..self }
     }
 
     /// Says something first.
@@ -176,7 +188,7 @@ impl Feed {
     /// whether it is there, for it may have come after that.
     fn begin_anew(&mut self) {
         self.anew = self.tick.anew;
-        (self.behind, self.shown, self.ended) = (true, None, None);
+        (self.behind, self.shown, self.ended, self.own) = (true, None, None, None);
         self.unseen = self.until.is_some();
         self.after = match &self.until {
             Some(until) => Seq(until.seq.0.saturating_sub(1)),
@@ -240,7 +252,10 @@ impl Feed {
         for event in &events {
             self.after = event.seq;
             self.note_ended(&event.body);
-            write_event(out, Some(event.seq), event.body.name(), event);
+            self.note_own(&event.body);
+            if !self.narrow {
+                write_event(out, Some(event.seq), event.body.name(), event);
+            }
             if let Some(settled) = self.settled_by(event) {
                 self.end_with(out, &settled);
                 return Ok(());
@@ -269,9 +284,31 @@ impl Feed {
         }
     }
 
+    /// Which turn the awaited message is part of.
+    fn note_own(&mut self, body: &EventBody) {
+        let Some(until) = self.until.as_ref().map(|until| until.seq) else { return };
+        match body {
+            EventBody::TurnProcessing { turn_id, messages, .. } => {
+                if messages.contains(&until) {
+                    self.own = Some(*turn_id);
+                } else if self.own == Some(*turn_id) {
+                    self.own = None;
+                }
+            }
+            EventBody::TurnMessageAbsorbed { turn_id, messages } if messages.contains(&until) => {
+                self.own = Some(*turn_id);
+            }
+            EventBody::TurnAnswered { turn_id, message, .. } if *message == until => {
+                self.own = Some(*turn_id);
+            }
+            EventBody::MessageRequeued { messages } if messages.contains(&until) => self.own = None,
+            _ => {}
+        }
+    }
+
     fn read_draft(&mut self, out: &mut Vec<u8>) {
         let Some(draft) = self.subscription.draft(self.shown) else { return };
-        if self.ended == Some(draft.turn) {
+        if self.ended == Some(draft.turn) || (self.narrow && self.own != Some(draft.turn)) {
             return;
         }
         let (turn_id, attempt) = (draft.turn, draft.attempt);
@@ -291,7 +328,7 @@ impl Feed {
 
     fn read_typing(&mut self, out: &mut Vec<u8>) {
         let on = self.tick.typing;
-        if std::mem::replace(&mut self.typing, on) != on {
+        if std::mem::replace(&mut self.typing, on) != on && !self.narrow {
             write_event(out, None, "typing", &TypingShape { on });
         }
     }

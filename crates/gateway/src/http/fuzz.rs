@@ -59,7 +59,8 @@ fn fuzz_messages() {
         };
         let Ok(submission) = chat::submission_of(chat, None) else { return };
         let typed = submission.clone();
-        let Ok(admitted) = admit(submission, &Everything, 1024, || "made".to_owned()) else {
+        let Ok(admitted) = admit(submission, &Everything, b"salt", 1024, || "made".to_owned())
+        else {
             return;
         };
         assert_eq!(&*admitted.inbound.body.text, typed.text);

@@ -33,6 +33,11 @@ pub(super) fn name_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
+/// Refuses a key where none is looked at: whoever sends one relies on it.
+pub(super) fn none_of(headers: &HeaderMap, instead: &'static str) -> Result<(), Problem> {
+    if headers.contains_key(&NAME) { Err(Problem::field(HEADER, instead)) } else { Ok(()) }
+}
+
 /// The key in a header's value; none if it has no right form.
 fn key_of(text: &str) -> Option<String> {
     let key = match text.strip_prefix('"') {

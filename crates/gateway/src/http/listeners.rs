@@ -123,6 +123,8 @@ pub(super) async fn listeners(State(shared): State<Arc<Shared>>) -> Answer {
 
 fn shape(listening: &Listening, standing: Standing, end: u64) -> ListenerShape<'_> {
     let listener = &listening.listener;
+    // Where nothing is wanted the place is noted down now and then only.
+    let position = standing.position.max(listening.looked());
     ListenerShape {
         name: &listener.name,
         receiver: &listener.receiver,
@@ -131,8 +133,8 @@ fn shape(listening: &Listening, standing: Standing, end: u64) -> ListenerShape<'
         agent: listener.selector.agent.as_deref(),
         include_text: listener.include_text,
         state: if listening.is_gone() { "gone" } else { "on" },
-        position: standing.position,
-        behind: end.saturating_sub(standing.position),
+        position,
+        behind: end.saturating_sub(position),
         pending: standing.pending,
         dead: standing.dead,
     }

@@ -97,14 +97,18 @@ pub(super) fn of(method: &str, path: &str) -> Option<Need> {
     found.map(|(.., need)| *need)
 }
 
-/// What can be asked of an address that needs nobody; empty for every other address. Whoever asks
-/// something else of it is told so, whoever it is.
-pub(super) fn asked_of_open(path: &str) -> String {
+/// How an address can be asked, as `Allow` has it; empty if the table has no such address.
+pub(super) fn allowed(path: &str) -> String {
     let known = TABLE.iter().filter(|(_, template, _)| *template == path);
-    let methods: Vec<&str> =
-        known.filter(|(.., need)| *need == Nobody).map(|(verb, ..)| *verb).collect();
+    let methods: Vec<&str> = known.map(|(verb, ..)| *verb).collect();
     let head = if methods.contains(&"GET") { ",HEAD" } else { "" };
-    if methods.is_empty() { String::new() } else { methods.join(",") + head }
+    methods.join(",") + head
+}
+
+/// Whether an address needs nobody, however it is asked.
+pub(super) fn is_open(path: &str) -> bool {
+    let mut known = TABLE.iter().filter(|(_, template, _)| *template == path);
+    known.all(|(.., need)| *need == Nobody)
 }
 
 impl Need {
@@ -177,6 +181,9 @@ fn describe_one(operation: &mut Operation, need: Need, path: &str) {
             ("415", "The body is not JSON, or it is compressed"),
         ]);
     }
+    if path.starts_with("/v1/") {
+        answers.push(("422", "The query has a parameter that is not known here"));
+    }
     if path.contains('{') {
         answers.push(("404", "There is no such thing within reach"));
         answers.push(("422", "What the path names is not of its form"));
@@ -204,8 +211,10 @@ mod tests {
         addresses.dedup();
         assert_eq!(addresses.len(), before);
         assert_eq!(of("HEAD", "/healthz"), Some(Nobody));
-        assert_eq!(asked_of_open("/v1/sign-in"), "GET,POST,HEAD");
-        assert_eq!(asked_of_open("/v1/sessions"), "");
+        assert_eq!(allowed("/v1/sign-in"), "GET,POST,HEAD");
+        assert_eq!(allowed("/v1/sign-ins"), "POST");
+        assert_eq!(allowed("/v1/nothing"), "");
+        assert!(is_open("/v1/sign-in") && !is_open("/v1/sessions"));
         assert_eq!(of("DELETE", "/healthz"), None);
     }
 }

@@ -1,13 +1,60 @@
 //! Reads what stands behind the question mark.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use hyper::Uri;
+use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::{OpenApi, RefOr};
 
 use super::problem::Problem;
 
-/// A query; parameters that nobody asks for are ignored, and of two alike the first counts.
+/// What each address can be asked for, as the OpenAPI document says it.
+pub(super) struct Parameters(HashMap<String, Vec<String>>);
+
+impl Parameters {
+    pub(super) fn of(document: &OpenApi) -> Self {
+        let mut known = HashMap::new();
+        for (path, item) in &document.paths.paths {
+            let operations = [
+                ("GET", &item.get),
+                ("POST", &item.post),
+                ("PUT", &item.put),
+                ("PATCH", &item.patch),
+                ("DELETE", &item.delete),
+            ];
+            for (method, operation) in operations {
+                if let Some(operation) = operation {
+                    known.insert(format!("{method} {path}"), names(operation));
+                }
+            }
+        }
+        Self(known)
+    }
+
+    /// Refuses a parameter that the address doesn't know: whoever asks with one would take the
+    /// answer for what it is not. Only the API's own addresses are held to it; a probe or a browser
+    /// may add what it likes elsewhere.
+    pub(super) fn check(&self, method: &str, path: &str, uri: &Uri) -> Result<(), Problem> {
+        let Some(query) = uri.query().filter(|_| path.starts_with("/v1/")) else { return Ok(()) };
+        let method = if method == "HEAD" { "GET" } else { method };
+        let known = self.0.get(&format!("{method} {path}"));
+        let known = known.map_or(&[][..], Vec::as_slice);
+        Query(query).only(|name| known.iter().any(|known| known == name))
+    }
+}
+
+fn names(operation: &Operation) -> Vec<String> {
+    let parameters = operation.parameters.iter().flatten().filter_map(|one| match one {
+        RefOr::T(one) => Some(one),
+        RefOr::Ref(_) => None,
+    });
+    let queries = parameters.filter(|one| one.parameter_in == ParameterIn::Query);
+    queries.map(|one| one.name.clone()).collect()
+}
+
+/// A query; of two parameters alike the first counts.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'a>(&'a str);
 
@@ -21,6 +68,17 @@ impl<'a> Query<'a> {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(key) == name).then(|| decode(value))
         })
+    }
+
+    /// Refuses the first parameter that is not known.
+    pub(super) fn only(self, is_known: impl Fn(&str) -> bool) -> Result<(), Problem> {
+        for pair in self.0.split('&').filter(|pair| !pair.is_empty()) {
+            let name = decode(pair.split_once('=').map_or(pair, |(name, _)| name));
+            if !is_known(&name) {
+                return Err(Problem::field(name.into_owned(), "is no parameter of this address"));
+            }
+        }
+        Ok(())
     }
 
     /// A parameter that is `what`, if it is there.

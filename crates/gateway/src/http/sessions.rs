@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use hyper::Uri;
 use serde::Serialize;
+use turnkeep_core::care::is_tombstone;
 use utoipa::ToSchema;
 
 use super::access::Asker;
@@ -60,7 +61,9 @@ pub(super) async fn sessions(State(shared): State<Arc<Shared>>, asker: Asker, ur
     let rows = store.sessions(tenant.as_deref(), after.as_ref(), limit.and_one()).await?;
     let page = limit.page(rows);
     let next = page.next(|(key, _)| key.as_str());
-    let sessions = page.rows.iter().map(|(key, loaded)| SessionShape::new(key, loaded)).collect();
+    // What stands for an erased session is there for the audit only.
+    let there = page.rows.iter().filter(|(key, _)| !is_tombstone(key));
+    let sessions = there.map(|(key, loaded)| SessionShape::new(key, loaded)).collect();
     read(&SessionsPage { sessions, next })
 }
 

@@ -266,12 +266,17 @@ pub(super) async fn state(
     tag = "keys",
     responses(
         (status = 204, description = "Nobody is signed in with this cookie any more"),
+        (status = 429, description = "Too many wrong cookies from this address", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "The store is down", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn sign_out(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Answer {
+pub(super) async fn sign_out(
+    State(shared): State<Arc<Shared>>,
+    Extension(source): Extension<Source>,
+    headers: HeaderMap,
+) -> Answer {
     if let Some(cookie) = cookie_in(&headers) {
-        shared.access.sign_out(cookie).await?;
+        shared.access.sign_out(cookie, source.address).await?;
     }
     let mut response: Response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().insert(SET_COOKIE, NO_COOKIE);

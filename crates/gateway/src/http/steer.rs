@@ -6,17 +6,20 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
+use turnkeep_core::SessionKey;
 use turnkeep_core::ids::TurnId;
 use turnkeep_core::policy::BusyPolicy;
 use turnkeep_core::session::{Control, Controlled};
 use utoipa::ToSchema;
 
+use super::access::Asker;
 use super::body;
 use super::entry::Shared;
 use super::path::KeyPath;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::reply::{Answer, json};
 use super::shape::turn_id;
+use crate::guard::Steering;
 
 /// Which turn to stop. A mistyped field is refused: ignored, it would stop whatever runs.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -92,6 +95,17 @@ impl Steered {
     }
 }
 
+/// Has the guard let the asker steer a session. Whoever signed in on the page is asked as a customer.
+pub(super) fn check(
+    shared: &Shared,
+    asker: &Asker,
+    key: &SessionKey,
+    steering: Steering,
+) -> Result<(), Problem> {
+    let customer = asker.who().visit().map(|visit| &*visit.customer);
+    Ok(shared.gateway.may_steer(key, customer, steering)?)
+}
+
 /// Stops the open turn.
 ///
 /// Ends it and its mailbox, not the queue. Where another turn is open than the one named, nothing
@@ -106,10 +120,12 @@ impl Steered {
         (status = 200, description = "What came of it", body = Steered),
         (status = 404, description = "Nobody has written there", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "It is no id of a turn", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too much of it by this customer or, with a key, by its tenant; or too many wrong keys from this address", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn stop(
     State(shared): State<Arc<Shared>>,
+    asker: Asker,
     KeyPath(key): KeyPath,
     request: Request,
 ) -> Answer {
@@ -117,6 +133,7 @@ pub(super) async fn stop(
     let request: StopRequest =
         body::json_or_default(&parts.headers, body, &shared.settings).await?;
     let turn = request.turn_id.map(|id| turn_id("turn_id", &id)).transpose()?;
+    check(&shared, &asker, &key, Steering::Stop)?;
     shared.loaded(&key).await?;
     let controlled = shared.gateway.stop(&key, turn).await?;
     Ok(Steered::of(&controlled).response())
@@ -132,11 +149,18 @@ pub(super) async fn stop(
     params(("session" = String, Path, description = "The session's key, percent-encoded")),
     responses(
         (status = 200, description = "How many messages were cancelled", body = Steered),
+        (status = 403, description = "The customer who asks is blocked; or the key lacks the scope, which is named; or a foreign page asks", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "Nobody has written there", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "It is no session's key", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too much of it by this customer or, with a key, by its tenant; or too many wrong keys from this address", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn new(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath) -> Answer {
+pub(super) async fn new(
+    State(shared): State<Arc<Shared>>,
+    asker: Asker,
+    KeyPath(key): KeyPath,
+) -> Answer {
+    check(&shared, &asker, &key, Steering::Other)?;
     shared.loaded(&key).await?;
     let controlled = shared.gateway.control(&key, Control::New).await?;
     Ok(Steered::of(&controlled).response())
@@ -150,11 +174,18 @@ pub(super) async fn new(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath
     params(("session" = String, Path, description = "The session's key, percent-encoded")),
     responses(
         (status = 200, description = "How many messages were cancelled", body = Steered),
+        (status = 403, description = "The customer who asks is blocked; or the key lacks the scope, which is named; or a foreign page asks", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "Nobody has written there", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "It is no session's key", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too much of it by this customer or, with a key, by its tenant; or too many wrong keys from this address", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn close(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath) -> Answer {
+pub(super) async fn close(
+    State(shared): State<Arc<Shared>>,
+    asker: Asker,
+    KeyPath(key): KeyPath,
+) -> Answer {
+    check(&shared, &asker, &key, Steering::Other)?;
     shared.loaded(&key).await?;
     let controlled = shared.gateway.control(&key, Control::Close).await?;
     Ok(Steered::of(&controlled).response())
@@ -169,17 +200,21 @@ pub(super) async fn close(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPa
     request_body = QueueRequest,
     responses(
         (status = 200, description = "It is set", body = Steered),
+        (status = 403, description = "The customer who asks is blocked; or the key lacks the scope, which is named; or a foreign page asks", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "Nobody has written there", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "There is no such policy", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too much of it by this customer or, with a key, by its tenant; or too many wrong keys from this address", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn queue(
     State(shared): State<Arc<Shared>>,
+    asker: Asker,
     KeyPath(key): KeyPath,
     request: Request,
 ) -> Answer {
     let (parts, body) = request.into_parts();
     let QueueRequest { busy_policy } = body::json(&parts.headers, body, &shared.settings).await?;
+    check(&shared, &asker, &key, Steering::Other)?;
     shared.loaded(&key).await?;
     shared.gateway.control(&key, Control::SetBusy(busy_policy)).await?;
     let busy_policy = Some(busy_policy);
@@ -194,10 +229,17 @@ pub(super) async fn queue(
     params(("session" = String, Path, description = "The session's key, percent-encoded")),
     responses(
         (status = 204, description = "Noted"),
+        (status = 403, description = "The customer who asks is blocked; or the key lacks the scope, which is named; or a foreign page asks", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "It is no session's key", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too much of it by this customer or, with a key, by its tenant; or too many wrong keys from this address", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn typing(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath) -> Answer {
+pub(super) async fn typing(
+    State(shared): State<Arc<Shared>>,
+    asker: Asker,
+    KeyPath(key): KeyPath,
+) -> Answer {
+    check(&shared, &asker, &key, Steering::Typing)?;
     if let Err(why) = shared.gateway.readiness() {
         return Err(Problem::new(Kind::Unavailable, why));
     }

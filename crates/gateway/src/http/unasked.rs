@@ -12,9 +12,12 @@ use utoipa::ToSchema;
 use super::access::Asker;
 use super::body;
 use super::entry::Shared;
+use super::idempotency;
 use super::path::KeyPath;
 use super::problem::{Problem, ProblemBody};
 use super::reply::{Answer, json};
+use super::steer;
+use crate::guard::Steering;
 use crate::ingress::Submission;
 use crate::unasked::Notified;
 
@@ -92,7 +95,7 @@ pub(super) struct OptedShape {
         (status = 413, description = "The body is too large", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too many wait to be told or delivered", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too many wait to be told or delivered, or the tenant sends too many", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "More comes than is decided (`overloaded`), the store is down, or the server is ending", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -102,6 +105,8 @@ pub(super) async fn send(
     request: Request,
 ) -> Answer {
     let (parts, body) = request.into_parts();
+    let instead = "is not taken here; name the message by its id, which counts for its session";
+    idempotency::none_of(&parts.headers, instead)?;
     let request: UnaskedRequest = body::json(&parts.headers, body, &shared.settings).await?;
     let Some(text) = request.text else {
         return Err(Problem::field("text", "is missing: what is there to say?"));
@@ -136,10 +141,17 @@ pub(super) async fn send(
     params(("session" = String, Path, description = "The session's key, percent-encoded")),
     responses(
         (status = 200, description = "It is noted", body = OptedShape),
+        (status = 403, description = "The customer who asks is blocked; or the key lacks the scope, which is named; or a foreign page asks", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "It is no session key, or its agent or channel is not configured", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too much of it by this customer or, with a key, by its tenant; or too many wrong keys from this address", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn opt_in(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath) -> Answer {
+pub(super) async fn opt_in(
+    State(shared): State<Arc<Shared>>,
+    asker: Asker,
+    KeyPath(key): KeyPath,
+) -> Answer {
+    steer::check(&shared, &asker, &key, Steering::Other)?;
     shared.gateway.control(&key, Control::OptIn(true)).await?;
     Ok(json(StatusCode::OK, &OptedShape { result: "opted_in" }, 64))
 }
@@ -152,10 +164,17 @@ pub(super) async fn opt_in(State(shared): State<Arc<Shared>>, KeyPath(key): KeyP
     params(("session" = String, Path, description = "The session's key, percent-encoded")),
     responses(
         (status = 200, description = "It is noted", body = OptedShape),
+        (status = 403, description = "The customer who asks is blocked; or the key lacks the scope, which is named; or a foreign page asks", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "It is no session key, or its agent or channel is not configured", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too much of it by this customer or, with a key, by its tenant; or too many wrong keys from this address", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn opt_out(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath) -> Answer {
+pub(super) async fn opt_out(
+    State(shared): State<Arc<Shared>>,
+    asker: Asker,
+    KeyPath(key): KeyPath,
+) -> Answer {
+    steer::check(&shared, &asker, &key, Steering::Other)?;
     shared.gateway.control(&key, Control::OptIn(false)).await?;
     Ok(json(StatusCode::OK, &OptedShape { result: "opted_out" }, 64))
 }

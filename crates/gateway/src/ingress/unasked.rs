@@ -24,6 +24,7 @@ pub struct AdmittedUnasked {
 pub fn admit_unasked(
     submission: Submission,
     policies: &dyn Policies,
+    salt: &[u8],
     message_bytes_max: usize,
     made_id: impl FnOnce() -> String,
 ) -> Result<AdmittedUnasked, FieldError> {
@@ -37,7 +38,7 @@ pub fn admit_unasked(
     let key = route(&submission)?;
     policy_of(&key, policies)?;
     let id = submission.message_id.map(check_id).transpose()?;
-    let seen = id.as_deref().map(|id| seen(&key, id, &submission.text));
+    let seen = id.as_deref().map(|id| seen(salt, &key, id, &submission.text));
     let message_id = id.unwrap_or_else(made_id).into();
     let body = MessageBody { message_id, sender: Arc::default(), text: submission.text.into() };
     Ok(AdmittedUnasked { key, seen, body: Arc::new(body) })
@@ -45,9 +46,9 @@ pub fn admit_unasked(
 
 /// A namespace of its own: a customer's message under the same id is another one. So many parts has
 /// no other key.
-fn seen(key: &SessionKey, message_id: &str, text: &str) -> Seen {
+fn seen(salt: &[u8], key: &SessionKey, message_id: &str, text: &str) -> Seen {
     let parts = ["unasked", &key.tenant(), &key.agent(), &key.channel(), &key.peer(), message_id];
-    Seen { key: half(&framed(&parts)), body_hash: super::body_hash(&framed(&[text])) }
+    Seen { key: half(&framed(salt, &parts)), body_hash: super::body_hash(&framed(salt, &[text])) }
 }
 
 #[cfg(test)]
@@ -78,7 +79,7 @@ mod tests {
     }
 
     fn admitted(submission: Submission) -> Result<AdmittedUnasked, FieldError> {
-        admit_unasked(submission, &BuiltIn, 20, || "made".to_owned())
+        admit_unasked(submission, &BuiltIn, b"salt", 20, || "made".to_owned())
     }
 
     #[test]
@@ -106,7 +107,8 @@ mod tests {
             known,
             key(Submission { customer: Some("ben".to_owned()), ..to("web", "hello") })
         );
-        let asked = crate::ingress::admit(to("web", "hello"), &BuiltIn, 20, String::new).unwrap();
+        let asked =
+            crate::ingress::admit(to("web", "hello"), &BuiltIn, b"salt", 20, String::new).unwrap();
         assert_ne!(known, asked.inbound.seen.unwrap().key);
         let unnamed = admitted(Submission { message_id: None, ..to("web", "hello") }).unwrap();
         assert_eq!((unnamed.seen, &*unnamed.body.message_id), (None, "made"));

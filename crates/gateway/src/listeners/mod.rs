@@ -9,10 +9,11 @@
 mod pump;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use futures_util::future::join_all;
+use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use turnkeep_core::listen::{FORGOTTEN_AFTER_MS, Selector};
@@ -25,6 +26,8 @@ use pump::Pump;
 
 /// How long a shutdown waits for callbacks that are under way before they are laid down.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long an erasure waits for callbacks that are under way. A courier gives up before that.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(15);
 /// How long it waits for the pumps to note down where they are.
 const END_WITHIN: Duration = Duration::from_secs(4);
 
@@ -67,6 +70,13 @@ pub(crate) struct Listening {
     pub(crate) listener: Listener,
     /// Its receiver wants no callbacks any more; so it stays until the next start.
     gone: AtomicBool,
+    /// The last row of the journal that its pump has looked through in this process. It is noted
+    /// down less often.
+    looked: AtomicU64,
+    /// Shared by the callbacks that are under way; an erasure takes it alone to wait for them.
+    under_way: RwLock<()>,
+    /// Counts erasures: what was read before the last one may be gone.
+    erasures: Arc<AtomicU64>,
     /// Something is due that the pump does not know of.
     woken: Notify,
     /// It is not configured any more, or the process ends.
@@ -78,6 +88,16 @@ pub(crate) struct Listening {
 impl Listening {
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    /// The last row of the journal that it has looked through.
+    pub(crate) fn looked(&self) -> u64 {
+        self.looked.load(Ordering::Acquire)
+    }
+
+    /// How often something was erased.
+    fn erasures(&self) -> u64 {
+        self.erasures.load(Ordering::SeqCst)
     }
 
     /// Dead callbacks were revived.
@@ -102,6 +122,7 @@ pub(crate) struct Listeners {
     all: Current<Vec<Arc<Listening>>>,
     /// Counts commits, while somebody follows them.
     grown: watch::Sender<u64>,
+    erasures: Arc<AtomicU64>,
     stop: CancellationToken,
     pumps: TaskTracker,
 }
@@ -109,11 +130,13 @@ pub(crate) struct Listeners {
 impl Listeners {
     pub(crate) fn new(parts: ListenerParts) -> Self {
         let stop = CancellationToken::new();
-        let all = parts.listeners.into_iter().map(|listener| listening(listener, &stop));
+        let erasures = Arc::default();
+        let all = parts.listeners.into_iter().map(|listener| listening(listener, &stop, &erasures));
         Self {
             store: parts.store,
             all: all.collect::<Vec<_>>().into(),
             grown: watch::Sender::new(0),
+            erasures,
             stop,
             pumps: TaskTracker::new(),
         }
@@ -140,6 +163,17 @@ impl Listeners {
     /// Changes with every commit from now on.
     pub(crate) fn follow(&self) -> watch::Receiver<u64> {
         self.grown.subscribe()
+    }
+
+    /// Something was erased: what pumps hold in memory is not carried out before it was looked for
+    /// again. Waits for callbacks that are under way.
+    pub(crate) async fn erased(&self) {
+        self.erasures.fetch_add(1, Ordering::SeqCst);
+        let all = self.all();
+        let under_way = all.iter().map(|listening| listening.under_way.write());
+        if tokio::time::timeout(UNDER_WAY_MAX, join_all(under_way)).await.is_err() {
+            tracing::warn!("callbacks that were under way before an erasure still are");
+        }
     }
 
     /// Makes them known to the store. A listener that is new begins with what comes next.
@@ -181,7 +215,7 @@ impl Listeners {
         let now = listeners.into_iter().map(|listener| match same(&listener) {
             Some(same) => Arc::clone(same),
             None => {
-                let listening = listening(listener, &self.stop);
+                let listening = listening(listener, &self.stop, &self.erasures);
                 begins.push(Arc::clone(&listening));
                 listening
             }
@@ -213,10 +247,17 @@ impl Listeners {
     }
 }
 
-fn listening(listener: Listener, stop: &CancellationToken) -> Arc<Listening> {
+fn listening(
+    listener: Listener,
+    stop: &CancellationToken,
+    erasures: &Arc<AtomicU64>,
+) -> Arc<Listening> {
     Arc::new(Listening {
         listener,
         gone: AtomicBool::new(false),
+        looked: AtomicU64::new(0),
+        under_way: RwLock::new(()),
+        erasures: Arc::clone(erasures),
         woken: Notify::new(),
         stop: stop.child_token(),
         ended: CancellationToken::new(),

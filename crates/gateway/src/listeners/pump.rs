@@ -17,7 +17,7 @@ use turnkeep_core::ports::listeners::{
     Carried, Delivery, Failure, JournalRow, Kept, ListenerStore, Missed, Standing,
 };
 use turnkeep_core::ports::store::StoreError;
-use turnkeep_core::{Event, SessionKey, Timestamp};
+use turnkeep_core::{Event, Seq, SessionKey, Timestamp};
 
 use super::{GRACE, Listening};
 use crate::metrics::CallbackMetrics;
@@ -42,6 +42,14 @@ enum Tried {
     Carried(Carried),
     /// The process is ending; nobody knows whether it arrived.
     CutOff,
+}
+
+/// What stands at a place of the journal now.
+enum Found {
+    There(SessionKey, Event),
+    /// It was forgotten.
+    Gone,
+    Unreadable,
 }
 
 /// Follows the journal for one listener.
@@ -92,9 +100,15 @@ impl Pump {
 
     async fn begin(&mut self) -> Result<(), StoreError> {
         let standing = self.store.standing(self.name()).await?.unwrap_or_default();
-        (self.position, self.noted) = (standing.position, standing.position);
+        self.noted = standing.position;
+        self.move_to(standing.position);
         self.show(standing);
         Ok(())
+    }
+
+    fn move_to(&mut self, position: u64) {
+        self.position = position;
+        self.listening.looked.store(position, Ordering::Release);
     }
 
     /// Does some of what there is; false if there was nothing.
@@ -160,47 +174,78 @@ impl Pump {
 
     /// One more try of a kept callback; no failure if nothing is left to do.
     async fn try_again(&self, kept: Kept) -> Result<Option<Failure>, StoreError> {
-        let row = self.store.journal_after(kept.position.saturating_sub(1), 1).await?.pop();
-        let row = row.filter(|row| row.position == kept.position);
-        let found = row.and_then(|row| row.content.ok()).and_then(|(key, events)| {
-            let event = events.into_iter().find(|event| event.seq == kept.seq)?;
-            Some((key, event))
-        });
-        let Some((key, event)) = found else {
-            let error = "its event is not kept any more".into();
-            return Ok(Some(Failure { tries: kept.failure.tries, due_at: None, error }));
+        let _under_way = self.listening.under_way.read().await;
+        self.try_anew(kept.position, kept.seq, kept.failure.tries).await
+    }
+
+    /// Tries an event as it stands in the journal now. To be called under way only, so that no
+    /// erasure comes between the look and the try.
+    async fn try_anew(
+        &self,
+        position: u64,
+        seq: Seq,
+        tries: u32,
+    ) -> Result<Option<Failure>, StoreError> {
+        let (key, event) = match self.find(position, seq).await? {
+            Found::There(key, event) => (key, event),
+            Found::Gone => {
+                self.forgotten(1);
+                return Ok(None);
+            }
+            Found::Unreadable => {
+                let error = "its event can't be read any more".into();
+                return Ok(Some(Failure { tries, due_at: None, error }));
+            }
         };
         let selector = &self.listening.listener.selector;
         if !selector.takes(&key) || !selector.wants(&event) {
             // It was configured otherwise when this was noted down.
             return Ok(None);
         }
-        let tried = self.carry(kept.position, &key, &event).await;
-        Ok(self.failure(tried, kept.failure.tries, clock::now()))
+        let tried = self.carry(position, &key, &event).await;
+        Ok(self.failure(tried, tries, clock::now()))
+    }
+
+    async fn find(&self, position: u64, seq: Seq) -> Result<Found, StoreError> {
+        let row = self.store.journal_after(position.saturating_sub(1), 1).await?.pop();
+        let Some(row) = row.filter(|row| row.position == position) else { return Ok(Found::Gone) };
+        let Ok((key, events)) = row.content else { return Ok(Found::Unreadable) };
+        let event = events.into_iter().find(|event| event.seq == seq);
+        Ok(event.map_or(Found::Gone, |event| Found::There(key, event)))
+    }
+
+    /// Callbacks, or rows whose callbacks nobody knows, that were forgotten before they were told.
+    fn forgotten(&self, count: u64) {
+        tracing::info!(listener = self.name(), count, "what was forgotten is not told any more");
+        self.metrics.forgotten(count);
     }
 
     /// Carries out what the next rows hold; false at the journal's end.
     async fn read_on(&mut self) -> Result<bool, StoreError> {
-        let rows = self.store.journal_after(self.position, ROWS).await?;
-        let Some(last) = rows.last().map(|row| row.position) else { return Ok(false) };
+        // Before the rows, so that an erasure which comes between is noticed.
+        let erasures = self.listening.erasures();
+        let mut rows = self.store.journal_after(self.position, ROWS).await?;
+        let mut last = rows.last().map_or(self.position, |row| row.position);
+        if rows.is_empty() {
+            let end = self.store.journal_end().await?;
+            if end <= self.position {
+                return Ok(false);
+            }
+            // Only what came meanwhile can stand there; if nothing does, it was forgotten.
+            rows = self.store.journal_after(self.position, ROWS).await?;
+            last = rows.last().map_or(end, |row| row.position);
+        }
+        let gone = (last - self.position).saturating_sub(rows.len() as u64);
+        if gone > 0 {
+            self.forgotten(gone);
+        }
         let wanted: Vec<_> = rows.into_iter().flat_map(|row| self.wanted(row)).collect();
         if wanted.is_empty() && last - self.noted < UNNOTED_ROWS_MAX {
-            self.position = last;
+            self.move_to(last);
             return Ok(true);
         }
         let this = &*self;
-        let tries = stream::iter(wanted).map(|(position, key, event)| async move {
-            let tried = this.carry(position, &key, &event).await;
-            let at = clock::now();
-            let (seq, event_type) = (event.seq, event.body.name());
-            this.failure(tried, 0, at).map(|failure| Missed {
-                position,
-                seq,
-                event_type,
-                at,
-                failure,
-            })
-        });
+        let tries = stream::iter(wanted).map(|wanted| this.first_try(wanted, erasures));
         let tried: Vec<Option<Missed>> = tries.buffer_unordered(AT_ONCE).collect().await;
         self.heard(tried.iter().map(|missed| missed.as_ref().map(|missed| &missed.failure)));
         let missed: Vec<Missed> = tried.into_iter().flatten().collect();
@@ -212,9 +257,40 @@ impl Pump {
                 async move { store.advance(&name, last, missed).await }
             })
             .await;
-        (self.position, self.noted) = (last, last);
+        self.noted = last;
+        self.move_to(last);
         self.show(standing);
         Ok(true)
+    }
+
+    /// Carries out what was read when so much had been erased; what is to be noted down of it.
+    async fn first_try(
+        &self,
+        (position, key, event): (u64, SessionKey, Event),
+        erasures: u64,
+    ) -> Option<Missed> {
+        let (seq, event_type) = (event.seq, event.body.name());
+        let _under_way = self.listening.under_way.read().await;
+        let failure = if self.listening.erasures() == erasures {
+            let tried = self.carry(position, &key, &event).await;
+            self.failure(tried, 0, clock::now())
+        } else {
+            self.insist_anew(position, seq).await
+        };
+        failure.map(|failure| Missed { position, seq, event_type, at: clock::now(), failure })
+    }
+
+    /// Tries it as it stands there now, once the store can say; gives up only at the process's end.
+    async fn insist_anew(&self, position: u64, seq: Seq) -> Option<Failure> {
+        loop {
+            match self.try_anew(position, seq, 0).await {
+                Ok(failure) => return failure,
+                Err(error) => self.pause(&error).await,
+            }
+            if self.stop.is_cancelled() {
+                return self.failure(Tried::CutOff, 0, clock::now());
+            }
+        }
     }
 
     fn wanted(&self, row: JournalRow) -> Vec<(u64, SessionKey, Event)> {

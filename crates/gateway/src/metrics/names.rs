@@ -2,11 +2,15 @@
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-const COUNTERS: [(&str, &str); 21] = [
+const COUNTERS: [(&str, &str); 22] = [
     ("turn_gateway_decision_total", "Decisions on messages, by action"),
     ("turn_gateway_rejected_total", "Messages that were not accepted, by reason"),
     ("turn_gateway_guard_total", "What the guard found, by check and by what followed"),
     ("turn_gateway_callbacks_total", "Tries of callbacks, by listener and outcome"),
+    (
+        "turn_gateway_callbacks_skipped_total",
+        "Rows of the journal and callbacks that were forgotten before they were told, by listener",
+    ),
     ("turnkeep_deliveries_total", "Deliveries begun"),
     ("turnkeep_delivery_outcomes_total", "Deliveries that ended, by what the channel said"),
     ("turnkeep_duplicates_total", "Messages that came before"),

@@ -282,7 +282,7 @@ async fn what_is_open_stays_open_and_the_rest_does_not() {
     assert_eq!(call(&world, "HEAD", "/v1/sessions", &key, None).await.status, 200);
     assert_eq!(call(&world, "GET", "/v1/nothing", "", None).await.status, 404);
     assert_eq!(call(&world, "PUT", "/v1/sessions", "", None).await.status, 401);
-    assert_eq!(call(&world, "PUT", "/v1/sessions", &key, None).await.status, 403);
+    assert_eq!(call(&world, "PUT", "/v1/sessions", &key, None).await.status, 405);
     let says = json!({ "customer_id": "ann", "message": "hi" });
     for path in ["/chat", "/v1/chat"] {
         let refused = call(&world, "POST", path, "", Some(says.clone())).await;

@@ -42,14 +42,14 @@ impl Courier for Scripted {
 }
 
 /// What the test sees of a courier.
-struct Receiver {
-    arrived: mpsc::UnboundedReceiver<Delivery>,
-    permits: Arc<Semaphore>,
+pub(crate) struct Receiver {
+    pub(crate) arrived: mpsc::UnboundedReceiver<Delivery>,
+    pub(crate) permits: Arc<Semaphore>,
     most_under_way: Arc<AtomicUsize>,
 }
 
 impl Receiver {
-    async fn next(&mut self) -> (String, Value) {
+    pub(crate) async fn next(&mut self) -> (String, Value) {
         let delivery = soon(self.arrived.recv()).await.unwrap();
         (delivery.id, serde_json::from_slice(&delivery.body).unwrap())
     }
@@ -65,7 +65,7 @@ impl Receiver {
     }
 }
 
-fn listener(
+pub(crate) fn listener(
     name: &str,
     pattern: &[&str],
     answer: impl Fn(usize, &Delivery) -> Carried + Send + Sync + 'static,
@@ -97,16 +97,16 @@ fn listener(
     (listener, Receiver { arrived, permits, most_under_way })
 }
 
-fn delivered(_: usize, _: &Delivery) -> Carried {
+pub(crate) fn delivered(_: usize, _: &Delivery) -> Carried {
     Carried::Delivered
 }
 
-fn failed(_: usize, _: &Delivery) -> Carried {
+pub(crate) fn failed(_: usize, _: &Delivery) -> Carried {
     Carried::Failed { error: "answered 500".into(), retry_after_ms: None }
 }
 
 /// Waits until the API shows a listener so.
-async fn shown(world: &World, name: &str, is: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn shown(world: &World, name: &str, is: impl Fn(&Value) -> bool) -> Value {
     let look = async {
         loop {
             let page = world.get("/v1/listeners").await.json();

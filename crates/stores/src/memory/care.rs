@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::future::ready;
 use std::sync::Arc;
 
-use turnkeep_core::care::{Forgotten, blank, blank_turn};
+use turnkeep_core::care::{Forgotten, blank, blank_turn, tombstone};
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::care::{
     BackupError, BackupOrder, CareStore, Forget, Forgot, Found, Redaction, Swept,
 };
 use turnkeep_core::ports::store::{DeadLetter, StoreError};
-use turnkeep_core::{EventBody, Seq, SessionKey, SessionKind};
+use turnkeep_core::{EventBody, Seq, SessionKey};
 
 use super::{MemoryStore, Row, Tables};
 use crate::check;
@@ -131,9 +131,8 @@ impl Tables {
 
     /// The row stays under a name that tells nothing.
     fn bury(&mut self, key: &SessionKey, name: &str) -> Result<(), StoreError> {
-        let alias = |number: usize| {
-            let peer = format!("{name}-{number}");
-            SessionKey::new(&key.tenant(), "erased", "api", SessionKind::Isolated, &peer)
+        let alias = |number: u64| {
+            tombstone(&key.tenant(), name, number)
                 .map_err(|error| StoreError::Corrupt(error.to_string()))
         };
         let mut number = 0;

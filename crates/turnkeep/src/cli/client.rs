@@ -281,7 +281,15 @@ fn key_header(args: &ApiArgs, place: &Place, env: &Env) -> anyhow::Result<Header
     }
     let key = match &args.key_file {
         Some(path) => {
-            Some(config::read_secret(path).map_err(anyhow::Error::msg).context("--key-file")?)
+            let read = config::read_secret(path).map_err(anyhow::Error::msg);
+            let (key, group) = read.context("--key-file")?;
+            if group {
+                let path = path.display();
+                output::complain(&format!(
+                    "note: {path} is open to its group; chmod 600 it unless that is meant"
+                ));
+            }
+            Some(key)
         }
         None => env.get(KEY_VARIABLE).map(str::trim).filter(|key| !key.is_empty()).map(Into::into),
     };

@@ -197,6 +197,7 @@ pub(super) fn resolve(
     let mut notes = Vec::new();
     let typed = Typed::of(&raw);
     listens_beyond(&raw.top, &mut notes);
+    falls_back(&raw.gateway, &mut notes);
     let spools = spools(&raw, env, problems);
     let mut told = Told { env, problems, notes: &mut notes };
     let agents = agents(&raw.agents, &mut told);
@@ -272,6 +273,16 @@ fn listens_beyond(top: &TopKeys, notes: &mut Vec<String>) {
             "{origin}: other machines can reach {}, so the server starts only with an API key \
              (`turnkeep keys create`)",
             value.0
+        ));
+    }
+}
+
+/// Somebody may rely on it.
+fn falls_back(keys: &GatewayKeys, notes: &mut Vec<String>) {
+    if let Some(Set { value: true, origin }) = &keys.fallback_to_sync {
+        notes.push(format!(
+            "{origin}: \"fallback_to_sync\" has no effect yet: there is no workflow engine to fall \
+             back from, every turn runs in this process"
         ));
     }
 }

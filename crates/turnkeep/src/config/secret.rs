@@ -59,7 +59,7 @@ pub(super) fn secret<'a>(named: &Named<'a>, told: &mut Told<'_>) -> Option<(Stri
         (Some(set), None) => (
             file.0,
             &set.origin,
-            read(&paths::meant(set, told.env)).map(|read| {
+            read_secret(&paths::meant(set, told.env)).map(|read| {
                 let (secret, group) = read;
                 if group {
                     told.notes.push(format!(
@@ -94,14 +94,9 @@ fn of_variable(name: &str, env: &Env) -> Result<String, String> {
     Err("no variable of this name is set; it must name one, not be the secret itself".to_owned())
 }
 
-/// The secret in this file.
-pub(crate) fn read_secret(path: &Path) -> Result<String, String> {
-    read(path).map(|(secret, _)| secret)
-}
-
-/// The same, and whether the file's group may read it. The name of a file that is not there is not
+/// The secret in this file, and whether the file's group may read it. The name of a file that is not there is not
 /// told: somebody may have typed the secret itself.
-fn read(path: &Path) -> Result<(String, bool), String> {
+pub(crate) fn read_secret(path: &Path) -> Result<(String, bool), String> {
     use std::os::unix::fs::PermissionsExt;
     const OTHERS: u32 = 0o007;
     const GROUP: u32 = 0o040;

@@ -1,9 +1,9 @@
 //! One short change that says where a history begins from now on, or that a session is erased.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use turnkeep_core::care::Forgotten;
+use turnkeep_core::care::{Forgotten, tombstone};
 use turnkeep_core::ports::care::{Forget, Forgot};
-use turnkeep_core::{Event, Seq, Session, SessionKey, SessionKind, Version};
+use turnkeep_core::{Event, Seq, Session, SessionKey, Version};
 
 use super::super::encode;
 use super::super::journal::{Journal, Row};
@@ -170,8 +170,7 @@ fn bury(
 
 /// Nobody can write there: there is no such agent.
 fn buried_key(key: &SessionKey, name: &str, id: i64) -> Result<SessionKey> {
-    let peer = format!("{name}-{id}");
-    SessionKey::new(&key.tenant(), "erased", "api", SessionKind::Isolated, &peer)
+    tombstone(&key.tenant(), name, id.cast_unsigned())
         .map_err(|error| Trouble::session(key.as_str(), error))
 }
 
