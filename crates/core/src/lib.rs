@@ -43,6 +43,7 @@ pub mod ports;
 pub mod run_clock;
 pub mod session;
 pub mod session_key;
+pub mod tool;
 
 pub use ids::{
     Attempt, Epoch, Generation, QuestionId, RunTag, Seq, Seqs, TimerId, Timestamp, Token,
