@@ -106,6 +106,10 @@ def furnish(server, key):
     letters = server.ask(key, "GET", "/v1/deadletters")["dead_letters"]
     wrong = {"customer_id": "mallory", "severity": "block"}
     restriction = server.ask(key, "POST", "/v1/restrictions", wrong)
+    # Whoever is erased is gone for the requests behind that, so these are nobody else's.
+    people = ["carla", "dora", "emil"]
+    for person in people:
+        server.ask(key, "POST", "/v1/chat", {"customer_id": person, "message": "hi"})
     keys = [server.ask(key, "POST", "/v1/keys", {"scopes": ["read"]})["id"] for _ in range(5)]
     return {
         "/v1/sessions/": {
@@ -118,6 +122,7 @@ def furnish(server, key):
         "/v1/restrictions/": {"id": [str(restriction["id"])]},
         "/v1/deadletters/": {"id": [str(letter["id"]) for letter in letters]},
         "/v1/listeners/": {"name": ["nobody"]},
+        "/v1/customers/": {"tenant": ["acme"], "customer": people},
     }
 
 

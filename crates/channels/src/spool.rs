@@ -7,11 +7,13 @@
 //! One thread owns the file. That keeps lines whole, and everything that waits while the disk is
 //! busy goes out with the next single write and flush. The file is opened anew for every such batch
 //! and only ever appended to: moving it away is how a reader rotates it. While a batch is written the
-//! file is locked (`flock`), so several programs may share one.
+//! file is locked (`flock`), so several programs may share one. Whoever had to wait for the lock looks
+//! whether the file is still the one at its path; so a reader that moved it away and then got the
+//! lock once knows that nothing more comes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -30,6 +32,8 @@ const BATCH_LINES_MAX: usize = 256;
 const WAITING_LINES_MAX: usize = 1024;
 /// The file holds what people say to each other: nobody but the owner reads it.
 const FILE_MODE: u32 = 0o600;
+/// How often in a row the file may be moved away while its lock is waited for.
+const OPENS_MAX: usize = 16;
 
 /// One line of the file.
 #[derive(Serialize)]
@@ -155,11 +159,23 @@ fn append(path: &Path, bytes: &[u8]) -> DeliveryOutcome {
 
 /// The file and its length, locked against other writers until it is closed.
 fn open(path: &Path) -> io::Result<(File, u64)> {
-    let file =
-        OpenOptions::new().read(true).append(true).create(true).mode(FILE_MODE).open(path)?;
-    file.lock()?;
-    let length = file.metadata()?.len();
-    Ok((file, length))
+    for _ in 0..OPENS_MAX {
+        let file =
+            OpenOptions::new().read(true).append(true).create(true).mode(FILE_MODE).open(path)?;
+        file.lock()?;
+        let opened = file.metadata()?;
+        // Whoever held the lock may have moved the file away, and even read and removed it: lines
+        // that went there now would be lost, and called sent.
+        let still_there = match path.metadata() {
+            Ok(there) => (there.dev(), there.ino()) == (opened.dev(), opened.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if still_there {
+            return Ok((file, opened.len()));
+        }
+    }
+    Err(io::Error::other("it was moved away again and again"))
 }
 
 /// Appends `bytes`; on an error, says how many got in.

@@ -47,6 +47,9 @@ pub enum WebhookError {
     /// The address is none, or not one of `http` or `https`.
     #[error("the address is not one of http or https")]
     Address,
+    /// Callbacks that nobody signs are none.
+    #[error("there is no secret to sign with")]
+    NoSecret,
 }
 
 /// What the couriers of one process share.
@@ -87,25 +90,29 @@ impl WebhookClient {
     }
 }
 
-/// Carries callbacks to one address. Shows neither the address nor the secret.
+/// Carries callbacks to one address. Shows neither the address nor the secrets.
 pub struct WebhookCourier {
     client: WebhookClient,
     url: Url,
-    key: hmac::Key,
+    /// More than one while a secret is changed; at least one.
+    keys: Vec<hmac::Key>,
 }
 
 impl WebhookCourier {
-    /// A courier to `url` that signs with `secret`, the bytes behind `whsec_`.
+    /// A courier to `url` that signs with each of `secrets`, the bytes behind `whsec_`.
     ///
     /// # Errors
-    /// The address is none, or not one of `http` or `https`.
-    pub fn new(client: &WebhookClient, url: &str, secret: &[u8]) -> Result<Self, WebhookError> {
+    /// The address is none, or not one of `http` or `https`; or there is no secret.
+    pub fn new(client: &WebhookClient, url: &str, secrets: &[&[u8]]) -> Result<Self, WebhookError> {
         let url = Url::parse(url).map_err(|_| WebhookError::Address)?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(WebhookError::Address);
         }
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        Ok(Self { client: client.clone(), url, key })
+        if secrets.is_empty() {
+            return Err(WebhookError::NoSecret);
+        }
+        let keys = secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret));
+        Ok(Self { client: client.clone(), url, keys: keys.collect() })
     }
 
     /// A host that is an address needs no looking up, so nobody else asks about it.
@@ -122,7 +129,7 @@ impl WebhookCourier {
         let Delivery { id, body } = delivery;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_seconds = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
-        let signature = signature(&self.key, &id, at_seconds, &body);
+        let signatures = signatures(&self.keys, &id, at_seconds, &body);
         let request = self
             .client
             .http
@@ -130,7 +137,7 @@ impl WebhookCourier {
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", at_seconds)
-            .header("webhook-signature", signature)
+            .header("webhook-signature", signatures)
             .body(body);
         match tokio::time::timeout(TIMEOUT, request.send()).await {
             Ok(Ok(response)) => {
@@ -151,10 +158,12 @@ impl Courier for WebhookCourier {
     }
 }
 
-/// The value of `webhook-signature`.
-fn signature(key: &hmac::Key, id: &str, at_seconds: i64, body: &[u8]) -> String {
-    let tag = hmac::sign(key, &signed_content(id, at_seconds, body));
-    format!("v1,{}", STANDARD.encode(tag))
+/// The value of `webhook-signature`: one for each key, so that a receiver who knows any of them is
+/// satisfied.
+fn signatures(keys: &[hmac::Key], id: &str, at_seconds: i64, body: &[u8]) -> String {
+    let content = signed_content(id, at_seconds, body);
+    let sign = |key| format!("v1,{}", STANDARD.encode(hmac::sign(key, &content)));
+    keys.iter().map(sign).collect::<Vec<_>>().join(" ")
 }
 
 fn failed(error: &str) -> Carried {
@@ -221,10 +230,14 @@ mod tests {
         let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
-        assert_eq!(
-            signature(&key, id, 1_614_265_330, br#"{"test": 2432232314}"#),
-            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-        );
+        let sign = |keys: &[_]| signatures(keys, id, 1_614_265_330, br#"{"test": 2432232314}"#);
+        let published = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+        assert_eq!(sign(std::slice::from_ref(&key)), published);
+        let other = hmac::Key::new(hmac::HMAC_SHA256, b"another one");
+        let both = sign(&[other, key]);
+        let (first, second) = both.split_once(' ').unwrap();
+        assert!(first.starts_with("v1,") && first != second, "{both}");
+        assert_eq!(second, published);
     }
 
     #[test]

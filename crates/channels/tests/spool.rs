@@ -7,12 +7,16 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use turnkeep_channels::SpoolChannel;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::channel::{Channel, Outgoing};
+
+/// Nothing here takes long; what does is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn spool(path: &Path) -> SpoolChannel {
     SpoolChannel::new(*channel_facts("signal").unwrap(), path).unwrap()
@@ -81,6 +85,39 @@ async fn a_file_that_was_moved_away_is_begun_anew() {
     channel.send(part("k1", "one")).await;
     std::fs::rename(&path, directory.path().join("taken.jsonl")).unwrap();
     channel.send(part("k2", "two")).await;
+    assert_eq!(lines(&path)[0]["idempotency_key"], "k2");
+}
+
+/// Whether anybody in this process has the file open beside the test itself.
+fn is_open_twice(path: &Path) -> bool {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.filter(|link| link == path).count() == 2
+}
+
+#[tokio::test]
+async fn who_waited_for_the_lock_does_not_write_to_what_was_moved_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().canonicalize().unwrap();
+    let (path, taken) = (directory.join("out.jsonl"), directory.join("taken.jsonl"));
+    let channel = Arc::new(spool(&path));
+    assert_eq!(channel.send(part("k1", "one")).await, DeliveryOutcome::Sent);
+    // A reader holds the lock, and meanwhile a part comes.
+    let held = std::fs::File::open(&path).unwrap();
+    held.lock().unwrap();
+    let sender = Arc::clone(&channel);
+    let sending = tokio::spawn(async move { sender.send(part("k2", "two")).await });
+    let opened = async {
+        while !is_open_twice(&path) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, opened).await.expect("nobody opens the spool");
+    std::fs::rename(&path, &taken).unwrap();
+    assert_eq!(lines(&taken).len(), 1);
+    std::fs::remove_file(&taken).unwrap();
+    drop(held);
+    assert_eq!(sending.await.unwrap(), DeliveryOutcome::Sent);
     assert_eq!(lines(&path)[0]["idempotency_key"], "k2");
 }
 

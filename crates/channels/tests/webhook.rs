@@ -107,13 +107,13 @@ fn install_tls() {
 fn courier(url: &str, allowed: &[&str]) -> WebhookCourier {
     install_tls();
     let client = WebhookClient::new(&networks(allowed)).unwrap();
-    WebhookCourier::new(&client, url, SECRET).unwrap()
+    WebhookCourier::new(&client, url, &[SECRET]).unwrap()
 }
 
 fn looking_up(url: &str, allowed: &[&str], lookup: Lookup) -> WebhookCourier {
     install_tls();
     let client = WebhookClient::with_lookup(&networks(allowed), lookup).unwrap();
-    WebhookCourier::new(&client, url, SECRET).unwrap()
+    WebhookCourier::new(&client, url, &[SECRET]).unwrap()
 }
 
 fn delivery() -> Delivery {
@@ -255,6 +255,7 @@ async fn only_http_addresses_are_taken() {
     install_tls();
     let client = WebhookClient::new(&[]).unwrap();
     for url in ["", "ftp://example.org", "example.org/hook", "file:///etc/passwd"] {
-        assert!(WebhookCourier::new(&client, url, SECRET).is_err(), "{url}");
+        assert!(WebhookCourier::new(&client, url, &[SECRET]).is_err(), "{url}");
     }
+    assert!(WebhookCourier::new(&client, "https://example.org", &[]).is_err());
 }

@@ -52,31 +52,68 @@ pub enum Hint {
 /// The window after the `nth` message of a turn (1 is the first), in milliseconds; 0 = don't wait.
 #[must_use]
 pub fn window_ms(policy: &Policy, text: &str, nth: u32, hint: Hint, rhythm: Rhythm) -> u64 {
-    if policy.window_ms == 0 {
-        return 0;
+    match adaptive(policy, Some(text), nth, hint, rhythm) {
+        Some(sum) => sum.window_ms,
+        None if policy.window_mode == WindowMode::Off => 0,
+        None => u64::from(policy.window_ms),
     }
-    match policy.window_mode {
-        WindowMode::Off => 0,
-        WindowMode::Fixed => u64::from(policy.window_ms),
-        WindowMode::Adaptive => {
-            let words = policy.words.as_deref().unwrap_or_else(|| Words::built_in());
-            let base = f64::from(policy.window_ms) + shape_ms(text, words);
-            let base = match rhythm.midpoint_ms() {
-                Some(midpoint) => 0.6 * base + 0.4 * f64::from(midpoint),
-                None => base,
-            };
-            let hinted = base
-                + match hint {
-                    Hint::None => 0.0,
-                    Hint::AwaitingField => 1000.0,
-                    Hint::FollowupExpected => 500.0,
-                };
-            let faded = hinted * 0.8_f64.powi(i32::try_from(nth.saturating_sub(1)).unwrap_or(64));
-            #[expect(clippy::cast_possible_truncation, reason = "clamped right behind")]
-            let whole = faded.round() as i64;
-            whole.clamp(WINDOW_MS_MIN, WINDOW_MS_MAX).unsigned_abs()
-        }
+}
+
+/// What an adaptive window is made of, in milliseconds; in the order in which it is summed up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adaptive {
+    /// The policy's window.
+    pub base_ms: f64,
+    /// What the shape of the message adds.
+    pub shape_ms: f64,
+    /// What the customer's rhythm adds; none before that is known.
+    pub rhythm_ms: Option<f64>,
+    /// What the agent's hint adds.
+    pub hint_ms: f64,
+    /// What all of it is multiplied with, because of the messages before this one.
+    pub factor: f64,
+    /// What that comes to.
+    pub sum_ms: f64,
+    /// The same in whole milliseconds between [`WINDOW_MS_MIN`] and [`WINDOW_MS_MAX`].
+    pub window_ms: u64,
+}
+
+/// The window after the `nth` message of a turn, and what makes it; none where it is not adaptive.
+/// Without a text the message has no shape.
+#[must_use]
+pub fn adaptive(
+    policy: &Policy,
+    text: Option<&str>,
+    nth: u32,
+    hint: Hint,
+    rhythm: Rhythm,
+) -> Option<Adaptive> {
+    if policy.window_ms == 0 || policy.window_mode != WindowMode::Adaptive {
+        return None;
     }
+    let words = policy.words.as_deref().unwrap_or_else(|| Words::built_in());
+    let base_ms = f64::from(policy.window_ms);
+    let shape_ms = text.map_or(0.0, |text| shape_ms(text, words));
+    let shaped = base_ms + shape_ms;
+    let learnt = rhythm.midpoint_ms().map(|midpoint| 0.6 * shaped + 0.4 * f64::from(midpoint));
+    let hint_ms = match hint {
+        Hint::None => 0.0,
+        Hint::AwaitingField => 1000.0,
+        Hint::FollowupExpected => 500.0,
+    };
+    let factor = 0.8_f64.powi(i32::try_from(nth.saturating_sub(1)).unwrap_or(64));
+    let sum_ms = (learnt.unwrap_or(shaped) + hint_ms) * factor;
+    #[expect(clippy::cast_possible_truncation, reason = "clamped right behind")]
+    let whole = sum_ms.round() as i64;
+    Some(Adaptive {
+        base_ms,
+        shape_ms,
+        rhythm_ms: learnt.map(|learnt| learnt - shaped),
+        hint_ms,
+        factor,
+        sum_ms,
+        window_ms: whole.clamp(WINDOW_MS_MIN, WINDOW_MS_MAX).unsigned_abs(),
+    })
 }
 
 /// How the last message's shape lengthens or shortens the window.
@@ -165,6 +202,28 @@ mod tests {
         assert_eq!(window(Hint::None, few), 600);
         assert_eq!(window(Hint::AwaitingField, few), 1600);
         assert_eq!(window(Hint::FollowupExpected, few), 1100);
+    }
+
+    #[test]
+    fn the_parts_make_the_window() {
+        let rhythm = Rhythm { samples: 9, p50_ms: 1000, p95_ms: 2000 };
+        let sum = |policy: &Policy, text| adaptive(policy, text, 2, Hint::AwaitingField, rhythm);
+        let whole = Adaptive {
+            base_ms: 600.0,
+            shape_ms: 700.0,
+            rhythm_ms: Some(80.0), // 0.6 * 1300 + 0.4 * 1500 is 1380
+            hint_ms: 1000.0,
+            factor: 0.8,
+            sum_ms: 1904.0,
+            window_ms: 1904,
+        };
+        assert_eq!(sum(&web(), Some("hi")), Some(whole));
+        let without = sum(&web(), None).unwrap();
+        assert_eq!((without.shape_ms, without.rhythm_ms), (0.0, Some(360.0)));
+        for window_mode in [WindowMode::Off, WindowMode::Fixed] {
+            assert_eq!(sum(&Policy { window_mode, ..web() }, None), None);
+        }
+        assert_eq!(sum(&Policy { window_ms: 0, ..web() }, None), None);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub mod run_clock;
 pub mod session;
 pub mod session_key;
 pub mod tool;
+pub mod trace;
 
 pub use ids::{
     Attempt, Epoch, Generation, QuestionId, RunTag, Seq, Seqs, TimerId, Timestamp, Token,

@@ -232,6 +232,8 @@ pub struct Policy {
     pub silence_ms: u64,
     /// Longest reply, in bytes; a longer one fails the attempt.
     pub reply_bytes_max: u32,
+    /// What is older than this is forgotten, in days; 0 means never.
+    pub retention_days: u32,
     /// How fast one customer may write.
     pub rate: Rate,
     /// How fast all customers of the tenant together may write.
@@ -271,6 +273,7 @@ impl Policy {
             turn_ms: 300_000,
             silence_ms: 120_000,
             reply_bytes_max: 1 << 20,
+            retention_days: 0,
             rate: Rate::new(120, 240),
             tenant_rate: Rate::new(0, 1000),
             facts,

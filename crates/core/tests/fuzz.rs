@@ -1,4 +1,4 @@
-//! Bytes against the core's readers: session keys, API keys, places of the journal, networks,
+//! Bytes against the core's readers: session keys, API keys, places of the journal, networks, traces,
 //! patterns, and what a callback is made of.
 
 use serde_json::{Map, Value};
@@ -7,6 +7,7 @@ use turnkeep_core::ids::Seq;
 use turnkeep_core::listen::{BODY_BYTES_MAX, Pattern, Place, callback_body, callback_id};
 use turnkeep_core::network::Network;
 use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
+use turnkeep_core::trace::{STATE_BYTES_MAX, SpanContext};
 use turnkeep_core::{Event, EventBody, SessionKey, SessionKind};
 use turnkeep_fuzz::{Effort, Target, fuzz, hunt};
 
@@ -174,4 +175,32 @@ fn fuzz_callbacks() {
         let read: Value = serde_json::from_slice(&body).expect("it is JSON");
         assert_eq!(read["type"], "turn.completed");
     });
+}
+
+const TRACES: Target<'static> = Target {
+    name: "trace_context",
+    seeds: &[
+        b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\ncongo=t61rcWkgMzE,rojo=00f067aa0ba902b7",
+        b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-more\na@b=1, ,c= d",
+    ],
+    words: &[b"00-", b"-01", b"ff-", b",", b"=", b"@"],
+    length_max: 800,
+};
+
+/// Where another program's span is taken, it is told on as it was, and what vendors noted stays
+/// within its bound.
+fn check_trace(input: &[u8]) {
+    let typed = text(input);
+    let (parent, state) = typed.split_once('\n').unwrap_or((&typed, ""));
+    let Some(context) = SpanContext::read(parent, Some(state)) else { return };
+    let told = context.traceparent();
+    assert_eq!(told[3..53], parent[3..53], "another span");
+    let again = SpanContext::read(&told, context.state.as_deref());
+    assert_eq!(again.as_ref(), Some(&context));
+    assert!(context.state.is_none_or(|state| state.len() <= STATE_BYTES_MAX && !state.is_empty()));
+}
+
+#[test]
+fn fuzz_trace_contexts() {
+    fuzz(&TRACES, check_trace);
 }

@@ -7,6 +7,7 @@ use turnkeep_core::ids::Token;
 use turnkeep_core::message::{Inbound, MessageBody, Seen};
 use turnkeep_core::policy::{Policy, Trust};
 use turnkeep_core::session_key::{SEGMENT_BYTES_MAX, SessionKey, SessionKeyError, SessionKind};
+use turnkeep_core::trace::SpanContext;
 
 mod unasked;
 
@@ -32,6 +33,8 @@ pub struct Submission {
     /// A name of the whole request, for callers without ids of their own. It counts for the whole
     /// tenant; whoever hands it in has checked its form.
     pub request_name: Option<String>,
+    /// The span that it came with, for traces. Nothing is decided by it.
+    pub trace: Option<SpanContext>,
 }
 
 /// A mistake in a submission, by field.

@@ -6,6 +6,7 @@
 //! everybody else holds; [`lifecycle`] is the process's start and end.
 
 pub mod access;
+pub mod care;
 pub mod clock;
 pub mod driver;
 pub mod follow;
@@ -28,6 +29,7 @@ mod run;
 mod setup;
 mod slots;
 mod task;
+mod trace;
 mod unasked;
 
 pub use follow::Settled;

@@ -10,6 +10,7 @@ use turnkeep_core::ports::store::StoreError;
 
 use crate::clock;
 use crate::mail::Mail;
+use crate::metrics::Counted;
 use crate::service::{Gateway, Phase};
 
 /// Sessions that one look at the index names.
@@ -58,6 +59,7 @@ impl Gateway {
     pub async fn sweep(&self, shutdown: CancellationToken) {
         let mut beat = tokio::time::interval(Duration::from_millis(self.setup().settings.sweep_ms));
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut counted = Counted::default();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -76,27 +78,9 @@ impl Gateway {
                 self.tidy_guard(clock::now()).await;
             }
             self.0.lives.tidy();
+            self.count_dead_letters(&mut counted).await;
             self.gauge();
         }
-    }
-
-    /// Brings the gauges up to date; also called before they are read.
-    pub fn gauge(&self) {
-        let metrics = &self.0.metrics;
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
-        metrics.sessions.set(self.0.registry.len() as f64);
-        let waiting: usize = self.setup().agents.values().map(|agent| agent.slots.waiting()).sum();
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
-        metrics.slots_waiting.set(waiting as f64);
-        let (customers, restrictions) = self.0.guard.counts();
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
-        metrics.guard_customers.set(customers as f64);
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
-        metrics.restrictions.set(restrictions as f64);
-        let stats = self.store().stats();
-        metrics.fsyncs.absolute(stats.fsyncs);
-        metrics.commits.absolute(stats.commits);
-        metrics.batches.absolute(stats.batches);
     }
 
     /// Stops taking messages; running turns may go on for the grace period, the rest is laid down

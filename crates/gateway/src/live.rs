@@ -21,6 +21,8 @@ pub struct Tick {
     pub typing: bool,
     /// Grows with every piece of streamed text.
     pub draft: u64,
+    /// Grows each time that the session is erased and its places are counted from 1 again.
+    pub anew: u32,
 }
 
 /// The shared side of all watchers of one session.
@@ -39,6 +41,22 @@ impl Live {
             let newer = last_seq > tick.last_seq;
             tick.last_seq = tick.last_seq.max(last_seq);
             newer
+        });
+    }
+
+    /// The session is gone; whoever writes there again begins at place 1.
+    pub(crate) fn begin_anew(&self) {
+        self.tick.send_modify(|tick| {
+            tick.last_seq = Seq(0);
+            tick.anew += 1;
+        });
+    }
+
+    /// The session as it was read just now. Where it is shorter than what was told, it was erased.
+    pub(crate) fn loaded(&self, last_seq: Seq) {
+        self.tick.send_if_modified(|tick| {
+            tick.anew += u32::from(last_seq < tick.last_seq);
+            std::mem::replace(&mut tick.last_seq, last_seq) != last_seq
         });
     }
 
@@ -75,6 +93,11 @@ impl Lives {
         if self.0.is_empty() { None } else { self.0.get(key)?.upgrade() }
     }
 
+    /// How many watch.
+    pub(crate) fn watchers(&self) -> usize {
+        self.0.iter().filter_map(|live| Some(live.upgrade()?.tick.receiver_count())).sum()
+    }
+
     /// Forgets sessions that nobody watches any more.
     pub(crate) fn tidy(&self) {
         self.0.retain(|_, live| live.strong_count() > 0);
@@ -85,6 +108,7 @@ impl Lives {
 pub struct Subscription {
     live: Arc<Live>,
     ticks: watch::Receiver<Tick>,
+    anew: u32,
 }
 
 /// Streamed text that is not committed yet.
@@ -104,7 +128,14 @@ impl Subscription {
     pub(crate) fn new(live: Arc<Live>) -> Self {
         let mut ticks = live.tick.subscribe();
         ticks.mark_changed();
-        Self { live, ticks }
+        let anew = ticks.borrow().anew;
+        Self { live, ticks, anew }
+    }
+
+    /// [`Tick::anew`] as it was when this began.
+    #[must_use]
+    pub const fn anew(&self) -> u32 {
+        self.anew
     }
 
     /// Resolves once something changed since the last call; at once the first time.

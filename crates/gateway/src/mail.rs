@@ -9,6 +9,7 @@ use turnkeep_core::message::Inbound;
 use turnkeep_core::moderation::Ruling;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::session::{AgentAnswer, AgentInput, Control, Controlled};
+use turnkeep_core::trace::SpanContext;
 
 use crate::follow::Settled;
 use crate::live::Live;
@@ -51,6 +52,8 @@ pub(crate) struct Submit {
     pub(crate) reply: oneshot::Sender<Result<Accepted, String>>,
     pub(crate) settle: Option<oneshot::Sender<Settled>>,
     pub(crate) since: Instant,
+    /// The message's span, where spans are collected.
+    pub(crate) trace: Option<SpanContext>,
 }
 
 /// What a run wants, and its way to hear the answer.

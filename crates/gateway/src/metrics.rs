@@ -1,73 +1,79 @@
 //! The numbers to watch. Handles are looked up once: the hot path only adds.
 
-use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
-    gauge, histogram,
-};
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use turnkeep_core::SessionKey;
+use turnkeep_core::care::Why;
+use turnkeep_core::guard::AbuseKind;
 use turnkeep_core::journal::{Event, EventBody};
-use turnkeep_core::message::Action;
+use turnkeep_core::message::{Action, Rejection};
+use turnkeep_core::outbox::DeliveryOutcome;
+
+mod gauges;
+mod names;
+mod standing;
+
+pub(crate) use gauges::Counted;
+pub(crate) use standing::{Standing, Standings};
+
+/// The wire names of refusals that are no abuse.
+const REJECTIONS: [&str; 6] = [
+    "session_busy",
+    "queue_full",
+    "session_closed",
+    "message_id_reused",
+    "idempotency_key_reused",
+    "rate_limit_exceeded",
+];
 
 pub(crate) struct Metrics {
     decisions: [Counter; 4],
+    /// Few, so looking through them is cheaper than making a name for each refusal.
+    rejected: Vec<(&'static str, Counter)>,
     duplicates: Counter,
     latency_ms: Histogram,
+    /// By the channel and the sort of session, as they stand in a session's key. Only what is
+    /// configured has sessions, so there are few.
+    queue_depths: RwLock<HashMap<Box<str>, Gauge>>,
     turns: [Counter; 4],
+    turns_open: [Gauge; standing::STAGES.len()],
     pub(crate) runs: Counter,
+    pub(crate) run_failures: Counter,
+    runs_active: Gauge,
     pub(crate) panics: Counter,
     pub(crate) deliveries: Counter,
-    pub(crate) guard_customers: Gauge,
-    pub(crate) restrictions: Gauge,
-    pub(crate) sessions: Gauge,
+    delivered: [Counter; 3],
+    outbox_parts: Gauge,
+    outbox_oldest: Gauge,
+    dead_letters: Gauge,
+    forgotten: [Counter; 2],
+    guard_customers: Gauge,
+    restrictions: Gauge,
+    sessions: Gauge,
+    undecided_max: Gauge,
+    watchers: Gauge,
+    ready: Gauge,
+    draining: Gauge,
     pub(crate) without_agent: Gauge,
-    pub(crate) slots_waiting: Gauge,
-    pub(crate) fsyncs: Counter,
-    pub(crate) commits: Counter,
-    pub(crate) batches: Counter,
+    store: StoreMetrics,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        describe_counter!("turn_gateway_decision_total", "Decisions on messages, by action");
-        describe_histogram!(
-            "turn_gateway_latency_ms",
-            "Time from a message to its durable decision"
-        );
-        describe_counter!("turnkeep_turns_total", "Turns that ended, by status");
-        describe_counter!("turnkeep_runs_total", "Attempts handed to an agent");
-        describe_counter!("turnkeep_panics_total", "Panics of agents and session tasks");
-        describe_counter!("turnkeep_duplicates_total", "Messages that came before");
-        describe_counter!("turnkeep_deliveries_total", "Deliveries begun");
-        describe_counter!(
-            "turn_gateway_callbacks_total",
-            "Tries of callbacks, by listener and outcome"
-        );
-        describe_gauge!(
-            "turn_gateway_callbacks_pending",
-            "Callbacks that wait for another try, by listener"
-        );
-        describe_gauge!(
-            "turn_gateway_queue_depth",
-            "Accepted messages that no running turn has taken, by sort of session"
-        );
-        describe_counter!(
-            "turn_gateway_guard_total",
-            "What the guard found, by check and by what followed"
-        );
-        describe_gauge!("turn_gateway_guard_customers", "Customers that the guard remembers");
-        describe_gauge!("turn_gateway_restrictions", "Restrictions that the guard remembers");
-        describe_gauge!("turnkeep_sessions_active", "Sessions with a task");
-        describe_gauge!(
-            "turnkeep_turns_without_agent",
-            "Turns that wait because their agent is not configured any more"
-        );
-        describe_gauge!("turnkeep_slots_waiting", "Runs that wait for a provider slot");
-        describe_counter!("turnkeep_store_fsyncs_total", "Syncs the store asked the disk for");
-        describe_counter!("turnkeep_store_commits_total", "Session commits");
-        describe_counter!("turnkeep_store_batches_total", "Transactions that carried them");
+        names::describe();
         let decision =
             |action: Action| counter!("turn_gateway_decision_total", "action" => action.as_str());
         let ended = |status: &'static str| counter!("turnkeep_turns_total", "status" => status);
+        let rejected = |reason: &'static str| {
+            (reason, counter!("turn_gateway_rejected_total", "reason" => reason))
+        };
+        let delivered = |outcome: &'static str| -> Counter {
+            counter!("turnkeep_delivery_outcomes_total", "outcome" => outcome)
+        };
+        let forgotten =
+            |why: &'static str| counter!("turnkeep_forgotten_messages_total", "why" => why);
         Self {
             decisions: [
                 decision(Action::WorkflowStarted),
@@ -75,37 +81,86 @@ impl Metrics {
                 decision(Action::Queued),
                 decision(Action::Rejected),
             ],
+            rejected: REJECTIONS
+                .into_iter()
+                .chain(AbuseKind::ALL.map(AbuseKind::rejection))
+                .map(rejected)
+                .collect(),
             duplicates: counter!("turnkeep_duplicates_total"),
             latency_ms: histogram!("turn_gateway_latency_ms"),
+            queue_depths: RwLock::default(),
             turns: [ended("complete"), ended("superseded"), ended("cancelled"), ended("failed")],
+            turns_open: standing::STAGES
+                .map(|stage| gauge!("turnkeep_turns_open", "stage" => stage)),
             runs: counter!("turnkeep_runs_total"),
+            run_failures: counter!("turnkeep_run_failures_total"),
+            runs_active: gauge!("turnkeep_runs_active"),
             panics: counter!("turnkeep_panics_total"),
             deliveries: counter!("turnkeep_deliveries_total"),
+            delivered: [delivered("sent"), delivered("failed"), delivered("unknown")],
+            outbox_parts: gauge!("turnkeep_outbox_parts"),
+            outbox_oldest: gauge!("turnkeep_outbox_oldest_seconds"),
+            dead_letters: gauge!("turnkeep_dead_letters"),
+            forgotten: [forgotten("retention"), forgotten("erasure")],
             guard_customers: gauge!("turn_gateway_guard_customers"),
             restrictions: gauge!("turn_gateway_restrictions"),
             sessions: gauge!("turnkeep_sessions_active"),
+            undecided_max: gauge!("turn_gateway_undecided_max"),
+            watchers: gauge!("turnkeep_watchers"),
+            ready: gauge!("turnkeep_ready"),
+            draining: gauge!("turnkeep_draining"),
             without_agent: gauge!("turnkeep_turns_without_agent"),
-            slots_waiting: gauge!("turnkeep_slots_waiting"),
-            fsyncs: counter!("turnkeep_store_fsyncs_total"),
-            commits: counter!("turnkeep_store_commits_total"),
-            batches: counter!("turnkeep_store_batches_total"),
+            store: StoreMetrics::new(),
         }
     }
 
-    pub(crate) fn decided(&self, action: Action, latency_ms: f64) {
+    pub(crate) fn decided(&self, action: Action, rejection: Option<&Rejection>, latency_ms: f64) {
         self.decisions[action as usize].increment(1);
         self.latency_ms.record(latency_ms);
+        let Some(rejection) = rejection else { return };
+        let reason = rejection.as_str();
+        if let Some((_, counter)) = self.rejected.iter().find(|(name, _)| *name == reason) {
+            counter.increment(1);
+        }
     }
 
-    /// The depth of the queues of one sort of session, which names no person.
-    pub(crate) fn queue_depth(key: &SessionKey) -> Gauge {
-        let pattern = format!("*:*:{}:{}:*", key.channel(), key.kind().as_str());
-        gauge!("turn_gateway_queue_depth", "session_key_pattern" => pattern)
+    /// The queues of one sort of session got so much deeper. Which sort it is names no person.
+    fn queue_depth(&self, key: &SessionKey, change: f64) {
+        let sort = sort_of(key.as_str());
+        let known = self.queue_depths.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(depth) = known.get(sort) {
+            return depth.increment(change);
+        }
+        drop(known);
+        let pattern = format!("*:*:{sort}:*");
+        let depth = gauge!("turn_gateway_queue_depth", "session_key_pattern" => pattern);
+        depth.increment(change);
+        let mut known = self.queue_depths.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(sort.into(), depth);
     }
 
     /// The guard found something; who it was is no label.
     pub(crate) fn guard(check: &'static str, outcome: &'static str) {
         counter!("turn_gateway_guard_total", "check" => check, "outcome" => outcome).increment(1);
+    }
+
+    /// Messages went, for their age or with their customer.
+    pub(crate) fn forgotten(&self, why: Why, messages: u64) {
+        let why = match why {
+            Why::Retention => 0,
+            Why::Erasure => 1,
+        };
+        self.forgotten[why].increment(messages);
+    }
+
+    /// A channel was called, and said so.
+    pub(crate) fn delivered(&self, outcome: &DeliveryOutcome) {
+        let outcome = match outcome {
+            DeliveryOutcome::Sent => 0,
+            DeliveryOutcome::Failed { .. } => 1,
+            DeliveryOutcome::Unknown { .. } => 2,
+        };
+        self.delivered[outcome].increment(1);
     }
 
     pub(crate) fn duplicate(&self) {
@@ -117,24 +172,89 @@ impl Metrics {
     }
 }
 
+/// Channel and sort of a session in its key, as one: `web:dm`.
+fn sort_of(key: &str) -> &str {
+    let mut colons = key.match_indices(':').map(|(at, _)| at);
+    match (colons.nth(1), colons.nth(1)) {
+        (Some(before), Some(behind)) => &key[before + 1..behind],
+        _ => "",
+    }
+}
+
+/// What the store counts, as of the last look.
+struct StoreMetrics {
+    ready: Gauge,
+    fsyncs: Counter,
+    commits: Counter,
+    conflicts: Counter,
+    refusals: Counter,
+    batches: Counter,
+    failures: Counter,
+    checkpoints: Counter,
+    waiting: Gauge,
+    wal_pages: Gauge,
+}
+
+impl StoreMetrics {
+    fn new() -> Self {
+        Self {
+            ready: gauge!("turnkeep_store_ready"),
+            fsyncs: counter!("turnkeep_store_fsyncs_total"),
+            commits: counter!("turnkeep_store_commits_total"),
+            conflicts: counter!("turnkeep_store_conflicts_total"),
+            refusals: counter!("turnkeep_store_refusals_total"),
+            batches: counter!("turnkeep_store_batches_total"),
+            failures: counter!("turnkeep_store_failures_total"),
+            checkpoints: counter!("turnkeep_store_checkpoints_total"),
+            waiting: gauge!("turnkeep_store_waiting"),
+            wal_pages: gauge!("turnkeep_store_wal_pages"),
+        }
+    }
+}
+
+/// Answers to requests, by the first digit of their status.
+pub(crate) struct HttpMetrics([Counter; 5]);
+
+impl HttpMetrics {
+    pub(crate) fn new() -> Self {
+        let class =
+            |class: &'static str| counter!("turnkeep_http_responses_total", "class" => class);
+        Self(["1xx", "2xx", "3xx", "4xx", "5xx"].map(class))
+    }
+
+    pub(crate) fn answered(&self, status: u16) {
+        if let Some(class) = usize::from(status / 100).checked_sub(1).and_then(|at| self.0.get(at))
+        {
+            class.increment(1);
+        }
+    }
+}
+
+/// How tries of callbacks end.
+const TRIED: [&str; 5] = ["delivered", "failed", "dead", "gone", "cut_off"];
+
 /// The numbers of one listener.
 pub(crate) struct CallbackMetrics {
-    listener: String,
+    tried: [Counter; 5],
     pending: Gauge,
 }
 
 impl CallbackMetrics {
     pub(crate) fn new(listener: &str) -> Self {
-        let listener = listener.to_owned();
-        let pending = gauge!("turn_gateway_callbacks_pending", "listener" => listener.clone());
-        Self { listener, pending }
+        // All of them at once: whoever counts how much a number grew has to know it from 0 on.
+        let tried = TRIED.map(|outcome| {
+            let labels = [("listener", listener.to_owned()), ("outcome", outcome.to_owned())];
+            counter!("turn_gateway_callbacks_total", &labels)
+        });
+        let pending = gauge!("turn_gateway_callbacks_pending", "listener" => listener.to_owned());
+        Self { tried, pending }
     }
 
     /// A try ended so.
     pub(crate) fn tried(&self, outcome: &'static str) {
-        let listener = self.listener.clone();
-        let labels = [("listener", listener), ("outcome", outcome.to_owned())];
-        counter!("turn_gateway_callbacks_total", &labels).increment(1);
+        if let Some(at) = TRIED.iter().position(|known| *known == outcome) {
+            self.tried[at].increment(1);
+        }
     }
 
     pub(crate) fn pending(&self, count: u64) {
@@ -173,13 +293,44 @@ pub(crate) struct AccessMetrics {
 
 impl AccessMetrics {
     pub(crate) fn new() -> Self {
-        describe_counter!("turnkeep_access_refused_total", "Requests not let in, by reason");
         let refused =
             |reason: &'static str| counter!("turnkeep_access_refused_total", "reason" => reason);
         Self {
             failed: refused("failed"),
             limited: refused("limited"),
             forbidden: refused("forbidden"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use turnkeep_core::SessionKind;
+
+    use super::*;
+
+    #[test]
+    fn a_sort_of_session_names_no_person() {
+        let key = SessionKey::new("t:1", "a", "web", SessionKind::Group, "a:b").unwrap();
+        assert_eq!(sort_of(key.as_str()), "web:group");
+        assert_eq!(sort_of("no:key"), "");
+    }
+
+    #[test]
+    fn every_refusal_has_its_counter() {
+        let metrics = Metrics::new();
+        let all = [
+            Rejection::SessionBusy,
+            Rejection::QueueFull,
+            Rejection::Closed,
+            Rejection::IdReused,
+            Rejection::RequestReused,
+            Rejection::RateLimited { retry_after_ms: 1 },
+        ];
+        let abuse = AbuseKind::ALL.map(Rejection::Abuse);
+        for rejection in all.iter().chain(&abuse) {
+            let known = metrics.rejected.iter().filter(|(name, _)| *name == rejection.as_str());
+            assert_eq!(known.count(), 1, "{rejection:?}");
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::killpoint;
 use crate::mail::{Delivered, Mail};
 use crate::run::panic_text;
 use crate::service::Gateway;
+use crate::trace::{OpenSpan, names};
 
 /// How long one call of a channel may take.
 const SEND_LIMIT: Duration = Duration::from_secs(60);
@@ -23,10 +24,10 @@ pub(crate) fn deliver(
     gateway: &Gateway,
     key: &SessionKey,
     task: &UnboundedSender<Mail>,
-    delivery: Delivery,
+    (delivery, span): (Delivery, Option<OpenSpan>),
 ) {
     let channel = gateway.setup().channels.get(&key.channel()).cloned();
-    let (key, task) = (key.clone(), task.clone());
+    let (gateway, key, task) = (gateway.clone(), key.clone(), task.clone());
     gateway.0.metrics.deliveries.increment(1);
     tokio::spawn(async move {
         let Delivery { reply, part, attempt, text } = delivery;
@@ -39,8 +40,27 @@ pub(crate) fn deliver(
         killpoint::reached("deliver.before");
         let outcome = send(channel, outgoing).await;
         killpoint::reached("deliver.after");
+        told(span, &outcome);
+        gateway.0.metrics.delivered(&outcome);
         let _ = task.send(Mail::Delivered(Box::new(Delivered { reply, part, attempt, outcome })));
     });
+}
+
+/// Ends the span of a delivery. What the channel said stays out of it: it may quote the text.
+fn told(span: Option<OpenSpan>, outcome: &DeliveryOutcome) {
+    let Some(mut span) = span else { return };
+    let outcome = match outcome {
+        DeliveryOutcome::Sent => "sent",
+        DeliveryOutcome::Failed { .. } => {
+            span.fail("the channel failed");
+            "failed"
+        }
+        DeliveryOutcome::Unknown { .. } => {
+            span.fail("nobody knows whether it went out");
+            "unknown"
+        }
+    };
+    span.set(names::OUTCOME, || outcome.into());
 }
 
 async fn send(channel: Option<Arc<dyn Channel>>, outgoing: Outgoing) -> DeliveryOutcome {

@@ -3,13 +3,16 @@
 //! What is decided in a second has an end, and whoever comes on top of it only makes everybody's
 //! wait longer: by Little's law the wait is what is undecided, divided by what is decided in a
 //! second. So what is undecided has a limit. A refusal costs no more than the request's head: it
-//! comes before the key is tried, the body is read, and anything is looked up.
+//! comes before the key is tried, the body is read, and anything is looked up. It is kept back for
+//! a moment: most of those who are refused try again at once, whatever they are told, and each of
+//! their connections can only try again once it has its answer.
 //!
 //! What is counted ends with the decision, or with the sender going away. Its commit may wait on in
 //! the store then, so the store's own queue is held to the same limit; that one also holds what
 //! turns that end have to write.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
@@ -21,6 +24,10 @@ use crate::service::{Gateway, Refusal};
 /// a twelfth of a second, and a machine that is ten times slower takes a second for them.
 pub const UNDECIDED_MAX: usize = 1000;
 
+/// How long a refusal is kept back: this and up to twice as much more, evenly spread, so that those
+/// who were refused together don't come back together.
+const HELD_BACK_MS: u64 = 250;
+
 /// The distance between two lines of the log.
 const LOG_EVERY_MS: i64 = 1000;
 
@@ -30,6 +37,8 @@ pub(crate) struct Overload {
     logged_at: AtomicI64,
     /// Refused since the last line of the log.
     unlogged: AtomicU64,
+    /// Kept back so far.
+    held_back: AtomicU64,
     refused: Counter,
     gauge: Gauge,
 }
@@ -55,6 +64,7 @@ impl Overload {
             undecided: AtomicUsize::default(),
             logged_at: AtomicI64::new(i64::MIN),
             unlogged: AtomicU64::default(),
+            held_back: AtomicU64::default(),
             refused: counter!("turn_gateway_overload_total"),
             gauge: gauge!("turn_gateway_undecided"),
         }
@@ -69,6 +79,13 @@ impl Overload {
         entered.ok()?;
         self.gauge.increment(1.0);
         Some(Place(self))
+    }
+
+    /// How long the next refusal is kept back.
+    fn held_back(&self) -> Duration {
+        let nth = self.held_back.fetch_add(1, Ordering::Relaxed);
+        // Neighbours are far from each other, and any 256 in a row fill the span.
+        Duration::from_millis(HELD_BACK_MS + nth * 159 % 256 * HELD_BACK_MS * 2 / 256)
     }
 
     /// Counts a refusal; says how many there were since the last line, if it is time for another.
@@ -100,6 +117,11 @@ impl Gateway {
             return Ok(());
         }
         Err(self.refuse_overload())
+    }
+
+    /// Passes once a refusal may leave.
+    pub(crate) async fn hold_back(&self) {
+        tokio::time::sleep(self.0.overload.held_back()).await;
     }
 
     fn store_is_behind(&self, max: usize) -> bool {
@@ -134,6 +156,17 @@ mod tests {
         assert!(overload.enter(1).is_none());
         drop(third);
         assert!(overload.enter(1).is_some());
+    }
+
+    #[test]
+    fn refusals_leave_one_after_the_other() {
+        let overload = Overload::new();
+        let mut held: Vec<u128> = (0..256).map(|_| overload.held_back().as_millis()).collect();
+        let neighbours = held.windows(2).map(|pair| pair[0].abs_diff(pair[1]));
+        assert!(neighbours.min().is_some_and(|least| least > 100), "{held:?}");
+        held.sort_unstable();
+        assert_eq!((held[0], held[255]), (250, 748));
+        assert!(held.windows(2).all(|pair| pair[1] - pair[0] <= 2), "{held:?}");
     }
 
     #[test]

@@ -20,14 +20,17 @@ use turnkeep_core::ports::agent::{
 };
 use turnkeep_core::run_clock::{Overdue, RunClock};
 use turnkeep_core::session::{AgentAnswer, AgentInput, RunFailure, StartRun};
+use turnkeep_core::trace::SpanContext;
 
 use crate::live::Live;
 use crate::mail::{Ask, Mail};
 use crate::service::Gateway;
 use crate::setup::Configured;
 use crate::slots::Slots;
+use crate::trace::OpenSpan;
 
 mod absent;
+mod span;
 
 const MAIL: u8 = 1;
 const CANCELLED: u8 = 2;
@@ -52,6 +55,8 @@ pub(crate) struct RunShared {
 struct Rare {
     questions: VecDeque<SupersedeQuestion>,
     answer: Option<(QuestionId, Pending)>,
+    /// The attempt's span, where spans are collected.
+    span: Option<OpenSpan>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -277,8 +282,14 @@ impl TurnHandle for RunHandle {
     fn slot(&self) -> BoxFuture<'_, Box<dyn SlotGuard>> {
         Box::pin(async {
             let _paused = Paused::new(&self.shared);
-            self.slots.take(&self.key).await
+            let slot = self.slots.take(&self.key).await;
+            self.shared.trace(|span| span.event("provider slot granted"));
+            slot
         })
+    }
+
+    fn trace(&self) -> Option<SpanContext> {
+        lock(&self.shared.rare).span.as_ref().map(|span| span.context().clone())
     }
 
     fn history(&self, limit: usize) -> BoxFuture<'_, Result<Vec<HistoryEntry>, String>> {
@@ -356,6 +367,7 @@ pub(crate) fn start(
     launch: &Launch<'_>,
     start: StartRun,
     place: Option<OwnedSemaphorePermit>,
+    span: Option<OpenSpan>,
 ) -> Arc<RunShared> {
     let shared = Arc::new(RunShared {
         tag: start.tag,
@@ -364,7 +376,7 @@ pub(crate) fn start(
         changed: Notify::new(),
         clock: Mutex::new(RunClock::start(launch.policy, 0)),
         began: Instant::now(),
-        rare: Mutex::new(Rare::default()),
+        rare: Mutex::new(Rare { span, ..Rare::default() }),
     });
     if let Some(live) = launch.live {
         live.set_run(Some(Arc::clone(&shared)));
@@ -408,9 +420,13 @@ pub(crate) fn start(
         let run = AssertUnwindSafe(attempt(&*agent, context, &watch)).catch_unwind();
         let said = run.await.unwrap_or_else(|panic| {
             running.0.0.metrics.panics.increment(1);
+            watch.trace(|span| span.fail("the agent panicked"));
             Some(AgentInput::Failed(failure(panic_text(&*panic), true)))
         });
+        watch.end_span(said.as_ref());
         if let Some(said) = said {
+            let failed = matches!(said, AgentInput::Failed(_));
+            running.0.0.metrics.run_failures.increment(u64::from(failed));
             tell(&task, &watch, said);
         }
         drop(place);
@@ -447,10 +463,14 @@ async fn attempt(agent: &dyn Agent, context: TurnContext, watch: &RunShared) -> 
             Ok(finished) => AgentInput::Finished(finished),
             Err(failure) => AgentInput::Failed(failure),
         }),
-        overdue = watch.overdue() => Some(AgentInput::Failed(match overdue {
-            Overdue::Turn => failure("the agent took longer than a turn may".to_owned(), true),
-            Overdue::Silence => failure("the agent was silent for too long".to_owned(), true),
-        })),
+        overdue = watch.overdue() => {
+            let what = match overdue {
+                Overdue::Turn => "the agent took longer than a turn may",
+                Overdue::Silence => "the agent was silent for too long",
+            };
+            watch.trace(|span| span.fail(what));
+            Some(AgentInput::Failed(failure(what.to_owned(), true)))
+        }
     }
 }
 

@@ -11,12 +11,16 @@ use tokio::sync::{oneshot, watch};
 use turnkeep_core::ids::{Seq, TurnId};
 use turnkeep_core::message::{Decision, Inbound, MessageBody, Rejection};
 use turnkeep_core::ports::agent::Agent;
+use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::ports::store::{FirstDecision, Store};
+use turnkeep_core::ports::trace::Tracer;
 use turnkeep_core::session::{Control, Controlled};
+use turnkeep_core::trace::SpanContext;
 use turnkeep_core::{Policy, SessionKey};
 
+use crate::care::Care;
 use crate::driver::duplicate_of;
 use crate::follow::{Settled, find_settled};
 use crate::guard::{Guard, GuardParts, GuardSettings, Question};
@@ -24,10 +28,11 @@ use crate::ingress::{Admitted, FieldError, Policies, Submission, admit};
 use crate::listeners::{ListenerParts, Listeners};
 use crate::live::{Lives, Subscription};
 use crate::mail::{Mail, Submit};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Standings};
 use crate::overload::{Overload, UNDECIDED_MAX};
 use crate::registry::Registry;
 use crate::setup::{Current, Setup, configured};
+use crate::trace::{Spans, decided};
 
 /// What the gateway lives by, beside the policies.
 #[derive(Clone, Debug)]
@@ -63,6 +68,8 @@ impl Default for Settings {
 pub struct Parts {
     /// Where sessions live.
     pub store: Arc<dyn Store>,
+    /// The same, for keeping and forgetting.
+    pub care: Arc<dyn CareStore>,
     /// Agents by their configured names.
     pub agents: HashMap<String, Arc<dyn Agent>>,
     /// Adapters of the channels that are pushed to, by name.
@@ -75,6 +82,8 @@ pub struct Parts {
     pub guard: GuardParts,
     /// Who checks messages, where a policy wants so.
     pub moderator: Option<Arc<dyn Moderator>>,
+    /// Who collects spans, if somebody does.
+    pub tracer: Option<Arc<dyn Tracer>>,
     /// Everything else.
     pub settings: Settings,
 }
@@ -143,6 +152,7 @@ pub struct Gateway(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) care: Care,
     /// What is configured; see [`crate::setup`].
     pub(crate) setup: Current<Setup>,
     /// Counts how often it was replaced.
@@ -155,6 +165,9 @@ pub(crate) struct Inner {
     pub(crate) guard: Guard,
     pub(crate) overload: Overload,
     pub(crate) metrics: Metrics,
+    /// Begins spans, where they are collected.
+    pub(crate) spans: Option<Spans>,
+    pub(crate) standings: Standings,
     /// The one place in which turns run that may be what kills the process.
     pub(crate) quarantine: Arc<tokio::sync::Semaphore>,
     /// Places for checks of held messages.
@@ -178,6 +191,7 @@ impl Gateway {
         };
         Self(Arc::new(Inner {
             store: parts.store,
+            care: Care::new(parts.care),
             setup: setup.into(),
             replaced: watch::Sender::new(0),
             replacing: tokio::sync::Mutex::default(),
@@ -187,6 +201,8 @@ impl Gateway {
             guard: Guard::new(parts.guard.record),
             overload: Overload::new(),
             metrics: Metrics::new(),
+            spans: parts.tracer.map(Spans::new),
+            standings: Standings::default(),
             quarantine: Arc::new(tokio::sync::Semaphore::new(1)),
             checks: crate::moderation::places(),
             running: AtomicUsize::new(0),
@@ -220,16 +236,36 @@ impl Gateway {
     }
 
     /// Accepts a message durably, or says why not. With `follow`, its ending can be awaited.
-    pub async fn submit(&self, submission: Submission, follow: bool) -> Result<Submitted, Refusal> {
+    pub async fn submit(
+        &self,
+        mut submission: Submission,
+        follow: bool,
+    ) -> Result<Submitted, Refusal> {
         self.readiness().map_err(Refusal::Unavailable)?;
         let setup = self.setup();
         let _undecided = self.enter(setup.settings.undecided_max)?;
         let bytes_max = setup.settings.message_bytes_max;
         let made_id = || crate::clock::fresh_uuid().to_string();
+        let sent_by = submission.trace.take();
         let admitted = admit(submission, &*setup.policies, bytes_max, made_id);
-        let Admitted { key, policy, mut inbound } = admitted.map_err(Refusal::Field)?;
+        let admitted = admitted.map_err(Refusal::Field)?;
+        let span = self.spans().and_then(|spans| spans.decide(sent_by.as_ref(), &admitted));
+        let trace = span.as_ref().map(|span| span.context().clone());
+        let outcome = self.decide(admitted, &setup.guard, follow, trace).await;
+        decided(span, &outcome);
+        outcome
+    }
+
+    /// Lets an admitted message in or not, and has its session decide on it.
+    async fn decide(
+        &self,
+        Admitted { key, policy, mut inbound }: Admitted,
+        guard: &GuardSettings,
+        follow: bool,
+        trace: Option<SpanContext>,
+    ) -> Result<Submitted, Refusal> {
         let since = Instant::now();
-        self.guard(&key, (&policy, &setup.guard), &mut inbound, since).await?;
+        self.guard(&key, (&policy, guard), &mut inbound, since).await?;
         let message_id = Arc::clone(&inbound.body.message_id);
         let (reply, answer) = oneshot::channel();
         let (settle, settled) = if follow {
@@ -238,7 +274,7 @@ impl Gateway {
         } else {
             (None, None)
         };
-        let submit = Submit { inbound, reply, settle, since };
+        let submit = Submit { inbound, reply, settle, since, trace };
         self.send(&key, policy, Mail::Submit(Box::new(submit)));
         let accepted = answer.await.map_err(|_| interrupted())?.map_err(Refusal::Unavailable)?;
         let (decision, follow) = match accepted {
@@ -302,12 +338,31 @@ impl Gateway {
         since: Instant,
     ) {
         let latency_ms = since.elapsed().as_secs_f64() * 1000.0;
-        self.0.metrics.decided(decision.action, latency_ms);
+        self.0.metrics.decided(decision.action, decision.rejection.as_ref(), latency_ms);
+        self.log_decision(key, body, decision.action.as_str(), decision, latency_ms);
+    }
+
+    /// Counts a message that came before, and writes its line of the log.
+    pub(crate) fn note_duplicate(&self, body: &MessageBody, first: &FirstDecision, since: Instant) {
+        let latency_ms = since.elapsed().as_secs_f64() * 1000.0;
+        self.0.metrics.duplicate();
+        self.log_decision(&first.session, body, "duplicate", &duplicate_of(first), latency_ms);
+    }
+
+    /// Every line has every field, but the reason of what was not refused.
+    fn log_decision(
+        &self,
+        key: &SessionKey,
+        body: &MessageBody,
+        action: &'static str,
+        decision: &Decision,
+        latency_ms: f64,
+    ) {
         tracing::info!(
             session_key = key.as_str(),
-            action = decision.action.as_str(),
+            action,
             message_id = &*body.message_id,
-            workflow_run_id = decision.turn.map(tracing::field::display),
+            workflow_run_id = %RunId(decision.turn),
             reason = decision.rejection.as_ref().map(Rejection::as_str),
             latency_ms,
             text = self.setup().settings.log_text.then_some(&*body.text),
@@ -346,7 +401,12 @@ impl Gateway {
     /// Steers a session.
     pub async fn control(&self, key: &SessionKey, control: Control) -> Result<Controlled, Refusal> {
         self.readiness().map_err(Refusal::Unavailable)?;
-        let policy = self.policy_of_stored(key).ok_or_else(unknown_session)?;
+        // This one may be the first that is heard of a session, so there must be somebody for it.
+        let policy = match control {
+            Control::OptIn(true) => self.policy_of(key),
+            _ => self.policy_of_stored(key),
+        };
+        let policy = policy.ok_or_else(unknown_session)?;
         let (reply, answer) = oneshot::channel();
         self.send(key, policy, Mail::Control(Box::new(control), reply));
         answer.await.map_err(|_| interrupted())?.map_err(Refusal::Unavailable)
@@ -381,6 +441,15 @@ impl Gateway {
 
     pub(crate) fn send(&self, key: &SessionKey, policy: Arc<Policy>, mail: Mail) {
         self.0.registry.send(self, key, policy, mail);
+    }
+}
+
+/// A turn in a line of the log: empty for a message that has none yet.
+struct RunId(Option<TurnId>);
+
+impl std::fmt::Display for RunId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.map_or(Ok(()), |turn| turn.fmt(formatter))
     }
 }
 

@@ -25,6 +25,15 @@ impl State {
     }
 }
 
+/// How the slots of an agent stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotCounts {
+    /// None for no limit.
+    pub(crate) limit: Option<usize>,
+    pub(crate) used: usize,
+    pub(crate) waiting: usize,
+}
+
 /// One slot; given back when dropped.
 struct Slot(Option<Arc<Slots>>);
 
@@ -47,9 +56,10 @@ impl Slots {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.state().waiting.len()
+    /// How many there are, are taken, and are waited for.
+    pub(crate) fn counts(&self) -> SlotCounts {
+        let state = self.state();
+        SlotCounts { limit: state.limit, used: state.used, waiting: state.waiting.len() }
     }
 
     /// From now on there are so many. What is taken stays taken.
@@ -119,12 +129,12 @@ mod tests {
         let first = slots.take(&key("one")).await;
         let left = slots.join(&key("two"));
         let mut waits = slots.join(&key("three"));
-        assert_eq!(slots.waiting(), 2);
+        assert_eq!(slots.counts().waiting, 2);
         assert!(waits.try_recv().is_err());
         drop(left);
         drop(first);
         let second = waits.await.unwrap();
-        assert_eq!(slots.waiting(), 0);
+        assert_eq!(slots.counts().waiting, 0);
         drop(second);
         // The slot is back: nobody waits for the next one.
         drop(slots.take(&key("four")).await);
@@ -138,7 +148,7 @@ mod tests {
         let mut four = slots.join(&key("four"));
         slots.resize(Some(3));
         let three = three.await.unwrap();
-        assert_eq!(slots.waiting(), 1);
+        assert_eq!(slots.counts(), SlotCounts { limit: Some(3), used: 3, waiting: 1 });
         slots.resize(Some(1));
         drop((one, two));
         assert!(four.try_recv().is_err());
@@ -147,7 +157,7 @@ mod tests {
         let five = slots.join(&key("five"));
         slots.resize(None);
         drop((four, five.await.unwrap()));
-        assert_eq!(slots.waiting(), 0);
+        assert_eq!(slots.counts().waiting, 0);
     }
 
     #[tokio::test]
@@ -155,6 +165,6 @@ mod tests {
         let slots = Arc::new(Slots::new(None));
         let _one = slots.take(&key("one")).await;
         let _two = slots.take(&key("two")).await;
-        assert_eq!(slots.waiting(), 0);
+        assert_eq!(slots.counts().waiting, 0);
     }
 }

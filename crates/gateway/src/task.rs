@@ -15,7 +15,7 @@ use crate::driver::{Driver, Outcome, Request};
 use crate::follow::{Settled, find_settled};
 use crate::live::Live;
 use crate::mail::{Mail, Ruled, Submit};
-use crate::metrics::Metrics;
+use crate::metrics::Standing;
 use crate::outbox::Typing;
 use crate::run::RunShared;
 use crate::service::Gateway;
@@ -23,8 +23,10 @@ use crate::{clock, killpoint};
 
 mod effects;
 mod news;
+mod spans;
 
 use news::News;
+use spans::TurnSpans;
 
 /// How long a session waits after a store failure before it loads again.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
@@ -68,8 +70,10 @@ pub(crate) struct SessionTask {
     releasing: bool,
     /// Another owner has the session now.
     lost: bool,
-    /// What this session adds to the queue depth.
-    depth: usize,
+    /// What this session adds to the gauges.
+    standing: Standing,
+    /// Its spans, where somebody collects them.
+    spans: Option<Box<TurnSpans>>,
 }
 
 impl SessionTask {
@@ -102,14 +106,16 @@ impl SessionTask {
             setup: 0,
             releasing: false,
             lost: false,
-            depth: 0,
+            standing: gateway.0.standings.take_up(&key),
+            spans: gateway.spans().map(|_| Box::default()),
         };
         tokio::spawn(async move {
             let ended = AssertUnwindSafe(task.live_on()).catch_unwind().await;
             if let Some(run) = &task.run {
                 run.cancel();
             }
-            task.set_depth(0);
+            // Behind this, another task may begin.
+            task.lay_down();
             drop(task);
             gateway.0.registry.ended(&key);
             if let Err(panic) = ended {
@@ -200,11 +206,11 @@ impl SessionTask {
                     // may have missed entries of a commit that only seemed to have failed.
                     self.refollow();
                     if let (Some(live), Some(session)) = (&self.live, self.driver.session()) {
-                        live.journal(session.last_seq);
+                        live.loaded(session.last_seq);
                     }
                 }
                 Some(Request::Commit(commit)) => {
-                    let news = News::of(&commit.rows.events);
+                    let mut news = News::of(&commit.rows.events, self.spans.is_some());
                     killpoint::before(&news.kinds);
                     let result = self.gateway.0.store.commit(*commit).await;
                     if let Err(error) = &result {
@@ -213,6 +219,7 @@ impl SessionTask {
                     self.driver.on_committed(result, &mut outcome);
                     if outcome.committed {
                         killpoint::after(&news.kinds);
+                        self.trace(&outcome, std::mem::take(&mut news.traced));
                         told = Some(news);
                     }
                 }
@@ -234,21 +241,27 @@ impl SessionTask {
             self.place = None;
         }
         if let Some(session) = self.driver.session() {
-            let depth = session.inbox_len();
-            self.set_depth(depth);
+            let now = Standing::of(session);
+            self.stand(now);
         }
         // Most of a hundred thousand open sessions do nothing but wait: they hold no spare room.
         self.waiters.shrink_to_fit();
         self.driver.shrink();
     }
 
-    fn set_depth(&mut self, depth: usize) {
-        if depth != self.depth {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by its protocol")]
-            let change = depth as f64 - self.depth as f64;
-            Metrics::queue_depth(self.driver.key()).increment(change);
-            self.depth = depth;
+    fn stand(&mut self, now: Standing) {
+        let gateway = &self.gateway.0;
+        let (key, kept) = (self.driver.key(), &mut self.standing);
+        gateway.standings.change(&gateway.metrics, key, kept, now);
+    }
+
+    /// What the session adds to the gauges is no longer this task's to change.
+    fn lay_down(&mut self) {
+        if self.lost {
+            // Whoever has the session now counts it.
+            self.stand(Standing::default());
         }
+        self.gateway.0.standings.lay_down(self.driver.key(), &mut self.standing);
     }
 
     fn is_quarantined(&self) -> bool {
@@ -282,8 +295,16 @@ impl SessionTask {
     }
 
     fn try_leave(&mut self) -> bool {
-        let leaving = self.releasing || self.lost || self.may_leave();
-        leaving && self.gateway.0.registry.leave(self.driver.key(), &self.mail)
+        if !(self.releasing || self.lost || self.may_leave()) {
+            return false;
+        }
+        // Before it leaves: the next task may begin at the same moment.
+        self.lay_down();
+        let left = self.gateway.0.registry.leave(self.driver.key(), &self.mail);
+        if !left {
+            self.standing = self.gateway.0.standings.take_up(self.driver.key());
+        }
+        left
     }
 
     fn token(&mut self, waiter: Waiter) -> Token {

@@ -9,7 +9,7 @@ mod memory;
 mod sqlite;
 
 pub use memory::MemoryStore;
-pub use sqlite::care::files::backup;
+pub use sqlite::care::copy::backup;
 pub use sqlite::care::restore::{RestoreError, RestoreOrder, Restored, restore};
 pub use sqlite::open::OpenError;
 pub use sqlite::prefill::prefill;

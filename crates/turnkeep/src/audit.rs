@@ -34,6 +34,12 @@ struct Report {
     retried: u64,
     open: u64,
     dead_letters: u64,
+    /// Of the accepted ones, those that were too old for their tenant.
+    forgotten_by_retention: u64,
+    /// Of the accepted ones, those that went with their customer.
+    forgotten_by_erasure: u64,
+    /// Of the forgotten ones, those that were dead letters.
+    forgotten_dead_letters: u64,
     findings: Vec<Finding>,
     /// Findings beyond those listed.
     more: u64,
@@ -60,8 +66,11 @@ impl Report {
 
 /// Does what was asked: 0 when every invariant holds, 1 when not.
 pub(crate) fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
-    let reader = SqliteReader::open(&args.data_dir)
-        .with_context(|| format!("{} can't be audited", args.data_dir.display()))?;
+    let (reader, place) = match &args.file {
+        Some(file) => (SqliteReader::open_file(file), file),
+        None => (SqliteReader::open(&args.data_dir), &args.data_dir),
+    };
+    let reader = reader.with_context(|| format!("{} can't be audited", place.display()))?;
     let bar = ProgressBar::new_spinner()
         .with_style(ProgressStyle::with_template("{spinner} {human_pos} sessions read")?);
     bar.enable_steady_tick(Duration::from_millis(100));
@@ -130,8 +139,8 @@ fn audit_session(
     letters: &BTreeSet<Seq>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let mut checker = Checker::new();
-    let mut cursor = Seq(0);
+    let mut checker = begin(reader, key, report)?;
+    let mut cursor = checker.last_seq();
     loop {
         let page = reader.events(key, cursor, PAGE)?;
         let Some(last) = page.last() else { break };
@@ -170,6 +179,20 @@ fn audit_session(
     Ok(())
 }
 
+/// Where the history begins: at its beginning, or behind what was forgotten with what was known there.
+fn begin(reader: &SqliteReader, key: &SessionKey, report: &mut Report) -> anyhow::Result<Checker> {
+    let Some(forgotten) = reader.forgotten(key)? else { return Ok(Checker::new()) };
+    report.forgotten_by_retention += forgotten.by_retention;
+    report.forgotten_by_erasure += forgotten.by_erasure;
+    report.forgotten_dead_letters += forgotten.letters;
+    if forgotten.findings > 0 {
+        let what = format!("{} findings were in what was forgotten", forgotten.findings);
+        let (session, seq) = (key.as_str().to_owned(), forgotten.through.0);
+        report.found(Finding { session, invariant: "I2", seq, what });
+    }
+    Ok(forgotten.checker)
+}
+
 /// The numbers of the first line add up: accepted is everything behind it together.
 fn describe(report: &Report) -> String {
     let Report { sessions, entries, accepted, committed, cancelled, open, .. } = report;
@@ -177,8 +200,21 @@ fn describe(report: &Report) -> String {
     let mut text = format!(
         "{sessions} sessions, {entries} journal entries: {accepted} messages accepted = \
          {committed} answered by a committed turn + {cancelled} cancelled + {open} open + \
-         {dead_letters} dead letters + {discarded} discarded + {retried} tried again\n"
+         {dead_letters} dead letters + {discarded} discarded + {retried} tried again"
     );
+    let Report { forgotten_by_retention: old, forgotten_by_erasure: erased, .. } = report;
+    let letters = report.forgotten_dead_letters;
+    if letters > 0 {
+        let _ = write!(text, " + {letters} forgotten dead letters");
+    }
+    text.push('\n');
+    if old + erased > 0 {
+        let all = if report.findings.is_empty() { "; all of them had an ending" } else { "" };
+        let _ = writeln!(
+            text,
+            "of these, {old} were forgotten for their age and {erased} with their customer{all}"
+        );
+    }
     for finding in &report.findings {
         let Finding { session, invariant, seq, what } = finding;
         let _ = writeln!(text, "{invariant} broken in {session}, journal place {seq}: {what}");

@@ -12,6 +12,7 @@ mod logging;
 mod process;
 mod reload;
 mod serve;
+mod telemetry;
 mod wiring;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -20,6 +20,7 @@ use turnkeep_gateway::{Current, Gateway};
 use crate::config::Resolved;
 use crate::logging::Log;
 use crate::reload::{Reloader, Running, Source};
+use crate::telemetry::Exporter;
 use crate::{killpoint, logging, wiring};
 
 /// The name of the socket in the data folder.
@@ -54,17 +55,19 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
     let recorder = recorder()?;
     let settings: Current<HttpSettings> = http_settings(&resolved, address).into();
     let access = access(store.clone(), address).await?;
+    let telemetry = wiring::telemetry(&resolved)?;
     let wired = wiring::wire(resolved, None)?;
-    let gateway = wired.gateway(store);
+    let gateway = wired.gateway(store, telemetry.as_ref());
     let running = Running { gateway: gateway.clone(), http: settings.clone(), address, log };
     let reloader = Reloader::new(source, running, wired);
     let shutdown = CancellationToken::new();
+    let spans = telemetry.as_ref().map(|telemetry| Arc::clone(&telemetry.exporter));
     let http = Http {
         gateway: gateway.clone(),
         access: access.clone(),
         settings,
         reload: Some(Arc::new(reloader.clone())),
-        render_metrics: render(gateway.clone(), recorder.clone(), reloader.clone()),
+        render_metrics: render(gateway.clone(), recorder.clone(), reloader.clone(), spans),
     };
     let tcp = tokio::spawn(http::serve(http.clone(), listener, shutdown.clone()));
     let unix = tokio::spawn(http::serve_unix(http, socket, shutdown.clone()));
@@ -74,6 +77,8 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
     }
     let (sweeper, until) = (gateway.clone(), shutdown.clone());
     tokio::spawn(async move { sweeper.sweep(until).await });
+    let (keeper, until) = (gateway.clone(), shutdown.clone());
+    tokio::spawn(async move { keeper.keep(until).await });
     let until = shutdown.clone();
     tokio::spawn(async move { access.tend(until).await });
     tokio::spawn(upkeep(recorder, shutdown.clone()));
@@ -86,6 +91,10 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
             gateway.drain().await;
             shutdown.cancel();
             let _ = tokio::join!(tcp, unix);
+            // Last, when everything has come to its end.
+            if let Some(telemetry) = telemetry {
+                telemetry.flush().await;
+            }
         } => {}
         _ = signals.next_but_not_at_once() => tracing::warn!("ended at once; open turns recover at the next start"),
     }
@@ -163,12 +172,16 @@ fn render(
     gateway: Gateway,
     recorder: PrometheusHandle,
     reloader: Reloader,
+    spans: Option<Arc<Exporter>>,
 ) -> Arc<dyn Fn() -> String + Send + Sync> {
+    let started = SystemTime::now();
     Arc::new(move || {
-        gateway.gauge();
+        let measured = gateway.measure();
         let mut text = recorder.render();
-        text.push_str(&crate::process::metrics());
+        text.push_str(&measured);
+        text.push_str(&crate::process::metrics(started));
         text.push_str(&reloader.metrics());
+        text.extend(spans.as_ref().map(|spans| spans.metrics()));
         text
     })
 }

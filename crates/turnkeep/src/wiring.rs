@@ -18,9 +18,10 @@ use turnkeep_gateway::listeners::{Listener, ListenerParts};
 use turnkeep_gateway::{Gateway, Parts, Policies, Replacement, Settings, UnknownPart};
 use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
 
-use crate::config::listeners::ListenerSettings;
+use crate::config::listeners::{ListenerSettings, SigningSecret};
 use crate::config::resolved::OpenAiSettings;
 use crate::config::{AgentSettings, ApiKey, Resolved};
+use crate::telemetry::Telemetry;
 
 /// Opens the store of this configuration's data folder.
 pub(crate) fn open_store(resolved: &Resolved) -> anyhow::Result<Arc<SqliteStore>> {
@@ -62,12 +63,17 @@ pub(crate) fn wire(resolved: Resolved, before: Option<&Wired>) -> anyhow::Result
 
 impl Wired {
     /// Puts a gateway together; nothing runs yet.
-    pub(crate) fn gateway(&self, store: Arc<SqliteStore>) -> Gateway {
+    pub(crate) fn gateway(
+        &self,
+        store: Arc<SqliteStore>,
+        telemetry: Option<&Telemetry>,
+    ) -> Gateway {
         let Replacement { agents, channels, policies, guard, moderator, listeners, settings } =
             self.replacement();
         let listeners = ListenerParts { store: store.clone(), listeners };
         let guard = GuardParts { settings: guard, record: store.clone() };
         Gateway::new(Parts {
+            care: store.clone(),
             store,
             agents,
             channels,
@@ -75,6 +81,7 @@ impl Wired {
             listeners,
             guard,
             moderator,
+            tracer: telemetry.map(|telemetry| telemetry.exporter.clone() as _),
             settings,
         })
     }
@@ -101,6 +108,11 @@ impl Wired {
             },
         }
     }
+}
+
+/// Begins to send spans, where that is configured.
+pub(crate) fn telemetry(resolved: &Resolved) -> anyhow::Result<Option<Telemetry>> {
+    resolved.telemetry.as_ref().map(Telemetry::start).transpose()
 }
 
 fn millis(duration: std::time::Duration) -> u64 {
@@ -204,7 +216,8 @@ fn listeners(resolved: &Resolved, before: Option<&Wired>) -> anyhow::Result<Vec<
         if let Some(listener) = kept {
             return Ok(listener.clone());
         }
-        let courier = WebhookCourier::new(&client, &settings.url, settings.secret.expose())
+        let secrets: Vec<&[u8]> = settings.secrets.iter().map(SigningSecret::expose).collect();
+        let courier = WebhookCourier::new(&client, &settings.url, &secrets)
             .with_context(|| format!("the listener {}", settings.name))?;
         Ok(Listener {
             name: settings.name.clone(),

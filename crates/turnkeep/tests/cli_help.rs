@@ -13,7 +13,7 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "serve",
     "send",
     "sessions",
@@ -25,6 +25,8 @@ const COMMANDS: [&str; 13] = [
     "check",
     "reload",
     "audit",
+    "backup",
+    "restore",
     "bench",
     "completions",
 ];
@@ -72,7 +74,11 @@ fn what_is_typed_wrongly_is_two() {
     check(&["send", "--wait", "301", "hi"], "301 is not in 0..=300");
     check(&["send", "--channel", "pigeon", "hi"], "[possible values: web, api]");
     check(&["sessions", "show", "anna"], "a session key has five parts");
-    check(&["turns", "show", "7"], "'<ID>'");
+    check(&["turns", "show", "7"], "must be the id of a turn, like 01a1");
+    check(&["guard", "lift", "x"], "must be the number of a restriction");
+    check(&["keys", "create", "--scope", "send"], "<--tenant <NAME>|--operator>");
+    check(&["keys", "create", "--tenant", "a", "--operator", "--scope", "send"], "cannot be used");
+    check(&["check", "--saying", "hi"], "--explain <SESSION>");
     check(&["check", "--explain", "a:b"], "or TENANT:AGENT:CHANNEL");
     check(&["serve", "--log-level", "loud"], "must be one of off, error, warn");
     check(&["bench", "--channel", "pigeon"], "possible values");

@@ -82,13 +82,24 @@ fn policies_are_explained() {
     assert!(printed.contains("window_ms\t9\t[channels.web] (turnkeep.toml:4)\n"), "{printed}");
     assert!(printed.contains("errors_max\t7\t[tenants.acme] (turnkeep.toml:2)\n"), "{printed}");
     assert!(printed.contains("absorbed_max\t50\tbuilt in\n"), "{printed}");
-    check(
-        "",
-        &["--explain", "acme:nobody:web"],
-        1,
-        "no such sessions: agents are default; channels are signal, web, terminal, whatsapp, sms, \
-         email, voice, api\n",
-    );
+    let agent = "no agent \"nobody\" is configured; agents are default\n";
+    check("", &["--explain", "acme:nobody:web"], 1, agent);
+    let channel = "there is no channel \"fax\"; channels are signal, web, terminal, whatsapp, sms, \
+                   email, voice, api\n";
+    check("", &["--explain", "acme:default:fax"], 1, channel);
+    check("", &["--explain", "acme:nobody:fax"], 1, &format!("{agent}{channel}"));
+    // Nobody has written yet, so only the channel's own window counts.
+    let printed = check("", &["--explain", "acme:default:web", "--saying", "hi"], 0, "");
+    assert!(printed.contains("\nbase\t600\twindow_ms is built in\n"), "{printed}");
+    assert!(printed.contains("\nrhythm\t+0\tnot known yet\n"), "{printed}");
+    assert!(printed.contains("\nwindow\t1300\t"), "{printed}");
+    let fixed = "[channels.web]\nwindow_mode = \"fixed\"\n";
+    let printed = check(fixed, &["--explain", "acme:default:web"], 0, "");
+    assert!(printed.ends_with("window\t600\twindow_mode is fixed; window_ms is built in\n"));
+    let printed = check("", &["--explain", "acme:default:api", "--json"], 0, "");
+    let window = serde_json::json!({"mode": "adaptive", "window_ms": 0, "total_ms": 5000,
+                                    "adaptive": null});
+    assert_eq!(json(&printed)["window"], window);
 }
 
 #[test]

@@ -22,6 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
+/// What takes its place.
+const NEW_KEY: &[u8] = b"fedcba9876543210fedcba9876543210";
 /// Nothing here takes long; what does is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -31,6 +33,8 @@ struct Callback {
     path: String,
     id: String,
     body: Value,
+    /// The keys that it is signed with, in that order.
+    signed_with: Vec<&'static [u8]>,
 }
 
 /// Checks what arrives as a customer's program would, and answers always the same.
@@ -78,21 +82,32 @@ async fn receive(stream: TcpStream, status: &str) -> Option<Callback> {
     stream.read_exact(&mut body).await.ok()?;
     let mut signed = format!("{}.{}.", headers["webhook-id"], headers["webhook-timestamp"]);
     signed.push_str(std::str::from_utf8(&body).unwrap());
-    let given = headers["webhook-signature"].strip_prefix("v1,").unwrap();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, KEY);
-    hmac::verify(&key, signed.as_bytes(), &STANDARD.decode(given).unwrap()).unwrap();
+    let signer = |signature: &str| {
+        let given = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
+        let made_it = |key: &&[u8]| {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+            hmac::verify(&key, signed.as_bytes(), &given).is_ok()
+        };
+        [KEY, NEW_KEY].into_iter().find(made_it).expect("a stranger signed")
+    };
+    let signed_with = headers["webhook-signature"].split(' ').map(signer).collect();
     let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     stream.write_all(answer.as_bytes()).await.ok()?;
     let path = request.split(' ').nth(1)?.to_owned();
     let id = headers["webhook-id"].clone();
-    Some(Callback { path, id, body: serde_json::from_slice(&body).unwrap() })
+    Some(Callback { path, id, body: serde_json::from_slice(&body).unwrap(), signed_with })
+}
+
+/// A file that holds a key.
+fn write_secret(path: PathBuf, key: &[u8]) -> PathBuf {
+    std::fs::write(&path, format!("whsec_{}\n", STANDARD.encode(key))).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path
 }
 
 /// A configuration whose listener `crm` and reply callback lead to the receiver.
 fn configure(dir: &Path, host: &str, more: &str) -> PathBuf {
-    let secret = dir.join("secret");
-    std::fs::write(&secret, format!("whsec_{}\n", STANDARD.encode(KEY))).unwrap();
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = write_secret(dir.join("secret"), KEY);
     let config = dir.join("turnkeep.toml");
     let text = format!(
         "log_level = \"debug\"\n[agents.default]\nkind = \"echo\"\n\
@@ -291,6 +306,37 @@ async fn listeners_come_change_and_go_with_a_reload() {
     reload().await;
     let three = [receiver.next().await, receiver.next().await];
     assert!(three.iter().all(|callback| callback.body["type"] == "turn.completed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_changed_and_no_callback_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::new("204 No Content").await;
+    let config = configure(dir.path(), &receiver.address.to_string(), LOOPBACK);
+    let server = Server::start(&config, &dir.path().join("data"), &[]).unwrap();
+    let old = format!("{:?}", dir.path().join("secret"));
+    let new = format!("{:?}", write_secret(dir.path().join("new-secret"), NEW_KEY));
+    let before = std::fs::read_to_string(&config).unwrap();
+    // Both sign, then whoever checks changes over, then the old one goes; and nothing restarts.
+    let steps: [(String, &[&[u8]]); 3] =
+        [(old.clone(), &[KEY]), (format!("[{new}, {old}]"), &[NEW_KEY, KEY]), (new, &[NEW_KEY])];
+    for (at, (secrets, signers)) in steps.into_iter().enumerate() {
+        if at > 0 {
+            std::fs::write(&config, before.replace(&old, &secrets)).unwrap();
+            let answer = client().post(format!("{}/v1/reload", server.address)).send().await;
+            let reloaded: Value = answer.unwrap().json().await.unwrap();
+            let changed = json!(["agents.default", "listeners.crm"]);
+            assert_eq!(reloaded["changed"], changed, "{reloaded}");
+        }
+        say(&server, "hi").await;
+        for _ in 0..4 {
+            let callback = receiver.next().await;
+            assert_eq!(callback.signed_with, signers, "{}", callback.path);
+        }
+        for name in ["crm", "agents/default"] {
+            until(dir.path(), name, |one| one["behind"] == 0 && one["pending"] == 0).await;
+        }
+    }
 }
 
 #[test]

@@ -339,6 +339,11 @@ async fn turns_of_an_agent_that_is_gone_wait_for_it() {
     let (status, refused) =
         home.say(json!({"customer_id": "anna", "agent_id": "second", "message": "three"})).await;
     assert_eq!((status, &refused["field"]), (422, &json!("agent_id")));
+    let nobody = SESSION.replace("second", "nobody");
+    for (deed, expect) in [("opt-in", 422), ("close", 404)] {
+        let url = format!("{}{nobody}/{deed}", home.address());
+        assert_eq!(home.client.post(url).send().await.unwrap().status(), expect, "{deed}");
+    }
     assert_eq!(one.await.unwrap()["reply"], "echo: one");
     home.until(WAITING, 1.0).await;
     assert!(home.log().contains("its agent is not configured any more"), "{}", home.log());
@@ -394,5 +399,95 @@ async fn what_a_session_chose_itself_is_explained() {
     let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &shown["session"]), (Some(0), &json!(KEY)));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("note: what the session chose itself can't be read: "), "{said}");
+    assert!(
+        said.starts_with("note: what the session chose and learnt itself can't be read: "),
+        "{said}"
+    );
+}
+
+/// Five gaps of one burst, and what the next message would be waited upon because of them.
+#[tokio::test]
+async fn what_a_session_learnt_is_explained() {
+    const KEY: &str = "default:default:web:dm:anna";
+    let quiet = "[agents.default]\nkind = \"echo\"\ndelay_ms = 3600000\n";
+    let mut home = Home::new(&format!("{quiet}[channels.web]\nwindow_ms = 1000\n"));
+    for at in 0..6 {
+        let said =
+            json!({"customer_id": "anna", "message": format!("part {at}"), "channel": "web"});
+        assert_eq!(home.say(said).await.0, 202);
+    }
+    let told = home.get(&format!("/v1/sessions/{}", KEY.replace(':', "%3A"))).await;
+    let explain = |home: &Home, more: &[&str]| {
+        let (code, out, said) = home.run(&[&["check", "--explain", KEY], more].concat());
+        assert_eq!((code, &*said), (0, ""), "{out}");
+        out
+    };
+    let shown: Value = serde_json::from_str(&explain(&home, &["--json"])).unwrap();
+    assert_eq!((&shown["rhythm"], &shown["rhythm"]["samples"]), (&told["rhythm"], &json!(5)));
+    // From here on nothing moves any more: what is stored is enough.
+    home.server.take();
+    let shown: Value =
+        serde_json::from_str(&explain(&home, &["--json", "--saying", "about order #"])).unwrap();
+    let number = |name: &str| shown["window"]["adaptive"][name].as_f64().unwrap();
+    let rhythm = |name: &str| shown["rhythm"][name].as_u64().unwrap();
+    let middle = rhythm("p50_ms").midpoint(rhythm("p95_ms"));
+    let (shaped, factor) = (1600.0, 0.8_f64.powf(number("nth") - 1.0));
+    assert_eq!((number("base_ms"), number("shape_ms"), number("hint_ms")), (1000.0, 600.0, 0.0));
+    assert_eq!(number("rhythm_ms"), (0.4 * (middle as f64 - shaped)).round());
+    let sum = (0.6 * shaped + 0.4 * middle as f64) * factor;
+    assert_eq!(number("sum_ms"), sum.round());
+    assert_eq!(shown["window"]["window_ms"], sum.round().clamp(200.0, 3000.0) as u64);
+    let text = explain(&home, &["--saying", "about order #"]);
+    let line = |part: &str| {
+        let (_, window) = text.split_once("window of the next message\tms\tbecause\n").unwrap();
+        window.lines().find(|line| line.starts_with(part)).unwrap().to_owned()
+    };
+    assert!(line("base").starts_with("base\t1000\twindow_ms is [channels.web] ("), "{text}");
+    assert_eq!(line("shape"), "shape\t+600\twhat is written: \"about order #\"");
+    let rhythm = format!("rhythm\t{}\t40 % of the way to {middle}, ", number("rhythm_ms"));
+    assert!(line("rhythm").starts_with(&rhythm) && line("rhythm").ends_with("5 samples"), "{text}");
+    assert!(line("sum").contains("200 to 3000"), "{text}");
+}
+
+#[tokio::test]
+async fn a_spool_that_was_moved_away_is_let_go() {
+    let home = Home::new("");
+    let path = home.dir.path().canonicalize().unwrap().join("sms.jsonl");
+    let (taken, taken_again) = (path.with_extension("1"), path.with_extension("2"));
+    let config = format!("[channels.sms]\nspool = {path:?}\nwindow_ms = 0\n");
+    home.reload(&config).await;
+    let say = |text: &'static str| {
+        home.say(json!({"customer_id": "anna", "message": text, "channel": "sms"}))
+    };
+    let written = |text: &'static str| {
+        let path = path.clone();
+        let reading = async move {
+            loop {
+                let lines = std::fs::read_to_string(&path).unwrap_or_default();
+                if lines.ends_with("}\n") && lines.contains(text) {
+                    assert_eq!(lines.lines().count(), 1, "{lines}");
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        async { tokio::time::timeout(PATIENCE, reading).await.expect("nothing is written") }
+    };
+    assert_eq!(say("one").await.0, 202);
+    written("echo: one").await;
+    // Without a word to the server, and with the signal that rotating programs send.
+    std::fs::rename(&path, &taken).unwrap();
+    assert_eq!(say("two").await.0, 202);
+    written("echo: two").await;
+    std::fs::rename(&path, &taken_again).unwrap();
+    let applied = home.metric(APPLIED).await;
+    home.signal("-HUP");
+    home.until(APPLIED, applied + 1.0).await;
+    assert_eq!(say("three").await.0, 202);
+    written("echo: three").await;
+    assert_eq!(std::fs::read_to_string(&taken).unwrap().lines().count(), 1);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", home.server().child.id())).unwrap();
+    let open: Vec<PathBuf> =
+        open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect();
+    assert!(!open.contains(&taken) && !open.contains(&taken_again), "{open:?}");
 }

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod crash_kit;
+#[path = "crash_kit/small_disk.rs"]
+mod small_disk;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crash_kit::{Person, Server, audit, build_shim, client, compare};
 use serde_json::Value;
+use small_disk::SmallDisk;
 
 const CONFIG: &str = "log_level = \"warn\"\n[gateway]\nrate_limiting_enabled = false\n\
                       [agents.default]\nkind = \"echo\"\ndelay_ms = 1\n";
@@ -83,43 +86,11 @@ async fn a_failed_sync_acknowledges_nothing_and_loses_nothing() {
     }
 }
 
-/// A small file system of its own; gone with the value.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new(size: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Self(dir);
-        disk.mount(&format!("size={size},mode=0700"));
-        disk
-    }
-
-    fn mount(&self, options: &str) {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(self.0.path())
-            .output()
-            .unwrap();
-        let error = String::from_utf8_lossy(&mounted.stderr).into_owned();
-        assert!(mounted.status.success(), "this test has to mount a small tmpfs: {error}");
-    }
-
-    fn grow(&self, size: &str) {
-        self.mount(&format!("remount,size={size}"));
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_said_and_mended_without_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let disk = SmallDisk::new("2m");
-    let (config, data) = (config(dir.path()), disk.0.path().join("data"));
+    let (config, data) = (config(dir.path()), disk.path().join("data"));
     let mut server = Server::start(&config, &data, &[]).unwrap();
     let (client, person) = (client(), Person::new("writer", "api"));
     let since = Instant::now();

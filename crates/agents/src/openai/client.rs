@@ -15,11 +15,14 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER}
 use reqwest::{Response, StatusCode, Url};
 use sse_stream::{Sse, SseStream};
 use tokio::time::timeout;
+use turnkeep_core::trace::SpanContext;
 
 use super::conversation::ChatMessage;
 use super::settings::{Key, OpenAiError, OpenAiSettings};
 use super::wire::{self, ChatRequest, Chunk, StreamOptions, Usage};
 
+/// Tells the server which span it is asked for.
+const TRACEPARENT: &str = "traceparent";
 /// What is read of an error response.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 /// How long an error response may take.
@@ -95,8 +98,14 @@ impl Client {
         &self,
         settings: &OpenAiSettings,
         messages: &[ChatMessage],
+        trace: Option<&SpanContext>,
     ) -> Result<Answer<'_>, ProviderError> {
-        let request = self.http.post(self.endpoint.clone()).json(&ChatRequest {
+        let mut request = self.http.post(self.endpoint.clone());
+        if let Some(trace) = trace {
+            // Not what vendors noted on the way here: the provider may be a stranger to them.
+            request = request.header(TRACEPARENT, trace.traceparent());
+        }
+        let request = request.json(&ChatRequest {
             model: &settings.model,
             messages,
             stream: true,

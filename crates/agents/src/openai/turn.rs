@@ -137,7 +137,9 @@ impl Turn<'_> {
     async fn request(&mut self, from: usize) -> Result<(), Stopped> {
         let (client, settings) = (self.client, self.settings);
         let conversation = std::mem::take(&mut self.conversation);
-        let answer = self.attend(client.request(settings, conversation.messages())).await;
+        let trace = self.handle.trace();
+        let asking = client.request(settings, conversation.messages(), trace.as_ref());
+        let answer = self.attend(asking).await;
         self.conversation = conversation;
         let mut answer = answer??;
         let mut alive_at = Instant::now();

@@ -9,6 +9,7 @@ use crate::message::Pending;
 use crate::policy::{ChannelFacts, Trust};
 use crate::session::input::{Finished, RunFailure};
 use crate::session_key::SessionKey;
+use crate::trace::SpanContext;
 
 /// Everything an agent gets to know of a turn.
 #[derive(Clone)]
@@ -98,6 +99,11 @@ pub trait TurnHandle: Send + Sync + 'static {
     /// The conversation before this turn, oldest first, at most `limit` lines, never behind the
     /// last `/new`.
     fn history(&self, limit: usize) -> BoxFuture<'_, Result<Vec<HistoryEntry>, String>>;
+    /// The span of this attempt, for whoever is asked on its behalf; none unless spans are
+    /// collected.
+    fn trace(&self) -> Option<SpanContext> {
+        None
+    }
 }
 
 /// The port.

@@ -98,8 +98,11 @@ pub enum BackupError {
     #[error("this store can't be backed up")]
     NoFile,
     /// The file is there already.
-    #[error("{} is there already: choose another name, or say --force", .0.display())]
+    #[error("{} is there already", .0.display())]
     Exists(PathBuf),
+    /// There is no room for it.
+    #[error("the disk that shall hold {} is full", .0.display())]
+    Full(PathBuf),
     /// The file can't be a backup's.
     #[error("{} can't be a backup's name: {why}", file.display())]
     Unfit {

@@ -104,6 +104,15 @@ pub trait Restrictions: Send + Sync + 'static {
         text: String,
     ) -> BoxFuture<'_, Result<Option<Restriction>, StoreError>>;
 
+    /// Forgets restrictions of a customer that do not count at this time any more, and what was
+    /// said against the one that does; says how many still count. Answered once it is durable.
+    fn erase_restrictions(
+        &self,
+        tenant: &str,
+        customer: &str,
+        at: Timestamp,
+    ) -> BoxFuture<'_, Result<usize, StoreError>>;
+
     /// Forgets restrictions that were lifted or ended before this time, at most `limit` of them;
     /// says how many.
     fn forget_restrictions(

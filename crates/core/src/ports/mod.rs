@@ -9,6 +9,7 @@ pub mod keys;
 pub mod listeners;
 pub mod moderator;
 pub mod store;
+pub mod trace;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -271,6 +271,14 @@ impl Session {
         turn + self.queue.len() + held
     }
 
+    /// Which message of its burst the next one would be, if it came now; 1 is the first.
+    #[must_use]
+    pub fn next_of_burst(&self) -> u32 {
+        let gathering = |turn: &&Turn| matches!(turn.stage, Stage::Accumulating { .. });
+        let count = self.turn.as_deref().filter(gathering).map_or(0, |turn| turn.messages.len());
+        u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
     /// Turns ahead of a message that would be queued now, the open one included.
     #[must_use]
     pub fn turns_ahead(&self, alone: bool, trust: Trust) -> u32 {

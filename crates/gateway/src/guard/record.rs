@@ -156,6 +156,22 @@ impl Gateway {
         }
     }
 
+    /// Forgets what is on record of a customer, and how fast they wrote; says how many restrictions
+    /// still count and stay.
+    pub(crate) async fn erase_restrictions(
+        &self,
+        tenant: &str,
+        customer: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let guard = &self.0.guard;
+        let left = guard.record.erase_restrictions(tenant, customer, now).await?;
+        if left == 0 {
+            guard.customers.forget(guard.names.of(tenant, Some(customer)));
+        }
+        Ok(left as u64)
+    }
+
     fn hold(&self, restriction: &Restriction) {
         let guard = &self.0.guard;
         let name = guard.names.of(&restriction.tenant, Some(&restriction.customer));

@@ -98,6 +98,25 @@ pub(super) const TENANT_PARTS: usize = 16;
 /// What one part remembers at most: as many as fit into 8192 places without another doubling.
 pub(super) const PART_MAX: usize = 7168;
 
+/// Parts come in so many sizes, the largest nearly twice the smallest. So they double one after the
+/// other while a table grows: if all did at once, what each leaves behind would stand beside what
+/// each takes, for as long as the allocator keeps it.
+const SIZES: usize = 16;
+/// Which size a draw falls to: the first in 16 of 376 draws, the last in 31.
+const SHARES: [u8; (SIZES * (3 * SIZES - 1)) / 2] = {
+    let mut shares = [0; (SIZES * (3 * SIZES - 1)) / 2];
+    let (mut size, mut at) = (0, 0);
+    while size < SIZES {
+        let end = at + SIZES + size;
+        while at < end {
+            shares[at] = size as u8;
+            at += 1;
+        }
+        size += 1;
+    }
+    shares
+};
+
 /// What is remembered by name.
 pub(super) struct Table<V> {
     parts: Box<[Mutex<ByName<V>>]>,
@@ -131,9 +150,10 @@ impl<V: Remembered> Table<V> {
     }
 
     fn part(&self, name: Name) -> &Mutex<ByName<V>> {
-        let count = self.parts.len() as u64;
-        let index = usize::try_from(name.part % count).unwrap_or(0);
-        &self.parts[index]
+        let draw = usize::try_from(name.part >> 1).unwrap_or(0);
+        let share = usize::from(SHARES[draw % SHARES.len()]);
+        let index = draw / SHARES.len() * SIZES + share;
+        &self.parts[index % self.parts.len()]
     }
 }
 

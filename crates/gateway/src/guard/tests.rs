@@ -40,6 +40,10 @@ impl Restrictions for Unasked {
         unreachable!()
     }
 
+    fn erase_restrictions(&self, _: &str, _: &str, _: i64) -> Answer<'_, usize> {
+        unreachable!()
+    }
+
     fn forget_restrictions(&self, _: i64, _: usize) -> Answer<'_, usize> {
         unreachable!()
     }

@@ -166,13 +166,20 @@ pub(super) async fn admit(
     headers: &HeaderMap,
 ) -> Result<Arc<Caller>, Problem> {
     let caller = identify(shared, source, headers).await?.ok_or_else(Problem::unauthorized)?;
+    if need == Need::Socket && source.address.is_some() {
+        shared.access.forbidden();
+        let detail = "this is asked for over the unix socket in the server's data folder, which is \
+                      its owner's; no key opens it";
+        return Err(Problem::new(Kind::SocketOnly, detail));
+    }
     may(&caller.principal, need).inspect_err(|_| shared.access.forbidden())?;
     Ok(caller)
 }
 
 fn may(who: &Principal, need: Need) -> Result<(), Problem> {
     let (scope, whose) = match need {
-        Need::Nobody => return Ok(()),
+        // Whoever comes over the socket is the operator.
+        Need::Nobody | Need::Socket => return Ok(()),
         Need::Person(scope) => (scope, true),
         Need::Key(scope) => (scope, who.visit().is_none()),
         Need::Operator(scope) => (scope, who.is_operator()),

@@ -158,7 +158,7 @@ fn explain<T: DeserializeOwned>(text: &str) -> Problem {
     };
     let path = error.path().to_string();
     let error = error.into_inner();
-    let why = error.to_string();
+    let why = plain(error.to_string());
     match error.classify() {
         Category::Data if path != "." => Problem::field(path, why),
         Category::Data => {
@@ -166,5 +166,14 @@ fn explain<T: DeserializeOwned>(text: &str) -> Problem {
             Problem::field(named.map_or(Cow::Borrowed("body"), Cow::Owned), why)
         }
         Category::Io | Category::Syntax | Category::Eof => Problem::new(Kind::MalformedJson, why),
+    }
+}
+
+/// What the reader says, without the names that only our code has for kinds of values.
+fn plain(why: String) -> String {
+    const NUMBERS: [&str; 3] = ["expected u64", "expected u32", "expected usize"];
+    match NUMBERS.iter().find(|number| why.contains(**number)) {
+        Some(number) => why.replace(number, "expected a whole number, 0 or more"),
+        None => why,
     }
 }

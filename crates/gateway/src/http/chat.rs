@@ -182,11 +182,12 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
     asker: &Asker,
     request: Request<B>,
 ) -> Answer {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let wait = wait_of(Query::of(&parts.uri), shared.settings.now().wait_seconds_max)?;
     let streams = wants_stream(&parts.headers);
     let chat: ChatRequest = body::json(&parts.headers, body, &shared.settings).await?;
     let mut submission = submission_of(chat, idempotency::name_of(&parts.headers)?)?;
+    submission.trace = parts.extensions.remove();
     asker.confine(&mut submission)?;
     let follows = !streams && wait.is_some();
     let Submitted { key, message_id, decision, follow } =
@@ -230,6 +231,7 @@ pub(super) fn submission_of(
         text,
         message_id: chat.id,
         request_name,
+        trace: None,
     })
 }
 

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::access::Asker;
 use super::entry::Shared;
+use super::list::{Limit, after_id};
 use super::path::Segments;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::query::Query;
@@ -85,8 +86,8 @@ pub(super) async fn dead_letters(
     uri: Uri,
 ) -> Answer {
     let query = Query::of(&uri);
-    let after = query.parsed("after", "the id of a dead letter, 0 or more")?.unwrap_or(0);
-    let limit = query.limit()?;
+    let after = after_id(query, "a dead letter")?;
+    let limit = Limit::of(query)?;
     let (rows, next) = page(&shared, &asker, after, limit).await?;
     let dead_letters = rows.iter().map(|(id, key, letter)| shape(*id, key, letter)).collect();
     read(&DeadLettersPage { dead_letters, next })
@@ -98,15 +99,15 @@ async fn page(
     shared: &Shared,
     asker: &Asker,
     mut after: u64,
-    limit: usize,
+    limit: Limit,
 ) -> Result<(Vec<NumberedDeadLetter>, Option<u64>), Problem> {
     let (mut rows, mut seen) = (Vec::new(), 0);
     loop {
-        let read = shared.gateway.store().dead_letters(after, limit + 1).await?;
-        let ended = read.len() <= limit;
+        let read = shared.gateway.store().dead_letters(after, limit.and_one()).await?;
+        let ended = read.len() <= limit.get();
         seen += read.len();
         for row in read {
-            if rows.len() == limit {
+            if rows.len() == limit.get() {
                 return Ok((rows, Some(after)));
             }
             after = row.0;

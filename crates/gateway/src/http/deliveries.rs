@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::access::{Asker, nowhere};
 use super::entry::Shared;
+use super::list::Limit;
 use super::path::{KeyPath, Segments};
 use super::problem::{Kind, Problem, ProblemBody};
 use super::query::Query;
@@ -104,17 +105,16 @@ pub(super) async fn deliveries(
 ) -> Answer {
     let query = Query::of(&uri);
     let after = query.parsed("after", "a place like 12.0")?.unwrap_or(Place(Seq(0), 0));
-    let limit = query.limit()?;
+    let limit = Limit::of(query)?;
     shared.loaded(&key).await?;
-    let mut rows = shared.gateway.store().parts(&key, (after.0, after.1), limit + 1).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|row| format!("{}.{}", row.reply, row.part));
-    let deliveries = rows.iter().map(shape).collect();
+    let rows = shared.gateway.store().parts(&key, (after.0, after.1), limit.and_one()).await?;
+    let page = limit.page(rows);
+    let next = page.next(|row| format!("{}.{}", row.reply, row.part));
+    let deliveries = page.rows.iter().map(shape).collect();
     read(&DeliveriesPage { deliveries, next })
 }
 
-fn shape(row: &PartRow) -> DeliveryShape<'_> {
+pub(super) fn shape(row: &PartRow) -> DeliveryShape<'_> {
     DeliveryShape {
         reply: row.reply,
         part: row.part,

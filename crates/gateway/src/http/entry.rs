@@ -9,6 +9,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use turnkeep_core::SessionKey;
@@ -18,8 +19,10 @@ use super::access::{self, Asker};
 use super::problem::Problem;
 use super::reload::Reload;
 use super::settings::{Http, HttpSettings};
-use super::{body, chat, needs, router, source};
+use super::source::Source;
+use super::{body, chat, needs, router, source, trace};
 use crate::access::Access;
+use crate::metrics::HttpMetrics;
 use crate::{Current, Gateway};
 
 /// What every handler may use.
@@ -29,6 +32,8 @@ pub(super) struct Shared {
     pub(super) settings: Current<HttpSettings>,
     pub(super) reload: Option<Arc<dyn Reload>>,
     pub(super) render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// One backup at a time.
+    pub(super) backups: Arc<Semaphore>,
     /// Cancelled when streams must end.
     pub(super) closing: CancellationToken,
     /// The OpenAPI document.
@@ -46,6 +51,7 @@ impl Shared {
 pub(super) struct Entry {
     shared: Arc<Shared>,
     router: Router,
+    metrics: HttpMetrics,
 }
 
 impl Entry {
@@ -59,16 +65,29 @@ impl Entry {
             settings,
             reload,
             render_metrics,
+            backups: Arc::new(Semaphore::new(1)),
             closing,
             openapi,
         });
         let router = router.layer(from_fn_with_state(Arc::clone(&shared), access::gate));
-        Self { router: router.with_state(Arc::clone(&shared)), shared }
+        let router = router.with_state(Arc::clone(&shared));
+        Self { shared, router, metrics: HttpMetrics::new() }
     }
 
     /// Answers one request. `closing` is the connection's own token, `peer` who holds it; nobody
     /// over the unix socket.
     pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        closing: &CancellationToken,
+        peer: Option<IpAddr>,
+    ) -> Response {
+        let answer = self.look_into(request, closing, peer).await;
+        self.metrics.answered(answer.status().as_u16());
+        answer
+    }
+
+    async fn look_into(
         &self,
         mut request: Request<Incoming>,
         closing: &CancellationToken,
@@ -81,25 +100,39 @@ impl Entry {
         // Nearly every request is this one; the router would cost it several allocations.
         if request.method() == Method::POST && matches!(request.uri().path(), "/v1/chat" | "/chat")
         {
-            let shared = &self.shared;
-            if let Err(refusal) = shared.gateway.has_room() {
-                let body = request.into_body();
-                let problem = body::refuse_unread(refusal.into(), body, &shared.settings).await;
-                return problem.into_response();
-            }
-            let headers = request.headers();
-            let caller = match access::admit(shared, needs::CHAT, source, headers).await {
-                Ok(caller) => caller,
-                Err(problem) => return problem.of_message().into_response(),
-            };
-            let asker = Asker(Arc::clone(&caller));
-            let answer = chat::answer(shared, closing, &asker, request).await;
-            return access::until_ended(answer, caller);
+            let span = trace::begin(&self.shared.gateway, &mut request);
+            let response = self.chat(request, closing, source).await;
+            trace::end(span, &response);
+            return response;
         }
         request.extensions_mut().insert(source);
         match self.router.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => response,
             Err(impossible) => match impossible {},
         }
+    }
+
+    async fn chat(
+        &self,
+        request: Request<Incoming>,
+        closing: &CancellationToken,
+        source: Source,
+    ) -> Response {
+        let shared = &self.shared;
+        if let Err(refusal) = shared.gateway.has_room() {
+            // It leaves late, or with its connection.
+            let _ = closing.run_until_cancelled(shared.gateway.hold_back()).await;
+            let body = request.into_body();
+            let problem = body::refuse_unread(refusal.into(), body, &shared.settings).await;
+            return problem.into_response();
+        }
+        let headers = request.headers();
+        let caller = match access::admit(shared, needs::CHAT, source, headers).await {
+            Ok(caller) => caller,
+            Err(problem) => return problem.of_message().into_response(),
+        };
+        let asker = Asker(Arc::clone(&caller));
+        let answer = chat::answer(shared, closing, &asker, request).await;
+        access::until_ended(answer, caller)
     }
 }

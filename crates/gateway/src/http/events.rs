@@ -4,21 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use hyper::{HeaderMap, Uri};
-use serde::Serialize;
 use turnkeep_core::ids::Seq;
 
 use super::entry::Shared;
-use super::feed::Feed;
+use super::feed::{Feed, Reset};
 use super::path::KeyPath;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::query::Query;
 use super::reply::Answer;
-
-/// The journal is shorter than the watcher thinks: it watched another store.
-#[derive(Serialize)]
-struct Reset {
-    last_seq: Seq,
-}
 
 /// Streams a session.
 ///
@@ -26,7 +19,9 @@ struct Reset {
 /// `{"seq", "at", "type", ...}`. Without an id there are `draft` `{turn_id, attempt, text}` with new
 /// text only, `draft.reset` `{turn_id, attempt}` when a draft begins anew, and `typing` `{on}`. With
 /// `Last-Event-ID` or `after` the stream goes on behind that place; where the journal ends before
-/// it, an event `reset` `{last_seq}` says so and the stream goes on from there. The session need not
+/// it, an event `reset` `{last_seq}` says so and the stream goes on from there; where what stood
+/// behind it was forgotten, `reset` `{last_seq, first_seq}` says where the journal begins now. So
+/// does a `reset` later on; after one with `last_seq` 0 the session begins anew. The session need not
 /// exist yet.
 #[utoipa::path(
     get,
@@ -64,9 +59,13 @@ pub(super) async fn events(
     let loaded = shared.gateway.store().load(&key).await?;
     let last_seq = loaded.map_or(Seq(0), |loaded| loaded.session.last_seq);
     let store = Arc::clone(shared.gateway.store());
-    let mut feed = Feed::new(store, key, subscription, after.min(last_seq));
-    if after > last_seq {
-        feed.open_with("reset", &Reset { last_seq });
+    let forgotten = shared.gateway.care().forgotten(&key).await?;
+    let forgotten = forgotten.map_or(Seq(0), |forgotten| forgotten.through);
+    // Who begins at the beginning has missed nothing.
+    let first_seq = (after > Seq(0) && after < forgotten).then(|| forgotten.next());
+    let mut feed = Feed::new(store, key, subscription, after.max(forgotten).min(last_seq));
+    if after > last_seq || first_seq.is_some() {
+        feed.open_with("reset", &Reset { last_seq, first_seq });
     }
     Ok(feed.response(shared.closing.clone()))
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ids::{Attempt, Seq, TurnId};
 use turnkeep_core::journal::{Event, EventBody};
-use turnkeep_core::ports::store::{Store, StoreError};
+use turnkeep_core::ports::store::{Store, StoreError, TurnStatus};
 
 use super::chat::SettledShape;
 use crate::follow::{Settled, ending};
@@ -51,11 +51,25 @@ pub(super) struct Feed {
     /// The last turn whose ending went out: its draft is over, even if it still lies around.
     ended: Option<TurnId>,
     tick: Tick,
+    /// How often the session had been erased, as far as the watcher knows.
+    anew: u32,
     typing: bool,
     until: Option<Until>,
+    /// Nobody has looked yet whether the message that is waited for is there.
+    unseen: bool,
     /// What goes out before anything else.
     opening: Vec<u8>,
     done: bool,
+}
+
+/// What the watcher knows of the journal doesn't hold any more.
+#[derive(Serialize)]
+pub(super) struct Reset {
+    /// Where the journal ends.
+    pub(super) last_seq: Seq,
+    /// Where it begins, if its beginning was forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) first_seq: Option<Seq>,
 }
 
 #[derive(Serialize)]
@@ -82,6 +96,7 @@ impl Feed {
         Self {
             store,
             key,
+            anew: subscription.anew(),
             subscription,
             after,
             behind: true,
@@ -90,6 +105,7 @@ impl Feed {
             tick: Tick::default(),
             typing: false,
             until: None,
+            unseen: false,
             opening: Vec::new(),
             done: false,
         }
@@ -100,9 +116,9 @@ impl Feed {
         write_event(&mut self.opening, None, name, data);
     }
 
-    /// Ends with the ending of one message.
+    /// Ends with the ending of one message, which is the first thing that it reads.
     pub(super) fn until(self, until: Until) -> Self {
-        Self { until: Some(until), ..self }
+        Self { until: Some(until), unseen: true, ..self }
     }
 
     /// The stream as an answer; it ends when `closing` is cancelled.
@@ -150,24 +166,83 @@ impl Feed {
                 }
             };
             self.behind = self.tick.last_seq > self.after;
+            if self.anew != self.tick.anew {
+                self.begin_anew();
+            }
+        }
+    }
+
+    /// The session was erased: places are counted from 1 again. Whoever waits for a message looks
+    /// whether it is there, for it may have come after that.
+    fn begin_anew(&mut self) {
+        self.anew = self.tick.anew;
+        (self.behind, self.shown, self.ended) = (true, None, None);
+        self.unseen = self.until.is_some();
+        self.after = match &self.until {
+            Some(until) => Seq(until.seq.0.saturating_sub(1)),
+            None => {
+                self.open_with("reset", &Reset { last_seq: Seq(0), first_seq: None });
+                Seq(0)
+            }
+        };
+    }
+
+    /// Whether this is the message that is waited for.
+    fn is_awaited(&self, event: &Event) -> bool {
+        self.until.as_ref().is_none_or(|until| {
+            event.seq == until.seq
+                && matches!(&event.body, EventBody::MessageAccepted { message_id, .. }
+                    if *message_id == until.message_id)
+        })
+    }
+
+    /// It is forgotten. One that was open was cancelled for that; how the twin of an older one
+    /// ended is not known any more.
+    fn lose_awaited(&mut self, out: &mut Vec<u8>) {
+        if self.until.as_ref().is_some_and(|until| until.duplicate) {
+            let last_seq = self.tick.last_seq;
+            write_event(out, None, "reset", &Reset { last_seq, first_seq: None });
+            self.done = true;
+            return;
+        }
+        let status = TurnStatus::Cancelled;
+        self.end_with(out, &Settled { status, turn: None, reply: None, error: None });
+    }
+
+    fn end_with(&mut self, out: &mut Vec<u8>, settled: &Settled) {
+        if let Some(Until { message_id, duplicate, .. }) = &self.until {
+            let shape = SettledShape::new(self.key.as_str(), message_id, *duplicate, settled);
+            write_event(out, None, "settled", &shape);
+        }
+        self.done = true;
+    }
+
+    /// Entries that the watcher has not got are gone.
+    fn note_gap(&mut self, first: Seq, out: &mut Vec<u8>) {
+        if self.after > Seq(0) && first > self.after.next() {
+            let last_seq = self.tick.last_seq.max(first);
+            write_event(out, None, "reset", &Reset { last_seq, first_seq: Some(first) });
         }
     }
 
     async fn read_journal(&mut self, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let events = self.store.events(&self.key, self.after, PAGE).await?;
         self.behind = events.len() == PAGE;
+        if std::mem::take(&mut self.unseen)
+            && !events.first().is_some_and(|event| self.is_awaited(event))
+        {
+            self.lose_awaited(out);
+            return Ok(());
+        }
+        if let Some(first) = events.first() {
+            self.note_gap(first.seq, out);
+        }
         for event in &events {
             self.after = event.seq;
             self.note_ended(&event.body);
             write_event(out, Some(event.seq), event.body.name(), event);
             if let Some(settled) = self.settled_by(event) {
-                if let Some(until) = &self.until {
-                    let Until { message_id, duplicate, .. } = until;
-                    let shape =
-                        SettledShape::new(self.key.as_str(), message_id, *duplicate, &settled);
-                    write_event(out, None, "settled", &shape);
-                }
-                self.done = true;
+                self.end_with(out, &settled);
                 return Ok(());
             }
             if out.len() >= PIECE_BYTES_MAX {

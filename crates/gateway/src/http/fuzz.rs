@@ -8,10 +8,13 @@ use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 use turnkeep_fuzz::{Target, fuzz};
 
 use super::access::cookie_in;
+use super::list::Limit;
 use super::problem::Problem;
 use super::query::Query;
 use super::settings::HttpSettings;
-use super::{access, all_events, body, chat, events, guard, idempotency, keys, sign_in, source};
+use super::{
+    access, all_events, backup, body, chat, events, guard, idempotency, keys, sign_in, source,
+};
 use super::{steer, unasked};
 use crate::ingress::{MESSAGE_ID_BYTES_MAX, Policies, UnknownPart, admit};
 
@@ -102,6 +105,7 @@ fn fuzz_other_bodies() {
     };
     fuzz(&target, |input| {
         let refusals = [
+            body::parse::<backup::BackupRequest>(input).err(),
             body::parse::<guard::RestrictRequest>(input).err(),
             body::parse::<guard::LiftRequest>(input).err(),
             body::parse::<guard::AppealRequest>(input).err(),
@@ -197,8 +201,8 @@ fn fuzz_queries() {
         if let Ok(Some(wait)) = chat::wait_of(query, 300) {
             assert!(!wait.is_zero() && wait.as_secs() <= 300, "{wait:?}");
         }
-        if let Ok(limit) = query.limit() {
-            assert!((1..=1000).contains(&limit));
+        if let Ok(limit) = Limit::of(query) {
+            assert!((1..=1000).contains(&limit.get()));
         }
         let refusal = query.parsed::<u64>("after", "a number").err();
         refusal.iter().for_each(check_refusal);

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::access::Asker;
 use super::body;
 use super::entry::Shared;
+use super::list::{Limit, after_id};
 use super::path::Segments;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::query::Query;
@@ -106,7 +107,7 @@ pub(super) struct AppealRequest {
     text: String,
 }
 
-fn shape(restriction: &Restriction) -> RestrictionShape<'_> {
+pub(super) fn shape(restriction: &Restriction) -> RestrictionShape<'_> {
     RestrictionShape {
         id: restriction.id,
         tenant_id: &restriction.tenant,
@@ -148,19 +149,18 @@ pub(super) async fn restrictions(
     uri: Uri,
 ) -> Answer {
     let query = Query::of(&uri);
-    let after = query.parsed("after", "the id of a restriction, 0 or more")?.unwrap_or(0);
+    let after = after_id(query, "a restriction")?;
     let all: bool = query.parsed("all", "true or false")?.unwrap_or(false);
-    let limit = query.limit()?;
+    let limit = Limit::of(query)?;
     let filter = RestrictionFilter {
         tenant: asker.tenant(query.get("tenant_id").map(std::borrow::Cow::into_owned))?,
         customer: query.get("customer_id").map(std::borrow::Cow::into_owned),
         lasting_at: (!all).then(clock::now),
     };
-    let mut rows = shared.gateway.restrictions().restrictions(filter, after, limit + 1).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|row| row.id);
-    read(&RestrictionsPage { restrictions: rows.iter().map(shape).collect(), next })
+    let restrictions = shared.gateway.restrictions();
+    let page = limit.page(restrictions.restrictions(filter, after, limit.and_one()).await?);
+    let next = page.next(|row| row.id);
+    read(&RestrictionsPage { restrictions: page.rows.iter().map(shape).collect(), next })
 }
 
 /// Shows a restriction.
@@ -312,7 +312,7 @@ fn new_of(asked: RestrictRequest) -> Result<NewRestriction, Problem> {
 }
 
 /// The same bounds that a message's customer has.
-fn name(field: &'static str, text: String) -> Result<String, Problem> {
+pub(super) fn name(field: &'static str, text: String) -> Result<String, Problem> {
     let wrong = if text.trim().is_empty() {
         "must not be empty".to_owned()
     } else if text.len() > SEGMENT_BYTES_MAX {

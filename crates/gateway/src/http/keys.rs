@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use super::access::Asker;
 use super::body;
 use super::entry::Shared;
+use super::list::Limit;
 use super::path::Segments;
 use super::problem::{Problem, ProblemBody};
 use super::query::Query;
@@ -137,13 +138,11 @@ pub fn key_as_json(key: &Key) -> Value {
 )]
 pub(super) async fn keys(State(shared): State<Arc<Shared>>, asker: Asker, uri: Uri) -> Answer {
     let query = Query::of(&uri);
-    let limit = query.limit()?;
+    let limit = Limit::of(query)?;
     let after = query.get("after");
-    let mut rows = shared.access.list(asker.who(), after.as_deref(), limit + 1)?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|key| &*key.id);
-    read(&KeysPage { keys: rows.iter().map(shape).collect(), next })
+    let page = limit.page(shared.access.list(asker.who(), after.as_deref(), limit.and_one())?);
+    let next = page.next(|key| &*key.id);
+    read(&KeysPage { keys: page.rows.iter().map(shape).collect(), next })
 }
 
 /// Makes a key. The answer is the only place where it is ever shown.

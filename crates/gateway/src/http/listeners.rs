@@ -10,6 +10,7 @@ use turnkeep_core::ports::listeners::{Kept, Standing, Which};
 use utoipa::ToSchema;
 
 use super::entry::Shared;
+use super::list::{Limit, after_id};
 use super::path::Segments;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::query::Query;
@@ -159,15 +160,13 @@ pub(super) async fn dead(
     uri: Uri,
 ) -> Answer {
     let query = Query::of(&uri);
-    let after = query.parsed("after", "the id of a callback, 0 or more")?.unwrap_or(0);
-    let limit = query.limit()?;
+    let after = after_id(query, "a callback")?;
+    let limit = Limit::of(query)?;
     find(&shared, &name)?;
     let store = &shared.gateway.0.listeners.store;
-    let mut rows = store.dead(&name, after, limit + 1).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|kept| kept.id);
-    read(&CallbacksPage { callbacks: rows.iter().map(callback).collect(), next })
+    let page = limit.page(store.dead(&name, after, limit.and_one()).await?);
+    let next = page.next(|kept| kept.id);
+    read(&CallbacksPage { callbacks: page.rows.iter().map(callback).collect(), next })
 }
 
 fn callback(kept: &Kept) -> CallbackShape<'_> {

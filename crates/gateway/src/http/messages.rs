@@ -13,6 +13,7 @@ use turnkeep_core::ports::store::{Store, StoreError, TurnStatus};
 use utoipa::ToSchema;
 
 use super::entry::Shared;
+use super::list::Limit;
 use super::path::KeyPath;
 use super::problem::{Problem, ProblemBody};
 use super::query::Query;
@@ -44,7 +45,7 @@ enum Role {
 pub(super) struct MessageShape {
     /// Its place in the journal.
     #[schema(value_type = u64)]
-    seq: Seq,
+    pub(super) seq: Seq,
     /// Who said it; a notice is the gateway's own, or was sent through it unasked.
     role: Role,
     /// What.
@@ -73,10 +74,14 @@ pub(super) struct MessageShape {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MessagesPage {
     /// Oldest first.
-    messages: Vec<MessageShape>,
+    pub(super) messages: Vec<MessageShape>,
     /// What to pass as `after` for the next page; null at the end.
     #[schema(value_type = Option<u64>)]
-    next: Option<Seq>,
+    pub(super) next: Option<Seq>,
+    /// Where the session's history begins now; absent where nothing of it was forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    first_seq: Option<Seq>,
 }
 
 /// Lists what was said in a session.
@@ -102,15 +107,17 @@ pub(super) async fn messages(
 ) -> Result<Response, Problem> {
     let query = Query::of(&uri);
     let after = query.parsed::<u64>("after", "a place of the journal, 0 or more")?;
-    let limit = query.limit()?;
+    let limit = Limit::of(query)?.get();
     shared.loaded(&key).await?;
     let store = &**shared.gateway.store();
-    let page = page(store, &key, Seq(after.unwrap_or(0)), limit).await?;
+    let mut page = page(store, &key, Seq(after.unwrap_or(0)), limit).await?;
+    let forgotten = shared.gateway.care().forgotten(&key).await?;
+    page.first_seq = forgotten.map(|forgotten| forgotten.through.next());
     read(&page)
 }
 
 /// Reads on behind a full page until every message on it has its ending.
-async fn page(
+pub(super) async fn page(
     store: &dyn Store,
     key: &SessionKey,
     mut after: Seq,
@@ -141,12 +148,12 @@ async fn page(
         }
         if ended || (more && open == 0) {
             let next = messages.last().filter(|_| more).map(|message| message.seq);
-            return Ok(MessagesPage { messages, next });
+            return Ok(MessagesPage { messages, next, first_seq: None });
         }
     }
     // The journal goes on, whether or not another message was seen in it yet.
     let next = messages.last().map_or(after, |last| if more { last.seq } else { after });
-    Ok(MessagesPage { messages, next: Some(next) })
+    Ok(MessagesPage { messages, next: Some(next), first_seq: None })
 }
 
 /// Notes an ending; says how many messages of the page it settled.

@@ -2,10 +2,11 @@
 //!
 //! The way of a request, in reading order: `server` accepts its connection and holds it to its
 //! limits (`caps`, `patient`); `entry` checks where it comes from and takes the one hot path,
-//! a chat message, past the router; `router` knows every other address and makes the OpenAPI
+//! a chat message, past the router (`trace` is its span); `router` knows every other address and makes the OpenAPI
 //! document of the same code. The handlers stand one file a subject; what they share is how a body
-//! is read (`body`), how a query is read (`query`), how a request is named (`idempotency`), what an
-//! answer looks like (`shape`, `reply`) and what a refusal looks like (`problem`).
+//! is read (`body`), how a query is read (`query`), how a list is paged (`list`), how a request is
+//! named (`idempotency`), what an answer looks like (`shape`, `reply`) and what a refusal looks like
+//! (`problem`).
 //!
 //! Nothing is decided here: every handler asks the [`Gateway`](crate::Gateway) or reads its store.
 
@@ -18,12 +19,16 @@ mod router;
 mod server;
 mod settings;
 mod source;
+mod trace;
 
 mod all_events;
+mod backup;
+mod care;
 mod chat;
 mod dead_letters;
 mod deliveries;
 mod events;
+mod export;
 mod feed;
 mod guard;
 mod health;
@@ -40,6 +45,7 @@ mod unasked;
 
 mod body;
 mod idempotency;
+mod list;
 mod path;
 mod problem;
 mod query;

@@ -12,7 +12,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
 use super::sign_in::COOKIE;
 
-use Need::{Key, Nobody, Operator, Person};
+use Need::{Key, Nobody, Operator, Person, Socket};
 use Scope::{Admin, Read, Send};
 
 /// What an address needs.
@@ -26,6 +26,8 @@ pub(super) enum Need {
     Key(Scope),
     /// A key of the operator, for every tenant, with this scope.
     Operator(Scope),
+    /// The unix socket: what it does is worth the rights of the server's own user, who owns that.
+    Socket,
 }
 
 /// What an address needs that the table does not know.
@@ -59,6 +61,8 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("GET", "/v1/sessions/{session}/deliveries", Key(Read)),
     ("POST", "/v1/sessions/{session}/deliveries/{reply}/{part}/resend", Key(Admin)),
     ("GET", "/v1/turns/{turn_id}", Person(Read)),
+    ("GET", "/v1/customers/{tenant}/{customer}/export", Key(Admin)),
+    ("DELETE", "/v1/customers/{tenant}/{customer}", Key(Admin)),
     ("GET", "/v1/deadletters", Key(Read)),
     ("POST", "/v1/deadletters/{id}/retry", Key(Admin)),
     ("POST", "/v1/deadletters/{id}/discard", Key(Admin)),
@@ -78,6 +82,7 @@ const TABLE: &[(&str, &str, Need)] = &[
     ("POST", "/v1/keys/{id}/rotate", Key(Admin)),
     ("POST", "/v1/keys/{id}/forget", Key(Admin)),
     ("POST", "/v1/reload", Operator(Admin)),
+    ("POST", "/v1/backup", Socket),
     ("POST", "/v1/sign-ins", Key(Send)),
     ("GET", "/v1/sign-in", Nobody),
     ("POST", "/v1/sign-in", Nobody),
@@ -110,6 +115,7 @@ impl Need {
             Person(scope) => format!("person or key: {}", scope.as_str()),
             Key(scope) => format!("key: {}", scope.as_str()),
             Operator(scope) => format!("key of the operator: {}", scope.as_str()),
+            Socket => "the unix socket".to_owned(),
         }
     }
 }

@@ -27,6 +27,7 @@ pub(super) enum Kind {
     MalformedJson,
     Unauthorized,
     MissingScope,
+    SocketOnly,
     ForeignOrigin,
     NotFound,
     MethodNotAllowed,
@@ -36,6 +37,7 @@ pub(super) enum Kind {
     NotParked,
     WrongState,
     Full,
+    Exists,
     TooLarge,
     NotJson,
     Misdirected,
@@ -48,6 +50,7 @@ pub(super) enum Kind {
     Internal,
     Overloaded,
     Unavailable,
+    DiskFull,
 }
 
 impl Kind {
@@ -60,9 +63,11 @@ impl Kind {
         match self {
             Self::BadRequest | Self::MalformedJson => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::MissingScope | Self::ForeignOrigin | Self::Abuse | Self::NotOptedIn => {
-                StatusCode::FORBIDDEN
-            }
+            Self::MissingScope
+            | Self::SocketOnly
+            | Self::ForeignOrigin
+            | Self::Abuse
+            | Self::NotOptedIn => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -70,7 +75,8 @@ impl Kind {
             | Self::SessionClosed
             | Self::NotParked
             | Self::WrongState
-            | Self::Full => StatusCode::CONFLICT,
+            | Self::Full
+            | Self::Exists => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -78,6 +84,7 @@ impl Kind {
             Self::QueueFull | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 
@@ -87,6 +94,7 @@ impl Kind {
             Self::MalformedJson => ("urn:turnkeep:problem:malformed-json", "Malformed JSON"),
             Self::Unauthorized => ("urn:turnkeep:problem:unauthorized", "Unauthorized"),
             Self::MissingScope => ("urn:turnkeep:problem:missing-scope", "Missing scope"),
+            Self::SocketOnly => ("urn:turnkeep:problem:socket-only", "Over the socket only"),
             Self::ForeignOrigin => ("urn:turnkeep:problem:foreign-origin", "Foreign origin"),
             Self::NotFound => ("urn:turnkeep:problem:not-found", "Not found"),
             Self::MethodNotAllowed => {
@@ -98,6 +106,8 @@ impl Kind {
             Self::NotParked => ("urn:turnkeep:problem:not-parked", "Not parked"),
             Self::WrongState => ("urn:turnkeep:problem:wrong-state", "Wrong state"),
             Self::Full => ("urn:turnkeep:problem:full", "Full"),
+            Self::Exists => ("urn:turnkeep:problem:exists", "Already there"),
+            Self::DiskFull => ("urn:turnkeep:problem:disk-full", "Disk full"),
             Self::TooLarge => ("urn:turnkeep:problem:too-large", "Too large"),
             Self::NotJson => ("urn:turnkeep:problem:not-json", "Not JSON"),
             Self::Misdirected => ("urn:turnkeep:problem:misdirected", "Misdirected request"),
@@ -334,15 +344,15 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// What is told of it.
+    pub(super) fn body(&self) -> ProblemBody<'_> {
         let (status, kind, title) = self.kind.parts();
         let passes = matches!(
             self.kind,
             Kind::QueueFull | Kind::RateLimited | Kind::Overloaded | Kind::Unavailable
         );
-        let retry_after_s = self.retry_after_s.or_else(|| passes.then_some(RETRY_AFTER_S));
-        let body = ProblemBody {
+        ProblemBody {
             kind,
             title,
             status: status.as_u16(),
@@ -351,11 +361,18 @@ impl IntoResponse for Problem {
             action: self.rejection.map(|_| Action::Rejected.as_str()),
             rejection_reason: self.rejection,
             scope: self.scope,
-            retry_after_s,
-        };
+            retry_after_s: self.retry_after_s.or_else(|| passes.then_some(RETRY_AFTER_S)),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = self.body();
+        let retry_after_s = body.retry_after_s;
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::new(body.into());
-        *response.status_mut() = status;
+        *response.status_mut() = self.kind.status();
         let headers = response.headers_mut();
         let problem_json = HeaderValue::from_static("application/problem+json");
         headers.insert(CONTENT_TYPE, problem_json);

@@ -7,11 +7,6 @@ use hyper::Uri;
 
 use super::problem::Problem;
 
-/// Longest page.
-pub(super) const LIMIT_MAX: usize = 1000;
-/// A page, unless asked for another length.
-pub(super) const LIMIT_DEFAULT: usize = 100;
-
 /// A query; parameters that nobody asks for are ignored, and of two alike the first counts.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'a>(&'a str);
@@ -39,14 +34,6 @@ impl<'a> Query<'a> {
             Ok(value) => Ok(Some(value)),
             Err(_) => Err(Problem::field(name, format!("must be {what}, not {text:?}"))),
         }
-    }
-
-    pub(super) fn limit(self) -> Result<usize, Problem> {
-        let limit = self.parsed("limit", "a number from 1 to 1000")?.unwrap_or(LIMIT_DEFAULT);
-        if (1..=LIMIT_MAX).contains(&limit) {
-            return Ok(limit);
-        }
-        Err(Problem::field("limit", format!("must be from 1 to {LIMIT_MAX}, not {limit}")))
     }
 }
 
@@ -90,18 +77,5 @@ mod tests {
         check("empty", Some(""));
         check("bad", Some("%4"));
         check("none", None);
-    }
-
-    #[test]
-    fn limits_are_bounded() {
-        let check = |query, expect: Option<usize>| assert_eq!(Query(query).limit().ok(), expect);
-        check("", Some(100));
-        check("limit=1", Some(1));
-        check("limit=1000", Some(1000));
-        check("limit=0", None);
-        check("limit=1001", None);
-        check("limit=-1", None);
-        check("limit=", None);
-        check("limit=99999999999999999999999", None);
     }
 }

@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 use super::entry::Shared;
 use super::problem::{Kind, Problem};
 use super::{
-    all_events, chat, dead_letters, deliveries, events, guard, health, keys, listeners, messages,
-    needs, page, reload, sessions, sign_in, steer, turns, unasked,
+    all_events, backup, care, chat, dead_letters, deliveries, events, export, guard, health, keys,
+    listeners, messages, needs, page, reload, sessions, sign_in, steer, turns, unasked,
 };
 
 #[derive(OpenApi)]
@@ -32,6 +32,7 @@ use super::{
         (name = "dead letters", description = "Messages that a person has to look at"),
         (name = "deliveries", description = "Replies on their way to a channel"),
         (name = "listeners", description = "What happens in all sessions, and who is told of it"),
+        (name = "customers", description = "Everything that is stored of a person, and forgetting it"),
         (name = "guard", description = "Who is restricted or blocked"),
         (name = "keys", description = "Who may ask"),
         (name = "health", description = "How the process is"),
@@ -56,6 +57,8 @@ pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
         .routes(routes!(steer::typing))
         .routes(routes!(steer::queue))
         .routes(routes!(turns::turn))
+        .routes(routes!(export::export))
+        .routes(routes!(care::erase))
         .routes(routes!(dead_letters::dead_letters))
         .routes(routes!(dead_letters::retry))
         .routes(routes!(dead_letters::discard))
@@ -78,6 +81,7 @@ pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
         .routes(routes!(sign_in::state, sign_in::sign_in))
         .routes(routes!(sign_in::sign_out))
         .routes(routes!(reload::reload))
+        .routes(routes!(backup::backup))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

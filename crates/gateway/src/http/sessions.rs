@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::access::Asker;
 use super::entry::Shared;
+use super::list::Limit;
 use super::path::KeyPath;
 use super::problem::ProblemBody;
 use super::query::Query;
@@ -52,15 +53,14 @@ pub(super) struct TurnsPage<'a> {
 )]
 pub(super) async fn sessions(State(shared): State<Arc<Shared>>, asker: Asker, uri: Uri) -> Answer {
     let query = Query::of(&uri);
-    let limit = query.limit()?;
+    let limit = Limit::of(query)?;
     let tenant = asker.tenant(query.get("tenant").map(Cow::into_owned))?;
     let after = query.get("after").map(|after| session_key("after", &after)).transpose()?;
     let store = shared.gateway.store();
-    let mut rows = store.sessions(tenant.as_deref(), after.as_ref(), limit + 1).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|(key, _)| key.as_str());
-    let sessions = rows.iter().map(|(key, loaded)| SessionShape::new(key, loaded)).collect();
+    let rows = store.sessions(tenant.as_deref(), after.as_ref(), limit.and_one()).await?;
+    let page = limit.page(rows);
+    let next = page.next(|(key, _)| key.as_str());
+    let sessions = page.rows.iter().map(|(key, loaded)| SessionShape::new(key, loaded)).collect();
     read(&SessionsPage { sessions, next })
 }
 
@@ -103,13 +103,12 @@ pub(super) async fn session_turns(
     uri: Uri,
 ) -> Answer {
     let query = Query::of(&uri);
-    let limit = query.limit()?;
+    let limit = Limit::of(query)?;
     let before = query.get("before").map(|before| turn_id("before", &before)).transpose()?;
     shared.loaded(&key).await?;
-    let mut rows = shared.gateway.store().turns(&key, before, limit + 1).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|row| row.id.to_string());
-    let turns = rows.iter().map(|row| TurnShape::new(&key, row)).collect();
+    let rows = shared.gateway.store().turns(&key, before, limit.and_one()).await?;
+    let page = limit.page(rows);
+    let next = page.next(|row| row.id.to_string());
+    let turns = page.rows.iter().map(|row| TurnShape::new(&key, row)).collect();
     read(&TurnsPage { turns, next })
 }

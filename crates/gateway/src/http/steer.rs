@@ -29,6 +29,7 @@ pub(super) struct StopRequest {
 
 /// Which busy policy a session shall have.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct QueueRequest {
     /// `absorb`, `supersede`, `collect`, `queue`, `reject` or `agent`; null for the configured one.
     #[serde(deserialize_with = "present")]

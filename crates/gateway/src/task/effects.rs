@@ -21,7 +21,7 @@ impl SessionTask {
         }
         for (token, first) in outcome.duplicates {
             if let Some(Waiter::Submit(submit)) = self.waiter(token) {
-                self.gateway.0.metrics.duplicate();
+                self.gateway.note_duplicate(&submit.inbound.body, &first, submit.since);
                 let _ = submit.reply.send(Ok(Accepted::Duplicate(first)));
             }
         }
@@ -64,14 +64,15 @@ impl SessionTask {
             Effect::Check(message, wait_ms) => self.check(&message, wait_ms),
             Effect::Typing(on) => self.show_typing(on),
             Effect::Deliver(delivery) => {
-                deliver(&self.gateway, self.driver.key(), &self.sender, *delivery);
+                let span = self.delivery_span(&delivery);
+                deliver(&self.gateway, self.driver.key(), &self.sender, (*delivery, span));
             }
         }
     }
 
     fn decided(&mut self, token: Token, decision: Decision) {
         let Some(Waiter::Submit(submit)) = self.waiter(token) else { return };
-        let Submit { inbound, reply, settle, since } = *submit;
+        let Submit { inbound, reply, settle, since, .. } = *submit;
         self.gateway.note_decision(self.driver.key(), &inbound.body, &decision, since);
         if let (Some(seq), Some(settle)) = (decision.seq, settle) {
             self.followers.push((seq, settle));
@@ -90,6 +91,7 @@ impl SessionTask {
             stray.cancel();
         }
         let place = if begin.quarantined { self.place.take() } else { None };
+        let span = self.attempt_span(begin.tag);
         let launch = Launch {
             gateway: &self.gateway,
             key: self.driver.key(),
@@ -97,7 +99,7 @@ impl SessionTask {
             task: &self.sender,
             live: self.live.as_ref(),
         };
-        self.run = Some(start(&launch, begin, place));
+        self.run = Some(start(&launch, begin, place, span));
     }
 
     fn cancel(&mut self, tag: RunTag) {

@@ -5,6 +5,7 @@ use turnkeep_core::Event;
 use turnkeep_core::ids::{Seq, Seqs};
 
 use super::SessionTask;
+use super::spans::Traced;
 use crate::follow::{Settled, ending};
 use crate::killpoint::{Kind, kinds_of};
 use crate::metrics::Ending;
@@ -15,16 +16,19 @@ pub(super) struct News {
     last_seq: Option<Seq>,
     endings: Vec<Ending>,
     settled: Vec<(Seqs, Settled)>,
+    /// For spans, where somebody collects them.
+    pub(super) traced: Vec<Traced>,
 }
 
 impl News {
-    pub(super) fn of(events: &[Event]) -> Self {
+    pub(super) fn of(events: &[Event], traced: bool) -> Self {
         let settled = |event| ending(event).map(|(seqs, settled)| (Seqs::from(seqs), settled));
         Self {
             kinds: kinds_of(events),
             last_seq: events.last().map(|event| event.seq),
             endings: events.iter().filter_map(Ending::of).collect(),
             settled: events.iter().filter_map(settled).collect(),
+            traced: events.iter().filter(|_| traced).filter_map(Traced::of).collect(),
         }
     }
 }

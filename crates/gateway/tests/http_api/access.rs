@@ -132,6 +132,7 @@ impl Things {
             "restrictions" => self.restriction.to_string(),
             _ => "1".to_owned(),
         };
+        // The things of whoever is erased would be gone for the addresses behind it.
         let names = [
             ("{session}", self.session.clone()),
             ("{turn_id}", self.turn.clone()),
@@ -140,7 +141,7 @@ impl Things {
             ("{part}", "0".to_owned()),
             ("{name}", "crm".to_owned()),
             ("{tenant}", "acme".to_owned()),
-            ("{customer}", "ann".to_owned()),
+            ("{customer}", "zoe".to_owned()),
         ];
         let filled = names.iter().fold(path.to_owned(), |path, (name, to)| path.replace(name, to));
         assert!(!filled.contains('{'), "give the test a value for every name in {path}");
@@ -151,6 +152,7 @@ impl Things {
 /// A body that the address takes, so that nothing but the key is wrong.
 fn body(path: &str) -> &'static str {
     match path {
+        "/v1/backup" => r#"{"file": "/nowhere/copy.db"}"#,
         "/v1/chat" => r#"{"customer_id": "ann", "message": "hi"}"#,
         "/v1/keys" => r#"{"scopes": ["read"]}"#,
         "/v1/restrictions" => r#"{"customer_id": "eve", "severity": "restrict"}"#,
@@ -247,6 +249,12 @@ async fn try_one(
     if kind.has.is_empty() {
         assert_eq!(status, 401, "{what}");
         assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"turnkeep\"", "{what}");
+        return;
+    }
+    if needs == "the unix socket" {
+        let refusal = whole(response).await.json();
+        assert_eq!(status, 403, "{what}");
+        assert_eq!(refusal["type"], "urn:turnkeep:problem:socket-only", "{what}");
         return;
     }
     let (who, scope) = needs.split_once(": ").unwrap();

@@ -145,6 +145,8 @@ async fn wrong_requests() {
         ("POST", format!("{unknown}/queue"), vec![JSON], r#"{"busy_policy":"later"}"#),
         ("POST", format!("{unknown}/queue"), vec![JSON], "{}"),
         ("POST", format!("{unknown}/queue"), vec![JSON], r#"{"busy_policy":null}"#),
+        ("POST", format!("{unknown}/queue"), vec![JSON], r#"{"busy_policy":null,"policy":1}"#),
+        ("POST", "/v1/restrictions".into(), vec![JSON], r#"{"customer_id":"a","hours":-1}"#),
         ("POST", format!("{unknown}/deliveries/1/0/resend"), vec![], ""),
         ("POST", format!("{unknown}/deliveries/x/0/resend"), vec![], ""),
         ("GET", nowhere.into(), vec![], ""),

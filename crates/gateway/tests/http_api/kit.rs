@@ -22,6 +22,7 @@ use turnkeep_core::guard::Rate;
 use turnkeep_core::moderation::{Moderation, Ruling};
 use turnkeep_core::policy::{WindowMode, channel_facts};
 use turnkeep_core::ports::agent::Agent;
+use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::store::Store;
 use turnkeep_gateway::access::Access;
@@ -43,7 +44,7 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 /// Every built-in channel without a window; the tenant `small` has an inbox for one, a customer of
 /// `slow` may write three messages in a minute, and all of `crowd` together three. A customer of
 /// `typist` is waited for. Messages of `watched` and `hasty` are checked; for the latter there is
-/// next to no time.
+/// next to no time. What is said to `brief` is kept for thirty days.
 struct TestPolicies(Vec<String>);
 
 impl Policies for TestPolicies {
@@ -62,6 +63,7 @@ impl Policies for TestPolicies {
         match tenant {
             "slow" => policy.rate = three,
             "crowd" => policy.tenant_rate = three,
+            "brief" => policy.retention_days = 30,
             "typist" => {
                 (policy.window_mode, policy.window_ms) = (WindowMode::Adaptive, 3000);
             }
@@ -117,18 +119,28 @@ impl World {
     ) -> Self {
         let front = Arc::new(store.clone());
         let own = Settings { shutdown_grace_ms: 200, ..Settings::default() };
-        Self::started(front, store, settings, (listeners, guard, own)).await
+        let care = Arc::new(store.clone());
+        Self::started(front, store, care, settings, (listeners, guard, own)).await
+    }
+
+    /// With something else that keeps and forgets.
+    pub(crate) async fn caring(care: Arc<dyn CareStore>) -> Self {
+        let (store, settings) = (MemoryStore::new(), HttpSettings::default());
+        let rest = (Vec::new(), GuardSettings::default(), Settings::default());
+        Self::started(Arc::new(store.clone()), store, care, settings, rest).await
     }
 
     /// With something before the store, and a gateway that lives by these settings.
     pub(crate) async fn behind(front: Arc<dyn Store>, store: MemoryStore, own: Settings) -> Self {
         let rest = (Vec::new(), GuardSettings::default(), own);
-        Self::started(front, store, HttpSettings::default(), rest).await
+        let care = Arc::new(store.clone());
+        Self::started(front, store, care, HttpSettings::default(), rest).await
     }
 
     async fn started(
         front: Arc<dyn Store>,
         store: MemoryStore,
+        care: Arc<dyn CareStore>,
         settings: HttpSettings,
         (listeners, guard, own): (Vec<Listener>, GuardSettings, Settings),
     ) -> Self {
@@ -147,12 +159,14 @@ impl World {
             HashMap::from([("sms".to_owned(), Arc::new(Forgetful::new()) as Arc<dyn Channel>)]);
         let gateway = Gateway::new(Parts {
             store: front,
+            care,
             policies: Arc::new(TestPolicies(agents.keys().cloned().collect())),
             agents,
             channels,
             listeners: ListenerParts { store: Arc::new(store.clone()), listeners },
             guard: GuardParts { settings: guard, record: Arc::new(store.clone()) },
             moderator: Some(Arc::new(Watcher(Arc::clone(&watched)))),
+            tracer: None,
             settings: own,
         });
         gateway.start().await.unwrap();

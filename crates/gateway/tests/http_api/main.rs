@@ -3,6 +3,8 @@
 
 mod access;
 mod agents;
+mod backup;
+mod care;
 mod chat;
 mod doors;
 mod errors;

@@ -12,6 +12,7 @@ use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::{ChannelFacts, channel_facts};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{Agent, TurnContext};
+use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::channel::{Channel, Outgoing};
 use turnkeep_core::ports::store::Store;
 use turnkeep_core::session::{Finished, RunFailure};
@@ -77,12 +78,13 @@ impl Channel for Noted {
 }
 
 pub(crate) fn parts(
-    store: Arc<dyn Store>,
+    store: Arc<impl Store + CareStore>,
     agent: Arc<dyn Agent>,
     change: fn(&mut Policy),
 ) -> Parts {
     Parts {
-        store,
+        store: store.clone(),
+        care: store,
         agents: HashMap::from([("default".to_owned(), agent)]),
         channels: HashMap::new(),
         policies: Arc::new(Built(change)),
@@ -92,6 +94,7 @@ pub(crate) fn parts(
             record: Arc::new(MemoryStore::new()),
         },
         moderator: None,
+        tracer: None,
         settings: Settings { idle_ms: 50, shutdown_grace_ms: 50, ..Settings::default() },
     }
 }

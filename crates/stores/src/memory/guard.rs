@@ -33,6 +33,13 @@ impl RestrictionTable {
         restriction
     }
 
+    fn erase(&mut self, tenant: &str, customer: &str, at: Timestamp) -> usize {
+        let theirs = |row: &Restriction| row.tenant == tenant && row.customer == customer;
+        self.rows.retain(|_, row| !theirs(row) || row.is_in_force(at));
+        let left = self.rows.values_mut().filter(|row| theirs(row));
+        left.map(|row| (row.appeal, row.appealed_at) = (None, None)).count()
+    }
+
     fn forget(&mut self, ended_before: Timestamp, limit: usize) -> usize {
         let ended = |row: &Restriction| row.lifted_at.or(row.until);
         let rows = self.rows.values();
@@ -108,6 +115,15 @@ impl Restrictions for MemoryStore {
             row.clone()
         });
         Box::pin(ready(Ok(row)))
+    }
+
+    fn erase_restrictions(
+        &self,
+        tenant: &str,
+        customer: &str,
+        at: Timestamp,
+    ) -> BoxFuture<'_, Result<usize, StoreError>> {
+        Box::pin(ready(Ok(self.tables().restrictions.erase(tenant, customer, at))))
     }
 
     fn forget_restrictions(

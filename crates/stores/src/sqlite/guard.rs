@@ -67,6 +67,23 @@ impl Restrictions for SqliteStore {
         })
     }
 
+    fn erase_restrictions(&self, tenant: &str, customer: &str, at: Timestamp) -> Answer<'_, usize> {
+        let (tenant, customer) = (tenant.to_owned(), customer.to_owned());
+        self.change(move |connection| {
+            connection
+                .prepare_cached(
+                    "DELETE FROM restrictions WHERE tenant = ?1 AND customer = ?2
+                     AND (lifted_at IS NOT NULL OR until <= ?3)",
+                )?
+                .execute(params![tenant, customer, at])?;
+            let mut blank = connection.prepare_cached(
+                "UPDATE restrictions SET appeal = NULL, appealed_at = NULL
+                 WHERE tenant = ?1 AND customer = ?2",
+            )?;
+            Ok(blank.execute(params![tenant, customer])?)
+        })
+    }
+
     fn forget_restrictions(&self, ended_before: Timestamp, limit: usize) -> Answer<'_, usize> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.change(move |connection| {

@@ -88,6 +88,7 @@ impl SqliteStore {
     /// Opens the folder's database, creating both if need be, and draws a new epoch.
     pub fn open(dir: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
         let folder = open::take_folder(dir)?;
+        care::copy::forget_partial(&folder.dir.join(open::DATABASE));
         let (connection, epoch) = open::open_database(&folder.dir)?;
         let shared = Arc::new(Shared {
             folder,

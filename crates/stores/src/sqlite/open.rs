@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -106,6 +106,15 @@ pub enum OpenError {
 pub(super) struct Folder {
     pub(super) dir: PathBuf,
     lock: File,
+}
+
+impl Folder {
+    /// Leaves nothing in it that its owner can't open; says whose it is.
+    pub(super) fn hand_over(&self) -> io::Result<fs::Metadata> {
+        let folder = fs::metadata(&self.dir)?;
+        belong_to(&self.lock, &folder)?;
+        Ok(folder)
+    }
 }
 
 impl Drop for Folder {
@@ -255,7 +264,15 @@ fn check_identity(connection: &Connection, file: &Path) -> Result<usize, OpenErr
     Ok(found)
 }
 
-pub(super) fn draw_epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
+/// Gives the file to the owner of its folder, who is to open it: whoever made it may be root.
+pub(super) fn belong_to(file: &File, folder: &fs::Metadata) -> io::Result<()> {
+    if file.metadata()?.uid() == folder.uid() {
+        return Ok(());
+    }
+    fchown(file, Some(folder.uid()), Some(folder.gid()))
+}
+
+fn draw_epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
     let sql = "UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value";
     connection.query_row(sql, [], |row| Ok(Epoch(row.get::<_, i64>(0)?.cast_unsigned())))
 }

@@ -161,7 +161,8 @@ pub(super) fn turn(connection: &Connection, id: TurnId) -> Result<Option<(Sessio
     let session = session_row(connection, &key)?;
     let session = session.ok_or_else(|| missing(&key, "its row"))?;
     let forgotten = care::through_seq(connection, session.id)?;
-    if reply_at.is_some_and(|at| at <= forgotten) {
+    let waits = || care::waits_to_be_removed(connection, session.id, id);
+    if reply_at.is_some_and(|at| at <= forgotten) || waits()? {
         return Ok(None);
     }
     let turn = with_reply(turn, reply_at, &session.journal(connection))?;
@@ -263,6 +264,7 @@ pub(super) fn parts(
         "SELECT reply, part, body, text FROM parts
          WHERE session_id = ?1 AND (reply, part) > (?2, ?3) ORDER BY reply, part LIMIT ?4",
     )?;
+    let after = after.max((care::through_seq(connection, id)?, u32::MAX));
     let after = (i64::try_from(after.0.0).unwrap_or(i64::MAX), after.1);
     let mut rows = statement.query(params![id, after.0, after.1, limit_of(limit)])?;
     let mut parts = Vec::new();

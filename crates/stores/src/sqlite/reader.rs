@@ -35,6 +35,11 @@ impl SqliteReader {
         Ok(in_snapshot(&self.connection, |_| Ok(reads(self)))?)
     }
 
+    /// Looks at every page, and whether tables and indexes agree; says what is wrong.
+    pub fn findings(&self) -> Result<Vec<String>, StoreError> {
+        self.read(care::copy::findings)
+    }
+
     fn read<T>(
         &self,
         read: impl FnOnce(&Connection) -> trouble::Result<T>,

@@ -150,8 +150,8 @@ pub(crate) async fn a_history_begins_later_from_then_on(home: &impl Home) {
         assert_eq!(store.turn(turn_id(20)).await.unwrap(), None);
         assert!(store.turn(turn_id(21)).await.unwrap().is_some());
         assert_eq!(audit(&store, &chat.key).await, (vec![], 30));
+        assert_eq!(store.parts(&chat.key, (Seq(0), 0), 100).await.unwrap().len(), 10);
     }
-    assert_eq!(store.parts(&chat.key, (Seq(0), 0), 100).await.unwrap().len(), 10);
     assert_eq!(places(&store, &other.key).await.len(), 120);
     assert_eq!(sweep(&store, 100).await, 0);
     drop(store);
@@ -171,6 +171,29 @@ pub(crate) async fn a_history_begins_later_from_then_on(home: &impl Home) {
     assert_eq!(turns(&store, &chat.key).await, [turn_id(32)]);
     assert_eq!(audit(&store, &chat.key).await, (vec![], 32));
     assert_eq!(audit(&store, &other.key).await, (vec![], 30));
+}
+
+pub(crate) async fn what_waits_to_be_removed_is_read_by_nobody(home: &impl Home) {
+    let store = home.open();
+    let mut chat = Chat::new("one");
+    // A turn without a reply, whose row says what went wrong and who wrote.
+    failure(&store, &mut chat, 1, "dead").await;
+    exchange(&store, &mut chat, 2, "answered").await;
+    exchange(&store, &mut chat, 3, "stays").await;
+    let forget = order(&store, &chat.key, Seq(8), None).await;
+    assert_eq!(store.forget(forget).await.unwrap(), Forgot::Done(1));
+    for gone in [1, 2] {
+        assert_eq!(store.turn(turn_id(gone)).await.unwrap(), None, "turn {gone}");
+    }
+    assert!(store.turn(turn_id(3)).await.unwrap().is_some());
+    sweep(&store, 100).await;
+    let erase = order(&store, &chat.key, Seq(12), Some("x")).await;
+    assert_eq!(store.forget(erase).await.unwrap(), Forgot::Done(0));
+    // Not even under the name that is left.
+    let alias = store.keys(Some("tenant"), None, 10).await.unwrap().pop().unwrap();
+    assert_eq!(store.parts(&alias, (Seq(0), 0), 100).await.unwrap(), []);
+    assert_eq!(turns(&store, &alias).await, []);
+    assert_eq!(store.turn(turn_id(3)).await.unwrap(), None);
 }
 
 pub(crate) async fn a_commit_is_cut_where_it_has_to_be(home: &impl Home) {

@@ -13,6 +13,7 @@ mod listeners;
 mod reads;
 mod restrictions;
 mod rows;
+mod sqlite_backup;
 mod sqlite_care;
 mod sqlite_faults;
 mod sqlite_folder;
@@ -27,6 +28,7 @@ macro_rules! store_conformance {
             use super::*;
             store_conformance!(@tests $home;
                 care::a_history_begins_later_from_then_on,
+                care::what_waits_to_be_removed_is_read_by_nobody,
                 care::a_commit_is_cut_where_it_has_to_be,
                 care::dead_letters_go_with_their_places,
                 care::what_was_written_meanwhile_is_not_forgotten,
@@ -83,6 +85,7 @@ macro_rules! store_conformance {
                 restrictions::one_restriction_of_a_customer_counts_at_a_time,
                 restrictions::restrictions_are_found_by_whom_and_when,
                 restrictions::a_restriction_is_lifted_once_and_appealed,
+                restrictions::what_counts_of_an_erased_customer_stays,
                 restrictions::ended_restrictions_are_forgotten_in_steps,
                 rows::a_turn_is_replaced_by_id,
                 rows::a_turn_stays_with_its_session,

@@ -136,6 +136,22 @@ pub(crate) async fn a_restriction_is_lifted_once_and_appealed<H: Home>(home: &H)
     assert!(!kept.is_in_force(NOW));
 }
 
+pub(crate) async fn what_counts_of_an_erased_customer_stays<H: Home>(home: &H) {
+    let store = home.open();
+    let mut ids = Vec::new();
+    for (tenant, customer) in [("acme", "one"), ("acme", "one"), ("acme", "two"), ("other", "one")]
+    {
+        let made = store.add_restriction(restriction(tenant, customer, Severity::Block)).await;
+        ids.push(made.unwrap().id);
+    }
+    store.appeal_restriction(ids[1], NOW, "not me".into()).await.unwrap();
+    assert_eq!(store.erase_restrictions("acme", "one", NOW).await.unwrap(), 1);
+    assert_eq!(listed(&store, RestrictionFilter::default()).await, ids[1..]);
+    assert_eq!(store.restriction(ids[1]).await.unwrap().unwrap().appeal, None);
+    assert_eq!(store.erase_restrictions("acme", "one", NOW + 2 * DAY_MS).await.unwrap(), 0);
+    assert_eq!(listed(&store, RestrictionFilter::default()).await, ids[2..]);
+}
+
 pub(crate) async fn ended_restrictions_are_forgotten_in_steps<H: Home>(home: &H) {
     let store = home.open();
     let mut ids = Vec::new();

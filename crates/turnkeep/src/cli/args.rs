@@ -47,6 +47,8 @@ pub(super) enum Command {
     Listeners(ListenersArgs),
     /// See who is restricted or blocked, and change that
     Guard(super::guard::GuardArgs),
+    /// Export everything that is stored of a customer, or erase it
+    Customers(super::customers::CustomersArgs),
     /// Read the configuration and tell every mistake
     Check(super::check::CheckArgs),
     /// Have the server read its configuration anew
@@ -55,6 +57,10 @@ pub(super) enum Command {
     Keys(super::keys::KeysArgs),
     /// Prove on stored data that no message was lost
     Audit(AuditCommandArgs),
+    /// Copy everything that is stored into one file, also while the server runs
+    Backup(super::backup::BackupArgs),
+    /// Put a backup in the place of a data folder's database
+    Restore(super::restore::RestoreArgs),
     /// Drive a server with many users and show what happened
     Bench(BenchArgs),
     /// Print the completions of a shell
@@ -65,6 +71,11 @@ pub(super) enum Command {
         /// Which shell
         shell: Shell,
     },
+}
+
+fn turn_id(text: &str) -> Result<TurnId, String> {
+    let wrong = "must be the id of a turn, like 01a1fcd5-a651-76c6-aa4e-e12d4de32f93";
+    text.parse().map_err(|_| wrong.to_owned())
 }
 
 fn log_level(text: &str) -> Result<String, String> {
@@ -179,16 +190,16 @@ If the connection is lost the same message is sent again under the same id, so i
 twice.")]
 pub(super) struct SendArgs {
     /// Who speaks [default: $USER]
-    #[arg(long = "as", value_name = "NAME", env = "TURNKEEP_AS")]
+    #[arg(long = "as", value_name = "NAME", env = "TURNKEEP_AS", hide_env_values = true)]
     pub(super) customer: Option<String>,
     /// The way it comes
     #[arg(long, value_enum, default_value = "api")]
     pub(super) channel: SendChannel,
     /// Which agent answers [default: default]
-    #[arg(long, value_name = "NAME", env = "TURNKEEP_AGENT")]
+    #[arg(long, value_name = "NAME", env = "TURNKEEP_AGENT", hide_env_values = true)]
     pub(super) agent: Option<String>,
     /// Whose deployment it is [default: default]
-    #[arg(long, value_name = "NAME", env = "TURNKEEP_TENANT")]
+    #[arg(long, value_name = "NAME", env = "TURNKEEP_TENANT", hide_env_values = true)]
     pub(super) tenant: Option<String>,
     /// How long to wait for the reply; 0 doesn't wait
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
@@ -251,7 +262,7 @@ pub(super) enum SessionsCommand {
         /// Its key
         key: SessionKey,
         /// Only if this turn is the open one
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = turn_id)]
         turn: Option<TurnId>,
     },
     /// Start afresh: stop its turn, cancel what waits and forget the history
@@ -291,6 +302,7 @@ pub(super) enum TurnsCommand {
     /// Show one
     Show {
         /// Its id
+        #[arg(value_parser = turn_id)]
         id: TurnId,
     },
     /// List a session's, newest first
@@ -338,6 +350,9 @@ pub(super) enum DeadLettersCommand {
 pub(super) struct AuditCommandArgs {
     #[command(flatten)]
     pub(super) config: ConfigArgs,
+    /// Audit this backup instead of the data folder
+    #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
+    pub(super) backup: Option<PathBuf>,
     /// Print the findings as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -348,6 +363,8 @@ pub(super) struct AuditCommandArgs {
 pub(crate) struct AuditArgs {
     /// Whose data.
     pub(crate) data_dir: PathBuf,
+    /// Any one file instead, like a backup.
+    pub(crate) file: Option<PathBuf>,
     /// Print the findings as JSON.
     pub(crate) json: bool,
 }

@@ -2,17 +2,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-
+use anyhow::bail;
 use clap::Args;
-use serde_json::{Value, json};
-use turnkeep_core::SessionKey;
 
 use super::args::ServerFlags;
+use super::explain::{self, Wanted};
 use super::output;
-use crate::config::policy::with_choice;
 use crate::config::{self, AgentSettings, Env, Resolved};
-use crate::wiring;
 
 /// `check`.
 #[derive(Args)]
@@ -21,16 +17,20 @@ Examples:
   turnkeep check
   turnkeep check --config my.toml --explain default:default:web
   turnkeep check --explain default:default:web:dm:anna --json
+  turnkeep check --explain default:default:web:dm:anna --saying 'about order #'
   turnkeep check --example > turnkeep.toml
   turnkeep check --schema > turnkeep.schema.json")]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     server: ServerFlags,
-    /// Show the policy of a session, or of all that are like TENANT:AGENT:CHANNEL, and what decided
-    /// each key
-    #[arg(long, value_name = "SESSION", value_parser = explained,
+    /// Show the policy of a session, or of all that are like TENANT:AGENT:CHANNEL, what decided
+    /// each key, and how long its next message would be waited upon
+    #[arg(long, value_name = "SESSION", value_parser = explain::wanted,
           conflicts_with_all = ["example", "reference", "schema"])]
-    explain: Option<Explained>,
+    explain: Option<Wanted>,
+    /// What the next message says; without it, nothing that matters
+    #[arg(long, value_name = "TEXT", requires = "explain")]
+    saying: Option<String>,
     /// Print it as JSON
     #[arg(long, requires = "explain")]
     json: bool,
@@ -68,7 +68,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
     };
     match &args.explain {
-        Some(wanted) => explain(&resolved, wanted, args.json)?,
+        Some(wanted) => explain::run(&resolved, wanted, args.saying.as_deref(), args.json)?,
         None => summary(&resolved)?,
     }
     for note in &resolved.notes {
@@ -114,68 +114,4 @@ fn without_password(address: &str) -> String {
         },
         _ => address.to_owned(),
     }
-}
-
-/// Whose policy is explained.
-#[derive(Clone)]
-struct Explained {
-    tenant: String,
-    agent: String,
-    channel: String,
-    /// One session, which may have chosen something itself.
-    session: Option<SessionKey>,
-}
-
-fn explained(text: &str) -> Result<Explained, String> {
-    let parts: Vec<&str> = text.split(':').collect();
-    if let [tenant, agent, channel] = parts[..] {
-        let [tenant, agent, channel] = [tenant, agent, channel].map(str::to_owned);
-        return Ok(Explained { tenant, agent, channel, session: None });
-    }
-    let key: SessionKey = text.parse().map_err(|_| {
-        "must be a session's key, like default:default:web:dm:anna, or TENANT:AGENT:CHANNEL"
-            .to_owned()
-    })?;
-    let (tenant, agent, channel) = (key.tenant(), key.agent(), key.channel());
-    Ok(Explained { tenant, agent, channel, session: Some(key) })
-}
-
-fn explain(resolved: &Resolved, wanted: &Explained, json: bool) -> anyhow::Result<()> {
-    let Explained { tenant, agent, channel, session } = wanted;
-    let mut lines = resolved.explain(tenant, agent, channel).with_context(|| {
-        let agents: Vec<&str> = resolved.agents.keys().map(String::as_str).collect();
-        let channels = turnkeep_core::policy::CHANNELS.map(|facts| facts.name);
-        format!(
-            "no such sessions: agents are {}; channels are {}",
-            agents.join(", "),
-            channels.join(", ")
-        )
-    })?;
-    if let Some(key) = session {
-        match wiring::stored_session(&resolved.data_dir, key) {
-            Ok(Some(stored)) => with_choice(&mut lines, stored.busy),
-            Ok(None) => output::complain("note: nobody has written in this session yet"),
-            Err(error) => output::complain(&format!(
-                "note: what the session chose itself can't be read: {error:#}"
-            )),
-        }
-    }
-    if json {
-        let keys: Vec<Value> = lines.iter().map(as_json).collect();
-        let name = session.as_ref().map(SessionKey::as_str);
-        let shown = json!({"tenant_id": tenant, "agent_id": agent, "channel": channel,
-                           "session": name, "keys": keys});
-        return output::line(&serde_json::to_string_pretty(&shown)?);
-    }
-    let rows: Vec<[String; 3]> = lines
-        .into_iter()
-        .map(|line| [line.key.to_owned(), line.value.clone(), line.decided_by()])
-        .collect();
-    output::table(["key", "value", "decided by"], &rows)
-}
-
-fn as_json(line: &config::policy::Explained) -> Value {
-    let (section, at) = line.typed.clone().unzip();
-    json!({"key": line.key, "value": config::as_json(&line.value), "layer": line.layer.as_str(),
-           "section": section, "at": at})
 }

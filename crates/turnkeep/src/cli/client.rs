@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// flags of a process.
 const KEY_VARIABLE: &str = "TURNKEEP_KEY";
 
+/// One JSON text a line.
+const LINES: &str = "application/x-ndjson";
+
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,11 +31,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Refusal {
     #[serde(skip)]
     pub(super) status: u16,
+    #[serde(rename = "type")]
+    kind: String,
     title: String,
     detail: String,
     field: Option<String>,
     rejection_reason: Option<String>,
     retry_after_s: Option<u64>,
+}
+
+impl Refusal {
+    /// Whether it is of this kind, as the list of errors in the API's documents names it.
+    pub(super) fn is(&self, kind: &str) -> bool {
+        self.kind.rsplit(':').next() == Some(kind)
+    }
 }
 
 impl std::fmt::Display for Refusal {
@@ -111,6 +123,37 @@ pub(super) struct Answer {
     pub(super) value: Value,
 }
 
+/// An answer that comes line by line.
+pub(super) struct Lines<'a> {
+    client: &'a Client,
+    response: reqwest::Response,
+    buffer: Vec<u8>,
+}
+
+impl Lines<'_> {
+    /// The next line without its end; none at the end. A line that was cut off is none.
+    pub(super) async fn next(&mut self) -> Result<Option<String>, ClientError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let rest = self.buffer.split_off(end + 1);
+                let line = std::mem::replace(&mut self.buffer, rest);
+                let line = String::from_utf8_lossy(&line[..end]).into_owned();
+                return Ok(Some(line));
+            }
+            let chunk = self.response.chunk().await.map_err(|error| self.client.broken(&error))?;
+            let Some(chunk) = chunk else { return Ok(None) };
+            self.buffer.extend_from_slice(&chunk);
+        }
+    }
+
+    /// What a refusal in the middle of the lines means.
+    pub(super) fn refused(&self, problem: &Value) -> ClientError {
+        let status = problem["status"].as_u64().and_then(|status| u16::try_from(status).ok());
+        let status = status.and_then(|status| reqwest::StatusCode::from_u16(status).ok());
+        self.client.refused(status.unwrap_or_default(), &problem.to_string())
+    }
+}
+
 /// A server, as a client sees it.
 pub(super) struct Client {
     http: reqwest::Client,
@@ -150,6 +193,39 @@ impl Client {
         self.request(self.http.post(self.url(path)).json(body).timeout(timeout)).await
     }
 
+    /// An answer that comes line by line, for as long as it takes.
+    pub(super) async fn lines(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+    ) -> Result<Lines<'_>, ClientError> {
+        self.lines_of(self.http.request(method, self.url(path))).await
+    }
+
+    /// The same where something is sent along.
+    pub(super) async fn post_for_lines(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<Lines<'_>, ClientError> {
+        self.lines_of(self.http.post(self.url(path)).json(body)).await
+    }
+
+    async fn lines_of(&self, request: reqwest::RequestBuilder) -> Result<Lines<'_>, ClientError> {
+        let request = request.header(ACCEPT, LINES);
+        let response = request.send().await.map_err(|error| self.broken(&error))?;
+        if !response.status().is_success() {
+            let status = response.status();
+            let text = response.text().await.map_err(|error| self.broken(&error))?;
+            return Err(self.refused(status, &text));
+        }
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if kind != Some(LINES) {
+            return Err(self.strange(format!("it answers {}", kind.unwrap_or("with nothing"))));
+        }
+        Ok(Lines { client: self, response, buffer: Vec::new() })
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
@@ -158,24 +234,25 @@ impl Client {
         let response = request.send().await.map_err(|error| self.broken(&error))?;
         let status = response.status();
         let text = response.text().await.map_err(|error| self.broken(&error))?;
+        if !status.is_success() {
+            return Err(self.refused(status, &text));
+        }
         let value = serde_json::from_str(&text);
-        if status.is_success() {
-            let value = value.map_err(|error| self.strange(error.to_string()))?;
-            return Ok(Answer { status: status.as_u16(), text, value });
+        let value = value.map_err(|error| self.strange(error.to_string()))?;
+        Ok(Answer { status: status.as_u16(), text, value })
+    }
+
+    /// What a server means that says no.
+    fn refused(&self, status: reqwest::StatusCode, text: &str) -> ClientError {
+        let Ok(refusal) = serde_json::from_str::<Refusal>(text) else {
+            return self.strange(format!("it says {status}"));
+        };
+        if self.json {
+            // The details are for the program that reads; the sentence still goes to standard
+            // error.
+            let _ = output::line(text);
         }
-        let refusal: Option<Refusal> =
-            value.ok().and_then(|value| serde_json::from_value(value).ok());
-        match refusal {
-            Some(refusal) => {
-                if self.json {
-                    // The details are for the program that reads; the sentence still goes to
-                    // standard error.
-                    let _ = output::line(&text);
-                }
-                Err(ClientError::Refused(Refusal { status: status.as_u16(), ..refusal }))
-            }
-            None => Err(self.strange(format!("it says {status}"))),
-        }
+        ClientError::Refused(Refusal { status: status.as_u16(), ..refusal })
     }
 
     fn broken(&self, error: &reqwest::Error) -> ClientError {

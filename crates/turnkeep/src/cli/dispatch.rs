@@ -7,7 +7,10 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{AuditArgs, AuditCommandArgs, Cli, Command, ServeArgs};
-use super::{check, dead_letters, guard, keys, listeners, output, reload, send, sessions, turns};
+use super::{
+    backup, check, customers, dead_letters, guard, keys, listeners, output, reload, restore, send,
+    sessions, turns,
+};
 use crate::config::{self, Env};
 use crate::reload::Source;
 
@@ -32,10 +35,13 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Deadletters(args) => client(dead_letters::run(args)),
         Command::Listeners(args) => client(listeners::run(args)),
         Command::Guard(args) => client(guard::run(args)),
+        Command::Customers(args) => client(customers::run(args)),
         Command::Keys(args) => client(keys::run(args)),
         Command::Check(args) => check::run(&args),
         Command::Reload(args) => client(reload::run(args)),
         Command::Audit(args) => audit(&args),
+        Command::Backup(args) => client(backup::run(args)),
+        Command::Restore(args) => client(restore::run(args)),
         Command::Bench(args) => crate::bench::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -53,8 +59,11 @@ fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn audit(args: &AuditCommandArgs) -> anyhow::Result<ExitCode> {
+    if let Some(file) = &args.backup {
+        return backup::audit(file, args.json);
+    }
     let place = config::locate(&args.config.flags(), &Env::of_process())?;
-    crate::audit::run(AuditArgs { data_dir: place.data_dir, json: args.json })
+    crate::audit::run(AuditArgs { data_dir: place.data_dir, file: None, json: args.json })
 }
 
 /// Runs a command that only talks to a server.

@@ -32,11 +32,13 @@ enum GuardCommand {
     /// Show how one stands
     Show {
         /// Its number
+        #[arg(value_parser = number)]
         id: u64,
     },
     /// End one; its customer is as good as new
     Lift {
         /// Its number
+        #[arg(value_parser = number)]
         id: u64,
         /// By whom
         #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
@@ -45,6 +47,7 @@ enum GuardCommand {
     /// Note what somebody says against one; it stays in force
     Appeal {
         /// Its number
+        #[arg(value_parser = number)]
         id: u64,
         /// In words
         text: String,
@@ -83,14 +86,19 @@ struct MakeArgs {
     /// Whose messages
     customer: String,
     /// Whose customer it is [default: default]
-    #[arg(long, value_name = "NAME", env = "TURNKEEP_TENANT")]
+    #[arg(long, value_name = "NAME", env = "TURNKEEP_TENANT", hide_env_values = true)]
     tenant: Option<String>,
     /// Why
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
     /// For how long [default: 24]
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=8760))]
     hours: Option<u32>,
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    let wrong = "must be the number of a restriction, as `turnkeep guard` lists it";
+    text.parse().map_err(|_| wrong.to_owned())
 }
 
 /// Does what was asked.

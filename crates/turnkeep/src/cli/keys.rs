@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 use turnkeep_core::Timestamp;
 use turnkeep_core::access::{
@@ -90,10 +90,10 @@ enum KeysCommand {
 
 /// A key that is wanted.
 #[derive(Args)]
+#[command(group(ArgGroup::new("whose").required(true).args(["tenant", "operator"])))]
 struct CreateArgs {
     /// Whose it is; '*' is every tenant's
-    #[arg(long, value_name = "NAME", value_parser = tenant,
-          required_unless_present = "operator", conflicts_with = "operator")]
+    #[arg(long, value_name = "NAME", value_parser = tenant)]
     tenant: Option<String>,
     /// It reaches every tenant
     #[arg(long)]

@@ -7,13 +7,18 @@ use super::listeners::ListenerSettings;
 use super::raw::Raw;
 
 /// Keys that hold from the start to the end of a server; all others can be reloaded.
-pub(super) const FIXED: [(&str, &str); 6] = [
+pub(super) const FIXED: [(&str, &str); 11] = [
     ("", "listen"),
     ("", "data_dir"),
     ("", "log_format"),
     ("gateway", "connections_max"),
     ("gateway", "connections_per_address_max"),
     ("gateway", "header_timeout_seconds"),
+    ("telemetry", "otlp_endpoint"),
+    ("telemetry", "service_name"),
+    ("telemetry", "sample_ratio"),
+    ("telemetry", "headers_file"),
+    ("telemetry", "headers_env"),
 ];
 
 /// Whether a key needs a restart.

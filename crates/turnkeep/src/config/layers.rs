@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::paths;
 use super::problem::{Origin, Problems, nearest};
-use super::raw::{GatewayKeys, GuardKeys, Raw, TopKeys};
+use super::raw::{GatewayKeys, GuardKeys, Raw, TelemetryKeys, TopKeys};
 use super::read::{Scope, read_file};
 use super::resolved::{Resolved, Whereabouts, resolve, resolve_whereabouts};
 use super::secret::is_quiet;
@@ -144,10 +144,11 @@ fn read_source(
 
 /// Puts variables over what the file says, and flags over both.
 fn overlay(flags: &Flags, env: &Env, raw: &mut Raw, problems: &mut Problems) {
-    let sections: [(&str, &'static [Key], &mut dyn Section); 3] = [
+    let sections: [(&str, &'static [Key], &mut dyn Section); 4] = [
         ("", TopKeys::KEYS, &mut raw.top),
         ("gateway", GatewayKeys::KEYS, &mut raw.gateway),
         ("guard", GuardKeys::KEYS, &mut raw.guard),
+        ("telemetry", TelemetryKeys::KEYS, &mut raw.telemetry),
     ];
     for (label, keys, section) in sections {
         for key in keys {
@@ -181,9 +182,15 @@ fn strange_variables(env: &Env) -> Vec<String> {
     let top = TopKeys::KEYS.iter().map(|key| variable("", key.name));
     let gateway = GatewayKeys::KEYS.iter().map(|key| variable("gateway", key.name));
     let guard = GuardKeys::KEYS.iter().map(|key| variable("guard", key.name));
+    let telemetry = TelemetryKeys::KEYS.iter().map(|key| variable("telemetry", key.name));
     let other = OTHER_VARIABLES.iter().map(|name| variable("", name));
-    let known: Vec<String> =
-        top.chain(gateway).chain(guard).chain(other).map(|name| name.to_lowercase()).collect();
+    let known: Vec<String> = top
+        .chain(gateway)
+        .chain(guard)
+        .chain(telemetry)
+        .chain(other)
+        .map(|name| name.to_lowercase())
+        .collect();
     let ours = env.0.keys().filter(|name| name.starts_with(PREFIX));
     ours.filter(|name| !known.contains(&name.to_lowercase()))
         .filter_map(|name| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,12 +14,14 @@ use super::AgentSettings;
 use super::problem::{Origin, Problems, suggestion};
 use super::raw::{AgentRaw, ListenerRaw, Raw};
 use super::secret::{Named, Told, secret};
-use super::value::{Endpoint, Set};
+use super::value::{Endpoint, Paths, Set, Texts};
 
 /// What a secret begins with, by the scheme of Standard Webhooks.
 const SECRET_PREFIX: &str = "whsec_";
 /// How many bytes a secret may have, by the same scheme.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// How many secrets may sign at once. Two do while one takes the other's place.
+const SECRETS_MAX: usize = 4;
 
 /// One who is told of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +30,8 @@ pub(crate) struct ListenerSettings {
     pub(crate) name: String,
     /// Where its callbacks go.
     pub(crate) url: String,
-    /// What they are signed with.
-    pub(crate) secret: SigningSecret,
+    /// What they are signed with, each of them; at least one.
+    pub(crate) secrets: Vec<SigningSecret>,
     /// The pattern as typed.
     pub(crate) pattern: Vec<String>,
     /// Which events it gets.
@@ -114,12 +117,12 @@ fn one(
     if keys.secret_file.is_none() && keys.secret_env.is_none() {
         told.problems.add(&raw.at, format!("{place} needs \"secret_file\" or \"secret_env\""));
     }
-    let named = Named {
+    let named = NamedSecrets {
         place: &place,
         file: ("secret_file", keys.secret_file.as_ref()),
         env: ("secret_env", keys.secret_env.as_ref()),
     };
-    let secret = signing_secret(&named, told);
+    let secrets = signing_secrets(&named, told);
     let agent = keys.agent.as_ref();
     if let Some(set) = agent.filter(|set| !agents.is_empty() && !agents.contains_key(&set.value)) {
         let known: Vec<&str> = agents.keys().map(String::as_str).collect();
@@ -143,7 +146,7 @@ fn one(
     Some(ListenerSettings {
         name: name.to_owned(),
         url: url?,
-        secret: secret?,
+        secrets: secrets?,
         pattern,
         selector: Selector {
             pattern: meant?,
@@ -163,7 +166,7 @@ fn callback(
 ) -> Option<ListenerSettings> {
     let place = format!("[agents.{name}]");
     let own = &agent.own;
-    let named = Named {
+    let named = NamedSecrets {
         place: &place,
         file: ("callback_secret_file", own.callback_secret_file.as_ref()),
         env: ("callback_secret_env", own.callback_secret_env.as_ref()),
@@ -184,11 +187,11 @@ fn callback(
         }
     };
     let url = address("callback_url", &place, url, allowed, told.problems);
-    let secret = signing_secret(&named, told);
+    let secrets = signing_secrets(&named, told);
     Some(ListenerSettings {
         name: format!("agents/{name}"),
         url: url?,
-        secret: secret?,
+        secrets: secrets?,
         pattern: ENDINGS.map(str::to_owned).into(),
         selector: Selector {
             pattern: Pattern::of(ENDINGS).ok()?,
@@ -222,6 +225,46 @@ fn address(
         }
         None => Some(url.to_string()),
     }
+}
+
+/// The two keys that name what callbacks are signed with, as typed.
+struct NamedSecrets<'a> {
+    place: &'a str,
+    file: (&'static str, Option<&'a Set<Paths>>),
+    env: (&'static str, Option<&'a Set<Texts>>),
+}
+
+/// Every secret, or none if something is wrong with one of them.
+fn signing_secrets(named: &NamedSecrets<'_>, told: &mut Told<'_>) -> Option<Vec<SigningSecret>> {
+    let NamedSecrets { place, file, env } = named;
+    let files: Vec<Set<PathBuf>> = file.1.map_or_else(Vec::new, |set| each(&set.value.0, set));
+    let names: Vec<Set<String>> = env.1.map_or_else(Vec::new, |set| each(&set.value.0, set));
+    let count = match (file.1, env.1) {
+        // One complaint will do.
+        (Some(_), Some(_)) => 1,
+        _ => files.len().max(names.len()),
+    };
+    let key = if file.1.is_some() { file.0 } else { env.0 };
+    let origin = file.1.map(|set| &set.origin).or(env.1.map(|set| &set.origin));
+    if let Some(origin) = origin.filter(|_| count > SECRETS_MAX) {
+        let text =
+            format!("\"{key}\" in {place} names {count} secrets; at most {SECRETS_MAX} sign");
+        told.problems.add(origin, text);
+        return None;
+    }
+    let mut one = |at: usize| {
+        let named = Named { place, file: (file.0, files.get(at)), env: (env.0, names.get(at)) };
+        signing_secret(&named, told)
+    };
+    // All are looked at before the first mistake ends it.
+    let found: Vec<Option<SigningSecret>> = (0..count).map(&mut one).collect();
+    found.into_iter().collect::<Option<Vec<_>>>().filter(|secrets| !secrets.is_empty())
+}
+
+/// Each of a list, as if it were typed alone.
+fn each<T: Clone, U>(values: &[T], set: &Set<U>) -> Vec<Set<T>> {
+    let alone = |value: &T| Set { value: value.clone(), origin: set.origin.clone() };
+    values.iter().map(alone).collect()
 }
 
 fn signing_secret(named: &Named<'_>, told: &mut Told<'_>) -> Option<SigningSecret> {

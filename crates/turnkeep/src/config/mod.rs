@@ -23,6 +23,7 @@ mod reference;
 pub(crate) mod resolved;
 mod schema;
 mod secret;
+pub(crate) mod telemetry;
 
 #[cfg(test)]
 mod tests;

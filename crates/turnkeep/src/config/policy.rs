@@ -183,6 +183,7 @@ fn apply(keys: &PolicyKeys, policy: &mut Policy) {
     set(&mut policy.delivery_tries_max, keys.delivery_tries_max.as_ref());
     set(&mut policy.delivery_backoff_ms, keys.delivery_backoff_ms.as_ref());
     set(&mut policy.reply_bytes_max, keys.reply_bytes_max.as_ref());
+    set(&mut policy.retention_days, keys.retention_days.as_ref());
     set(&mut policy.rate.per_minute, keys.rate_per_minute.as_ref());
     set(&mut policy.rate.burst, keys.rate_burst.as_ref());
     set(&mut policy.tenant_rate.per_minute, keys.tenant_rate_per_minute.as_ref());
@@ -212,6 +213,7 @@ pub(super) fn shown(policy: &Policy) -> Vec<(&'static str, String)> {
         ("delivery_tries_max", policy.delivery_tries_max.shown()),
         ("delivery_backoff_ms", policy.delivery_backoff_ms.shown()),
         ("reply_bytes_max", policy.reply_bytes_max.shown()),
+        ("retention_days", policy.retention_days.shown()),
         ("rate_per_minute", policy.rate.per_minute.shown()),
         ("rate_burst", policy.rate.burst.shown()),
         ("tenant_rate_per_minute", policy.tenant_rate.per_minute.shown()),

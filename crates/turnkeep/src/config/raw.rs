@@ -10,7 +10,7 @@ use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 use super::hosts::HostNames;
 use super::problem::Origin;
 use super::section::Section;
-use super::value::{AgentKind, Endpoint, Listen, LogFormat, LogLevel, Networks, Texts, Url};
+use super::value::{AgentKind, Endpoint, Listen, LogFormat, LogLevel, Networks, Paths, Texts, Url};
 
 section! {
     /// Keys that stand at the top of the file, before any section.
@@ -133,6 +133,9 @@ section! {
         delivery_backoff_ms: u64 [1, 3_600_000] = "1000";
         /// The longest reply, in bytes; a longer one fails the attempt.
         reply_bytes_max: u32 [1, 67_108_864] = "1048576";
+        /// For how many days messages, replies, turns and dead letters are kept; 0 is for ever.
+        /// Nothing that is still open goes, however old it is.
+        retention_days: u32 [0, 36_500] = "0";
         /// How many messages a minute are let in from one customer; 0 is without limit.
         rate_per_minute: u32 [0, 100_000_000] = "120";
         /// How many of them may come at once.
@@ -187,6 +190,25 @@ section! {
 }
 
 section! {
+    /// Traces: every step of a message as spans, for whoever collects them.
+    struct TelemetryKeys {
+        /// Where spans are sent, as OTLP over HTTP (JSON), without the `/v1/traces` at its end.
+        /// Without it there are none.
+        otlp_endpoint: Endpoint => "\"http://127.0.0.1:4318\"";
+        /// The name of this server among those that send spans.
+        service_name: String = "\"turnkeep\"";
+        /// How much of the traces that begin here is recorded, from 0 to 1. Where a message comes
+        /// with a `traceparent`, its sender has decided.
+        sample_ratio: f64 [0, 1] = "1.0";
+        /// The file that holds headers which the receiver wants to see, `name=value` with commas
+        /// between; refused if everybody on the machine can read it. This or `headers_env`, or none.
+        headers_file: PathBuf => "\"/etc/turnkeep/otlp.headers\"";
+        /// The environment variable that holds them.
+        headers_env: String => "\"OTLP_HEADERS\"";
+    }
+}
+
+section! {
     /// Words that tell whether a message is complete. They may also stand in
     /// `[accumulation.LANGUAGE]`.
     struct WordKeys {
@@ -219,10 +241,11 @@ section! {
         /// `callback_secret_file` or `callback_secret_env`.
         callback_url: Endpoint => "\"https://app.example.org/replies\"";
         /// The file that holds the secret those callbacks are signed with, `whsec_` and base64;
-        /// refused if everybody on the machine can read it. This or `callback_secret_env`.
-        callback_secret_file: PathBuf => "\"/etc/turnkeep/replies.secret\"";
-        /// The environment variable that holds it.
-        callback_secret_env: String => "\"REPLIES_SECRET\"";
+        /// refused if everybody on the machine can read it. While the secret is changed a list: each
+        /// of up to four signs. This or `callback_secret_env`.
+        callback_secret_file: Paths => "\"/etc/turnkeep/replies.secret\"";
+        /// The environment variable that holds it, or a list.
+        callback_secret_env: Texts => "\"REPLIES_SECRET\"";
     }
 }
 
@@ -235,10 +258,11 @@ section! {
         /// `turn.completed`, or a list of these.
         pattern: Texts = "\"*\"";
         /// The file that holds the secret its callbacks are signed with, `whsec_` and base64;
-        /// refused if everybody on the machine can read it. This or `secret_env`.
-        secret_file: PathBuf => "\"/etc/turnkeep/crm.secret\"";
-        /// The environment variable that holds it.
-        secret_env: String => "\"CRM_SECRET\"";
+        /// refused if everybody on the machine can read it. While the secret is changed a list: each
+        /// of up to four signs. This or `secret_env`.
+        secret_file: Paths => "\"/etc/turnkeep/crm.secret\"";
+        /// The environment variable that holds it, or a list.
+        secret_env: Texts => "\"CRM_SECRET\"";
         /// Only events of this tenant.
         tenant: String => "\"acme\"";
         /// Only events of this agent.
@@ -328,6 +352,7 @@ pub(super) struct Raw {
     pub(super) top: TopKeys,
     pub(super) gateway: GatewayKeys,
     pub(super) guard: GuardKeys,
+    pub(super) telemetry: TelemetryKeys,
     pub(super) words: WordKeys,
     pub(super) languages: BTreeMap<String, LanguageRaw>,
     pub(super) channels: BTreeMap<&'static str, ChannelRaw>,
@@ -344,6 +369,7 @@ impl Raw {
             (String::new(), &self.top),
             ("gateway".to_owned(), &self.gateway),
             ("guard".to_owned(), &self.guard),
+            ("telemetry".to_owned(), &self.telemetry),
             ("accumulation".to_owned(), &self.words),
         ];
         for (name, language) in &self.languages {

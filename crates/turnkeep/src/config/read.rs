@@ -10,21 +10,22 @@ use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 use super::problem::{Lines, Problems, suggestion};
 use super::raw::{
     AgentKeys, AgentRaw, ChannelKeys, ChannelRaw, EchoKeys, GatewayKeys, GuardKeys, LanguageRaw,
-    ListenerKeys, ListenerRaw, OpenAiKeys, PolicyKeys, Raw, TopKeys, WordKeys,
+    ListenerKeys, ListenerRaw, OpenAiKeys, PolicyKeys, Raw, TelemetryKeys, TopKeys, WordKeys,
 };
 use super::secret::is_quiet;
 use super::section::{Key, Section, find};
 use super::value::Scalar;
 
 /// The sections of the file.
-const TABLES: [&str; 7] =
-    ["gateway", "guard", "accumulation", "channels", "agents", "tenants", "listeners"];
+const TABLES: [&str; 8] =
+    ["gateway", "guard", "telemetry", "accumulation", "channels", "agents", "tenants", "listeners"];
 
 /// Every section's keys and where they belong.
-pub(super) const HOMES: [(&str, &[Key]); 10] = [
+pub(super) const HOMES: [(&str, &[Key]); 11] = [
     ("at the top of the file, before any [section]", TopKeys::KEYS),
     ("in [gateway]", GatewayKeys::KEYS),
     ("in [guard]", GuardKeys::KEYS),
+    ("in [telemetry]", TelemetryKeys::KEYS),
     ("in [accumulation] or [accumulation.LANGUAGE]", WordKeys::KEYS),
     ("in [channels.NAME]", ChannelKeys::KEYS),
     ("in [channels.NAME], [agents.NAME] or [tenants.NAME]", PolicyKeys::KEYS),
@@ -67,6 +68,9 @@ pub(super) fn read_file(path: &Path, text: &str, scope: Scope, problems: &mut Pr
     }
     if let Some((table, label)) = reader.table(top, "", "guard") {
         reader.keys(table, &label, &[], &mut [&mut raw.guard]);
+    }
+    if let Some((table, label)) = reader.table(top, "", "telemetry") {
+        reader.keys(table, &label, &[], &mut [&mut raw.telemetry]);
     }
     reader.words(top, &mut raw);
     reader.channels(top, &mut raw);

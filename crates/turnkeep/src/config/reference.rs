@@ -10,7 +10,7 @@ use super::layers::variable;
 use super::policy;
 use super::raw::{
     AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, OpenAiKeys, PolicyKeys,
-    TopKeys, WordKeys,
+    TelemetryKeys, TopKeys, WordKeys,
 };
 use super::section::Key;
 
@@ -25,7 +25,7 @@ struct Part {
     keys: &'static [Key],
 }
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part {
         title: "Top of the file",
         about: "Keys that stand before any section.",
@@ -48,6 +48,14 @@ const PARTS: [Part; 10] = [
         header: "[guard]",
         variables: Some("guard"),
         keys: GuardKeys::KEYS,
+    },
+    Part {
+        title: "[telemetry]",
+        about: "Traces: every step of a message as spans, sent to a collector of OpenTelemetry. Off \
+                unless `otlp_endpoint` is set. See docs/operations.md.",
+        header: "[telemetry]",
+        variables: Some("telemetry"),
+        keys: TelemetryKeys::KEYS,
     },
     Part {
         title: "[accumulation]",

@@ -19,6 +19,7 @@ use super::problem::Problems;
 use super::raw::{AgentRaw, EchoKeys, GatewayKeys, OpenAiKeys, Raw, TopKeys};
 use super::secret::{ApiKey, Named, Told, secret};
 use super::section::Section;
+use super::telemetry::{self, TelemetrySettings};
 pub(crate) use super::value::LogFormat;
 use super::value::{AgentKind, Set};
 use super::{guard, listeners, paths, words};
@@ -63,6 +64,8 @@ pub(crate) struct Resolved {
     pub(crate) guard: GuardSettings,
     /// Who checks messages.
     pub(crate) moderation: Option<ModerationSettings>,
+    /// Where spans are sent, if anywhere.
+    pub(crate) telemetry: Option<TelemetrySettings>,
     /// The agents by name; never empty.
     pub(crate) agents: BTreeMap<String, AgentSettings>,
     /// Channels whose replies are appended to a file.
@@ -200,6 +203,7 @@ pub(super) fn resolve(
     let listeners = listeners::listeners(&raw, &agents, &mut told);
     let callbacks_may_reach = listeners::allowed(&raw);
     let moderation = moderation::moderation(&raw.guard, &mut told);
+    let telemetry = telemetry::telemetry(&raw.telemetry, &mut told);
     let guard = guard::guard(&raw, problems);
     let words = words::words(&raw, problems);
     let Whereabouts { listen, hosts, data_dir } = resolve_whereabouts(&raw.top, env);
@@ -226,6 +230,7 @@ pub(super) fn resolve(
         gateway: gateway(&raw.gateway, problems),
         guard,
         moderation,
+        telemetry,
         agents,
         spools,
         listeners,

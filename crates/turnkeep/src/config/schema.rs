@@ -6,7 +6,7 @@ use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::raw::{
     AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, OpenAiKeys, PolicyKeys,
-    TopKeys, WordKeys,
+    TelemetryKeys, TopKeys, WordKeys,
 };
 use super::section::Key;
 
@@ -27,6 +27,7 @@ pub(super) fn document() -> Value {
     let tables = [
         ("gateway", table(&[GatewayKeys::KEYS])),
         ("guard", table(&[GuardKeys::KEYS])),
+        ("telemetry", table(&[TelemetryKeys::KEYS])),
         ("accumulation", words()),
         ("channels", object(channels)),
         ("agents", named(&agent())),

@@ -231,6 +231,30 @@ impl Setting for PathBuf {
     }
 }
 
+/// One path or a list of them.
+#[derive(Clone, Debug)]
+pub(super) struct Paths(pub(super) Vec<PathBuf>);
+
+impl Setting for Paths {
+    fn expected(_: Range) -> String {
+        "a path or a list of paths".into()
+    }
+
+    fn schema(_: Range) -> Value {
+        texts_schema()
+    }
+
+    fn read(scalar: &Scalar, range: Range) -> Option<Self> {
+        let texts = scalar.texts().filter(|texts| !texts.is_empty())?.into_iter();
+        let paths = texts.map(|text| PathBuf::read(&Scalar::Text(text), range)).collect();
+        Option::map(paths, Self)
+    }
+
+    fn shown(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
 /// An address and a port to listen on; `localhost` is understood.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listen(pub(super) SocketAddr);

@@ -2,14 +2,15 @@
 //!
 //! [`forget`] decides in one short change where a history begins; [`sweep`] removes what stands
 //! before it, a few rows a change. [`redact`] blanks texts in a history that stays, [`find`] looks
-//! for sessions and senders, [`files`] copies the database and cleans its files, [`restore`] puts a
-//! copy in the place of a folder's database.
+//! for sessions and senders, [`copy`] copies the database, [`restore`] puts a copy in the place of a
+//! folder's database, [`files`] cleans the files.
 //!
 //! Deleted rows are overwritten (`secure_delete` is on for every connection that writes). What is
 //! left of them is in unused parts of pages, which [`mop`] wipes, and in the log, which
 //! [`files::empty_log`] moves into the database.
 
-pub(crate) mod files;
+pub(crate) mod copy;
+mod files;
 pub(super) mod find;
 mod forget;
 mod mop;
@@ -109,7 +110,7 @@ impl CareStore for SqliteStore {
     fn backup(&self, order: BackupOrder) -> BoxFuture<'_, std::result::Result<u64, BackupError>> {
         let dir = self.shared.dir().to_path_buf();
         Box::pin(async move {
-            let done = files::apart("store-backup", move || files::backup(&dir, order)).await;
+            let done = files::apart("store-backup", move || copy::backup(&dir, order)).await;
             done.map_err(BackupError::Failed)?
         })
     }
@@ -181,4 +182,16 @@ pub(super) fn through_turn(connection: &Connection, session_id: i64) -> Result<O
         connection.prepare_cached("SELECT through_turn FROM forgotten WHERE session_id = ?1")?;
     let turn = statement.query_row([session_id], |row| row.get::<_, Option<[u8; 16]>>(0));
     Ok(turn.optional()?.flatten().map(|bytes| TurnId(uuid_of(bytes))))
+}
+
+/// Whether a turn is gone and its row is still there. Their ids grow with time.
+pub(super) fn waits_to_be_removed(
+    connection: &Connection,
+    session_id: i64,
+    turn: TurnId,
+) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM forgotten WHERE session_id = ?1 AND unswept = 1 AND turn_rest >= ?2",
+    )?;
+    Ok(statement.exists(rusqlite::params![session_id, &turn.0.as_bytes()[..]])?)
 }

@@ -3,14 +3,19 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, OpenFlags};
 use turnkeep_core::Epoch;
 
 use super::super::open::{self, DATABASE, OpenError};
 use super::super::trouble::Trouble;
-use super::files::{self, Partial};
+use super::copy::{self, LOGS, Partial, Told};
+use super::files::is_busy;
+
+/// How long whoever reads the former database is waited for.
+const READERS_WAIT: Duration = Duration::from_millis(500);
 
 /// What is to be restored.
 pub struct RestoreOrder<'a> {
@@ -74,31 +79,61 @@ pub enum RestoreError {
     Failed(String),
 }
 
-/// Puts the backup there. Until its last step, and after a crash before it, the folder is as it was.
+/// Puts the backup there. Until its last step, and after a crash before it, the folder is as it was;
+/// only a log of a database that can't be read any more may have its new name already.
 pub fn restore(order: RestoreOrder<'_>) -> Result<Restored, RestoreError> {
     let RestoreOrder { file, dir, keep_as, progress } = order;
+    let io = |error: io::Error| RestoreError::Folder(open::io_error(dir, &error));
+    // SQLite takes some relative names for something else than a file.
+    let file = &std::path::absolute(file).map_err(io)?;
+    let dir = &std::path::absolute(dir).map_err(io)?;
     check_backup(file)?;
     let folder = open::take_folder(dir)?;
-    let target = folder.dir.join(DATABASE);
-    let there = fs::metadata(&target).is_ok_and(|found| found.len() > 0);
+    let owner = folder.hand_over().map_err(io)?;
+    let there = holds_data(dir);
     if there && keep_as.is_none() {
         return Err(RestoreError::HoldsData { dir: dir.into() });
     }
-    let io = |error: io::Error| RestoreError::Folder(open::io_error(dir, &error));
+    let target = dir.join(DATABASE);
     let partial = Partial::take(&target).map_err(io)?;
+    partial.belong_to(&owner).map_err(io)?;
+    let former = if there { former_epoch(dir) } else { Epoch(0) };
+    let told = copy::told(progress);
     // Through SQLite, because the file may have a log beside it, and to see that all of it is
     // readable.
-    let copied = files::read_only(file)
-        .and_then(|connection| files::copy_into(connection, &partial.path, progress));
-    copied.map_err(|trouble| explain(file, trouble))?;
-    let former = if there { former_epoch(dir) } else { Epoch(0) };
+    copy::read_only(file)
+        .and_then(|connection| copy::copy_into(connection, &partial, &told))
+        .and_then(|()| prepare(&partial.path, former, &told))
+        .map_err(|trouble| explain(file, trouble))?;
     let kept = match keep_as.filter(|_| there) {
-        Some(suffix) => Some(keep(dir, &suffix).map_err(io)?),
+        Some(suffix) => Some(keep(dir, &suffix)?),
         None => None,
     };
     partial.publish(&target, true).map_err(io)?;
-    let epoch = draw_beyond(&folder.dir, former)?;
+    // As any start does: this takes it to today's format too.
+    let (_, epoch) = open::open_database(dir)?;
     Ok(Restored { kept, epoch })
+}
+
+/// Looks at all of the copy, and has it know of every epoch that the folder had: the world may
+/// remember those that were drawn after the backup.
+fn prepare(copied: &Path, former: Epoch, told: &Told) -> Result<(), Trouble> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(copied, flags)?;
+    let findings = copy::findings_unless_stopped(&mut connection, told)?;
+    if let Some(first) = findings.first() {
+        return Err(Trouble::Corrupt(format!("{first} ({} findings)", findings.len())));
+    }
+    let raise = "UPDATE meta SET value = max(value, ?1) WHERE name = 'epoch'";
+    connection.execute(raise, [former.0.cast_signed()])?;
+    Ok(())
+}
+
+/// Whether there is anything to lose. A log counts alone: it holds the newest commits, and SQLite
+/// would take it for the restored database's.
+fn holds_data(dir: &Path) -> bool {
+    let files = ["", LOGS[0], LOGS[1]].map(|ending| dir.join(format!("{DATABASE}{ending}")));
+    files.iter().any(|file| fs::metadata(file).is_ok_and(|found| found.len() > 0))
 }
 
 /// A file of ours that this program understands.
@@ -106,6 +141,10 @@ fn check_backup(file: &Path) -> Result<(), RestoreError> {
     let unfit = |why: String| RestoreError::Unfit { file: file.into(), why };
     if !file.is_file() {
         return Err(unfit("is not there, or is no file".into()));
+    }
+    // It may also be the very file that is about to be written.
+    if file.extension().is_some_and(|ending| ending == "partial") {
+        return Err(unfit("is a copy that was broken off".into()));
     }
     match open::open_file(file) {
         Ok((_, 0)) => Err(unfit("is empty: it is no backup".into())),
@@ -125,14 +164,16 @@ fn check_backup(file: &Path) -> Result<(), RestoreError> {
 }
 
 fn explain(file: &Path, trouble: Trouble) -> RestoreError {
-    if let Trouble::Sqlite(error) = &trouble
-        && error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
-    {
+    if copy::is_stopped(&trouble) {
         return RestoreError::Stopped;
     }
-    if trouble.is_damage() {
-        let why = format!("is damaged ({})", trouble.sentence());
-        return RestoreError::Unfit { file: file.into(), why };
+    let what = match &trouble {
+        Trouble::Sqlite(error) if trouble.is_damage() => Some(error.to_string()),
+        Trouble::Corrupt(what) => Some(what.clone()),
+        Trouble::Sqlite(_) => None,
+    };
+    if let Some(what) = what {
+        return RestoreError::Unfit { file: file.into(), why: format!("is damaged ({what})") };
     }
     RestoreError::Failed(trouble.sentence())
 }
@@ -146,40 +187,54 @@ fn former_epoch(dir: &Path) -> Epoch {
     Epoch(epoch.unwrap_or(0).cast_unsigned())
 }
 
-/// Gives the former database a second name; its first one is taken over in one step afterwards.
-fn keep(dir: &Path, suffix: &str) -> io::Result<PathBuf> {
-    // A log that stays behind would be taken for the restored one's. Where the former database is
-    // damaged, it can't be moved into it, and goes with it.
-    if let Ok(connection) = open::connect_writer(dir) {
-        drop(connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE));
+/// Gives the former database a second name. Its first one is taken over in one step afterwards.
+fn keep(dir: &Path, suffix: &str) -> Result<PathBuf, RestoreError> {
+    // Where the former database is damaged its log can't be moved into it, and goes with it.
+    if let Ok(connection) = open::connect_writer(dir)
+        && connection.busy_timeout(READERS_WAIT).is_ok()
+        && let Err(error) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE)
+        && is_busy(&error)
+    {
+        let why = "another program reads the folder's database: try again when it has ended";
+        return Err(RestoreError::Failed(why.into()));
     }
-    let own = |ending: &str| dir.join(format!("{DATABASE}{ending}"));
-    let kept = |ending: &str| dir.join(format!("{DATABASE}.{suffix}{ending}"));
-    if kept("").exists() {
-        let why = format!("{} is there already", kept("").display());
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
-    }
-    if own("-wal").exists() {
-        fs::rename(own("-wal"), kept("-wal"))?;
-    }
-    if own("-shm").exists() {
-        fs::remove_file(own("-shm"))?;
-    }
-    if fs::hard_link(own(""), kept("")).is_err() {
-        fs::rename(own(""), kept(""))?;
-    }
-    Ok(kept(""))
+    let names = |ending: &str| {
+        let [own, kept] = [DATABASE.to_owned(), format!("{DATABASE}.{suffix}")];
+        [own, kept].map(|name| dir.join(name + ending))
+    };
+    let there = ["", LOGS[0], LOGS[1]].map(names);
+    let there = there.iter().filter(|[own, _]| own.exists());
+    let keep_all = || -> io::Result<()> {
+        for [own, kept] in there.clone() {
+            second_name(own, kept)?;
+        }
+        copy::sync_folder(dir)?;
+        // A log that stayed behind would be taken for the restored one's.
+        for log in LOGS.into_iter().chain(["-shm"]) {
+            let [own, _] = names(log);
+            if own.exists() {
+                fs::remove_file(own)?;
+            }
+        }
+        Ok(())
+    };
+    keep_all().map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => RestoreError::Failed(error.to_string()),
+        _ => RestoreError::Folder(open::io_error(dir, &error)),
+    })?;
+    let [_, kept] = names("");
+    Ok(kept)
 }
 
-/// Opens it as any start does: takes it to this format and draws an epoch.
-fn draw_beyond(dir: &Path, former: Epoch) -> Result<Epoch, OpenError> {
-    let (connection, epoch) = open::open_database(dir)?;
-    if epoch > former {
-        return Ok(epoch);
+/// A link, or a copy where the file system has no links; never over something that is there.
+fn second_name(own: &Path, kept: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(kept).is_ok() {
+        let why = format!("{} is there already", kept.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
     }
-    let raise = "UPDATE meta SET value = ?1 WHERE name = 'epoch'";
-    connection
-        .execute(raise, [former.0.cast_signed()])
-        .and_then(|_| open::draw_epoch(&connection))
-        .map_err(|error| open::sqlite_error(&dir.join(DATABASE), error.into()))
+    if fs::hard_link(own, kept).is_err() {
+        fs::copy(own, kept)?;
+        fs::File::open(kept)?.sync_all()?;
+    }
+    Ok(())
 }

@@ -37,6 +37,7 @@ fn the_example_knows_every_key_and_every_key_is_known() {
     typed(&raw.agents["parrot"].echo);
     typed(&raw.listeners["crm"].keys);
     typed(&raw.guard);
+    typed(&raw.telemetry);
 }
 
 /// Whatever is told of sections as a whole knows each of them.
@@ -115,6 +116,7 @@ fn the_schema_refuses_what_the_loader_refuses() {
         "[listeners.crm]\nurl = \"https://h\"",
         "[listeners.crm]\nurl = \"https://h\"\nsecret_env = \"A\"\nsecret_file = \"b\"",
         "[tenants.acme]\nspool = \"x\"",
+        "[telemetry]\notlp_endpoint = \"http://h\"\nsample_ratio = 1.5",
     ];
     for toml in wrong {
         assert!(!schema_says(toml).is_empty(), "the schema takes\n{toml}");

@@ -40,13 +40,13 @@ fn a_listener_is_resolved() {
     assert_eq!(crm.name, "crm");
     assert_eq!(crm.url, "https://crm.example.org/hook/?token=hidden");
     assert_eq!(crm.receiver(), "https://crm.example.org");
-    assert_eq!(crm.secret.expose(), b"0123456789abcdef0123456789abcdef");
+    assert_eq!(crm.secrets[0].expose(), b"0123456789abcdef0123456789abcdef");
     assert!(crm.include_text);
     assert_eq!(crm.selector.tenant.as_deref(), Some("acme"));
     assert_eq!(crm.selector.agent.as_deref(), Some("default"));
     let matches = |name| crm.selector.pattern.matches(name);
     assert!(matches("turn.failed") && matches("session.closed") && !matches("session.reset"));
-    let shown = format!("{:?}", crm.secret);
+    let shown = format!("{:?}", crm.secrets);
     assert!(!shown.contains("0123") && !shown.contains("48"), "{shown}");
 }
 
@@ -161,6 +161,46 @@ fn secrets_are_checked_and_never_shown() {
         assert!(said.contains("it must be whsec_ and 24 to 64 bytes in base64"), "{said}");
         assert!(!said.contains("0123") && !said.contains("c2hvcn"), "{said}");
     }
+}
+
+#[test]
+fn several_secrets_sign_while_one_is_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = secret_file(dir.path(), SECRET, 0o600);
+    let listener = |keys: &str| format!("[listeners.crm]\nurl = \"https://h\"\n{keys}");
+    let count =
+        |keys: &str| load_layers(&listener(keys), &env(), &[]).unwrap().listeners[0].secrets.len();
+    assert_eq!(count(&format!("secret_file = [{old:?}, {old:?}]")), 2);
+    assert_eq!(count("secret_env = [\"S\", \"S\", \"S\", \"S\"]"), 4);
+    assert_eq!(count("secret_env = [\"S\"]"), 1);
+    let check = |keys: &str, expect: &str| assert_eq!(said(&listener(keys), &env()), expect);
+    let place = "in [listeners.crm]";
+    check(
+        "secret_env = [\"S\", \"S\", \"S\", \"S\", \"S\"]",
+        &format!("3: \"secret_env\" {place} names 5 secrets; at most 4 sign"),
+    );
+    check(
+        "secret_env = [\"A\", \"S\", \"B\"]",
+        &format!(
+            "3: \"secret_env\" {place}: A is not set\n3: \"secret_env\" {place}: B is not set"
+        ),
+    );
+    check(
+        "secret_env = [\"S\", \"S\"]\nsecret_file = [\"a\", \"b\"]",
+        &format!("3: \"secret_file\" and \"secret_env\" {place} exclude each other"),
+    );
+    let wanted = format!(
+        "1: [listeners.crm] needs \"secret_file\" or \"secret_env\"\n\
+         3: \"secret_file\" {place} must be a path or a list of paths"
+    );
+    check("secret_file = []", &wanted);
+    check("secret_file = [\"\"]", &wanted);
+    let agent = format!(
+        "[agents.default]\nkind = \"echo\"\ncallback_url = \"https://h\"\n\
+         callback_secret_file = [{old:?}, \"secret\"]"
+    );
+    let said = load_text(&agent).unwrap_err().to_string();
+    assert!(said.contains("there is no file that can be read"), "{said}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod moderation;
 mod policies;
 mod reloads;
 mod secrets;
+mod telemetry;
 mod words;
 
 use super::problem::Problems;

@@ -84,7 +84,7 @@ fn shown_policies_can_be_typed_again() {
         policy.window_mode = WindowMode::Fixed;
         policy.ambiguous = AmbiguousDelivery::Dead;
         policy.queues = false;
-        let numbers: [&mut u32; 8] = [
+        let numbers: [&mut u32; 9] = [
             &mut policy.window_ms,
             &mut policy.window_total_ms,
             &mut policy.inbox_max,
@@ -93,6 +93,7 @@ fn shown_policies_can_be_typed_again() {
             &mut policy.errors_max,
             &mut policy.delivery_tries_max,
             &mut policy.reply_bytes_max,
+            &mut policy.retention_days,
         ];
         for (number, value) in numbers.into_iter().zip(71..) {
             *number = value;

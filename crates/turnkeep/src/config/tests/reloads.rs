@@ -37,6 +37,8 @@ fn what_needs_a_restart_is_held_against_the_start() {
     check(["", "", moved], &["gateway"], &["listen", "gateway.connections_max"]);
     check(["", moved, moved], &[], &["listen", "gateway.connections_max"]);
     check(["", moved, ""], &["gateway"], &[]);
+    let traced = "[telemetry]\notlp_endpoint = \"http://h\"\nservice_name = \"s\"";
+    check(["", "", traced], &[], &["telemetry.otlp_endpoint", "telemetry.service_name"]);
 }
 
 #[test]

@@ -1,0 +1,75 @@
+//! Keeping and forgetting: what is too old goes, a customer is erased, everything can be copied.
+//!
+//! Nothing is decided here either: how much of a history may go is the core's
+//! ([`turnkeep_core::care`]), removing it is the store's. This part looks for it, in an order that a
+//! crash or a message between two steps can't harm.
+
+mod erase;
+mod find;
+mod retention;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use turnkeep_core::ports::care::CareStore;
+use turnkeep_core::ports::store::StoreError;
+
+pub use erase::{EraseError, Erased};
+pub use retention::Aged;
+
+use crate::service::Gateway;
+
+/// Entries that are read and forgotten in one step.
+const STEP: usize = 256;
+/// Rows that one change removes.
+const SWEEP_ROWS: usize = 256;
+/// How often a session is read again that was written to meanwhile.
+const TRIES_MAX: u32 = 50;
+
+/// How far something long is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// What is being done.
+    pub step: &'static str,
+    /// How much of it is done.
+    pub done: u64,
+    /// How much there is, as far as that is known; 0 where it is not.
+    pub of: u64,
+}
+
+/// Whoever wants to know.
+pub type Tell<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// What the gateway holds for it.
+pub(crate) struct Care {
+    pub(crate) store: Arc<dyn CareStore>,
+    /// One erasure at a time: a scan of everything is enough for the disk.
+    alone: tokio::sync::Mutex<()>,
+}
+
+impl Care {
+    pub(crate) fn new(store: Arc<dyn CareStore>) -> Self {
+        Self { store, alone: tokio::sync::Mutex::default() }
+    }
+}
+
+impl Gateway {
+    /// What keeps and forgets.
+    #[must_use]
+    pub fn care(&self) -> &Arc<dyn CareStore> {
+        &self.0.care.store
+    }
+
+    /// Removes every row that nobody reads any more; says how many.
+    async fn sweep_forgotten(&self, tell: Tell<'_>) -> Result<u64, StoreError> {
+        let mut done = 0;
+        loop {
+            let swept = self.care().sweep(SWEEP_ROWS).await?;
+            done += swept.rows;
+            tell(Progress { step: "removing", done, of: 0 });
+            if !swept.more {
+                return Ok(done);
+            }
+        }
+    }
+}

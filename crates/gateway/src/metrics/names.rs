@@ -1,0 +1,65 @@
+//! What every number is about, for whoever reads `/metrics`.
+
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+const COUNTERS: [(&str, &str); 21] = [
+    ("turn_gateway_decision_total", "Decisions on messages, by action"),
+    ("turn_gateway_rejected_total", "Messages that were not accepted, by reason"),
+    ("turn_gateway_guard_total", "What the guard found, by check and by what followed"),
+    ("turn_gateway_callbacks_total", "Tries of callbacks, by listener and outcome"),
+    ("turnkeep_deliveries_total", "Deliveries begun"),
+    ("turnkeep_delivery_outcomes_total", "Deliveries that ended, by what the channel said"),
+    ("turnkeep_duplicates_total", "Messages that came before"),
+    ("turnkeep_forgotten_messages_total", "Messages forgotten, by reason"),
+    ("turnkeep_http_responses_total", "Answers to requests, by class of status"),
+    ("turnkeep_panics_total", "Panics of agents and session tasks"),
+    ("turnkeep_run_failures_total", "Attempts of agents that ended in an error"),
+    ("turnkeep_runs_total", "Attempts handed to an agent"),
+    ("turnkeep_turns_total", "Turns that ended, by status"),
+    ("turnkeep_store_batches_total", "Transactions of the store"),
+    ("turnkeep_store_checkpoints_total", "Passes that moved the store's log into the database"),
+    ("turnkeep_store_commits_total", "Session commits"),
+    ("turnkeep_store_conflicts_total", "Commits of sessions that somebody else wrote meanwhile"),
+    ("turnkeep_store_failures_total", "Transactions whose outcome nobody knows"),
+    ("turnkeep_store_fsyncs_total", "Syncs the store asked the disk for"),
+    ("turnkeep_store_refusals_total", "Commits that were not made because of a condition"),
+    ("turnkeep_access_refused_total", "Requests not let in, by reason"),
+];
+
+const GAUGES: [(&str, &str); 18] = [
+    ("turn_gateway_callbacks_pending", "Callbacks that wait for another try, by listener"),
+    ("turn_gateway_guard_customers", "Customers that the guard remembers"),
+    (
+        "turn_gateway_queue_depth",
+        "Accepted messages that no running turn has taken, by sort of session",
+    ),
+    ("turn_gateway_restrictions", "Restrictions that the guard remembers"),
+    ("turn_gateway_undecided_max", "Messages that may wait to be decided"),
+    ("turnkeep_dead_letters", "Dead letters that nobody has dealt with"),
+    ("turnkeep_draining", "1 while the process is ending"),
+    ("turnkeep_outbox_oldest_seconds", "How long the oldest part of a reply has been undelivered"),
+    ("turnkeep_outbox_parts", "Parts of replies that are not delivered yet"),
+    ("turnkeep_ready", "1 while messages are taken"),
+    ("turnkeep_runs_active", "Attempts of agents under way"),
+    ("turnkeep_sessions_active", "Sessions with a task"),
+    ("turnkeep_store_ready", "1 while the store can write"),
+    ("turnkeep_store_waiting", "Jobs that wait for the store's writer"),
+    ("turnkeep_store_wal_pages", "Pages in the store's log"),
+    ("turnkeep_turns_open", "Open turns, by where they stand"),
+    (
+        "turnkeep_turns_without_agent",
+        "Turns that wait because their agent is not configured any more",
+    ),
+    ("turnkeep_watchers", "Event streams of single sessions that are open"),
+];
+
+/// Tells the recorder.
+pub(super) fn describe() {
+    for (name, about) in COUNTERS {
+        describe_counter!(name, about);
+    }
+    for (name, about) in GAUGES {
+        describe_gauge!(name, about);
+    }
+    describe_histogram!("turn_gateway_latency_ms", "Time from a message to its durable decision");
+}
