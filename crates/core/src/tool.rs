@@ -52,6 +52,44 @@ pub enum ToolOutcome {
     Unknown,
 }
 
+/// Why a call may not be made now, whatever is known of its act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Denied {
+    /// The turn was stopped behind its commit point; only what is in flight is waited for.
+    Stopping,
+    /// The user was asked something and has not answered yet.
+    Waiting,
+    /// [`CALLS_OPEN_MAX`] calls are under way.
+    TooManyCalls,
+    /// [`ACTS_MAX`] acts are remembered.
+    TooManyActs,
+}
+
+impl Denied {
+    /// In words, for whoever asked.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopping => "the turn was stopped, and ends after the calls under way",
+            Self::Waiting => "the user was asked something and has not answered yet",
+            Self::TooManyCalls => "too many calls of this attempt are under way; the limit is 16",
+            Self::TooManyActs => "too many acts of this session are remembered; the limit is 256",
+        }
+    }
+}
+
+impl ToolOutcome {
+    /// The wire name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// The name of an act within its turn group: a hash of the tool and its business key, or, without
 /// one, of the tool and what it was called with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -292,6 +330,15 @@ mod tests {
         acts.tidy(NOW - 9 * ACTS_KEPT_MS, |_| false);
         acts.tidy(NOW - 8 * ACTS_KEPT_MS, |_| false);
         assert!(acts.is_empty());
+    }
+
+    #[test]
+    fn whoever_is_denied_is_told_the_limit_that_holds() {
+        for (denied, limit) in
+            [(Denied::TooManyCalls, CALLS_OPEN_MAX), (Denied::TooManyActs, ACTS_MAX)]
+        {
+            assert!(denied.as_str().ends_with(&format!("the limit is {limit}")), "{denied:?}");
+        }
     }
 
     #[test]

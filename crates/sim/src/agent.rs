@@ -288,7 +288,10 @@ impl World<'_> {
             }
             AgentAnswer::Call(call) => self.call_tool(run, live, call),
             AgentAnswer::Known(act) => self.judge_known(run, &act),
-            AgentAnswer::MailFirst | AgentAnswer::Refused | AgentAnswer::Recorded => {}
+            AgentAnswer::MailFirst
+            | AgentAnswer::NotAllowed(_)
+            | AgentAnswer::Refused
+            | AgentAnswer::Recorded => {}
         }
         if live {
             self.runs[run].state = State::Working;

@@ -6,7 +6,7 @@ use crate::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId, TurnId};
 use crate::message::{Decision, Pending};
 use crate::outbox::Delivery;
 use crate::policy::Trust;
-use crate::tool::Act;
+use crate::tool::{Act, Denied};
 
 /// One deed for the shell. Effects of one commit are run in order, never before it.
 #[derive(Clone, Debug)]
@@ -128,6 +128,8 @@ pub enum AgentAnswer {
     Known(Box<Act>),
     /// Not before the mail is read: it may change what is wanted.
     MailFirst,
+    /// Don't call it, for this reason.
+    NotAllowed(Denied),
     /// The question stands; the answer comes as [`Effect::AnswerRun`].
     Asked(QuestionId),
     /// On record.

@@ -8,6 +8,7 @@ use crate::journal::{CancelReason, DeadReason, EventBody, SupersedeChoice};
 use crate::message::Pending;
 use crate::outbox::backoff_ms;
 use crate::planted::{Planted, planted};
+use crate::tool::Denied;
 
 impl Machine<'_> {
     pub(super) fn on_agent(&mut self, tag: RunTag, said: &AgentInput) {
@@ -32,9 +33,14 @@ impl Machine<'_> {
                 self.ignore(Ignored::RunIsWaiting);
                 self.effect(Effect::AgentAnswer(*token, AgentAnswer::Refused));
             }
-            AgentInput::Ask(token, _) | AgentInput::Intend(token, _) if waiting => {
+            AgentInput::Ask(token, _) if waiting => {
                 self.ignore(Ignored::RunIsWaiting);
                 self.effect(Effect::AgentAnswer(*token, AgentAnswer::Refused));
+            }
+            AgentInput::Intend(token, _) if waiting => {
+                self.ignore(Ignored::RunIsWaiting);
+                let answer = AgentAnswer::NotAllowed(Denied::Waiting);
+                self.effect(Effect::AgentAnswer(*token, answer));
             }
             AgentInput::TakeMail(token) => self.on_take_mail(*token),
             AgentInput::CommitPoint(token) => self.on_commit_point(*token),

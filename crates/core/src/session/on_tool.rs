@@ -6,7 +6,7 @@ use super::{AgentAnswer, Effect, Ignored, Machine, Turn};
 use crate::ids::{Seq, Token};
 use crate::journal::EventBody;
 use crate::planted::{Planted, planted};
-use crate::tool::{ACTS_MAX, Act, CALLS_OPEN_MAX, Intent, SideEffects, ToolOutcome};
+use crate::tool::{ACTS_MAX, Act, CALLS_OPEN_MAX, Denied, Intent, SideEffects, ToolOutcome};
 
 impl Machine<'_> {
     pub(super) fn on_intend(&mut self, token: Token, intent: &Intent) {
@@ -20,8 +20,11 @@ impl Machine<'_> {
             self.tidy_acts();
         }
         let Some(turn) = &self.session.turn else { return AgentAnswer::Refused };
-        if turn.stopping || turn.open_calls.len() >= CALLS_OPEN_MAX {
-            return AgentAnswer::Refused;
+        if turn.stopping {
+            return AgentAnswer::NotAllowed(Denied::Stopping);
+        }
+        if turn.open_calls.len() >= CALLS_OPEN_MAX {
+            return AgentAnswer::NotAllowed(Denied::TooManyCalls);
         }
         let group = turn.group;
         if acts {
@@ -30,7 +33,7 @@ impl Machine<'_> {
                 return AgentAnswer::Known(Box::new(*known));
             }
             if known.is_none() && self.session.acts.len() >= ACTS_MAX {
-                return AgentAnswer::Refused;
+                return AgentAnswer::NotAllowed(Denied::TooManyActs);
             }
         }
         if intent.effects == SideEffects::Irreversible {
