@@ -2,24 +2,26 @@
 #   make run    builds, starts and prints the address
 #   make test   everything that CI runs; installs what it needs
 # and two more for patience:
-#   make soak SCHEDULES=1000000 SEED=1    the simulator, as long as you like
+#   make soak SCHEDULES=1000000 SEED=1 SOAK_SECONDS=10   the simulator, then bytes against every reader
+#   make simulate SCHEDULES=1000000 SEED=1               the simulator alone
 #   make fuzz SECONDS=600                 bytes against every reader, so long for each
 #   make bench                            measures a server of its own and draws what happened
 
 SCHEDULES ?= 1000000
 SEED ?= 1
 SECONDS ?= 60
+SOAK_SECONDS ?= 10
 EXAMPLES ?= 25
 ARGS ?=
 CARGO ?= cargo
 
-.PHONY: run test setup lint unit page crash soak mutants fuzz contract battery walkthrough bench clean
+.PHONY: run test setup lint unit page crash soak simulate mutants fuzz contract battery walkthrough bench clean
 
 run:
 	@$(CARGO) build --release --locked -p turnkeep
 	@exec ./target/release/turnkeep serve $(ARGS)
 
-test: setup lint unit soak mutants
+test: setup lint unit simulate mutants
 	@$(MAKE) --no-print-directory fuzz SECONDS=1
 	@$(MAKE) --no-print-directory contract
 
@@ -42,8 +44,12 @@ page:
 crash:
 	$(CARGO) test --locked -p turnkeep --test crash
 
+# The simulator, then bytes against every reader, as long as you like.
+soak: simulate
+	@$(MAKE) --no-print-directory fuzz SECONDS=$(SOAK_SECONDS)
+
 # Prints the seed of any failure.
-soak:
+simulate:
 	$(CARGO) run --profile soak --locked -p turnkeep-sim -- --schedules $(SCHEDULES) --seed $(SEED)
 
 # Plants mistakes and says how fast the simulator finds each.

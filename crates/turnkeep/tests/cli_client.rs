@@ -338,3 +338,38 @@ fn a_socket_that_nobody_serves_is_said_so() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), expect);
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn whoever_names_a_folder_means_its_server_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let listen = listener.local_addr().unwrap().to_string();
+    let nowhere = dir.path().join("nowhere");
+    let named: [(&[&str], Option<&Path>); 2] =
+        [(&["--data-dir", nowhere.to_str().unwrap()], None), (&[], Some(&nowhere))];
+    for (flags, variable) in named {
+        let mut command = turnkeep(dir.path());
+        command.env("TURNKEEP_LISTEN", &listen).args(["sessions"]).args(flags);
+        command.envs(variable.map(|dir| ("TURNKEEP_DATA_DIR", dir)));
+        let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+        assert!(said.starts_with(&format!("no Turnkeep answers at unix:{}", nowhere.display())));
+    }
+    assert!(listener.accept().is_err(), "somebody else's server was asked");
+}
+
+#[test]
+fn a_wrong_file_keeps_nobody_from_asking_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("turnkeep.toml"), "[gatway]\nx = 1\n").unwrap();
+    let listener = UnixListener::bind(dir.path().join("turnkeep.sock")).unwrap();
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        serve_one(stream, Answer::Say(200, json!({ "changed": [] })))
+    });
+    let mut command = turnkeep(dir.path());
+    let output = command.env("TURNKEEP_DATA_DIR", dir.path()).arg("reload").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("note: the configuration has mistakes"), "{said}");
+    assert_eq!(server.join().unwrap().0, "POST /v1/reload");
+}

@@ -8,7 +8,7 @@ use turnkeep_core::{SessionKey, TurnId};
 
 use super::bench::LoadArgs;
 use super::listeners::ListenersArgs;
-use crate::config::{Flags, check_text};
+use crate::config::{Env, Flags, check_text};
 
 const TOP_EXAMPLES: &str = "\
 Examples:
@@ -105,6 +105,11 @@ impl ConfigArgs {
     pub(super) fn flags(&self) -> Flags {
         let keys = self.data_dir.iter().map(|dir| ("data_dir", dir.clone())).collect();
         Flags { config: self.config.clone(), keys }
+    }
+
+    /// Whether the data folder was typed, here or into the environment.
+    pub(super) fn names_data_dir(&self, env: &Env) -> bool {
+        self.data_dir.is_some() || env.get("TURNKEEP_DATA_DIR").is_some_and(|dir| !dir.is_empty())
     }
 }
 

@@ -251,6 +251,10 @@ async fn erase(mut lines: Lines<'_>, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         sessions::fields(&erased)?
     }
+    let found = ["sessions", "blanked", "restrictions", "sign_ins"];
+    if found.iter().all(|field| erased[*field].as_u64() == Some(0)) {
+        output::complain("nothing of this customer was found: is the name right?");
+    }
     if erased["on_their_way"].as_u64() > Some(0) {
         output::complain("replies that are on their way keep their text: erase again afterwards");
     }

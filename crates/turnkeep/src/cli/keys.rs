@@ -363,6 +363,9 @@ async fn open(data_dir: &Path, makes: bool) -> anyhow::Result<Access> {
     if !makes && !data_dir.exists() {
         bail!("no server runs, and there is no data folder {} yet", data_dir.display());
     }
+    if !data_dir.exists() {
+        output::complain(&format!("no server runs; {} is made for it", data_dir.display()));
+    }
     Ok(Access::open(wiring::open_keys(data_dir)?, false).await?)
 }
 

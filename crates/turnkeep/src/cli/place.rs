@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 
 use super::args::ApiArgs;
+use super::output;
 use crate::config::{self, Env};
 
 /// The socket's name in the data folder.
@@ -47,9 +48,20 @@ pub(super) fn find(args: &ApiArgs, env: &Env) -> anyhow::Result<Place> {
     if let Some(place) = named(args, env)? {
         return Ok(place);
     }
-    let whereabouts = config::locate(&args.config.flags(), env)?;
+    let (whereabouts, problems) = config::guess(&args.config.flags(), env);
     let socket = whereabouts.data_dir.join(SOCKET_NAME);
     if socket.exists() {
+        if !problems.is_empty() {
+            // A server that runs can be asked whatever became of its file meanwhile.
+            output::complain("note: the configuration has mistakes; see `turnkeep check`");
+        }
+        return Ok(Place::Socket(socket));
+    }
+    if !problems.is_empty() {
+        return Err(problems.into());
+    }
+    // Who names a folder means the server of that folder, and no other one.
+    if args.config.names_data_dir(env) {
         return Ok(Place::Socket(socket));
     }
     Ok(Place::Url(format!("http://{}", whereabouts.listen)))

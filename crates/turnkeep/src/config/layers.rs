@@ -64,9 +64,15 @@ pub(crate) fn load(flags: &Flags, env: &Env) -> Result<Resolved, Problems> {
 /// Only where a server would be found; mistakes in the sections of the file don't matter to a
 /// client.
 pub(crate) fn locate(flags: &Flags, env: &Env) -> Result<Whereabouts, Problems> {
+    let (whereabouts, problems) = guess(flags, env);
+    if problems.is_empty() { Ok(whereabouts) } else { Err(problems) }
+}
+
+/// The same as far as it can be read, beside what is wrong.
+pub(crate) fn guess(flags: &Flags, env: &Env) -> (Whereabouts, Problems) {
     let mut problems = Problems::default();
     let (raw, _) = read_all(flags, env, Scope::Top, &mut problems);
-    if problems.is_empty() { Ok(resolve_whereabouts(&raw.top, env)) } else { Err(problems) }
+    (resolve_whereabouts(&raw.top, env), problems)
 }
 
 /// Checks the text of a flag against the key it stands for.

@@ -31,7 +31,7 @@ pub(crate) mod telemetry;
 mod tests;
 
 pub(crate) use changes::Changes;
-pub(crate) use layers::{Env, Flags, check_text, load, locate};
+pub(crate) use layers::{Env, Flags, check_text, guess, load, locate};
 pub(crate) use reference::{example, reference};
 pub(crate) use resolved::{AgentSettings, Resolved, Whereabouts};
 pub(crate) use schema::{as_json, schema};

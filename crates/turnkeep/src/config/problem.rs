@@ -40,7 +40,7 @@ impl Problems {
         self.0.push((None, text.into()));
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
