@@ -6,11 +6,16 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
+//! | `brain` | a program in any language: the protocol, knowing nothing of how it travels |
+//! | [`command`] | a brain that is a process of ours, over its standard streams |
 //! | [`echo`] | built in: repeats what it was told, for demos, tests and measurements |
 //! | [`openai`] | any server that speaks OpenAI's chat completions, hosted or at home |
 
+mod brain;
+pub mod command;
 pub mod echo;
 pub mod openai;
 
+pub use command::{CommandAgent, CommandSettings};
 pub use echo::EchoAgent;
 pub use openai::{KeySource, OpenAiAgent, OpenAiError, OpenAiSettings};

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Attempt, Epoch, Seq, Seqs, TurnId};
+use crate::ids::{Attempt, Epoch, Seq, Seqs, TurnGroupId, TurnId};
 use crate::journal::{Event, EventBody};
 use crate::outbox::DeliveryState;
 use crate::policy::Trust;
@@ -14,9 +14,12 @@ use crate::session::Session;
 
 mod held;
 mod notices;
+mod tools;
+mod turns;
 
 use held::HeldBook;
 use notices::{Broken, Notices};
+use tools::ToolBook;
 
 /// A broken invariant, with the place where it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ impl fmt::Display for Violation {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct OpenTurn {
     id: TurnId,
+    #[serde(default)]
+    group: TurnGroupId,
     attempt: Attempt,
     messages: Seqs,
     committed: bool,
@@ -64,6 +69,7 @@ pub struct Checker {
     /// The turn that a supersede announced, and the messages it has to take over.
     heir: Option<(TurnId, TurnId, Seqs)>,
     held: HeldBook,
+    tools: ToolBook,
     notices: Notices,
     /// The last message that any turn settled: turns never go back behind it.
     settled: Seq,
@@ -183,6 +189,14 @@ impl Checker {
             EventBody::DeliverySettled { reply, part, state, .. } => {
                 self.delivered(*reply, *part, *state);
             }
+            EventBody::ToolIntended { turn_id, attempt, effects, act, .. } => {
+                self.intend(event.seq, (*turn_id, *attempt), (*act, *effects));
+            }
+            EventBody::ToolReturned { turn_id, call, outcome, .. } => {
+                self.expect_turn(*turn_id);
+                let broken = self.tools.returned(*call, *outcome);
+                self.note(broken);
+            }
             body => self.observe_turn(body),
         }
     }
@@ -223,62 +237,6 @@ impl Checker {
         }
     }
 
-    /// A turn's life.
-    fn observe_turn(&mut self, body: &EventBody) {
-        match body {
-            EventBody::TurnStarted { turn_id, messages, supersedes, .. } => {
-                self.start(*turn_id, messages, *supersedes);
-            }
-            EventBody::TurnProcessing { turn_id, attempt, epoch, messages } => {
-                self.process(*turn_id, *attempt, *epoch, messages);
-            }
-            EventBody::TurnMessageAbsorbed { turn_id, messages } => {
-                self.absorb(*turn_id, messages);
-            }
-            EventBody::TurnAnswered { turn_id, message, .. } => {
-                if let Some(turn) = &mut self.turn {
-                    turn.asked = false;
-                }
-                self.absorb(*turn_id, &Seqs::from_slice(&[*message]));
-            }
-            EventBody::TurnSuperseded { turn_id, by } => self.supersede(*turn_id, *by),
-            EventBody::TurnCompleted { turn_id, attempt, epoch, messages, .. } => {
-                self.complete(*turn_id, *attempt, *epoch, messages);
-            }
-            EventBody::TurnCancelled { turn_id, messages, .. } => {
-                self.cancelled += messages.len() as u64;
-                self.end(*turn_id);
-                self.settle(messages);
-            }
-            EventBody::TurnFailed { turn_id, messages, .. } => {
-                self.end(*turn_id);
-                self.settle(messages);
-                self.dead.extend(messages.iter().copied());
-            }
-            EventBody::TurnRecovered { turn_id, epoch, .. } => {
-                self.expect_turn(*turn_id);
-                self.own(*epoch);
-            }
-            EventBody::CommitReached { turn_id, .. } => {
-                self.expect_turn(*turn_id);
-                if let Some(turn) = &mut self.turn {
-                    turn.committed = true;
-                }
-            }
-            EventBody::TurnWaitingForInput { turn_id, .. } => {
-                self.expect_turn(*turn_id);
-                if let Some(turn) = &mut self.turn {
-                    turn.asked = true;
-                }
-            }
-            EventBody::TurnRetrying { turn_id, .. }
-            | EventBody::SupersedeAsked { turn_id, .. }
-            | EventBody::SupersedeDecided { turn_id, .. }
-            | EventBody::AgentEvent { turn_id, .. } => self.expect_turn(*turn_id),
-            _ => {}
-        }
-    }
-
     fn note(&mut self, broken: Option<Broken>) {
         if let Some((invariant, what)) = broken {
             self.broken(invariant, || what);
@@ -307,7 +265,8 @@ impl Checker {
                 format!("open turn by the journal: {told:?}, by the state: {stored:?}")
             });
         }
-        for broken in [self.notices.finish(session), self.held.finish(session)] {
+        let others = [self.notices.finish(session), self.held.finish(session)];
+        for broken in others.into_iter().chain([self.tools.finish(session)]) {
             self.note(broken);
         }
         if session.turn.is_none() && !session.queue.is_empty() {
@@ -383,80 +342,6 @@ impl Checker {
             let open = self.open.clone();
             self.broken("I2", || format!("a reset or close left something open: {open:?}"));
         }
-    }
-
-    fn start(&mut self, id: TurnId, messages: &Seqs, supersedes: Option<TurnId>) {
-        if let Some(turn) = &self.turn {
-            let other = turn.id;
-            self.broken("I1", || format!("turn {id} starts while {other} is open"));
-        }
-        self.expect_open(messages);
-        match (self.heir.take(), supersedes) {
-            (Some((old, by, taken)), Some(named)) => {
-                let complete = taken.iter().all(|seq| messages.contains(seq));
-                if by != id || old != named || !complete {
-                    self.broken("I4", || format!("turn {id} does not take over from {old}"));
-                }
-            }
-            (None, None) => {}
-            _ => self.broken("I1", || format!("turn {id}: the supersede chain is broken")),
-        }
-        if messages.first().is_none_or(|first| *first <= self.settled) {
-            self.broken("I4", || format!("turn {id} goes back behind a settled message"));
-        }
-        let messages = messages.clone();
-        self.turn =
-            Some(OpenTurn { id, attempt: Attempt(0), messages, committed: false, asked: false });
-    }
-
-    fn process(&mut self, id: TurnId, attempt: Attempt, epoch: Epoch, messages: &Seqs) {
-        self.expect_turn(id);
-        self.expect_open(messages);
-        self.own(epoch);
-        let Some(turn) = &mut self.turn else { return };
-        // Those that joined while it gathered are named here for the first time.
-        let complete = turn.messages.iter().all(|seq| messages.contains(seq));
-        let in_order = attempt == turn.attempt.next() && complete;
-        turn.attempt = attempt;
-        turn.messages = messages.clone();
-        if !in_order {
-            self.broken("I18", || {
-                format!("attempt {attempt} of turn {id} skips or drops something")
-            });
-        }
-    }
-
-    fn absorb(&mut self, id: TurnId, messages: &Seqs) {
-        self.expect_turn(id);
-        let Some(turn) = &mut self.turn else { return };
-        turn.messages.extend(messages.iter().copied());
-        let all = turn.messages.clone();
-        self.expect_open(&all);
-    }
-
-    fn supersede(&mut self, id: TurnId, by: TurnId) {
-        self.expect_turn(id);
-        let Some(turn) = self.turn.take() else { return };
-        if turn.committed {
-            self.broken("I20", || format!("turn {id} was superseded after its commit point"));
-        }
-        self.heir = Some((id, by, turn.messages));
-    }
-
-    fn complete(&mut self, id: TurnId, attempt: Attempt, epoch: Epoch, messages: &Seqs) {
-        self.expect_turn(id);
-        self.own(epoch);
-        let Some(turn) = self.turn.take() else { return };
-        if attempt != turn.attempt || !turn.messages.starts_with(messages) || messages.is_empty() {
-            self.broken("I18", || format!("turn {id} completes with another run's result"));
-        }
-        self.committed += messages.len() as u64;
-        self.settle(messages);
-    }
-
-    fn end(&mut self, id: TurnId) {
-        self.expect_turn(id);
-        self.turn = None;
     }
 
     /// A turn ended with these messages: no later turn goes back behind them.

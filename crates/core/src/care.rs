@@ -228,6 +228,8 @@ fn turn_of(body: &EventBody) -> Option<(TurnId, &[Seq])> {
         }
         EventBody::TurnWaitingForInput { turn_id, .. }
         | EventBody::TurnRetrying { turn_id, .. }
+        | EventBody::ToolIntended { turn_id, .. }
+        | EventBody::ToolReturned { turn_id, .. }
         | EventBody::AgentEvent { turn_id, .. } => Some((*turn_id, &[])),
         _ => None,
     }
@@ -256,6 +258,7 @@ fn blank_body(body: &mut EventBody) -> bool {
         | EventBody::TurnWaitingForInput { text, .. }
         | EventBody::TurnRetrying { error: text, .. }
         | EventBody::TurnFailed { error: text, .. }
+        | EventBody::ToolReturned { output: text, .. }
         | EventBody::GuardRefused { detail: Some(text), .. } => take(text),
         EventBody::SessionNotice { text, message_id, source: NoticeSource::Unasked, .. } => {
             let named = message_id.as_mut().is_some_and(take);
@@ -264,6 +267,10 @@ fn blank_body(body: &mut EventBody) -> bool {
         EventBody::SessionNoticeAccepted { message_id, text } => {
             let named = take(message_id);
             take(text) || named
+        }
+        EventBody::ToolIntended { tool, input, .. } => {
+            let named = take(tool);
+            take(input) || named
         }
         EventBody::AgentEvent { name, detail, .. } => {
             let name = take(name);

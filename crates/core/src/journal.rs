@@ -9,6 +9,7 @@ use crate::ids::{
 };
 use crate::message::{Action, MessageBody};
 use crate::policy::Trust;
+use crate::tool::{ActName, SideEffects, ToolOutcome};
 
 /// One numbered entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,6 +264,34 @@ pub enum EventBody {
         /// The agent did not answer in time, so the default was taken.
         by_default: bool,
     },
+    /// A tool is about to be called; its place names the call.
+    #[serde(rename = "tool.intended")]
+    ToolIntended {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Which attempt makes the call.
+        attempt: Attempt,
+        /// Which tool.
+        tool: Arc<str>,
+        /// What it does to the world.
+        effects: SideEffects,
+        /// Which act it is, within the turn group.
+        act: ActName,
+        /// What it is called with.
+        input: Arc<str>,
+    },
+    /// What came of a call.
+    #[serde(rename = "tool.returned")]
+    ToolReturned {
+        /// Which turn.
+        turn_id: TurnId,
+        /// The place of its intent.
+        call: Seq,
+        /// Whether it was done.
+        outcome: ToolOutcome,
+        /// What the tool said; empty if it said nothing, or nobody knows.
+        output: Arc<str>,
+    },
     /// Something the agent wanted on record.
     #[serde(rename = "agent.event")]
     AgentEvent {
@@ -436,6 +465,8 @@ impl EventBody {
             Self::CommitReached { .. } => "commit.reached",
             Self::SupersedeAsked { .. } => "supersede.asked",
             Self::SupersedeDecided { .. } => "supersede.decided",
+            Self::ToolIntended { .. } => "tool.intended",
+            Self::ToolReturned { .. } => "tool.returned",
             Self::AgentEvent { .. } => "agent.event",
             Self::MessageCancelled { .. } => "message.cancelled",
             Self::MessageExpired { .. } => "message.expired",

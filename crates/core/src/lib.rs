@@ -14,6 +14,8 @@
 //! | outbox | replies on their way to a channel |
 //! | epoch | grows each time somebody takes a session over; a stale one is refused |
 //! | commit point | the moment after a turn's first irreversible act |
+//! | call | one use of a tool, named by the journal place of its intent |
+//! | act | what a call that is not pure does; the same act is one within a turn group |
 //! | journal | the append-only, per-session numbered history |
 //!
 //! # Who owns what
@@ -43,6 +45,7 @@ pub mod ports;
 pub mod run_clock;
 pub mod session;
 pub mod session_key;
+pub mod tool;
 pub mod trace;
 
 pub use ids::{

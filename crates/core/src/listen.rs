@@ -42,7 +42,7 @@ const PAUSES_MS: [u64; 9] = [
 const RETRY_AFTER_MS_MAX: u64 = 24 * HOUR_MS;
 
 /// Every type of event, as [`EventBody::name`](crate::EventBody::name) gives them.
-pub const EVENT_TYPES: [&str; 31] = [
+pub const EVENT_TYPES: [&str; 33] = [
     "message.accepted",
     "turn.started",
     "turn.processing",
@@ -58,6 +58,8 @@ pub const EVENT_TYPES: [&str; 31] = [
     "commit.reached",
     "supersede.asked",
     "supersede.decided",
+    "tool.intended",
+    "tool.returned",
     "agent.event",
     "message.cancelled",
     "message.expired",
@@ -199,7 +201,7 @@ pub fn signed_content(id: &str, at_seconds: i64, body: &[u8]) -> Vec<u8> {
 
 /// Fields whose texts were not written by a person or a model. Every other text stays here unless
 /// the listener may see texts; so a field that is new stays here as well.
-const PLAIN_TEXTS: [&str; 13] = [
+const PLAIN_TEXTS: [&str; 15] = [
     "turn_id",
     "turn_group_id",
     "supersedes",
@@ -213,6 +215,8 @@ const PLAIN_TEXTS: [&str; 13] = [
     "choice",
     "state",
     "source",
+    "effects",
+    "outcome",
 ];
 
 /// What goes out of an event: its own fields beside `type` and `at`, and where it happened.

@@ -43,6 +43,12 @@ pub enum Planted {
     RulingIgnored,
     NewKeepsHeld,
     QueueSwitchIgnored,
+    ActRepeated,
+    UnknownCalledAgain,
+    MailUnread,
+    CommitPointForgotten,
+    ResultForgotten,
+    CallsUnpaired,
 }
 
 #[cfg(feature = "mutants")]

@@ -11,15 +11,17 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use turnkeep_core::SessionKey;
-use turnkeep_core::ids::{QuestionId, RunTag, Seq, Token, TurnId};
-use turnkeep_core::journal::{EventBody, NoticeSource, SupersedeChoice};
+use turnkeep_core::ids::{QuestionId, RunTag, Seq, Token};
+use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Agent, HistoryEntry, Revoked, Role, SlotGuard, SupersedeQuestion, TurnContext, TurnHandle,
+    Agent, HistoryEntry, Permission, RecordedCall, Revoked, SlotGuard, SupersedeQuestion, ToolCall,
+    TurnContext, TurnHandle,
 };
 use turnkeep_core::run_clock::{Overdue, RunClock};
 use turnkeep_core::session::{AgentAnswer, AgentInput, RunFailure, StartRun};
+use turnkeep_core::tool::{Act, ToolOutcome};
 use turnkeep_core::trace::SpanContext;
 
 use crate::live::Live;
@@ -30,7 +32,9 @@ use crate::slots::Slots;
 use crate::trace::OpenSpan;
 
 mod absent;
+mod history;
 mod span;
+mod tools;
 
 const MAIL: u8 = 1;
 const CANCELLED: u8 = 2;
@@ -57,6 +61,8 @@ struct Rare {
     answer: Option<(QuestionId, Pending)>,
     /// The attempt's span, where spans are collected.
     span: Option<OpenSpan>,
+    /// Calls under way, for that span.
+    calls: Vec<(Seq, Arc<str>)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -152,6 +158,8 @@ pub(crate) struct RunHandle {
     /// The first and the last of the messages that it began with.
     first: Seq,
     last: Seq,
+    /// What tools did for its turn group before it.
+    acts: Vec<Act>,
 }
 
 /// Pauses the watch for as long as it lives.
@@ -185,9 +193,6 @@ impl RunHandle {
         }
     }
 }
-
-/// Journal entries read for each line of history that was asked for: a turn has about this many.
-const ENTRIES_PER_LINE: u64 = 6;
 
 impl TurnHandle for RunHandle {
     fn mail(&self) -> BoxFuture<'_, Result<Vec<Pending>, Revoked>> {
@@ -250,6 +255,23 @@ impl TurnHandle for RunHandle {
         })
     }
 
+    fn intend(&self, call: ToolCall) -> BoxFuture<'_, Result<Permission, Revoked>> {
+        Box::pin(self.ask_leave(call))
+    }
+
+    fn returned(
+        &self,
+        call: Seq,
+        outcome: ToolOutcome,
+        output: &str,
+    ) -> BoxFuture<'_, Result<(), Revoked>> {
+        Box::pin(self.tell_result(call, outcome, tools::within_bounds(output)))
+    }
+
+    fn recorded(&self) -> BoxFuture<'_, Result<Vec<RecordedCall>, String>> {
+        Box::pin(self.calls_of(&self.acts))
+    }
+
     fn cancelled(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.wait_for(CANCELLED | WINDING))
     }
@@ -293,64 +315,8 @@ impl TurnHandle for RunHandle {
     }
 
     fn history(&self, limit: usize) -> BoxFuture<'_, Result<Vec<HistoryEntry>, String>> {
-        Box::pin(async move {
-            let reach = (limit as u64).saturating_mul(ENTRIES_PER_LINE);
-            let after = Seq(self.first.0.saturating_sub(reach).max(self.history_from.0));
-            let (mut lines, mut retried) = (Vec::new(), Vec::new());
-            let mut cursor = after;
-            let mut began = false;
-            while cursor < self.last || !began {
-                let store = &self.gateway.0.store;
-                let page = store.events(&self.key, cursor, 256).await.map_err(|e| e.to_string())?;
-                let Some(last) = page.last() else { break };
-                cursor = last.seq;
-                for event in page {
-                    began |= begins(&event, self.shared.tag.turn);
-                    if event.seq <= self.last {
-                        retried.extend(retry_of(&event));
-                    }
-                    // What was said before this turn began, but of what users said only what came
-                    // before its own messages: they may have waited for a reply to others.
-                    let first = self.first;
-                    let before = |line: &HistoryEntry| match line.role {
-                        Role::User => line.seq < first,
-                        Role::Agent => !began,
-                    };
-                    lines.extend(line_of(event).filter(before));
-                }
-            }
-            // What a person had tried again was said once: it stands where it was taken anew.
-            lines.retain(|line: &HistoryEntry| !retried.contains(&line.seq));
-            Ok(lines.split_off(lines.len().saturating_sub(limit)))
-        })
+        Box::pin(self.lines_before(limit))
     }
-}
-
-/// Whether a turn begins with this entry.
-fn begins(event: &turnkeep_core::Event, turn: TurnId) -> bool {
-    matches!(&event.body, EventBody::TurnStarted { turn_id, .. } if *turn_id == turn)
-}
-
-/// The place that a retried dead letter left.
-const fn retry_of(event: &turnkeep_core::Event) -> Option<Seq> {
-    match &event.body {
-        EventBody::MessageAccepted { retry_of, .. } => *retry_of,
-        _ => None,
-    }
-}
-
-/// What an entry adds to the conversation.
-fn line_of(event: turnkeep_core::Event) -> Option<HistoryEntry> {
-    let (role, text) = match event.body {
-        EventBody::MessageAccepted { text, .. } => (Role::User, text),
-        EventBody::TurnCompleted { reply: Some(reply), .. }
-        | EventBody::TurnCancelled { reply: Some(reply), .. } => (Role::Agent, reply),
-        EventBody::TurnWaitingForInput { text, .. } => (Role::Agent, text),
-        // The customer read it in the agent's place, and may come back to it.
-        EventBody::SessionNotice { text, source: NoticeSource::Unasked, .. } => (Role::Agent, text),
-        _ => return None,
-    };
-    Some(HistoryEntry { seq: event.seq, role, text })
 }
 
 /// Where a run is started from.
@@ -404,6 +370,7 @@ pub(crate) fn start(
             history_from: start.history_from,
             first: start.messages.first().map_or(Seq(0), |pending| pending.seq),
             last: start.messages.iter().map(|pending| pending.seq).max().unwrap_or_default(),
+            acts: start.acts,
         };
         let context = TurnContext {
             session: key,

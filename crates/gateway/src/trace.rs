@@ -33,6 +33,7 @@ pub(crate) mod names {
     pub(crate) const OUTCOME: &str = "turnkeep.outcome";
     pub(crate) const CHANNEL: &str = "turnkeep.channel";
     pub(crate) const PART: &str = "turnkeep.part";
+    pub(crate) const TOOL: &str = "turnkeep.tool";
 }
 
 /// Messages and replies whose spans are remembered for what comes of them, in all sessions.
@@ -166,10 +167,19 @@ impl OpenSpan {
 
     /// Notes that something happens now.
     pub(crate) fn event(&mut self, name: &'static str) {
+        self.event_with(name, Vec::new);
+    }
+
+    /// The same, with what is known of it.
+    pub(crate) fn event_with(
+        &mut self,
+        name: &'static str,
+        attributes: impl FnOnce() -> Vec<(&'static str, Value)>,
+    ) {
         let Some(record) = &mut self.record else { return };
         let at_ns = record.now_ns();
         if record.span.events.len() < EVENTS_MAX {
-            record.span.events.push(SpanEvent { name, at_ns });
+            record.span.events.push(SpanEvent { name, at_ns, attributes: attributes() });
         }
     }
 

@@ -11,9 +11,10 @@ use kit::{Noted, Scripted, answered, failure, parts, reply, says, started, texts
 use tokio::sync::Notify;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::channel_facts;
-use turnkeep_core::ports::agent::TurnContext;
+use turnkeep_core::ports::agent::{Permission, ToolCall, TurnContext};
 use turnkeep_core::ports::trace::{Span, Tracer, Value};
 use turnkeep_core::session::{Finished, RunFailure};
+use turnkeep_core::tool::{SideEffects, ToolOutcome};
 use turnkeep_core::trace::TraceId;
 use turnkeep_core::{BusyPolicy, Policy};
 use turnkeep_gateway::{Gateway, Parts, Submission};
@@ -171,6 +172,34 @@ async fn a_question_and_its_answer_are_part_of_the_turn() {
     assert_eq!(events(&turn), ["waiting for input", "answered by the user"]);
     assert_eq!(turn.links, [decides[0].context.clone(), decides[1].context.clone()]);
     assert_eq!([question.parent, deliveries[1].parent], [Some(turn.context.span); 2]);
+}
+
+#[tokio::test]
+async fn a_tool_is_named_in_the_attempt_and_what_it_was_told_is_not() {
+    let (gateway, kept) = gateway(
+        |policy| policy.window_ms = 0,
+        |turn| async move {
+            let (effects, input) = (SideEffects::Irreversible, "velvet".into());
+            let call = ToolCall { tool: "refund".into(), effects, key: None, input };
+            let Permission::Call(seq) = turn.handle.intend(call.clone()).await.unwrap() else {
+                panic!("nothing was done yet")
+            };
+            turn.handle.returned(seq, ToolOutcome::Done, "velvet").await.unwrap();
+            turn.handle.intend(call).await.unwrap();
+            reply("done")
+        },
+    )
+    .await;
+    answered(&gateway, says("anna", "signal", "my money")).await;
+    let attempt = kept.named("agent attempt", 1).await.remove(0);
+    assert_eq!(events(&attempt), ["tool called", "tool returned", "tool not called"]);
+    let tool = ("turnkeep.tool", Value::from("refund"));
+    let outcome = ("turnkeep.outcome", Value::from("done"));
+    let known: Vec<_> = attempt.events.into_iter().map(|event| event.attributes).collect();
+    let ended = vec![tool.clone(), outcome];
+    assert_eq!(known, [vec![tool], ended.clone(), ended]);
+    let all = format!("{:?}", kept.spans.lock().unwrap());
+    assert!(!all.contains("velvet"), "{all}");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::coverage::Kind;
 use crate::plan::Curse;
 use crate::shell::Who;
 use crate::stock::number_of;
+use crate::tools::Hands;
 use crate::world::{What, World};
 
 /// One attempt, as the agent lives it.
@@ -23,7 +24,7 @@ pub(crate) struct Run {
     pub(crate) process: usize,
     pub(crate) seat: usize,
     pub(crate) tag: RunTag,
-    group: TurnGroupId,
+    pub(crate) group: TurnGroupId,
     trust: Trust,
     resume: bool,
     acted: bool,
@@ -33,6 +34,8 @@ pub(crate) struct Run {
     seen: Vec<Seq>,
     state: State,
     steps_left: u64,
+    /// What it does with its tools.
+    pub(crate) hands: Hands,
     question: Option<QuestionId>,
     clock: Option<RunClock>,
 }
@@ -74,6 +77,7 @@ impl World<'_> {
             self.judge.broken("I1", || "an attempt starts while another one still runs".to_owned());
         }
         self.judge.started(&start, &self.store.rows[seat]);
+        self.judge_acts(seat, &start);
         if start.quarantined {
             let place = self.processes[process].place;
             if place != Some((seat, start.tag.turn)) {
@@ -96,6 +100,7 @@ impl World<'_> {
             seen: start.messages.iter().map(|pending| pending.seq).collect(),
             state: State::Working,
             steps_left: self.rng.below(24),
+            hands: Hands::default(),
             question: None,
             clock: None,
         };
@@ -134,6 +139,9 @@ impl World<'_> {
                 _ => self.run_fails(run, true),
             };
         }
+        if let Some((call, outcome)) = self.runs[run].hands.done.take() {
+            return self.run_returns(run, call, outcome);
+        }
         if self.runs[run].steps_left == 0 {
             return self.run_finishes(run);
         }
@@ -146,6 +154,7 @@ impl World<'_> {
                 let question = Arc::clone(&self.stock.question);
                 self.run_asks(run, Kind::Ask, |token| AgentInput::Ask(token, question));
             }
+            56..=89 if self.tools.are_there() => self.run_intends(run),
             56..=89 => {
                 let record = Arc::clone(&self.stock.record);
                 self.run_asks(run, Kind::Emit, |token| {
@@ -157,7 +166,12 @@ impl World<'_> {
     }
 
     /// Sends something that has an answer, and waits for it.
-    fn run_asks(&mut self, run: usize, kind: Kind, said: impl FnOnce(Token) -> AgentInput) {
+    pub(crate) fn run_asks(
+        &mut self,
+        run: usize,
+        kind: Kind,
+        said: impl FnOnce(Token) -> AgentInput,
+    ) {
         let Run { process, seat, tag, .. } = self.runs[run];
         let token = self.token(process, seat, Who::Run(run));
         if self.runs[run].is_live() {
@@ -272,7 +286,12 @@ impl World<'_> {
                 }
                 return;
             }
-            AgentAnswer::Refused | AgentAnswer::Recorded => {}
+            AgentAnswer::Call(call) => self.call_tool(run, live, call),
+            AgentAnswer::Known(act) => self.judge_known(run, &act),
+            AgentAnswer::MailFirst
+            | AgentAnswer::NotAllowed(_)
+            | AgentAnswer::Refused
+            | AgentAnswer::Recorded => {}
         }
         if live {
             self.runs[run].state = State::Working;

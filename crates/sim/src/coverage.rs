@@ -39,9 +39,11 @@ pub enum Kind {
     Notify,
     OptIn,
     Ruling,
+    Intend,
+    Returned,
 }
 
-const KINDS: usize = 27;
+const KINDS: usize = 29;
 const KIND_NAMES: [&str; KINDS] = [
     "adopt",
     "release",
@@ -70,6 +72,8 @@ const KIND_NAMES: [&str; KINDS] = [
     "notify",
     "opt in",
     "ruling",
+    "intend",
+    "returned",
 ];
 
 const STAGES: usize = 10;
@@ -87,7 +91,7 @@ const STAGE_NAMES: [&str; STAGES] = [
 ];
 
 /// Outcomes: the last journal entry's type, or a change without one, or effects only, or a reason.
-const EVENTS: [&str; 31] = [
+const EVENTS: [&str; 33] = [
     "message.accepted",
     "turn.started",
     "turn.processing",
@@ -119,11 +123,13 @@ const EVENTS: [&str; 31] = [
     "session.opted_out",
     "guard.allowed",
     "guard.refused",
+    "tool.intended",
+    "tool.returned",
 ];
 const CHANGED: usize = EVENTS.len();
 const ANSWERED: usize = CHANGED + 1;
 const IGNORED: usize = ANSWERED + 1;
-const REASONS: [(Ignored, &str); 13] = [
+const REASONS: [(Ignored, &str); 14] = [
     (Ignored::StaleRun, "stale run"),
     (Ignored::StaleTimer, "stale timer"),
     (Ignored::StaleQuestion, "stale question"),
@@ -131,6 +137,7 @@ const REASONS: [(Ignored, &str); 13] = [
     (Ignored::TypingNotGathering, "typing, not gathering"),
     (Ignored::QuarantineNotWanted, "grant not wanted"),
     (Ignored::StaleDelivery, "stale delivery"),
+    (Ignored::NoSuchCall, "no such call"),
     (Ignored::AlreadyAdopted, "already adopted"),
     (Ignored::NotTheOwner, "not the owner"),
     (Ignored::RunIsWaiting, "run is waiting"),
@@ -279,6 +286,8 @@ const fn event_number(body: &EventBody) -> usize {
         EventBody::SessionOptedOut => 28,
         EventBody::GuardAllowed { .. } => 29,
         EventBody::GuardRefused { .. } => 30,
+        EventBody::ToolIntended { .. } => 31,
+        EventBody::ToolReturned { .. } => 32,
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
         opted_in,
         notices,
         outbox: Outbox { parts, on_schedule_at },
+        acts,
         hint,
         rhythm,
         busy,
@@ -49,6 +50,7 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
     kept.outbox.parts.truncate(common);
     kept.outbox.parts.extend_from_slice(&parts[common..]);
     kept.outbox.on_schedule_at = *on_schedule_at;
+    kept.acts.clone_from(acts);
     kept.rhythm.copy_from(rhythm);
     (kept.epoch, kept.generation) = (*epoch, *generation);
     (kept.last_seq, kept.last_timer) = (*last_seq, *last_timer);
@@ -77,6 +79,8 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
         absorbed,
         mailbox,
         query,
+        open_calls,
+        acted,
     } = given;
     let common = keep_pending(&mut kept.messages, messages);
     kept.messages.truncate(common);
@@ -89,6 +93,8 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
     (kept.chain, kept.committed, kept.stopping) = (*chain, *committed, *stopping);
     (kept.started_at, kept.stage) = (*started_at, *stage);
     (kept.given, kept.absorbed, kept.query) = (*given, *absorbed, *query);
+    kept.open_calls.clone_from(open_calls);
+    kept.acted = *acted;
 }
 
 /// Overwrites what both have places for; says how many those are.

@@ -27,6 +27,7 @@ mod provider;
 mod queue;
 mod rest;
 mod shell;
+mod tools;
 mod typing;
 mod unasked;
 

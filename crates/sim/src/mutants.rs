@@ -28,7 +28,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 43] = [
+pub const MUTANTS: [(Mutant, &str, u64); 49] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -72,6 +72,12 @@ pub const MUTANTS: [(Mutant, &str, u64); 43] = [
     (planted(Planted::HeldUncounted), "held messages are not counted in the inbox", 5000),
     (planted(Planted::RulingIgnored), "what a check refused goes on", 2000),
     (planted(Planted::NewKeepsHeld), "/new keeps what is held", 5000),
+    (planted(Planted::ActRepeated), "an act that was done is let through again", 2000),
+    (planted(Planted::UnknownCalledAgain), "what may have been done is let through again", 2000),
+    (planted(Planted::MailUnread), "what can't be undone is let through before the mail", 5000),
+    (planted(Planted::CommitPointForgotten), "what can't be undone has no commit point", 2000),
+    (planted(Planted::ResultForgotten), "the result of an act is not remembered", 5000),
+    (planted(Planted::CallsUnpaired), "an attempt ends and leaves calls without a result", 2000),
 ];
 
 const fn planted(mistake: Planted) -> Mutant {

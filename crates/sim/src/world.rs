@@ -19,6 +19,7 @@ use crate::rng::Rng;
 use crate::shell::{Process, Waiter};
 use crate::stock::Stock;
 use crate::store::SimStore;
+use crate::tools::Tools;
 use crate::unasked::{self, Book};
 
 /// Where the wall clock stands when a schedule begins.
@@ -84,6 +85,7 @@ pub struct World<'a> {
     pub(crate) plan: Plan,
     pub(crate) rng: Rng,
     pub(crate) guard: Guard,
+    pub(crate) tools: Tools,
     pub(crate) moderator: Moderator,
     /// The clock that never jumps.
     pub(crate) now: u64,
@@ -143,6 +145,7 @@ impl<'a> World<'a> {
             plan,
             rng,
             guard: Guard::new(0),
+            tools: Tools::new(0),
             now: 0,
             wall: WALL_MS,
             planned: Vec::new(),
@@ -206,6 +209,7 @@ impl<'a> World<'a> {
     fn begin(&mut self, seed: u64, mutant: Option<Mutant>) {
         self.rng = Rng::new(seed);
         self.guard = Guard::new(seed);
+        self.tools = Tools::new(seed);
         self.plan = Plan::draw(&mut self.rng);
         queue::switch(seed, &mut self.plan.policies);
         self.moderator = Moderator::new(seed, &mut self.plan.policies);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use turnkeep_core::accumulation::Deadline;
 use turnkeep_core::message::{MessageBody, Pending, Seen};
 use turnkeep_core::ports::store::{
@@ -277,6 +278,8 @@ fn running(session: &mut Session, id: TurnId, pending: Pending) -> Turn {
         absorbed: 0,
         mailbox: Vec::new(),
         query: None,
+        open_calls: SmallVec::new(),
+        acted: false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use anyhow::Context as _;
-use turnkeep_agents::{EchoAgent, KeySource, OpenAiAgent};
+use turnkeep_agents::{CommandAgent, EchoAgent, KeySource, OpenAiAgent};
 use turnkeep_channels::{HttpModerator, SpoolChannel, WebhookClient, WebhookCourier};
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::agent::Agent;
@@ -18,6 +18,7 @@ use turnkeep_gateway::listeners::{Listener, ListenerParts};
 use turnkeep_gateway::{Gateway, Parts, Policies, Replacement, Settings, UnknownPart};
 use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
 
+use crate::config::command::CommandSettings;
 use crate::config::listeners::{ListenerSettings, SigningSecret};
 use crate::config::resolved::OpenAiSettings;
 use crate::config::{AgentSettings, ApiKey, Resolved};
@@ -137,6 +138,7 @@ fn agents(
             AgentSettings::OpenAi(model) => Arc::new(
                 OpenAiAgent::new(open_ai(model)).with_context(|| format!("[agents.{name}]"))?,
             ),
+            AgentSettings::Command(program) => Arc::new(CommandAgent::new(command(program))),
         };
         Ok((name.clone(), agent))
     };
@@ -165,6 +167,17 @@ fn open_ai(model: &OpenAiSettings) -> turnkeep_agents::OpenAiSettings {
         slots: model.concurrency_max,
         extra,
         ..defaults
+    }
+}
+
+fn command(program: &CommandSettings) -> turnkeep_agents::CommandSettings {
+    let secrets = program.secrets.iter();
+    let secrets = secrets.map(|(name, secret)| (name.clone(), secret.expose().to_owned()));
+    turnkeep_agents::CommandSettings {
+        command: program.command.clone(),
+        dir: Some(program.dir.clone()),
+        env: program.env.clone().into_iter().chain(secrets).collect(),
+        processes_max: program.processes_max,
     }
 }
 

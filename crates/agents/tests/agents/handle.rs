@@ -11,9 +11,12 @@ use turnkeep_core::message::{MessageBody, Pending};
 use turnkeep_core::policy::{Trust, channel_facts};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    HistoryEntry, Revoked, Role, SlotGuard, SupersedeQuestion, TurnContext, TurnHandle,
+    HistoryEntry, Permission, RecordedCall, Revoked, Role, SlotGuard, SupersedeQuestion, ToolCall,
+    TurnContext, TurnHandle,
 };
 use turnkeep_core::session_key::SessionKey;
+use turnkeep_core::tool::ToolOutcome;
+use turnkeep_core::trace::SpanContext;
 
 /// What a handle shares with its test.
 pub(crate) struct FakeHandle {
@@ -30,6 +33,17 @@ pub(crate) struct FakeHandle {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) slots_given: AtomicUsize,
     pub(crate) mail_calls: AtomicUsize,
+    /// What the user was asked, and what it answers.
+    pub(crate) asked: watch::Sender<Vec<String>>,
+    pub(crate) user: watch::Sender<Option<Pending>>,
+    /// What went on record.
+    pub(crate) emitted: Mutex<Vec<(String, String)>>,
+    /// What is said to the next calls; no more of it is a wait.
+    pub(crate) permissions: Mutex<VecDeque<Permission>>,
+    pub(crate) intents: Mutex<Vec<ToolCall>>,
+    pub(crate) results: Mutex<Vec<(Seq, ToolOutcome, String)>>,
+    pub(crate) recorded: Mutex<Vec<RecordedCall>>,
+    pub(crate) span: Mutex<Option<SpanContext>>,
 }
 
 type Questions = mpsc::UnboundedReceiver<SupersedeQuestion>;
@@ -50,6 +64,14 @@ impl FakeHandle {
             slots: Arc::new(Semaphore::new(1)),
             slots_given: AtomicUsize::new(0),
             mail_calls: AtomicUsize::new(0),
+            asked: watch::Sender::default(),
+            user: watch::Sender::default(),
+            emitted: Mutex::default(),
+            permissions: Mutex::default(),
+            intents: Mutex::default(),
+            results: Mutex::default(),
+            recorded: Mutex::default(),
+            span: Mutex::default(),
         })
     }
 
@@ -149,19 +171,50 @@ impl TurnHandle for FakeHandle {
     }
 
     fn commit_point(&self) -> BoxFuture<'_, Result<(), Revoked>> {
-        unimplemented!("no agent here does what can't be undone")
+        Box::pin(std::future::ready(if *self.revoked.borrow() { Err(Revoked) } else { Ok(()) }))
     }
 
     fn say(&self, text: &str) {
         self.said.send_modify(|said| said.push(text.to_owned()));
     }
 
-    fn ask(&self, _text: &str) -> BoxFuture<'_, Result<Pending, Revoked>> {
-        unimplemented!("no agent here asks")
+    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Revoked>> {
+        self.asked.send_modify(|asked| asked.push(text.to_owned()));
+        Box::pin(async {
+            let mut user = self.user.subscribe();
+            let answer = user.wait_for(Option::is_some).await.unwrap();
+            Ok(answer.clone().unwrap())
+        })
     }
 
-    fn emit(&self, _name: &str, _detail: &str) -> BoxFuture<'_, Result<(), Revoked>> {
+    fn emit(&self, name: &str, detail: &str) -> BoxFuture<'_, Result<(), Revoked>> {
+        self.emitted.lock().unwrap().push((name.to_owned(), detail.to_owned()));
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn intend(&self, call: ToolCall) -> BoxFuture<'_, Result<Permission, Revoked>> {
+        self.intents.lock().unwrap().push(call);
+        let permission = self.permissions.lock().unwrap().pop_front();
+        Box::pin(async move {
+            match permission {
+                Some(permission) => Ok(permission),
+                None => std::future::pending().await,
+            }
+        })
+    }
+
+    fn returned(
+        &self,
+        call: Seq,
+        outcome: ToolOutcome,
+        output: &str,
+    ) -> BoxFuture<'_, Result<(), Revoked>> {
+        self.results.lock().unwrap().push((call, outcome, output.to_owned()));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn recorded(&self) -> BoxFuture<'_, Result<Vec<RecordedCall>, String>> {
+        Box::pin(std::future::ready(Ok(self.recorded.lock().unwrap().clone())))
     }
 
     fn cancelled(&self) -> BoxFuture<'_, ()> {
@@ -188,6 +241,10 @@ impl TurnHandle for FakeHandle {
             self.slots_given.fetch_add(1, Ordering::Relaxed);
             Box::new(Slot { _permit: permit }) as Box<dyn SlotGuard>
         })
+    }
+
+    fn trace(&self) -> Option<SpanContext> {
+        self.span.lock().unwrap().clone()
     }
 
     fn history(&self, limit: usize) -> BoxFuture<'_, Result<Vec<HistoryEntry>, String>> {

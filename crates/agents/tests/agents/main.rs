@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
+mod command;
+mod command_lies;
 mod echo;
 mod handle;
 mod openai;

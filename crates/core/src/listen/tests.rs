@@ -6,6 +6,7 @@ use crate::journal::EventBody;
 use crate::outbox::DeliveryState;
 use crate::policy::Trust;
 use crate::session_key::SessionKind;
+use crate::tool::{ActName, SideEffects, ToolOutcome};
 use crate::{Action, Attempt, Epoch};
 
 fn key() -> SessionKey {
@@ -162,6 +163,20 @@ fn no_text_goes_out_unless_it_may() {
             messages: smallvec::smallvec![Seq(1)],
         },
         EventBody::AgentEvent { turn_id: turn(), name: text(), detail: text() },
+        EventBody::ToolIntended {
+            turn_id: turn(),
+            attempt: Attempt(1),
+            tool: text(),
+            effects: SideEffects::Irreversible,
+            act: ActName([7; 16]),
+            input: text(),
+        },
+        EventBody::ToolReturned {
+            turn_id: turn(),
+            call: Seq(3),
+            outcome: ToolOutcome::Done,
+            output: text(),
+        },
         EventBody::notice(text()),
         EventBody::SessionNoticeAccepted { message_id: "n-1".into(), text: text() },
         EventBody::DeliverySettled {

@@ -9,6 +9,7 @@ use crate::message::Pending;
 use crate::policy::{ChannelFacts, Trust};
 use crate::session::input::{Finished, RunFailure};
 use crate::session_key::SessionKey;
+use crate::tool::{SideEffects, ToolOutcome};
 use crate::trace::SpanContext;
 
 /// Everything an agent gets to know of a turn.
@@ -69,6 +70,50 @@ pub struct SupersedeQuestion {
     pub message: Pending,
 }
 
+/// A call that an agent wants to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Which tool.
+    pub tool: Arc<str>,
+    /// What it does to the world.
+    pub effects: SideEffects,
+    /// What tells this act from others of the tool within the turn group, like an order's number;
+    /// without one, what it is called with does.
+    pub key: Option<Arc<str>>,
+    /// What it is called with.
+    pub input: Arc<str>,
+}
+
+/// A call that was made for this turn group, by this attempt or an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedCall {
+    /// Its place in the journal, which names it.
+    pub call: Seq,
+    /// Which tool.
+    pub tool: Arc<str>,
+    /// What it does to the world.
+    pub effects: SideEffects,
+    /// What it was called with.
+    pub input: Arc<str>,
+    /// What came of it. Unknown, too, if it is under way.
+    pub outcome: ToolOutcome,
+    /// What the tool said.
+    pub output: Arc<str>,
+}
+
+/// Whether a call may be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Make it, then tell what came of it under this name.
+    Call(Seq),
+    /// Don't: this act was done, or may have been. What is known of it stands in for a result.
+    Known(RecordedCall),
+    /// Not before the mail is read, and the gateway's question is answered if there is one.
+    MailFirst,
+    /// Don't, for this reason.
+    Refused(&'static str),
+}
+
 /// What an agent can do while it works.
 pub trait TurnHandle: Send + Sync + 'static {
     /// Takes what arrived meanwhile into the turn; returns only after that is durable.
@@ -86,6 +131,18 @@ pub trait TurnHandle: Send + Sync + 'static {
     fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Revoked>>;
     /// Puts something on record.
     fn emit(&self, name: &str, detail: &str) -> BoxFuture<'_, Result<(), Revoked>>;
+    /// Asks whether a tool may be called; returns only once that is durable. An irreversible tool
+    /// takes the turn past its commit point.
+    fn intend(&self, call: ToolCall) -> BoxFuture<'_, Result<Permission, Revoked>>;
+    /// Tells what came of a call that was let through.
+    fn returned(
+        &self,
+        call: Seq,
+        outcome: ToolOutcome,
+        output: &str,
+    ) -> BoxFuture<'_, Result<(), Revoked>>;
+    /// What tools did for this turn group before this attempt, in order; pure calls are not kept.
+    fn recorded(&self) -> BoxFuture<'_, Result<Vec<RecordedCall>, String>>;
     /// Resolves once the run was cancelled or asked to end.
     fn cancelled(&self) -> BoxFuture<'_, ()>;
     /// Resolves with the next question of the gateway.

@@ -51,12 +51,14 @@ impl From<bool> for Value {
 }
 
 /// Something that happened at one moment of a span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpanEvent {
     /// What.
     pub name: &'static str,
     /// When, in nanoseconds since the Unix epoch.
     pub at_ns: u64,
+    /// What is known of it.
+    pub attributes: Vec<(&'static str, Value)>,
 }
 
 /// A span that ended. Holds nothing that anybody said: names, ids, counts and outcomes.

@@ -6,6 +6,7 @@ use crate::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId, TurnId};
 use crate::message::{Decision, Pending};
 use crate::outbox::Delivery;
 use crate::policy::Trust;
+use crate::tool::{Act, Denied};
 
 /// One deed for the shell. Effects of one commit are run in order, never before it.
 #[derive(Clone, Debug)]
@@ -60,6 +61,8 @@ pub struct StartRun {
     pub messages: Vec<Pending>,
     /// Past the commit point: resume from recorded results.
     pub resume: bool,
+    /// What tools did for its group so far.
+    pub acts: Vec<Act>,
     /// It holds the place for suspect turns, to be given back at its end.
     pub quarantined: bool,
     /// History never reaches behind this place.
@@ -119,6 +122,14 @@ pub enum AgentAnswer {
     Granted,
     /// Not granted: don't do it.
     Refused,
+    /// Call the tool; this place names the call.
+    Call(Seq),
+    /// Don't: it was done, or may have been.
+    Known(Box<Act>),
+    /// Not before the mail is read: it may change what is wanted.
+    MailFirst,
+    /// Don't call it, for this reason.
+    NotAllowed(Denied),
     /// The question stands; the answer comes as [`Effect::AnswerRun`].
     Asked(QuestionId),
     /// On record.
@@ -144,6 +155,8 @@ pub enum Ignored {
     QuarantineNotWanted,
     /// A delivery that is not under way.
     StaleDelivery,
+    /// A result of a call that is not under way.
+    NoSuchCall,
     /// This owner already has the session.
     AlreadyAdopted,
     /// A later owner has it.

@@ -10,6 +10,7 @@ use crate::moderation::Ruling;
 use crate::outbox::DeliveryOutcome;
 use crate::policy::{BusyPolicy, Trust};
 use crate::session::state::Wake;
+use crate::tool::{Intent, ToolOutcome};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -71,6 +72,10 @@ pub enum AgentInput {
     Emit(Token, Arc<str>, Arc<str>),
     /// Its answer to a supersede question.
     Answer(QuestionId, SupersedeChoice),
+    /// A tool is to be called; the answer says whether it may be.
+    Intend(Token, Box<Intent>),
+    /// What came of the call that was let through at this place.
+    Returned(Token, Seq, ToolOutcome, Arc<str>),
     /// It is done.
     Finished(Finished),
     /// It gave up.

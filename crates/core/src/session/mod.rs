@@ -1,7 +1,7 @@
 //! A session's rules: `step(state, input, context) -> state`, rows and effects.
 //!
 //! [`step`] only dispatches; one file a kind of input:
-//! [`on_message`], [`on_held`], [`on_notice`], [`on_agent`], [`on_timer`], [`on_control`], [`on_delivery`], [`on_owner`];
+//! [`on_message`], [`on_held`], [`on_notice`], [`on_agent`], [`on_tool`], [`on_timer`], [`on_control`], [`on_delivery`], [`on_owner`];
 //! [`turn`] holds how a turn begins and ends, which all of them share.
 
 pub mod effect;
@@ -16,6 +16,7 @@ mod on_message;
 mod on_notice;
 mod on_owner;
 mod on_timer;
+mod on_tool;
 mod turn;
 
 use crate::ids::{Epoch, Seq, TimerId, Timestamp, TurnId};

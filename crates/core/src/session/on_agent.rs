@@ -8,6 +8,7 @@ use crate::journal::{CancelReason, DeadReason, EventBody, SupersedeChoice};
 use crate::message::Pending;
 use crate::outbox::backoff_ms;
 use crate::planted::{Planted, planted};
+use crate::tool::Denied;
 
 impl Machine<'_> {
     pub(super) fn on_agent(&mut self, tag: RunTag, said: &AgentInput) {
@@ -36,9 +37,18 @@ impl Machine<'_> {
                 self.ignore(Ignored::RunIsWaiting);
                 self.effect(Effect::AgentAnswer(*token, AgentAnswer::Refused));
             }
+            AgentInput::Intend(token, _) if waiting => {
+                self.ignore(Ignored::RunIsWaiting);
+                let answer = AgentAnswer::NotAllowed(Denied::Waiting);
+                self.effect(Effect::AgentAnswer(*token, answer));
+            }
             AgentInput::TakeMail(token) => self.on_take_mail(*token),
             AgentInput::CommitPoint(token) => self.on_commit_point(*token),
             AgentInput::Ask(token, text) => self.on_ask(*token, text),
+            AgentInput::Intend(token, intent) => self.on_intend(*token, intent),
+            AgentInput::Returned(token, call, outcome, output) => {
+                self.on_returned(*token, *call, *outcome, output);
+            }
         }
     }
 
@@ -48,6 +58,8 @@ impl Machine<'_> {
             AgentInput::TakeMail(token)
             | AgentInput::CommitPoint(token)
             | AgentInput::Ask(token, _)
+            | AgentInput::Intend(token, _)
+            | AgentInput::Returned(token, ..)
             | AgentInput::Emit(token, ..) => {
                 self.effect(Effect::AgentAnswer(*token, AgentAnswer::Revoked));
             }
@@ -68,17 +80,24 @@ impl Machine<'_> {
         if turn.stopping {
             return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
         }
-        if !turn.committed {
-            turn.committed = true;
-            // From here on nothing supersedes, so the question is void and its mail is plain mail.
-            let asked = turn.query.take().is_some();
-            let (turn_id, attempt, tag) = (turn.id, turn.attempt, turn.tag());
-            self.journal(EventBody::CommitReached { turn_id, attempt });
-            if asked {
-                self.effect(Effect::MailWaiting(tag));
-            }
-        }
+        self.reach_commit_point();
         self.effect(Effect::AgentAnswer(token, AgentAnswer::Granted));
+    }
+
+    /// From here on nothing supersedes the turn.
+    pub(super) fn reach_commit_point(&mut self) {
+        let Some(turn) = &mut self.session.turn else { return };
+        if turn.committed || planted(Planted::CommitPointForgotten) {
+            return;
+        }
+        turn.committed = true;
+        // So the question is void, and its mail is plain mail.
+        let asked = turn.query.take().is_some();
+        let (turn_id, attempt, tag) = (turn.id, turn.attempt, turn.tag());
+        self.journal(EventBody::CommitReached { turn_id, attempt });
+        if asked {
+            self.effect(Effect::MailWaiting(tag));
+        }
     }
 
     fn on_ask(&mut self, token: Token, text: &Arc<str>) {

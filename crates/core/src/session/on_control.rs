@@ -28,6 +28,7 @@ impl Machine<'_> {
             }
             Control::Discard { seq } => {
                 self.step.rows.guards.push(Guard::TakeDeadLetter(*seq));
+                self.session.acts.take_letter(*seq);
                 self.journal(EventBody::MessageDiscarded { message: *seq });
                 Controlled::Done
             }
@@ -101,6 +102,7 @@ impl Machine<'_> {
         }
         self.drop_outbox();
         self.session.rhythm = Gaps::default();
+        self.session.acts = crate::tool::Acts::default();
         if !std::mem::replace(&mut self.session.closed, true) {
             self.journal(EventBody::SessionClosed);
         }
@@ -141,6 +143,7 @@ impl Machine<'_> {
             return Controlled::Busy;
         }
         self.step.rows.guards.push(Guard::TakeDeadLetter(seq));
+        self.session.acts.take_letter(seq);
         if std::mem::take(&mut self.session.closed) {
             self.journal(EventBody::SessionReopened);
         }

@@ -29,8 +29,11 @@ impl Machine<'_> {
         }
         let Some(turn) = &self.session.turn else { return self.ignore(Ignored::StaleTimer) };
         if let Some(query) = turn.query.filter(|query| query.deadline.id == id) {
-            // Nothing but pure work has happened before a commit point, so joining is safe.
-            return self.decide(query.id, SupersedeChoice::AbsorbContinue, true);
+            // After pure work joining is safe; what was done already may not fit the new message.
+            let acted = turn.acted;
+            let choice =
+                if acted { SupersedeChoice::Queue } else { SupersedeChoice::AbsorbContinue };
+            return self.decide(query.id, choice, true);
         }
         match turn.stage {
             Stage::Accumulating { window } if window.id == id => self.begin_attempt(),

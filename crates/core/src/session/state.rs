@@ -15,6 +15,7 @@ use crate::moderation::Ruled;
 use crate::outbox::Outbox;
 use crate::planted::{Planted, planted};
 use crate::policy::{BusyPolicy, Policy, Trust};
+use crate::tool::Acts;
 
 /// A conversation's whole state. Every field may be absent in an older snapshot, and a reader
 /// ignores fields it doesn't know, so that neighbouring versions can read each other.
@@ -55,6 +56,9 @@ pub struct Session {
     /// Replies on their way to a channel that is pushed to.
     #[serde(skip_serializing_if = "Outbox::is_empty")]
     pub outbox: Outbox,
+    /// What tools did, so that none of it is done twice.
+    #[serde(skip_serializing_if = "Acts::is_empty")]
+    pub acts: Acts,
     /// What the agent said of its last answer.
     pub hint: Hint,
     /// How fast the customer writes. It is theirs, so a new conversation keeps it.
@@ -135,6 +139,12 @@ pub struct Turn {
     /// The question the agent is thinking about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<Query>,
+    /// Calls of this attempt that have no result yet, by the places of their intents.
+    #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
+    pub open_calls: SmallVec<[Seq; 1]>,
+    /// A tool was called that is not pure.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub acted: bool,
 }
 
 /// The messages of a turn; most have one.

@@ -9,6 +9,7 @@ mod notices;
 mod owners;
 mod questions;
 mod snapshots;
+mod tools;
 mod windows;
 
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Burst, Effect, Machine, Stage, StartRun, Turn};
 use crate::ids::{Attempt, RunTag, Seqs, TurnGroupId};
 use crate::journal::{CancelReason, DeadReason, EventBody};
@@ -59,6 +61,8 @@ impl Machine<'_> {
             absorbed: 0,
             mailbox: Vec::new(),
             query: None,
+            open_calls: SmallVec::new(),
+            acted: false,
         }));
         if window_ms == 0 {
             self.begin_attempt();
@@ -86,7 +90,9 @@ impl Machine<'_> {
 
     /// Hands the turn to the agent with everything it has, the mailbox included.
     pub(super) fn begin_granted_attempt(&mut self) {
+        self.close_calls_of_open_turn();
         self.drain_mailbox();
+        let acts = self.acts_so_far();
         let Some(turn) = &mut self.session.turn else { return };
         if !(planted(Planted::AttemptKept) && turn.recoveries > 0) {
             turn.attempt = turn.attempt.next();
@@ -101,6 +107,7 @@ impl Machine<'_> {
             trust: turn.trust,
             messages: turn.messages.to_vec(),
             resume: turn.committed && !planted(Planted::ResumeForgotten),
+            acts,
             quarantined: turn.recoveries >= self.context.policy.recoveries_quarantine,
             history_from: self.session.history_from,
         };
@@ -136,7 +143,8 @@ impl Machine<'_> {
 
     /// Cancels the open turn for a new one with its messages and its mailbox, in the same group.
     pub(super) fn supersede(&mut self) {
-        let Some(old) = self.session.turn.take() else { return };
+        let Some(mut old) = self.session.turn.take() else { return };
+        self.close_calls(&mut old);
         let by = self.context.fresh;
         self.journal(EventBody::TurnSuperseded { turn_id: old.id, by });
         self.end_run(&old);
@@ -157,6 +165,7 @@ impl Machine<'_> {
     /// Commits the turn with its reply. What its agent did not use counts as unread.
     pub(super) fn complete(&mut self, reply: Option<Arc<str>>, used: Option<crate::ids::Seq>) {
         let Some(mut turn) = self.session.turn.take() else { return };
+        self.close_calls(&mut turn);
         let given = turn.given as usize;
         let unread: Vec<Pending> = match used {
             Some(used) => {
@@ -187,6 +196,7 @@ impl Machine<'_> {
     /// Ends the turn because a person said so; its mailbox goes with it.
     pub(super) fn cancel(&mut self, reason: CancelReason, shown: Option<Arc<str>>) -> u32 {
         let Some(mut turn) = self.session.turn.take() else { return 0 };
+        self.close_calls(&mut turn);
         let mut mailbox = std::mem::take(&mut turn.mailbox);
         if planted(Planted::StopForgetsMailbox) {
             mailbox.clear();
@@ -212,6 +222,7 @@ impl Machine<'_> {
     /// Gives the turn up: its messages become dead letters, its mailbox starts the next turn.
     pub(super) fn fail(&mut self, reason: DeadReason, error: &Arc<str>) {
         let Some(mut turn) = self.session.turn.take() else { return };
+        self.close_calls(&mut turn);
         self.session.failed = true;
         self.journal(EventBody::TurnFailed {
             turn_id: turn.id,
@@ -228,6 +239,7 @@ impl Machine<'_> {
     }
 
     pub(super) fn bury(&mut self, messages: &[Pending], group: TurnGroupId, reason: DeadReason) {
+        self.session.acts.bury(group, messages.iter().map(|pending| pending.seq));
         for pending in messages {
             self.step.rows.dead_letters.push(DeadLetter {
                 seq: pending.seq,

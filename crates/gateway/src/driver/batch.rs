@@ -26,6 +26,8 @@ pub(super) fn token_of(input: &Input) -> Option<Token> {
             AgentInput::TakeMail(token)
             | AgentInput::CommitPoint(token)
             | AgentInput::Ask(token, _)
+            | AgentInput::Intend(token, _)
+            | AgentInput::Returned(token, ..)
             | AgentInput::Emit(token, ..),
         ) => Some(*token),
         _ => None,

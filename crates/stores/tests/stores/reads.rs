@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use turnkeep_core::accumulation::Deadline;
 use turnkeep_core::message::MessageBody;
 use turnkeep_core::moderation::{Ruled, Ruling};
@@ -89,8 +90,11 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
         absorbed: 1,
         mailbox: vec![mail],
         query: None,
+        open_calls: [Seq(5)].into_iter().collect(),
+        acted: true,
     }));
     hold_and_notify(&mut chat);
+    remember_acts(&mut chat);
     chat.session.rhythm.add(640);
     chat.session.opted_in = true;
     chat.commit(&store).await;
@@ -112,6 +116,21 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
     assert_eq!(loaded, chat.loaded());
     let listed = store.sessions(None, None, 10).await.unwrap();
     assert_eq!(listed, [(chat.key.clone(), chat.loaded())]);
+}
+
+/// What tools did: one act that is done, and one under way.
+fn remember_acts(chat: &mut Chat) {
+    let name = |digit: &str| digit.repeat(32);
+    chat.session.acts = serde_json::from_value(json!([{
+        "group": TurnGroupId(turn_id(1).0),
+        "letters": [3],
+        "ended_at": NOW,
+        "acts": [
+            {"name": name("a"), "call": 4, "effects": "irreversible", "result": ["done", 6]},
+            {"name": name("b"), "call": 5, "effects": "idempotent"},
+        ],
+    }]))
+    .unwrap();
 }
 
 /// Messages that wait for a check, and a notice that waits for a turn's end.

@@ -92,6 +92,10 @@ fn summary(resolved: &Resolved) -> anyhow::Result<()> {
             AgentSettings::OpenAi(openai) => {
                 format!("{} at {}", openai.model, without_password(&openai.base_url))
             }
+            // Only the program: its arguments may be anything.
+            AgentSettings::Command(program) => {
+                format!("{} in {}", program.command[0], program.dir.display())
+            }
         };
         output::line(&format!("agent       {name}: {what}"))?;
     }

@@ -10,11 +10,13 @@ mod words;
 #[macro_use]
 mod section;
 mod changes;
+pub(crate) mod command;
 mod guard;
 mod hosts;
 mod layers;
 pub(crate) mod listeners;
 pub(crate) mod moderation;
+mod pairs;
 mod paths;
 pub(crate) mod policy;
 mod raw;

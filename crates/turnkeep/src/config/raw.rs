@@ -8,6 +8,7 @@ use turnkeep_core::moderation::Ruling;
 use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 
 use super::hosts::HostNames;
+use super::pairs::Pairs;
 use super::problem::Origin;
 use super::section::Section;
 use super::value::{AgentKind, Endpoint, Listen, LogFormat, LogLevel, Networks, Paths, Texts, Url};
@@ -235,7 +236,8 @@ section! {
     /// One agent. The one called `default` answers where none is named; if no agent is configured,
     /// it is an echo that takes 400 ms.
     struct AgentKeys {
-        /// `echo` repeats what it is told; `openai` asks any server that speaks that protocol.
+        /// `echo` repeats what it is told; `openai` asks any server that speaks that protocol;
+        /// `command` asks a program of yours, see docs/brains.md.
         kind: AgentKind => "\"openai\"";
         /// Where the endings of this agent's turns are posted to, with the reply. Needs
         /// `callback_secret_file` or `callback_secret_env`.
@@ -315,6 +317,25 @@ section! {
     }
 }
 
+section! {
+    /// Keys of an agent with `kind = "command"`.
+    struct CommandKeys {
+        /// The program and its arguments. No shell is asked; a program without a slash is looked for
+        /// in PATH. Required.
+        command: Texts => "[\"python3\", \"brain.py\"]";
+        /// Where it is started; without it the file's own folder.
+        dir: PathBuf => "\"/srv/brain\"";
+        /// Its environment, beside PATH, HOME and LANG.
+        env: Pairs => "{ SHOP = \"https://shop.example.org\" }";
+        /// Variables whose values are secrets, and the file that holds each; refused if everybody on
+        /// the machine can read it.
+        env_files: Pairs => "{ SHOP_KEY = \"/etc/turnkeep/shop.key\" }";
+        /// How many processes may work at once, one for each turn, shared fairly among tenants and
+        /// sessions. One that waits for its user does not count.
+        processes_max: usize [1, 10_000] = "4";
+    }
+}
+
 /// One agent as typed.
 #[derive(Clone, Debug)]
 pub(super) struct AgentRaw {
@@ -322,7 +343,17 @@ pub(super) struct AgentRaw {
     pub(super) own: AgentKeys,
     pub(super) echo: EchoKeys,
     pub(super) openai: OpenAiKeys,
+    pub(super) command: CommandKeys,
     pub(super) policy: PolicyKeys,
+}
+
+impl AgentRaw {
+    /// One of which nothing was typed but its name, at this place.
+    pub(super) fn new(at: Origin) -> Self {
+        let (own, echo, openai) = Default::default();
+        let (command, policy) = Default::default();
+        Self { at, own, echo, openai, command, policy }
+    }
 }
 
 /// One channel as typed.
@@ -380,8 +411,8 @@ impl Raw {
             sections.extend([(label.clone(), &channel.own as _), (label, &channel.policy as _)]);
         }
         for (name, agent) in &self.agents {
-            let AgentRaw { own, echo, openai, policy, .. } = agent;
-            let parts: [&dyn Section; 4] = [own, echo, openai, policy];
+            let AgentRaw { own, echo, openai, command, policy, .. } = agent;
+            let parts: [&dyn Section; 5] = [own, echo, openai, command, policy];
             sections.extend(parts.map(|part| (format!("agents.{name}"), part)));
         }
         for (name, policy) in &self.tenants {

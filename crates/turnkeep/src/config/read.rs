@@ -9,8 +9,9 @@ use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::problem::{Lines, Problems, suggestion};
 use super::raw::{
-    AgentKeys, AgentRaw, ChannelKeys, ChannelRaw, EchoKeys, GatewayKeys, GuardKeys, LanguageRaw,
-    ListenerKeys, ListenerRaw, OpenAiKeys, PolicyKeys, Raw, TelemetryKeys, TopKeys, WordKeys,
+    AgentKeys, AgentRaw, ChannelKeys, ChannelRaw, CommandKeys, EchoKeys, GatewayKeys, GuardKeys,
+    LanguageRaw, ListenerKeys, ListenerRaw, OpenAiKeys, PolicyKeys, Raw, TelemetryKeys, TopKeys,
+    WordKeys,
 };
 use super::secret::is_quiet;
 use super::section::{Key, Section, find};
@@ -21,7 +22,7 @@ const TABLES: [&str; 8] =
     ["gateway", "guard", "telemetry", "accumulation", "channels", "agents", "tenants", "listeners"];
 
 /// Every section's keys and where they belong.
-pub(super) const HOMES: [(&str, &[Key]); 11] = [
+pub(super) const HOMES: [(&str, &[Key]); 12] = [
     ("at the top of the file, before any [section]", TopKeys::KEYS),
     ("in [gateway]", GatewayKeys::KEYS),
     ("in [guard]", GuardKeys::KEYS),
@@ -32,6 +33,7 @@ pub(super) const HOMES: [(&str, &[Key]); 11] = [
     ("in [agents.NAME]", AgentKeys::KEYS),
     ("in [agents.NAME]", EchoKeys::KEYS),
     ("in [agents.NAME]", OpenAiKeys::KEYS),
+    ("in [agents.NAME]", CommandKeys::KEYS),
     ("in [listeners.NAME]", ListenerKeys::KEYS),
 ];
 
@@ -215,11 +217,9 @@ impl Reader<'_> {
         for ((name, _), table, label) in self.named(top, "agents") {
             let at = self.lines.origin(name.span().start);
             self.check_name(name, "an agent");
-            let (own, echo) = (AgentKeys::default(), EchoKeys::default());
-            let (openai, policy) = (OpenAiKeys::default(), PolicyKeys::default());
-            let mut agent = AgentRaw { at, own, echo, openai, policy };
-            let AgentRaw { own, echo, openai, policy, .. } = &mut agent;
-            self.keys(table, &label, &["policy"], &mut [own, echo, openai, policy]);
+            let mut agent = AgentRaw::new(at);
+            let AgentRaw { own, echo, openai, command, policy, .. } = &mut agent;
+            self.keys(table, &label, &["policy"], &mut [own, echo, openai, command, policy]);
             if let Some((table, label)) = self.table(table, &label, "policy") {
                 self.keys(table, &label, &[], &mut [policy]);
             }
@@ -290,6 +290,11 @@ fn scalar(value: &DeValue<'_>) -> Scalar {
             let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
             texts.collect::<Option<_>>().map_or(Scalar::Other("a list"), Scalar::List)
         }
-        DeValue::Table(_) => Scalar::Other("a section"),
+        DeValue::Table(table) => {
+            let pairs = table.iter().map(|(name, value)| {
+                Some((name.get_ref().to_string(), value.get_ref().as_str()?.to_owned()))
+            });
+            pairs.collect::<Option<_>>().map_or(Scalar::Other("a section"), Scalar::Pairs)
+        }
     }
 }

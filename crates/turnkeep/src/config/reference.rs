@@ -9,8 +9,8 @@ use super::changes::is_fixed;
 use super::layers::variable;
 use super::policy;
 use super::raw::{
-    AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, OpenAiKeys, PolicyKeys,
-    TelemetryKeys, TopKeys, WordKeys,
+    AgentKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys,
+    OpenAiKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
 };
 use super::section::Key;
 
@@ -25,7 +25,7 @@ struct Part {
     keys: &'static [Key],
 }
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     Part {
         title: "Top of the file",
         about: "Keys that stand before any section.",
@@ -91,6 +91,14 @@ const PARTS: [Part; 11] = [
         header: "[agents.parrot]",
         variables: None,
         keys: EchoKeys::KEYS,
+    },
+    Part {
+        title: "[agents.NAME] with kind = \"command\"",
+        about: "An agent that is a program of yours, in any language: one process a turn, JSON lines \
+                over its standard input and output. See docs/brains.md.",
+        header: "[agents.shop]",
+        variables: None,
+        keys: CommandKeys::KEYS,
     },
     Part {
         title: "[channels.NAME]",
@@ -209,6 +217,9 @@ pub(crate) fn example() -> String {
         }
         if part.header == "[agents.parrot]" {
             file.push_str("#kind = \"echo\"\n");
+        }
+        if part.header == "[agents.shop]" {
+            file.push_str("#kind = \"command\"\n");
         }
         for key in part.keys {
             file.push('\n');

@@ -11,6 +11,7 @@ use turnkeep_core::policy::CHANNELS;
 use turnkeep_gateway::guard::GuardSettings;
 
 use super::changes::Typed;
+use super::command::{self, CommandSettings};
 use super::layers::Env;
 use super::listeners::ListenerSettings;
 use super::moderation::{self, ModerationSettings};
@@ -21,7 +22,7 @@ use super::secret::{ApiKey, Named, Told, secret};
 use super::section::Section;
 use super::telemetry::{self, TelemetrySettings};
 pub(crate) use super::value::LogFormat;
-use super::value::{AgentKind, Set};
+use super::value::{AgentKind, Set, Setting};
 use super::{guard, listeners, paths, words};
 
 /// The name of the agent that answers where none is named.
@@ -117,6 +118,8 @@ pub(crate) enum AgentSettings {
     Echo(EchoSettings),
     /// Asks a model.
     OpenAi(OpenAiSettings),
+    /// Asks a program.
+    Command(CommandSettings),
 }
 
 /// An agent that repeats what it is told.
@@ -354,23 +357,28 @@ fn agents(
 
 fn agent_settings(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option<AgentSettings> {
     let Some(kind) = raw.own.kind.as_ref().map(|set| set.value) else {
-        told.problems.add(&raw.at, format!("[agents.{name}] needs kind = \"echo\" or \"openai\""));
+        let text = format!("[agents.{name}] needs kind = \"echo\", \"openai\" or \"command\"");
+        told.problems.add(&raw.at, text);
         return None;
     };
-    let (word, other, foreign) = match kind {
-        AgentKind::Echo => ("echo", "openai", raw.openai.shown()),
-        AgentKind::OpenAi => ("openai", "echo", raw.echo.shown()),
-    };
-    for (key, _, origin) in foreign {
-        let text = format!(
-            "\"{key}\" in [agents.{name}] is for kind = \"{other}\"; this agent's kind is \
-             \"{word}\""
-        );
-        told.problems.add(origin, text);
+    let kinds: [(AgentKind, &dyn Section); 3] = [
+        (AgentKind::Echo, &raw.echo),
+        (AgentKind::OpenAi, &raw.openai),
+        (AgentKind::Command, &raw.command),
+    ];
+    for (other, section) in kinds.iter().filter(|(other, _)| *other != kind) {
+        let (word, other) = (kind.shown(), other.shown());
+        for (key, _, origin) in section.shown() {
+            let text = format!(
+                "\"{key}\" in [agents.{name}] is for kind = {other}; this agent's kind is {word}"
+            );
+            told.problems.add(origin, text);
+        }
     }
     match kind {
         AgentKind::Echo => Some(AgentSettings::Echo(echo(&raw.echo))),
         AgentKind::OpenAi => openai(name, raw, told).map(AgentSettings::OpenAi),
+        AgentKind::Command => command::command(name, raw, told).map(AgentSettings::Command),
     }
 }
 

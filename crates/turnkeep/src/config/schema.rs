@@ -5,8 +5,8 @@ use turnkeep_core::policy::CHANNELS;
 use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::raw::{
-    AgentKeys, ChannelKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys, OpenAiKeys, PolicyKeys,
-    TelemetryKeys, TopKeys, WordKeys,
+    AgentKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys,
+    OpenAiKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
 };
 use super::section::Key;
 
@@ -98,19 +98,23 @@ fn words() -> Value {
 }
 
 fn agent() -> Value {
-    let mut agent = table(&[AgentKeys::KEYS, EchoKeys::KEYS, OpenAiKeys::KEYS, PolicyKeys::KEYS]);
+    let kinds = [EchoKeys::KEYS, OpenAiKeys::KEYS, CommandKeys::KEYS];
+    let mut agent = table(&[&[AgentKeys::KEYS, PolicyKeys::KEYS], &kinds[..]].concat());
     agent["properties"]["policy"] = table(&[PolicyKeys::KEYS]);
     agent["required"] = json!(["kind"]);
-    let without = |keys: &'static [Key]| {
-        keys.iter().map(|key| (key.name.to_owned(), json!(false))).collect::<Map<_, _>>()
+    let kind = |kind: &str, own: usize, required: Value| {
+        let others = kinds.iter().enumerate().filter(|(at, _)| *at != own);
+        let keys = others.flat_map(|(_, keys)| keys.iter());
+        let without: Map<_, _> = keys.map(|key| (key.name.to_owned(), json!(false))).collect();
+        json!({
+            "if": {"properties": {"kind": {"const": kind}}},
+            "then": {"properties": without, "required": required},
+        })
     };
-    let kind = |kind: &str| json!({"properties": {"kind": {"const": kind}}});
     let rules = [
-        json!({"if": kind("echo"), "then": {"properties": without(OpenAiKeys::KEYS)}}),
-        json!({"if": kind("openai"), "then": {
-            "properties": without(EchoKeys::KEYS),
-            "required": ["base_url", "model"],
-        }}),
+        kind("echo", 0, json!([])),
+        kind("openai", 1, json!(["base_url", "model"])),
+        kind("command", 2, json!(["command"])),
         json!({"dependentSchemas": {"callback_url": any_of(["callback_secret_file", "callback_secret_env"])}}),
     ];
     extend_rules(&mut agent, rules);

@@ -1,9 +1,11 @@
 //! Secrets: named by a file or by a variable, read here, and never shown.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::layers::Env;
+use super::pairs::Pairs;
 use super::paths;
 use super::problem::{Origin, Problems};
 use super::value::Set;
@@ -59,17 +61,7 @@ pub(super) fn secret<'a>(named: &Named<'a>, told: &mut Told<'_>) -> Option<(Stri
         (Some(set), None) => (
             file.0,
             &set.origin,
-            read_secret(&paths::meant(set, told.env)).map(|read| {
-                let (secret, group) = read;
-                if group {
-                    told.notes.push(format!(
-                        "{}: the file of \"{}\" in {place} is open to its group; chmod 600 it \
-                         unless that is meant",
-                        set.origin, file.0
-                    ));
-                }
-                secret
-            }),
+            of_file(&paths::meant(set, told.env), &format!("\"{}\" in {place}", file.0), set, told),
         ),
         (None, Some(set)) => (env.0, &set.origin, of_variable(&set.value, told.env)),
     };
@@ -80,6 +72,41 @@ pub(super) fn secret<'a>(named: &Named<'a>, told: &mut Told<'_>) -> Option<(Stri
             None
         }
     }
+}
+
+/// Secrets by name, each in a file of its own; what is wrong with one is told.
+pub(super) fn secret_files(
+    key: &str,
+    place: &str,
+    set: &Set<Pairs>,
+    told: &mut Told<'_>,
+) -> BTreeMap<String, ApiKey> {
+    let mut secrets = BTreeMap::new();
+    for (name, path) in &set.value.0 {
+        let path = Set { value: PathBuf::from(path), origin: set.origin.clone() };
+        let what = format!("{name} in \"{key}\" in {place}");
+        match of_file(&paths::meant(&path, told.env), &what, set, told) {
+            Ok(secret) => drop(secrets.insert(name.clone(), ApiKey(secret))),
+            Err(why) => told.problems.add(&set.origin, format!("{what}: {why}")),
+        }
+    }
+    secrets
+}
+
+fn of_file<T>(
+    path: &Path,
+    what: &str,
+    set: &Set<T>,
+    told: &mut Told<'_>,
+) -> Result<String, String> {
+    let (secret, group) = read_secret(path)?;
+    if group {
+        told.notes.push(format!(
+            "{}: the file of {what} is open to its group; chmod 600 it unless that is meant",
+            set.origin
+        ));
+    }
+    Ok(secret)
 }
 
 /// A name that is not set is told only where it looks like a name.

@@ -30,6 +30,8 @@ pub(super) enum Scalar {
     Loose(String),
     /// A list of texts.
     List(Vec<String>),
+    /// A table of texts.
+    Pairs(Vec<(String, String)>),
     /// Something that no key takes; holds its name.
     Other(&'static str),
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Scalar {
             },
             Self::List(texts) if texts.is_empty() => formatter.write_str("an empty list"),
             Self::List(texts) => write!(formatter, "{texts:?}"),
+            Self::Pairs(_) => formatter.write_str("a section"),
             Self::Other(name) => formatter.write_str(name),
         }
     }
@@ -454,11 +457,16 @@ pub(crate) enum LogFormat {
 pub(super) enum AgentKind {
     Echo,
     OpenAi,
+    Command,
 }
 
 words! {
     LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json }
-    AgentKind { "echo" => AgentKind::Echo, "openai" => AgentKind::OpenAi }
+    AgentKind {
+        "echo" => AgentKind::Echo,
+        "openai" => AgentKind::OpenAi,
+        "command" => AgentKind::Command,
+    }
     Ruling { "allow" => Ruling::Allow, "refuse" => Ruling::Refuse }
     Severity {
         "monitor" => Severity::Monitor,

@@ -69,7 +69,7 @@ struct SpanShape<'a> {
     end_time_unix_nano: u64,
     attributes: Vec<Attribute<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    events: Vec<EventShape>,
+    events: Vec<EventShape<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     links: Vec<LinkShape<'a>>,
     dropped_links_count: u32,
@@ -94,10 +94,12 @@ enum AnyValue<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct EventShape {
+struct EventShape<'a> {
     #[serde(serialize_with = "text")]
     time_unix_nano: u64,
     name: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attributes: Vec<Attribute<'a>>,
 }
 
 #[derive(Serialize)]
@@ -147,7 +149,7 @@ impl<'a> SpanShape<'a> {
             kind: kind(span.kind),
             start_time_unix_nano: span.started_ns,
             end_time_unix_nano: span.ended_ns,
-            attributes: span.attributes.iter().map(|(key, value)| attribute(key, value)).collect(),
+            attributes: attributes(&span.attributes),
             events: span.events.iter().map(event).collect(),
             links: span.links.iter().map(link).collect(),
             dropped_links_count: span.links_dropped,
@@ -180,8 +182,13 @@ fn attribute<'a>(key: &'static str, value: &'a Value) -> Attribute<'a> {
     Attribute { key, value }
 }
 
-const fn event(event: &SpanEvent) -> EventShape {
-    EventShape { time_unix_nano: event.at_ns, name: event.name }
+fn attributes<'a>(known: &'a [(&'static str, Value)]) -> Vec<Attribute<'a>> {
+    known.iter().map(|(key, value)| attribute(key, value)).collect()
+}
+
+fn event(event: &SpanEvent) -> EventShape<'_> {
+    let attributes = attributes(&event.attributes);
+    EventShape { time_unix_nano: event.at_ns, name: event.name, attributes }
 }
 
 fn link(to: &SpanContext) -> LinkShape<'_> {
@@ -253,7 +260,11 @@ pub(super) mod tests {
                 ("number", Value::Number(-7)),
                 ("flag", true.into()),
             ],
-            events: vec![SpanEvent { name: "event", at_ns: 3 }],
+            events: vec![SpanEvent {
+                name: "event",
+                at_ns: 3,
+                attributes: vec![("turnkeep.tool", "refund".into())],
+            }],
             links: vec![context.clone(), other],
             links_dropped: 5,
             failed: Some("broken"),
@@ -288,6 +299,8 @@ pub(super) mod tests {
             assert!(attributes.contains(value), "{attributes}");
         }
         assert_eq!((full.events[0].time_unix_nano, &*full.events[0].name), (3, "event"));
+        let known = format!("{:?}", full.events[0].attributes);
+        assert!(known.contains("turnkeep.tool") && known.contains("refund"), "{known}");
         assert_eq!((full.links.len(), &*full.links[0].trace_state), (2, "a=1"));
         assert_eq!((&*full.links[1].trace_state, full.dropped_links_count), ("", 5));
         let status = full.status.as_ref().unwrap();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{check, load_layers, load_text};
+use crate::config::command::CommandSettings;
 use crate::config::problem::Problems;
 use crate::config::resolved::OpenAiSettings;
 use crate::config::secret::ApiKey;
@@ -36,8 +37,8 @@ fn agents_have_the_keys_of_their_kind() {
     );
     check(
         "[agents.a]\nkind = \"eko\"",
-        "turnkeep.toml:1: [agents.a] needs kind = \"echo\" or \"openai\"\n\
-         turnkeep.toml:2: \"kind\" in [agents.a] must be one of echo, openai, not \"eko\"",
+        "turnkeep.toml:1: [agents.a] needs kind = \"echo\", \"openai\" or \"command\"\n\
+         turnkeep.toml:2: \"kind\" in [agents.a] must be one of echo, openai, command, not \"eko\"",
     );
     check(
         "[agents.a]\nkind = \"openai\"\nmodel = \"m\"\n\
@@ -107,6 +108,67 @@ fn keys_come_from_variables_or_private_files() {
     assert!(said.contains("is open to everybody on this machine; chmod 600 it"), "{said}");
     mode(0o600);
     assert_eq!(expose(&openai(&extra, &env).unwrap()).as_deref(), Some("xyz"));
+}
+
+fn command(extra: &str) -> Result<CommandSettings, Problems> {
+    let head = "[agents.default]\nkind = \"command\"\n";
+    let mut resolved =
+        load_layers(&format!("{head}{extra}"), &Env::from([("HOME", "/home/a")]), &[])?;
+    match resolved.agents.remove("default") {
+        Some(AgentSettings::Command(settings)) => Ok(settings),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn programs_are_started_as_typed() {
+    let settings = command("command = [\"python3\", \"a b.py\"]").unwrap();
+    assert_eq!(settings.command, ["python3", "a b.py"]);
+    assert_eq!((settings.processes_max, settings.env.len()), (4, 0));
+    assert!(settings.dir.is_absolute(), "{:?}", settings.dir);
+    let settings = command("command = \"./brain\"\ndir = \"~/shop\"").unwrap();
+    assert!(settings.command[0].starts_with('/') && settings.command[0].ends_with("/brain"));
+    assert_eq!(settings.dir, PathBuf::from("/home/a/shop"));
+    check("[agents.a]\nkind = \"command\"", "turnkeep.toml:1: [agents.a] needs \"command\"");
+    check(
+        "[agents.a]\nkind = \"command\"\ncommand = \"python3 brain.py\"\ndelay_ms = 1",
+        "turnkeep.toml:3: \"command\" in [agents.a] is started without a shell; it must be a list, \
+         like [\"python3\", \"brain.py\"]\n\
+         turnkeep.toml:4: \"delay_ms\" in [agents.a] is for kind = \"echo\"; this agent's kind is \
+         \"command\"",
+    );
+    check(
+        "[agents.a]\nkind = \"command\"\ncommand = \"x\"\nenv = { \"A=\" = \"hidden\" }",
+        "turnkeep.toml:4: \"env\" in [agents.a] must be a table of names of variables and texts, \
+         like { NAME = \"value\" }, not a section",
+    );
+}
+
+#[test]
+fn a_program_gets_its_secrets_from_private_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    std::fs::write(&path, "xyz\n").unwrap();
+    let mode = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let extra = format!("command = \"x\"\nenv = {{ A = \"b\" }}\nenv_files = {{ KEY = {path:?} }}");
+    mode(0o644);
+    let said = command(&extra).unwrap_err().to_string();
+    assert!(said.contains("KEY in \"env_files\" in [agents.default]: "), "{said}");
+    assert!(said.ends_with("is open to everybody on this machine; chmod 600 it"), "{said}");
+    mode(0o600);
+    let settings = command(&extra).unwrap();
+    assert_eq!(settings.secrets["KEY"].expose(), "xyz");
+    assert_eq!(settings.env["A"], "b");
+    assert!(!format!("{settings:?}").contains("xyz"));
+    let twice = extra.replace("A =", "KEY =");
+    let said = command(&twice).unwrap_err().to_string();
+    assert!(
+        said.ends_with("KEY stands in both \"env\" and \"env_files\" in [agents.default]"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -35,6 +35,7 @@ fn the_example_knows_every_key_and_every_key_is_known() {
     typed(&raw.agents["default"].own);
     typed(&raw.agents["default"].openai);
     typed(&raw.agents["parrot"].echo);
+    typed(&raw.agents["shop"].command);
     typed(&raw.listeners["crm"].keys);
     typed(&raw.guard);
     typed(&raw.telemetry);
@@ -90,6 +91,7 @@ fn the_schema_is_one_and_takes_what_the_loader_takes() {
         "[agents.default]\nkind = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h\"\n\
          temperature = 1",
         "[tenants.acme]\nmessage_queue_enabled = false",
+        "[agents.a]\nkind = \"command\"\ncommand = [\"x\", \"y\"]\n[agents.a.env]\nA = \"b\"",
     ];
     for toml in right {
         assert_eq!(schema_says(toml), [""; 0], "for\n{toml}");
@@ -112,6 +114,10 @@ fn the_schema_refuses_what_the_loader_refuses() {
         "[agents.a]\nkind = \"echo\"\nmodel = \"m\"",
         "[agents.a]\nkind = \"openai\"\nmodel = \"m\"",
         "[agents.a]\nkind = \"echo\"\ncallback_url = \"https://h\"",
+        "[agents.a]\nkind = \"command\"",
+        "[agents.a]\nkind = \"command\"\ncommand = \"x\"\nmodel = \"m\"",
+        "[agents.a]\nkind = \"command\"\ncommand = \"x\"\nenv = { A = 1 }",
+        "[agents.a]\nkind = \"command\"\ncommand = \"x\"\nenv = { \"A=B\" = \"c\" }",
         "[agents.a.policy]\nkind = \"echo\"",
         "[listeners.crm]\nurl = \"https://h\"",
         "[listeners.crm]\nurl = \"https://h\"\nsecret_env = \"A\"\nsecret_file = \"b\"",
@@ -168,9 +174,11 @@ fn declared_defaults_are_the_true_ones() {
     };
     let agents = format!(
         "[agents.default]\nkind = \"openai\"\nbase_url = \"http://h\"\nmodel = \"m\"\n{}\
-         [agents.parrot]\nkind = \"echo\"\n{}",
+         [agents.parrot]\nkind = \"echo\"\n{}\
+         [agents.shop]\nkind = \"command\"\ncommand = \"x\"\ndir = \"/\"\n{}",
         only_defaults(raw::OpenAiKeys::KEYS),
         only_defaults(raw::EchoKeys::KEYS),
+        only_defaults(raw::CommandKeys::KEYS),
     );
     let toml = format!(
         "{}[gateway]\n{}{agents}[channels.web]\n{}",
@@ -179,7 +187,8 @@ fn declared_defaults_are_the_true_ones() {
         only_defaults(raw::PolicyKeys::KEYS),
     );
     let bare = "[agents.default]\nkind = \"openai\"\nbase_url = \"http://h\"\nmodel = \"m\"\n\
-                [agents.parrot]\nkind = \"echo\"";
+                [agents.parrot]\nkind = \"echo\"\n\
+                [agents.shop]\nkind = \"command\"\ncommand = \"x\"\ndir = \"/\"";
     let (typed, silent) = (load_text(&toml).unwrap(), load_text(bare).unwrap());
     assert_eq!(typed.policy("t", "parrot", "web"), silent.policy("t", "parrot", "web"));
     assert_eq!(typed.gateway, silent.gateway);

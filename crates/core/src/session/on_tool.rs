@@ -1,0 +1,145 @@
+//! What a run does with its tools: a call is on record before it is made, and has exactly one result.
+
+use std::sync::Arc;
+
+use super::{AgentAnswer, Effect, Ignored, Machine, Turn};
+use crate::ids::{Seq, Token};
+use crate::journal::EventBody;
+use crate::planted::{Planted, planted};
+use crate::tool::{ACTS_MAX, Act, CALLS_OPEN_MAX, Denied, Intent, SideEffects, ToolOutcome};
+
+impl Machine<'_> {
+    pub(super) fn on_intend(&mut self, token: Token, intent: &Intent) {
+        let answer = self.intend(intent);
+        self.effect(Effect::AgentAnswer(token, answer));
+    }
+
+    fn intend(&mut self, intent: &Intent) -> AgentAnswer {
+        let acts = intent.effects != SideEffects::Pure;
+        if acts {
+            self.tidy_acts();
+        }
+        let Some(turn) = &self.session.turn else { return AgentAnswer::Refused };
+        if turn.stopping {
+            return AgentAnswer::NotAllowed(Denied::Stopping);
+        }
+        if turn.open_calls.len() >= CALLS_OPEN_MAX {
+            return AgentAnswer::NotAllowed(Denied::TooManyCalls);
+        }
+        let group = turn.group;
+        if acts {
+            let known = self.session.acts.find(group, intent.name);
+            if let Some(known) = known.filter(|known| !known.may_be_done()) {
+                return AgentAnswer::Known(Box::new(*known));
+            }
+            if known.is_none() && self.session.acts.len() >= ACTS_MAX {
+                return AgentAnswer::NotAllowed(Denied::TooManyActs);
+            }
+        }
+        if intent.effects == SideEffects::Irreversible {
+            if self.has_mail_to_read() && !planted(Planted::MailUnread) {
+                return AgentAnswer::MailFirst;
+            }
+            self.reach_commit_point();
+        }
+        let call = self.journal_intent(intent);
+        if let Some(turn) = &mut self.session.turn {
+            turn.open_calls.push(call);
+            turn.acted |= acts;
+        }
+        if acts {
+            let Intent { name, effects, .. } = *intent;
+            self.session.acts.begin(group, Act { name, call, effects, result: None });
+        }
+        AgentAnswer::Call(call)
+    }
+
+    /// Mail that the agent can still take, or that it owes an answer on.
+    fn has_mail_to_read(&self) -> bool {
+        let room = self.context.policy.absorbed_max;
+        self.session.turn.as_ref().is_some_and(|turn| {
+            !turn.mailbox.is_empty() && (turn.query.is_some() || turn.absorbed < room)
+        })
+    }
+
+    fn journal_intent(&mut self, intent: &Intent) -> Seq {
+        let Some((turn_id, attempt)) =
+            self.session.turn.as_ref().map(|turn| (turn.id, turn.attempt))
+        else {
+            return Seq(0);
+        };
+        self.journal(EventBody::ToolIntended {
+            turn_id,
+            attempt,
+            tool: Arc::clone(&intent.tool),
+            effects: intent.effects,
+            act: intent.name,
+            input: Arc::clone(&intent.input),
+        })
+    }
+
+    /// The result of a call; only the run that made it, while it is the current one, can say so.
+    pub(super) fn on_returned(
+        &mut self,
+        token: Token,
+        call: Seq,
+        outcome: ToolOutcome,
+        output: &Arc<str>,
+    ) {
+        let Some(turn) = &mut self.session.turn else { return };
+        let Some(at) = turn.open_calls.iter().position(|open| *open == call) else {
+            self.ignore(Ignored::NoSuchCall);
+            return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
+        };
+        turn.open_calls.remove(at);
+        let turn_id = turn.id;
+        let output = Arc::clone(output);
+        let result = self.journal(EventBody::ToolReturned { turn_id, call, outcome, output });
+        if !planted(Planted::ResultForgotten) {
+            self.session.acts.settle(call, outcome, result);
+        }
+        self.effect(Effect::AgentAnswer(token, AgentAnswer::Recorded));
+    }
+
+    /// The attempt that made them is over, so nobody will ever tell what came of these calls.
+    pub(super) fn close_calls(&mut self, turn: &mut Turn) {
+        if planted(Planted::CallsUnpaired) {
+            turn.open_calls.clear();
+        }
+        for call in std::mem::take(&mut turn.open_calls) {
+            let (turn_id, outcome) = (turn.id, ToolOutcome::Unknown);
+            let output = Arc::default();
+            let result = self.journal(EventBody::ToolReturned { turn_id, call, outcome, output });
+            self.session.acts.settle(call, outcome, result);
+        }
+    }
+
+    /// The same for the turn that stays open.
+    pub(super) fn close_calls_of_open_turn(&mut self) {
+        if self.session.turn.as_ref().is_none_or(|turn| turn.open_calls.is_empty()) {
+            return;
+        }
+        let Some(mut turn) = self.session.turn.take() else { return };
+        self.close_calls(&mut turn);
+        self.session.turn = Some(turn);
+    }
+
+    /// What is remembered of the open turn's group, for an attempt that begins.
+    pub(super) fn acts_so_far(&self) -> Vec<Act> {
+        let Some(turn) = &self.session.turn else { return Vec::new() };
+        self.session.acts.of(turn.group).to_vec()
+    }
+
+    fn tidy_acts(&mut self) {
+        if self.session.acts.is_empty() {
+            return;
+        }
+        let mut acts = std::mem::take(&mut self.session.acts);
+        let session = &self.session;
+        acts.tidy(self.context.now, |group| {
+            session.turn.as_ref().is_some_and(|turn| turn.group == group)
+                || session.pending().any(|pending| pending.group == Some(group))
+        });
+        self.session.acts = acts;
+    }
+}

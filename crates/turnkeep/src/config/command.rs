@@ -1,0 +1,80 @@
+//! An agent that is a program: what is started, where, and with which environment.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::paths;
+use super::problem::Origin;
+use super::raw::{AgentRaw, CommandKeys};
+use super::secret::{ApiKey, Told, secret_files};
+use super::value::Set;
+
+/// Processes at once, if nothing else is typed.
+const PROCESSES_MAX: usize = 4;
+
+/// A program that answers, one process a turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CommandSettings {
+    /// The program and its arguments.
+    pub(crate) command: Vec<String>,
+    /// Where it is started.
+    pub(crate) dir: PathBuf,
+    /// Its environment.
+    pub(crate) env: BTreeMap<String, String>,
+    /// What of it is secret.
+    pub(crate) secrets: BTreeMap<String, ApiKey>,
+    /// Processes at once.
+    pub(crate) processes_max: usize,
+}
+
+/// What is typed for an agent of this kind.
+pub(super) fn command(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option<CommandSettings> {
+    let keys = &raw.command;
+    let place = format!("[agents.{name}]");
+    let secrets = keys.env_files.as_ref().map(|set| secret_files("env_files", &place, set, told));
+    let env = keys.env.as_ref().map_or_else(BTreeMap::new, |set| set.value.0.clone());
+    if let Some(set) = &keys.env_files {
+        for twice in env.keys().filter(|name| set.value.0.contains_key(*name)) {
+            let text = format!("{twice} stands in both \"env\" and \"env_files\" in {place}");
+            told.problems.add(&set.origin, text);
+        }
+    }
+    let Some(set) = &keys.command else {
+        told.problems.add(&raw.at, format!("{place} needs \"command\""));
+        return None;
+    };
+    let [program, arguments @ ..] = &set.value.0[..] else { return None };
+    if arguments.is_empty() && program.contains(char::is_whitespace) {
+        let text = format!(
+            "\"command\" in {place} is started without a shell; it must be a list, like \
+             [\"python3\", \"brain.py\"]"
+        );
+        told.problems.add(&set.origin, text);
+    }
+    if set.value.0.iter().any(|part| part.contains('\0')) {
+        told.problems.add(&set.origin, format!("\"command\" in {place} holds a zero byte"));
+    }
+    let mut command = set.value.0.clone();
+    if program.contains('/') {
+        let path = Set { value: PathBuf::from(program), origin: set.origin.clone() };
+        command[0] = absolute(&paths::meant(&path, told.env)).display().to_string();
+    }
+    Some(CommandSettings {
+        command,
+        dir: dir(keys, &set.origin, told),
+        env,
+        secrets: secrets.unwrap_or_default(),
+        processes_max: keys.processes_max.as_ref().map_or(PROCESSES_MAX, |set| set.value),
+    })
+}
+
+/// Where it is started: the file's own folder, if nothing else is typed.
+fn dir(keys: &CommandKeys, beside: &Origin, told: &Told<'_>) -> PathBuf {
+    let here = Set { value: PathBuf::from("."), origin: beside.clone() };
+    absolute(&paths::meant(keys.dir.as_ref().unwrap_or(&here), told.env))
+}
+
+/// Counted from where the server was started, as a path that the process gets elsewhere must be.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

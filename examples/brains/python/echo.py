@@ -1,0 +1,25 @@
+"""Repeats what it was told. A message that ends in `...` is not the last one: it waits for more."""
+
+from brain import Message, Turn
+
+
+def decide(arrived: Message) -> str:
+    """With `busy_policy = "agent"`: who changes their mind starts over."""
+    return "supersede" if arrived.text.lower().startswith("no,") else "absorb_continue"
+
+
+def main() -> None:
+    turn = Turn(on_question=decide)
+    messages = turn.messages
+    turn.say("echo: ")
+    while messages[-1].text.endswith("...") and turn.wait_for_mail():
+        messages += turn.mail()
+    while turn.has_mail():
+        messages += turn.mail()
+    text = "\n".join(message.text for message in messages)
+    turn.say(text)
+    turn.finish("echo: " + text)
+
+
+if __name__ == "__main__":
+    main()
