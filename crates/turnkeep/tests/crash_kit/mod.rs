@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -113,7 +114,19 @@ impl Person {
         let body = json!({"customer_id": self.name, "channel": self.channel, "id": id,
                           "message": format!("text {number}")});
         let url = format!("{address}/v1/chat?wait=120");
-        let answer = client.post(url).json(&body).send().await.unwrap();
+        // The inbox may still be full of what was written before; then it is asked again, as the
+        // answer says.
+        let mut again = tokio::time::interval(Duration::from_secs(1));
+        let follow = async {
+            loop {
+                again.tick().await;
+                let answer = client.post(&url).json(&body).send().await.unwrap();
+                if answer.status() != 429 {
+                    return answer;
+                }
+            }
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(120), follow).await.unwrap();
         assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
         self.acknowledged.lock().unwrap().insert(id);
     }
