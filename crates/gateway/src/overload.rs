@@ -20,9 +20,9 @@ use crate::clock;
 use crate::service::{Gateway, Refusal};
 
 /// How many messages may be undecided, unless configured otherwise. Two cores decide and answer
-/// some 13,000 messages a second, which is two commits each: a thousand of them are decided within
-/// a twelfth of a second, and a machine that is ten times slower takes a second for them.
-pub const UNDECIDED_MAX: usize = 1000;
+/// some 13,000 messages a second, which is two commits each: so many of them are decided within a
+/// sixteenth of a second, and a machine that is ten times slower takes two thirds of a second.
+pub const UNDECIDED_MAX: usize = 800;
 
 /// How long a refusal is kept back: this and up to twice as much more, evenly spread, so that those
 /// who were refused together don't come back together.

@@ -67,7 +67,7 @@ section! {
         max_queue_size_per_session: u32 [1, 100_000] = "100";
         /// How many messages may wait to be decided, of all sessions together; the next one is
         /// refused with 503 before anything of it is read.
-        undecided_max: usize [1, 1_000_000] = "1000";
+        undecided_max: usize [1, 1_000_000] = "800";
         /// Longest text of one message, in bytes.
         message_bytes_max: usize [1, 16_777_216] = "65536";
         /// Longest body of one request, in bytes.
