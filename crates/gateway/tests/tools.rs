@@ -208,6 +208,16 @@ async fn what_failed_may_be_tried_again_and_what_was_done_may_not() {
     assert_eq!(names(&events)[4..8], calls);
 }
 
+/// Anna has more to say while the agent works: it is told so before it may act, and answers that.
+async fn mail_comes_first(gateway: &Gateway, seen: &Seen) {
+    let first = gateway.submit(says("anna", "api", "my money"), true).await.unwrap();
+    seen.begun.notified().await;
+    gateway.submit(says("anna", "api", "all of it"), false).await.unwrap();
+    seen.gate.notify_one();
+    assert_eq!(first.follow.unwrap().await.unwrap().reply.as_deref(), Some("all of it"));
+    assert_eq!(seen.answers(), [Permission::MailFirst]);
+}
+
 #[tokio::test]
 async fn mail_is_read_before_what_cannot_be_undone() {
     let seen = Arc::new(Seen::default());
@@ -223,12 +233,7 @@ async fn mail_is_read_before_what_cannot_be_undone() {
         reply(&texts(&mail).join("|"))
     });
     let (gateway, _folder) = over_sqlite(agent, |policy| policy.busy = BusyPolicy::Absorb).await;
-    let first = gateway.submit(says("anna", "api", "my money"), true).await.unwrap();
-    seen.begun.notified().await;
-    gateway.submit(says("anna", "api", "all of it"), false).await.unwrap();
-    seen.gate.notify_one();
-    assert_eq!(first.follow.unwrap().await.unwrap().reply.as_deref(), Some("all of it"));
-    assert_eq!(seen.answers(), [Permission::MailFirst]);
+    mail_comes_first(&gateway, &seen).await;
     journal(&gateway, "anna").await;
 }
 
@@ -249,12 +254,7 @@ async fn a_question_about_mail_is_answered_before_what_cannot_be_undone() {
         reply(&texts(&mail).join("|"))
     });
     let (gateway, _folder) = over_sqlite(agent, |policy| policy.busy = BusyPolicy::Agent).await;
-    let first = gateway.submit(says("anna", "api", "my money"), true).await.unwrap();
-    seen.begun.notified().await;
-    gateway.submit(says("anna", "api", "all of it"), false).await.unwrap();
-    seen.gate.notify_one();
-    assert_eq!(first.follow.unwrap().await.unwrap().reply.as_deref(), Some("all of it"));
-    assert_eq!(seen.answers(), [Permission::MailFirst]);
+    mail_comes_first(&gateway, &seen).await;
 }
 
 #[tokio::test]

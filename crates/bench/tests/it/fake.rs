@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use turnkeep_bench::Dial;
+use turnkeep_bench::{Dial, Plan};
 
 /// How long a message takes to be accepted. Virtual time only moves while everybody waits,
 /// so a flood that never had to wait would make it stand still.
@@ -269,5 +269,17 @@ impl Body for FakeBody {
             }
             Self::Broken => Some(Err(io::ErrorKind::BrokenPipe.into())),
         })
+    }
+}
+
+/// So many users, each with so many messages.
+pub(crate) fn plan(users: usize, messages: u64) -> Plan {
+    Plan {
+        users,
+        messages: Some(messages),
+        delay_ms: 50,
+        prefix: Some("u".to_owned()),
+        progress: false,
+        ..Plan::default()
     }
 }

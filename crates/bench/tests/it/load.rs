@@ -3,21 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::fake::{Fake, Trouble};
+use crate::fake::{Fake, Trouble, plan};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use turnkeep_bench::{Plan, Report, SlowFigures, run_over};
-
-fn plan(users: usize, messages: u64) -> Plan {
-    Plan {
-        users,
-        messages: Some(messages),
-        delay_ms: 50,
-        prefix: Some("u".to_owned()),
-        progress: false,
-        ..Plan::default()
-    }
-}
 
 async fn report(plan: &Plan, fake: &Fake) -> Report {
     run_over(plan, fake.clone(), CancellationToken::new()).await.unwrap()

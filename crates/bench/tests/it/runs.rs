@@ -3,21 +3,10 @@
 
 use std::time::Duration;
 
-use crate::fake::{Fake, Message, Trouble};
+use crate::fake::{Fake, Message, Trouble, plan};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use turnkeep_bench::{BenchError, Ended, Plan, Report, run, run_over};
-
-fn plan(users: usize, messages: u64) -> Plan {
-    Plan {
-        users,
-        messages: Some(messages),
-        delay_ms: 50,
-        prefix: Some("u".to_owned()),
-        progress: false,
-        ..Plan::default()
-    }
-}
 
 async fn report(plan: &Plan, fake: &Fake) -> Report {
     let mut report = run_over(plan, fake.clone(), CancellationToken::new()).await.unwrap();

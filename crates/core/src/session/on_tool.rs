@@ -26,7 +26,7 @@ impl Machine<'_> {
         if turn.open_calls.len() >= CALLS_OPEN_MAX {
             return AgentAnswer::NotAllowed(Denied::TooManyCalls);
         }
-        let group = turn.group;
+        let (turn_id, group, attempt) = (turn.id, turn.group, turn.attempt);
         if acts {
             let known = self.session.acts.find(group, intent.name);
             if let Some(known) = known.filter(|known| !known.may_be_done()) {
@@ -42,14 +42,22 @@ impl Machine<'_> {
             }
             self.reach_commit_point();
         }
-        let call = self.journal_intent(intent);
+        let Intent { tool, effects, name, input } = intent;
+        let call = self.journal(EventBody::ToolIntended {
+            turn_id,
+            attempt,
+            tool: Arc::clone(tool),
+            effects: *effects,
+            act: *name,
+            input: Arc::clone(input),
+        });
         if let Some(turn) = &mut self.session.turn {
             turn.open_calls.push(call);
             turn.acted |= acts;
         }
         if acts {
-            let Intent { name, effects, .. } = *intent;
-            self.session.acts.begin(group, Act { name, call, effects, result: None });
+            let act = Act { name: *name, call, effects: *effects, result: None };
+            self.session.acts.begin(group, act);
         }
         AgentAnswer::Call(call)
     }
@@ -59,22 +67,6 @@ impl Machine<'_> {
         let room = self.context.policy.absorbed_max;
         self.session.turn.as_ref().is_some_and(|turn| {
             !turn.mailbox.is_empty() && (turn.query.is_some() || turn.absorbed < room)
-        })
-    }
-
-    fn journal_intent(&mut self, intent: &Intent) -> Seq {
-        let Some((turn_id, attempt)) =
-            self.session.turn.as_ref().map(|turn| (turn.id, turn.attempt))
-        else {
-            return Seq(0);
-        };
-        self.journal(EventBody::ToolIntended {
-            turn_id,
-            attempt,
-            tool: Arc::clone(&intent.tool),
-            effects: intent.effects,
-            act: intent.name,
-            input: Arc::clone(&intent.input),
         })
     }
 

@@ -15,8 +15,8 @@ use turnkeep_core::SessionKey;
 use turnkeep_core::access::{Principal, Scope, VISIT_CHANNEL};
 use turnkeep_core::care::is_tombstone;
 
-use super::care::LINES;
 use super::entry::Shared;
+use super::lines::LINES;
 use super::needs::{self, Need};
 use super::problem::{Kind, Problem};
 use super::sign_in::COOKIE;

@@ -18,8 +18,8 @@ use turnkeep_core::ports::care::{BackupError, BackupOrder};
 use utoipa::ToSchema;
 
 use super::body;
-use super::care::in_lines;
 use super::entry::Shared;
+use super::lines::{in_lines, line};
 use super::problem::{Kind, Problem, ProblemBody};
 use super::reply::Answer;
 use crate::killpoint;
@@ -145,13 +145,6 @@ impl Making {
             Err(error) => line(&Line::Problem { problem: problem_of(&error).body() }),
         }
     }
-}
-
-fn line(line: &Line<'_>) -> Bytes {
-    // Our own shapes always serialise.
-    let mut text = serde_json::to_vec(line).unwrap_or_default();
-    text.push(b'\n');
-    text.into()
 }
 
 fn order_of(asked: &BackupRequest) -> Result<BackupOrder, Problem> {

@@ -4,12 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::response::Response;
 use futures_util::{Stream, stream};
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -19,14 +16,13 @@ use utoipa::ToSchema;
 use super::access::{Asker, no_tenant};
 use super::entry::Shared;
 use super::guard::name;
+use super::lines::{in_lines, line, wants_lines};
 use super::path::Segments;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::reply::{Answer, json};
 use crate::care::{EraseError, Erased, Progress};
 use crate::service::Refusal;
 
-/// One JSON text a line.
-pub(super) const LINES: &str = "application/x-ndjson";
 /// How far it is, is said this often at least.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -153,11 +149,6 @@ async fn carry_out(
     })
 }
 
-fn wants_lines(headers: &HeaderMap) -> bool {
-    let mut accepts = headers.get_all(ACCEPT).iter();
-    accepts.any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(LINES)))
-}
-
 fn broken() -> Problem {
     Problem::new(Kind::Internal, "the erasure broke off; ask again, and see the server's log")
 }
@@ -182,26 +173,6 @@ fn lines_of(
         };
         Some((Ok(line), done.is_none().then_some((work, progress))))
     })
-}
-
-fn line(line: &Line<'_>) -> Bytes {
-    // Our own shapes always serialise.
-    let mut text = serde_json::to_vec(line).unwrap_or_default();
-    text.push(b'\n');
-    text.into()
-}
-
-/// Lines as an answer.
-pub(super) fn in_lines(
-    lines: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
-) -> Response {
-    let mut response = Response::new(Body::from_stream(lines));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(LINES));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // A proxy that collects the answer would hold back how far it is.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
 }
 
 impl From<EraseError> for Problem {

@@ -21,8 +21,9 @@ use turnkeep_core::ports::guard::RestrictionFilter;
 use turnkeep_core::ports::store::{DeadLetter, StoreError, TurnRow};
 
 use super::access::Asker;
-use super::care::{customer_of, in_lines};
+use super::care::customer_of;
 use super::entry::Shared;
+use super::lines::in_lines;
 use super::path::Segments;
 use super::problem::{Problem, ProblemBody};
 use super::shape::{Moment, SessionShape, TurnShape};

@@ -5,7 +5,7 @@
 //! a chat message, past the router (`trace` is its span); `router` knows every other address and makes the OpenAPI
 //! document of the same code. The handlers stand one file a subject; what they share is how a body
 //! is read (`body`), how a query is read (`query`), how a list is paged (`list`), how a request is
-//! named (`idempotency`), what an answer looks like (`shape`, `reply`) and what a refusal looks like
+//! named (`idempotency`), what an answer looks like (`shape`, `reply`, `lines`) and what a refusal looks like
 //! (`problem`).
 //!
 //! Nothing is decided here: every handler asks the [`Gateway`](crate::Gateway) or reads its store.
@@ -33,6 +33,7 @@ mod feed;
 mod guard;
 mod health;
 mod keys;
+mod lines;
 mod listeners;
 mod messages;
 mod page;

@@ -106,6 +106,18 @@ pub(super) fn check(
     Ok(shared.gateway.may_steer(key, customer, steering)?)
 }
 
+/// Steers a session that is there, if the guard lets the asker.
+async fn control(
+    shared: &Shared,
+    asker: &Asker,
+    key: &SessionKey,
+    control: Control,
+) -> Result<Controlled, Problem> {
+    check(shared, asker, key, Steering::Other)?;
+    shared.loaded(key).await?;
+    Ok(shared.gateway.control(key, control).await?)
+}
+
 /// Stops the open turn.
 ///
 /// Ends it and its mailbox, not the queue. Where another turn is open than the one named, nothing
@@ -160,9 +172,7 @@ pub(super) async fn new(
     asker: Asker,
     KeyPath(key): KeyPath,
 ) -> Answer {
-    check(&shared, &asker, &key, Steering::Other)?;
-    shared.loaded(&key).await?;
-    let controlled = shared.gateway.control(&key, Control::New).await?;
+    let controlled = control(&shared, &asker, &key, Control::New).await?;
     Ok(Steered::of(&controlled).response())
 }
 
@@ -185,9 +195,7 @@ pub(super) async fn close(
     asker: Asker,
     KeyPath(key): KeyPath,
 ) -> Answer {
-    check(&shared, &asker, &key, Steering::Other)?;
-    shared.loaded(&key).await?;
-    let controlled = shared.gateway.control(&key, Control::Close).await?;
+    let controlled = control(&shared, &asker, &key, Control::Close).await?;
     Ok(Steered::of(&controlled).response())
 }
 
@@ -214,9 +222,7 @@ pub(super) async fn queue(
 ) -> Answer {
     let (parts, body) = request.into_parts();
     let QueueRequest { busy_policy } = body::json(&parts.headers, body, &shared.settings).await?;
-    check(&shared, &asker, &key, Steering::Other)?;
-    shared.loaded(&key).await?;
-    shared.gateway.control(&key, Control::SetBusy(busy_policy)).await?;
+    control(&shared, &asker, &key, Control::SetBusy(busy_policy)).await?;
     let busy_policy = Some(busy_policy);
     Ok(Steered { result: "set", busy_policy, ..Steered::default() }.response())
 }
