@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
-use turnkeep_core::accumulation::Hint;
 use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
@@ -95,7 +94,7 @@ impl EchoAgent {
         Ok(Finished {
             reply: Some(answer(&messages, given, self.show_mail).into()),
             used: messages.last().map(|message| message.seq),
-            hint: Hint::default(),
+            ..Finished::default()
         })
     }
 }

@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use words::{CancelReason, DeadReason, NoticeSource, SupersedeChoice};
+
 use crate::ids::{
     Attempt, Epoch, Generation, QuestionId, Seq, Seqs, Timestamp, TurnGroupId, TurnId,
 };
 use crate::message::{Action, MessageBody};
 use crate::policy::Trust;
 use crate::tool::{ActName, SideEffects, ToolOutcome};
+
+mod names;
+mod words;
 
 /// One numbered entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,66 +26,6 @@ pub struct Event {
     /// What happened.
     #[serde(flatten)]
     pub body: EventBody,
-}
-
-/// Why a turn was cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CancelReason {
-    /// Somebody pressed stop.
-    Stopped,
-    /// A new conversation was begun.
-    Reset,
-    /// The session was closed.
-    Closed,
-    /// The customer takes no messages any more that nobody asked for.
-    OptedOut,
-}
-
-/// Who had something to say in the gateway's name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NoticeSource {
-    /// The gateway itself: something went wrong.
-    #[default]
-    Gateway,
-    /// Whoever runs the agent, through the API.
-    Unasked,
-}
-
-impl NoticeSource {
-    /// Whether it is what needs no word in the journal.
-    #[must_use]
-    pub fn is_gateway(&self) -> bool {
-        *self == Self::Gateway
-    }
-}
-
-/// Why a message became a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeadReason {
-    /// The agent failed on every attempt.
-    AgentFailed,
-    /// The process died too often while it ran.
-    CrashLoop,
-    /// The user did not answer the agent's question in time.
-    InputTimeout,
-    /// It waited longer than `queue_ttl_seconds`.
-    Expired,
-}
-
-impl DeadReason {
-    /// The wire name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AgentFailed => "agent_failed",
-            Self::CrashLoop => "crash_loop",
-            Self::InputTimeout => "input_timeout",
-            Self::Expired => "expired",
-        }
-    }
 }
 
 /// What happened. The serialised `type` is `category.name`.
@@ -210,6 +155,9 @@ pub enum EventBody {
         /// The reply; none where the agent chose silence.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply: Option<Arc<str>>,
+        /// Which version of the agent answered, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<Arc<str>>,
     },
     /// The turn was ended by a person.
     #[serde(rename = "turn.cancelled")]
@@ -411,22 +359,6 @@ pub enum EventBody {
     },
 }
 
-/// What to do with a message that arrived while the agent works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SupersedeChoice {
-    /// Cancel the turn, start over with everything in a new one.
-    Supersede,
-    /// Take it at the next checkpoint.
-    AbsorbContinue,
-    /// Restart this turn with everything.
-    AbsorbRestart,
-    /// Leave it for later.
-    Queue,
-    /// Finish now without new tools, then answer the rest.
-    ForceComplete,
-}
-
 impl EventBody {
     /// A notice of the gateway's own.
     #[must_use]
@@ -444,45 +376,5 @@ impl EventBody {
         };
         let [message_id, sender, text] = [message_id, sender, text].map(Arc::clone);
         Some(Arc::new(MessageBody { message_id, sender, text }))
-    }
-
-    /// The wire name, `category.name`.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::MessageAccepted { .. } => "message.accepted",
-            Self::TurnStarted { .. } => "turn.started",
-            Self::TurnProcessing { .. } => "turn.processing",
-            Self::TurnMessageAbsorbed { .. } => "turn.message_absorbed",
-            Self::TurnWaitingForInput { .. } => "turn.waiting_for_input",
-            Self::TurnAnswered { .. } => "turn.answered",
-            Self::TurnRetrying { .. } => "turn.retrying",
-            Self::TurnRecovered { .. } => "turn.recovered",
-            Self::TurnSuperseded { .. } => "turn.superseded",
-            Self::TurnCompleted { .. } => "turn.completed",
-            Self::TurnCancelled { .. } => "turn.cancelled",
-            Self::TurnFailed { .. } => "turn.failed",
-            Self::CommitReached { .. } => "commit.reached",
-            Self::SupersedeAsked { .. } => "supersede.asked",
-            Self::SupersedeDecided { .. } => "supersede.decided",
-            Self::ToolIntended { .. } => "tool.intended",
-            Self::ToolReturned { .. } => "tool.returned",
-            Self::AgentEvent { .. } => "agent.event",
-            Self::MessageCancelled { .. } => "message.cancelled",
-            Self::MessageExpired { .. } => "message.expired",
-            Self::MessageRequeued { .. } => "message.requeued",
-            Self::MessageDiscarded { .. } => "message.discarded",
-            Self::GuardAllowed { .. } => "guard.allowed",
-            Self::GuardRefused { .. } => "guard.refused",
-            Self::SessionReset { .. } => "session.reset",
-            Self::SessionClosed => "session.closed",
-            Self::SessionReopened => "session.reopened",
-            Self::SessionNotice { .. } => "session.notice",
-            Self::SessionNoticeAccepted { .. } => "session.notice_accepted",
-            Self::SessionNoticeCancelled { .. } => "session.notice_cancelled",
-            Self::SessionOptedIn => "session.opted_in",
-            Self::SessionOptedOut => "session.opted_out",
-            Self::DeliverySettled { .. } => "delivery.settled",
-        }
     }
 }

@@ -47,6 +47,7 @@ pub mod session;
 pub mod session_key;
 pub mod tool;
 pub mod trace;
+pub mod usage;
 
 pub use ids::{
     Attempt, Epoch, Generation, QuestionId, RunTag, Seq, Seqs, TimerId, Timestamp, Token,

@@ -203,7 +203,7 @@ impl World<'_> {
             None
         };
         let hint = self.rng.pick(&[Hint::None, Hint::AwaitingField, Hint::FollowupExpected]);
-        self.run_says(run, Kind::Finished, AgentInput::Finished(Finished { reply, used, hint }));
+        self.run_says(run, Kind::Finished, AgentInput::Finished(Finished { reply, used, hint, version: None }));
     }
 
     fn run_fails(&mut self, run: usize, retry: bool) {

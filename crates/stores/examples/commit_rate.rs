@@ -294,6 +294,7 @@ fn end(before: &Session, message_id: &Arc<str>) -> (Session, Rows) {
         epoch: turn.epoch,
         messages: turn.seqs(),
         reply: Some(Arc::clone(&reply)),
+        version: None,
     };
     let completed = event(&mut session, completed);
     let mut rows = Rows { events: vec![completed], ..Rows::default() };
@@ -317,6 +318,7 @@ fn row(session: &Session, id: TurnId, status: TurnStatus, message_id: &Arc<str>)
         message_ids: [Arc::clone(message_id)].into_iter().collect(),
         reply: None,
         error: None,
+        version: None,
     }
 }
 

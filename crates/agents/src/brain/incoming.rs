@@ -157,6 +157,7 @@ impl Fields {
             reply: self.optional_text("reply", usize::MAX)?.map(Into::into),
             used,
             hint: hint.unwrap_or_default(),
+            version: None,
         }))
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use turnkeep_core::accumulation::Hint;
 use turnkeep_core::ids::Seq;
 use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
@@ -212,7 +211,7 @@ impl Turn<'_> {
         }
         let (length, used) = self.answered.unwrap_or((self.reply.len(), self.given));
         let reply = self.reply.get(..length).unwrap_or_default();
-        Ok(Finished { reply: Some(Arc::from(reply)), used, hint: Hint::default() })
+        Ok(Finished { reply: Some(Arc::from(reply)), used, ..Finished::default() })
     }
 
     fn add(&mut self, messages: Vec<Pending>) {

@@ -116,7 +116,7 @@ async fn drafts_records_and_results_reach_the_turn() {
     );
     let finished = answer(&agent, &handle).await.unwrap();
     let hint = Hint::FollowupExpected;
-    let expected = Finished { reply: Some("hello".into()), used: Some(Seq(2)), hint };
+    let expected = Finished { reply: Some("hello".into()), used: Some(Seq(2)), hint, version: None };
     assert_eq!(finished, expected);
     assert_eq!(handle.said(), ["hel", "lo"]);
     assert_eq!(*handle.emitted.lock().unwrap(), [("shop.asked".to_owned(), "17".to_owned())]);

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use turnkeep_agents::EchoAgent;
-use turnkeep_core::accumulation::Hint;
 use turnkeep_core::ids::{QuestionId, Seq};
 use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::ports::agent::Agent;
@@ -17,7 +16,7 @@ use crate::handle::FakeHandle;
 const DELAY: Duration = Duration::from_millis(200);
 
 fn finished(reply: &str, used: u64) -> Finished {
-    Finished { reply: Some(reply.into()), used: Some(Seq(used)), hint: Hint::None }
+    Finished { reply: Some(reply.into()), used: Some(Seq(used)), ..Finished::default() }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,6 @@ use std::sync::{Mutex, Once};
 
 use serde_json::json;
 use turnkeep_agents::{KeySource, OpenAiAgent, OpenAiSettings};
-use turnkeep_core::accumulation::Hint;
 use turnkeep_core::ids::Seq;
 use turnkeep_core::ports::agent::{Agent, Role};
 use turnkeep_core::session::input::{Finished, RunFailure};
@@ -37,7 +36,7 @@ pub(crate) fn agent(server: &Server) -> OpenAiAgent {
 }
 
 pub(crate) fn finished(reply: &str, used: u64) -> Result<Finished, RunFailure> {
-    Ok(Finished { reply: Some(reply.into()), used: Some(Seq(used)), hint: Hint::None })
+    Ok(Finished { reply: Some(reply.into()), used: Some(Seq(used)), ..Finished::default() })
 }
 
 #[tokio::test]

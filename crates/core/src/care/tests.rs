@@ -48,6 +48,7 @@ fn completed(number: u128, messages: &[u64]) -> EventBody {
         epoch: Epoch(1),
         messages: messages.iter().copied().map(Seq).collect(),
         reply: Some("an answer".into()),
+        version: None,
     }
 }
 

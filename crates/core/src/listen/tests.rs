@@ -28,6 +28,7 @@ fn completed(reply: &str) -> Event {
         epoch: Epoch(2),
         messages: smallvec::smallvec![Seq(3)],
         reply: Some(reply.into()),
+        version: None,
     })
 }
 

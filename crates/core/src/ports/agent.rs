@@ -11,6 +11,7 @@ use crate::session::input::{Finished, RunFailure};
 use crate::session_key::SessionKey;
 use crate::tool::{SideEffects, ToolOutcome};
 use crate::trace::SpanContext;
+use crate::usage::Usage;
 
 /// Everything an agent gets to know of a turn.
 #[derive(Clone)]
@@ -156,6 +157,10 @@ pub trait TurnHandle: Send + Sync + 'static {
     /// The conversation before this turn, oldest first, at most `limit` lines, never behind the
     /// last `/new`.
     fn history(&self, limit: usize) -> BoxFuture<'_, Result<Vec<HistoryEntry>, String>>;
+    /// Tells what a request to a provider used; also of one that failed.
+    fn used(&self, usage: Usage) {
+        let _ = usage;
+    }
     /// The span of this attempt, for whoever is asked on its behalf; none unless spans are
     /// collected.
     fn trace(&self) -> Option<SpanContext> {

@@ -200,6 +200,8 @@ pub struct TurnRow {
     pub reply: Option<Arc<str>>,
     /// What went wrong last.
     pub error: Option<Arc<str>>,
+    /// Which version of the agent answered, where it has one.
+    pub version: Option<Arc<str>>,
 }
 
 /// A part of a reply for a channel that is pushed to.

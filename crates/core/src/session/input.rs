@@ -91,6 +91,8 @@ pub struct Finished {
     pub used: Option<Seq>,
     /// What it expects next.
     pub hint: Hint,
+    /// Which version of the agent answered, in its own words: prompt, model and parameters.
+    pub version: Option<Arc<str>>,
 }
 
 /// Why a run ended without a result.

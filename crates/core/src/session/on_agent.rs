@@ -154,7 +154,7 @@ impl Machine<'_> {
             self.end_stopped(finished.reply.clone());
         } else {
             self.session.hint = finished.hint;
-            self.complete(finished.reply.clone(), finished.used);
+            self.complete(finished.clone());
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Burst, Effect, Machine, Stage, StartRun, Turn};
+use super::{Burst, Effect, Finished, Machine, Stage, StartRun, Turn};
 use crate::ids::{Attempt, RunTag, Seqs, TurnGroupId};
 use crate::journal::{CancelReason, DeadReason, EventBody};
 use crate::message::Pending;
@@ -163,7 +163,8 @@ impl Machine<'_> {
     }
 
     /// Commits the turn with its reply. What its agent did not use counts as unread.
-    pub(super) fn complete(&mut self, reply: Option<Arc<str>>, used: Option<crate::ids::Seq>) {
+    pub(super) fn complete(&mut self, finished: Finished) {
+        let Finished { reply, used, version, .. } = finished;
         let Some(mut turn) = self.session.turn.take() else { return };
         self.close_calls(&mut turn);
         let given = turn.given as usize;
@@ -184,8 +185,12 @@ impl Machine<'_> {
             epoch: turn.epoch,
             messages: turn.seqs(),
             reply: reply.clone(),
+            version: version.clone(),
         });
-        self.put_ended_row(&turn, TurnStatus::Complete, reply.as_ref(), None);
+        self.step.rows.put_turn(TurnRow {
+            version,
+            ..self.ended_row(&turn, TurnStatus::Complete, reply.as_ref(), None)
+        });
         self.effect(Effect::Typing(false));
         if let Some(text) = reply {
             self.send_reply(seq, &text);
@@ -356,12 +361,23 @@ impl Machine<'_> {
         reply: Option<&Arc<str>>,
         error: Option<&Arc<str>>,
     ) {
-        self.step.rows.put_turn(TurnRow {
+        let row = self.ended_row(turn, status, reply, error);
+        self.step.rows.put_turn(row);
+    }
+
+    fn ended_row(
+        &self,
+        turn: &Turn,
+        status: TurnStatus,
+        reply: Option<&Arc<str>>,
+        error: Option<&Arc<str>>,
+    ) -> TurnRow {
+        TurnRow {
             ended_at: Some(self.context.now),
             reply: reply.cloned(),
             error: error.cloned(),
             ..row_of(turn, status)
-        });
+        }
     }
 }
 
@@ -377,5 +393,6 @@ fn row_of(turn: &Turn, status: TurnStatus) -> TurnRow {
         message_ids: turn.messages.iter().map(|one| Arc::clone(&one.body.message_id)).collect(),
         reply: None,
         error: None,
+        version: None,
     }
 }

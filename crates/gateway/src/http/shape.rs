@@ -222,6 +222,9 @@ pub(super) struct TurnShape<'a> {
     /// What went wrong last.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    /// Which version of the agent answered, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
 }
 
 impl<'a> TurnShape<'a> {
@@ -238,6 +241,7 @@ impl<'a> TurnShape<'a> {
             started_at: Moment(row.started_at),
             ended_at: row.ended_at.map(Moment),
             error: row.error.as_deref(),
+            version: row.version.as_deref(),
         }
     }
 }

@@ -80,6 +80,8 @@ struct StoredTurn {
     reply_at: Option<Seq>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -157,6 +159,7 @@ fn encode_turn(turn: TurnRow, events: &[Event]) -> std::result::Result<Vec<u8>, 
         reply: turn.reply.filter(|_| reply_at.is_none()),
         reply_at,
         error: turn.error,
+        version: turn.version,
     })
 }
 
@@ -200,6 +203,7 @@ pub(super) fn decode_turn(id: TurnId, bytes: &[u8]) -> Result<(TurnRow, Option<S
         message_ids: stored.message_ids,
         reply: stored.reply,
         error: stored.error,
+        version: stored.version,
     };
     Ok((row, stored.reply_at))
 }

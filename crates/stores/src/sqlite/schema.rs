@@ -21,13 +21,14 @@ pub(super) const APPLICATION_ID: i32 = 0x5475_726e;
 pub(super) const JOURNAL_STRIDE: u64 = 32;
 
 /// One step a version; `user_version` counts the steps taken. Never change a released one.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0001_sessions.sql"),
     include_str!("migrations/0002_keys.sql"),
     include_str!("migrations/0003_guard.sql"),
     include_str!("migrations/0004_idempotency.sql"),
     include_str!("migrations/0005_listeners.sql"),
     include_str!("migrations/0006_care.sql"),
+    include_str!("migrations/0007_usage.sql"),
 ];
 
 /// The version that this program writes.

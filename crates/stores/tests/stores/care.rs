@@ -37,6 +37,7 @@ pub(crate) async fn exchange(store: &impl Store, chat: &mut Chat, number: u128, 
         epoch,
         messages: smallvec![seq],
         reply: Some(reply.as_str().into()),
+        version: None,
     });
     let mut row = turn_row(id, TurnStatus::Complete);
     row.reply = Some(reply.as_str().into());

@@ -136,6 +136,7 @@ impl Chat {
             epoch: Epoch(1),
             messages: smallvec![Seq(1)],
             reply: Some(reply.into()),
+            version: Some("mind#2".into()),
         })
     }
 
@@ -215,6 +216,7 @@ pub(crate) fn turn_row(id: TurnId, status: TurnStatus) -> TurnRow {
         message_ids: ["one", "two: 100 %"].into_iter().map(Into::into).collect(),
         reply: None,
         error: None,
+        version: Some("mind#2".into()),
     }
 }
 
