@@ -12,6 +12,7 @@ use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{Agent, Revoked, TurnContext, TurnHandle};
 use turnkeep_core::session::input::{Finished, RunFailure};
+use turnkeep_core::usage::Usage;
 
 const PREFIX: &str = "echo: ";
 /// What stands before an absorbed line, see [`EchoAgent::show_mail`].
@@ -28,6 +29,8 @@ pub struct EchoAgent {
     pub stream: bool,
     /// Puts `(+) ` before the lines of messages that arrived while it was thinking.
     pub show_mail: bool,
+    /// Counts words as tokens, of a model called `echo`.
+    pub tokens: bool,
 }
 
 impl Agent for EchoAgent {
@@ -91,8 +94,12 @@ impl EchoAgent {
             }
             messages.extend(mail);
         }
+        let answer = answer(&messages, given, self.show_mail);
+        if self.tokens {
+            handle.used(used(&messages, &answer));
+        }
         Ok(Finished {
-            reply: Some(answer(&messages, given, self.show_mail).into()),
+            reply: Some(answer.into()),
             used: messages.last().map(|message| message.seq),
             ..Finished::default()
         })
@@ -121,6 +128,17 @@ fn answer(messages: &[Pending], given: usize, mark: bool) -> String {
         text.push_str(&message.body.text);
     }
     text
+}
+
+/// As if each word were a token.
+fn used(messages: &[Pending], answer: &str) -> Usage {
+    let words = |text: &str| text.split_whitespace().count() as u64;
+    Usage {
+        model: "echo".into(),
+        input_tokens: messages.iter().map(|message| words(&message.body.text)).sum(),
+        output_tokens: words(answer),
+        ..Usage::default()
+    }
 }
 
 /// Why a wait ended.

@@ -8,14 +8,31 @@
 //! | --- | --- |
 //! | `brain` | a program in any language: the protocol, knowing nothing of how it travels |
 //! | [`command`] | a brain that is a process of ours, over its standard streams |
+//! | [`http_brain`] | a brain that is a server of a team's own, over signed POSTs and event streams |
+//! | [`mcp`] | tools for agents that ask a model, from servers that speak MCP |
 //! | [`echo`] | built in: repeats what it was told, for demos, tests and measurements |
+//! | [`model`] | an agent that asks a model: a turn, whoever provides the model |
 //! | [`openai`] | any server that speaks OpenAI's chat completions, hosted or at home |
+//! | [`anthropic`] | Anthropic's Messages API |
+//! | `provider_http` | how both are reached |
 
+pub mod anthropic;
 mod brain;
 pub mod command;
 pub mod echo;
+pub mod http_brain;
+pub mod mcp;
+pub mod model;
 pub mod openai;
+mod provider_http;
+mod tools;
 
+pub use anthropic::{AnthropicSettings, Thinking};
 pub use command::{CommandAgent, CommandSettings};
 pub use echo::EchoAgent;
-pub use openai::{KeySource, OpenAiAgent, OpenAiError, OpenAiSettings};
+pub use http_brain::{HttpBrainAgent, HttpBrainError, HttpBrainSettings};
+pub use mcp::{ToolPolicy, ToolServer, ToolServerSettings, ToolSet, ToolWay};
+pub use model::{ModelAgent, TurnSettings};
+pub use openai::OpenAiSettings;
+pub use provider_http::{KeySource, ProviderSetupError};
+pub use tools::{Said, Tool, ToolSpec, Toolbox};

@@ -2,37 +2,47 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::tool::{SideEffects, ToolOutcome};
 
-use crate::model::provider::ToolSpec;
+/// A tool as a model knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolSpec {
+    /// Its name, `[a-zA-Z0-9_-]{1,64}`.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// JSON schema of its arguments, an object.
+    pub schema: Value,
+}
 
 /// A tool, and what is known of it beside what the model is told.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Tool {
+pub struct Tool {
     /// What the model is told.
-    pub(crate) spec: ToolSpec,
+    pub spec: ToolSpec,
     /// What it does to the world.
-    pub(crate) effects: SideEffects,
+    pub effects: SideEffects,
     /// Which argument names the act, like an order's number; a JSON pointer.
-    pub(crate) key: Option<String>,
+    pub key: Option<String>,
     /// A person has to say yes to each call.
-    pub(crate) approval: bool,
+    pub approval: bool,
     /// How long a call may take.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
 }
 
 /// What a tool said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+pub struct Said {
     /// Whether it was done.
-    pub(crate) outcome: ToolOutcome,
+    pub outcome: ToolOutcome,
     /// In words; bounded by whoever says it.
-    pub(crate) output: String,
+    pub output: String,
 }
 
 /// Where tools come from.
-pub(crate) trait Toolbox: Send + Sync {
+pub trait Toolbox: Send + Sync + 'static {
     /// What there is now: asked at the beginning of an attempt, kept until its end. A server that
     /// is away has no tools, which is told in the second part, for the model.
     fn tools(&self) -> BoxFuture<'_, (Vec<Tool>, Vec<String>)>;

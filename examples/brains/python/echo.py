@@ -1,6 +1,6 @@
 """Repeats what it was told. A message that ends in `...` is not the last one: it waits for more."""
 
-from brain import Message, Turn
+from brain import Message, Turn, run
 
 
 def decide(arrived: Message) -> str:
@@ -8,8 +8,7 @@ def decide(arrived: Message) -> str:
     return "supersede" if arrived.text.lower().startswith("no,") else "absorb_continue"
 
 
-def main() -> None:
-    turn = Turn(on_question=decide)
+def answer(turn: Turn) -> str:
     messages = turn.messages
     turn.say("echo: ")
     while messages[-1].text.endswith("...") and turn.wait_for_mail():
@@ -18,8 +17,8 @@ def main() -> None:
         messages += turn.mail()
     text = "\n".join(message.text for message in messages)
     turn.say(text)
-    turn.finish("echo: " + text)
+    return "echo: " + text
 
 
 if __name__ == "__main__":
-    main()
+    run(answer, decide)

@@ -4,7 +4,7 @@ import os
 import re
 import time
 
-from brain import MailFirst, Message, Result, Turn
+from brain import MailFirst, Message, Refused, Result, Turn, run
 
 # How long the shop takes to answer, once it has paid.
 SECONDS = float(os.environ.get("SHOP_SECONDS", "0"))
@@ -38,16 +38,18 @@ def act(turn: Turn) -> tuple[str, Result]:
             messages += turn.mail()
 
 
-def main() -> None:
-    turn = Turn()
-    order, result = act(turn)
+def answer(turn: Turn) -> str:
+    try:
+        order, result = act(turn)
+    except Refused as why:
+        return f"Nothing was refunded: {why}."
     replies = {
         "done": f"Order {order} is refunded.",
         "failed": f"The shop did not refund order {order}. Nothing was paid.",
         "unknown": f"I can't tell whether order {order} was refunded. A person will look.",
     }
-    turn.finish(replies[result.outcome])
+    return replies[result.outcome]
 
 
 if __name__ == "__main__":
-    main()
+    run(answer)

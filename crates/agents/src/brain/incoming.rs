@@ -6,13 +6,14 @@ use serde_json::{Map, Value};
 use turnkeep_core::accumulation::Hint;
 use turnkeep_core::ids::{QuestionId, Seq};
 use turnkeep_core::journal::SupersedeChoice;
-use turnkeep_core::ports::agent::ToolCall;
+use turnkeep_core::ports::agent::{Artifact, Inputs, ToolCall};
 use turnkeep_core::session::input::{Finished, RunFailure};
 use turnkeep_core::tool::{SideEffects, ToolOutcome};
+use turnkeep_core::usage::Usage;
 
 use super::{
     ASKED_BYTES_MAX, EMIT_DETAIL_BYTES_MAX, EMIT_NAME_BYTES_MAX, ERROR_CHARS_MAX, ID_BYTES_MAX,
-    RETRY_AFTER_S_MAX,
+    MODEL_BYTES_MAX, RETRY_AFTER_S_MAX, VERSION_BYTES_MAX,
 };
 
 /// One object of a brain.
@@ -26,6 +27,7 @@ pub(super) enum FromBrain {
         detail: String,
     },
     Choose(QuestionId, SupersedeChoice),
+    Used(Usage),
     Finished(Finished),
     Failed(RunFailure),
 }
@@ -38,11 +40,13 @@ pub(super) enum Request {
     Ask(String),
     Intend(ToolCall),
     Returned { call: Seq, outcome: ToolOutcome, output: String },
+    Keep(Artifact),
+    Recall { name: String, inputs: Inputs },
 }
 
 /// Every type there is, for whoever mistypes one.
-const TYPES: &str = "say, take_mail, commit_point, ask, emit, intend, returned, choose, finished, \
-                     failed";
+const TYPES: &str = "say, take_mail, commit_point, ask, emit, intend, returned, keep, recall, used, \
+                     choose, finished, failed";
 
 /// Reads one line; none if it is blank.
 ///
@@ -71,6 +75,12 @@ pub(super) fn read(line: &[u8]) -> Result<Option<FromBrain>, String> {
         },
         "intend" => fields.intend()?,
         "returned" => fields.returned()?,
+        "keep" => fields.keep()?,
+        "recall" => {
+            let (name, inputs) = (fields.text("name", 1..=usize::MAX)?, fields.inputs()?);
+            fields.request(Request::Recall { name, inputs })?
+        }
+        "used" => fields.used()?,
         "choose" => {
             let question = u32::try_from(fields.whole("question_id")?)
                 .map_err(|_| "has a \"question_id\" that is too large".to_owned())?;
@@ -119,6 +129,22 @@ impl Fields {
         value.as_u64().ok_or_else(|| format!("has a \"{name}\" that is not a whole number from 0"))
     }
 
+    fn optional_whole(&self, name: &str) -> Result<Option<u64>, String> {
+        self.get(name).map(|_| self.whole(name)).transpose()
+    }
+
+    /// A list; none is an empty one.
+    fn list<T>(
+        &self,
+        name: &str,
+        of: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Vec<T>, String> {
+        let Some(value) = self.get(name) else { return Ok(Vec::new()) };
+        let items = value.as_array().map(|items| items.iter().map(read).collect());
+        items.flatten().ok_or_else(|| format!("has a \"{name}\" that is not a list of {of}"))
+    }
+
     /// A word of a closed list.
     fn word<T: DeserializeOwned>(&self, name: &str, words: &str) -> Result<Option<T>, String> {
         let Some(value) = self.get(name) else { return Ok(None) };
@@ -138,6 +164,7 @@ impl Fields {
             effects: effects.unwrap_or_default(),
             key: self.optional_text("key", usize::MAX)?.map(Into::into),
             input: self.optional_text("input", usize::MAX)?.unwrap_or_default().into(),
+            compensates: self.optional_whole("compensates")?.map(Seq),
         }))
     }
 
@@ -150,14 +177,48 @@ impl Fields {
         })
     }
 
+    fn keep(&self) -> Result<FromBrain, String> {
+        self.request(Request::Keep(Artifact {
+            name: self.text("name", 1..=usize::MAX)?.into(),
+            inputs: self.inputs()?,
+            depends: self.list("depends", "texts", |item| item.as_str().map(Into::into))?,
+            content: self.text("content", 0..=usize::MAX)?.into(),
+        }))
+    }
+
+    /// `{messages, text}`, each of which may be absent.
+    fn inputs(&self) -> Result<Inputs, String> {
+        let inputs = match self.get("inputs") {
+            None => Self(Map::new()),
+            Some(Value::Object(fields)) => Self(fields.clone()),
+            Some(_) => return Err("has \"inputs\" that are not an object".to_owned()),
+        };
+        Ok(Inputs {
+            messages: inputs.list("messages", "places", |item| item.as_u64().map(Seq))?,
+            text: inputs.optional_text("text", usize::MAX)?.unwrap_or_default().into(),
+        })
+    }
+
+    fn used(&self) -> Result<FromBrain, String> {
+        let count = |name: &str| self.optional_whole(name).map(Option::unwrap_or_default);
+        Ok(FromBrain::Used(Usage {
+            model: self.text("model", 1..=MODEL_BYTES_MAX)?.into(),
+            input_tokens: self.whole("input_tokens")?,
+            output_tokens: self.whole("output_tokens")?,
+            cached_tokens: count("cached_tokens")?,
+            cache_write_tokens: count("cache_write_tokens")?,
+            cost_micros: self.optional_whole("cost_micros")?,
+        }))
+    }
+
     fn finished(&self) -> Result<FromBrain, String> {
-        let used = self.get("used").map(|_| self.whole("used").map(Seq)).transpose()?;
+        let used = self.optional_whole("used")?.map(Seq);
         let hint: Option<Hint> = self.word("hint", "none, awaiting_field or followup_expected")?;
         Ok(FromBrain::Finished(Finished {
             reply: self.optional_text("reply", usize::MAX)?.map(Into::into),
             used,
             hint: hint.unwrap_or_default(),
-            version: None,
+            version: self.optional_text("version", VERSION_BYTES_MAX)?.map(Into::into),
         }))
     }
 
@@ -229,6 +290,24 @@ mod tests {
             "has a \"choice\" that is not supersede, absorb_continue, absorb_restart, queue or \
              force_complete",
         );
+        check(
+            "{\"type\":\"intend\",\"id\":\"1\",\"tool\":\"t\",\"compensates\":\"SECRET\"}",
+            "has a \"compensates\" that is not a whole number from 0",
+        );
+        check("{\"type\":\"keep\",\"id\":\"1\",\"name\":\"a\"}", "needs \"content\"");
+        let recall = |fields: &str| format!("{{\"type\":\"recall\",\"id\":\"1\",{fields}}}");
+        check(&recall("\"name\":\"\""), "has a \"name\" that is empty");
+        check(
+            &recall("\"name\":\"a\",\"inputs\":[\"SECRET\"]"),
+            "has \"inputs\" that are not an object",
+        );
+        check(
+            &recall("\"name\":\"a\",\"inputs\":{\"messages\":[\"SECRET\"]}"),
+            "has a \"messages\" that is not a list of places",
+        );
+        check("{\"type\":\"used\",\"model\":\"m\"}", "needs \"input_tokens\"");
+        let long = format!("{{\"type\":\"finished\",\"version\":\"{}\"}}", "S".repeat(101));
+        check(&long, "has a \"version\" of more than 100 bytes");
         check("{\"type\":\"failed\"}", "needs \"error\"");
         check(
             "{\"type\":\"failed\",\"error\":\"x\",\"retry\":\"SECRET\"}",
@@ -247,14 +326,21 @@ mod tests {
         assert_eq!(say("  \r"), None);
         let finished = FromBrain::Finished(Finished::default());
         assert_eq!(say("{\"type\":\"finished\",\"reply\":null,\"later\":[1]}"), Some(finished));
+        let line = "{\"type\":\"used\",\"model\":\"m\",\"input_tokens\":7,\"output_tokens\":2}";
+        let (input_tokens, output_tokens) = (7, 2);
+        let usage = Usage { model: "m".into(), input_tokens, output_tokens, ..Usage::default() };
+        assert_eq!(say(line), Some(FromBrain::Used(usage)));
+        let recall = Request::Recall { name: "plan".into(), inputs: Inputs::default() };
+        let line =
+            "{\"type\":\"recall\",\"id\":\"a\",\"name\":\"plan\",\"inputs\":{\"text\":null}}";
+        assert_eq!(say(line), Some(FromBrain::Request("a".into(), recall)));
         let failure = RunFailure { error: "ab".into(), retry: true, retry_after_ms: Some(1500) };
         let line = "{\"type\":\"failed\",\"error\":\"a\\u0007b\",\"retry_after_s\":1.5}";
         assert_eq!(say(line), Some(FromBrain::Failed(failure)));
         let call = ToolCall {
             tool: "refund".into(),
             effects: SideEffects::Irreversible,
-            key: None,
-            input: "".into(),
+            ..ToolCall::default()
         };
         let line = "{\"type\":\"intend\",\"id\":\"a\",\"tool\":\"refund\"}";
         assert_eq!(say(line), Some(FromBrain::Request("a".into(), Request::Intend(call))));

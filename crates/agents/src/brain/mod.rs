@@ -44,9 +44,14 @@ const ASKED_BYTES_MAX: usize = 64 << 10;
 const EMITS_MAX: usize = 1000;
 const EMIT_NAME_BYTES_MAX: usize = 100;
 const EMIT_DETAIL_BYTES_MAX: usize = 4096;
+/// Times that one attempt may tell what it used.
+const USES_MAX: usize = 1000;
 /// What is kept of an error that a brain gives.
 const ERROR_CHARS_MAX: usize = 1000;
 /// The longest pause that a brain may ask for.
 const RETRY_AFTER_S_MAX: f64 = 86_400.0;
+/// Longest name of a model, and of a version of the brain.
+const MODEL_BYTES_MAX: usize = 100;
+const VERSION_BYTES_MAX: usize = 100;
 /// Objects that may wait for a brain to read them.
 pub(crate) const UNREAD_MAX: usize = 64;

@@ -1,5 +1,8 @@
 //! What a brain is told, as JSON.
 
+#[cfg(test)]
+mod contract;
+
 use std::collections::VecDeque;
 
 use serde::Serialize;
@@ -35,8 +38,12 @@ pub(super) enum ToBrain<'a> {
     },
     /// The answer to `intend`: not before the mail is read.
     MailFirst { id: &'a str },
-    /// The answer to `returned`.
+    /// The answer to `returned` and `keep`.
     Recorded { id: &'a str },
+    /// The answer to `recall`: it holds.
+    Kept { id: &'a str, content: &'a str },
+    /// The answer to `recall`: it has to be made.
+    None { id: &'a str, why: &'static str },
     /// What shall become of this message? Answered with `choose`.
     Question { question_id: QuestionId, message: Message<'a> },
     /// The answer to `ask`.
@@ -53,6 +60,17 @@ pub(super) enum FinishReason {
     Stopped,
     /// It was decided so, for a message that waits.
     ForceComplete,
+    /// It has cost what a turn may.
+    Budget,
+}
+
+impl From<turnkeep_core::session::FinishReason> for FinishReason {
+    fn from(reason: turnkeep_core::session::FinishReason) -> Self {
+        match reason {
+            turnkeep_core::session::FinishReason::ForceComplete => Self::ForceComplete,
+            turnkeep_core::session::FinishReason::Budget => Self::Budget,
+        }
+    }
 }
 
 impl ToBrain<'_> {
@@ -167,6 +185,7 @@ impl<'a> From<&'a HistoryEntry> for Line<'a> {
         let role = match entry.role {
             Role::User => "user",
             Role::Agent => "agent",
+            Role::Operator => "operator",
         };
         Self { seq: entry.seq, role, text: &entry.text }
     }
@@ -180,11 +199,17 @@ pub(super) struct Recorded<'a> {
     input: &'a str,
     outcome: ToolOutcome,
     output: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compensates: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compensated_by: Option<Seq>,
 }
 
 impl<'a> From<&'a RecordedCall> for Recorded<'a> {
     fn from(recorded: &'a RecordedCall) -> Self {
-        let RecordedCall { call, tool, effects, input, outcome, output } = recorded;
-        Self { call: *call, tool, effects: *effects, input, outcome: *outcome, output }
+        let RecordedCall { call, tool, effects, input, outcome, output, .. } = recorded;
+        let RecordedCall { compensates, compensated_by, .. } = *recorded;
+        let (call, effects, outcome) = (*call, *effects, *outcome);
+        Self { call, tool, effects, input, outcome, output, compensates, compensated_by }
     }
 }

@@ -9,24 +9,23 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use turnkeep_core::ids::{QuestionId, Seq};
 use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Permission, Revoked, SupersedeQuestion, TurnContext, TurnHandle,
+    Permission, Recalled, Revoked, SupersedeQuestion, TurnContext, TurnHandle,
 };
 use turnkeep_core::session::input::{Finished, RunFailure};
+use turnkeep_core::usage::Usage;
 
 use super::incoming::{FromBrain, Request, read};
 use super::outgoing::{FinishReason, Recorded, ToBrain, Turn};
-use super::{EMITS_MAX, HISTORY_MAX, REQUESTS_MAX, SAID_BYTES_MAX, Seat};
+use super::{EMITS_MAX, HISTORY_MAX, REQUESTS_MAX, SAID_BYTES_MAX, Seat, USES_MAX};
 
 /// How long a brain that has finished may take to end its stream.
 const ENDING_MAX: Duration = Duration::from_secs(2);
-/// How often it is looked whether the brain's own `force_complete` was taken.
-const FINISH_LOOK: Duration = Duration::from_millis(50);
 /// What is refused without a better reason.
 const REVOKED: &str = "the turn was stopped, or this run of it was replaced";
 
@@ -80,8 +79,8 @@ pub(crate) async fn pump<'a>(
         questions: Vec::new(),
         said_bytes: 0,
         emits: 0,
+        uses: 0,
         knows_of_mail: false,
-        chose_to_finish: false,
     };
     pump.tell(&ToBrain::Turn(Box::new(Turn::new(context, &history, &recorded))))?;
     drop((history, recorded));
@@ -121,6 +120,8 @@ enum Said {
     Answer(Result<Pending, Revoked>),
     Permission(Result<Permission, Revoked>),
     Recorded(Result<(), Revoked>),
+    Filed(Result<Recalled, Revoked>),
+    Recalled(Result<Recalled, Revoked>),
 }
 
 struct Pump<'a> {
@@ -140,9 +141,9 @@ struct Pump<'a> {
     questions: Vec<QuestionId>,
     said_bytes: usize,
     emits: usize,
+    uses: usize,
     /// It was told that mail is waiting, and has not taken it.
     knows_of_mail: bool,
-    chose_to_finish: bool,
 }
 
 impl<'a> Pump<'a> {
@@ -151,7 +152,8 @@ impl<'a> Pump<'a> {
         let mut question = handle.question();
         let mut arrived = handle.mail_arrived();
         let mut cancelled = handle.cancelled();
-        let mut stopped = false;
+        let mut finishing = handle.finishing();
+        let (mut stopped, mut finishes) = (false, false);
         loop {
             tokio::select! {
                 event = events.next() => {
@@ -179,11 +181,9 @@ impl<'a> Pump<'a> {
                     stopped = true;
                     self.tell(&ToBrain::FinishNow { reason: FinishReason::Stopped })?;
                 }
-                () = sleep(FINISH_LOOK), if self.chose_to_finish && !stopped => {
-                    if handle.finish_now() {
-                        self.chose_to_finish = false;
-                        self.tell(&ToBrain::FinishNow { reason: FinishReason::ForceComplete })?;
-                    }
+                reason = &mut finishing, if !finishes && !stopped => {
+                    finishes = true;
+                    self.tell(&ToBrain::FinishNow { reason: reason.into() })?;
                 }
             }
         }
@@ -229,6 +229,7 @@ impl<'a> Pump<'a> {
                 let _ = self.handle.emit(&name, &detail).await;
             }
             Some(FromBrain::Request(id, request)) => self.begin(id, request).await?,
+            Some(FromBrain::Used(usage)) => self.use_up(usage)?,
             Some(FromBrain::Choose(question, choice)) => self.choose(question, choice)?,
             Some(FromBrain::Finished(finished)) => return self.finish(finished).map(Some),
             Some(FromBrain::Failed(failure)) => return Err(Ended::Failed(failure)),
@@ -236,12 +237,20 @@ impl<'a> Pump<'a> {
         Ok(None)
     }
 
+    fn use_up(&mut self, usage: Usage) -> Result<(), Ended> {
+        self.uses += 1;
+        if self.uses > USES_MAX {
+            return Err(self.wrong(&format!("is \"used\" number {}", self.uses)));
+        }
+        self.handle.used(usage);
+        Ok(())
+    }
+
     fn choose(&mut self, question: QuestionId, choice: SupersedeChoice) -> Result<(), Ended> {
         let Some(at) = self.questions.iter().position(|asked| *asked == question) else {
             return Err(self.wrong("has a \"question_id\" that is not open"));
         };
         self.questions.remove(at);
-        self.chose_to_finish |= choice == SupersedeChoice::ForceComplete;
         self.handle.answer(question, choice);
         Ok(())
     }
@@ -297,6 +306,10 @@ impl<'a> Pump<'a> {
                 Request::Returned { call, outcome, output } => {
                     Said::Recorded(handle.returned(call, outcome, &output).await)
                 }
+                Request::Keep(artifact) => Said::Filed(handle.keep(artifact).await),
+                Request::Recall { name, inputs } => {
+                    Said::Recalled(handle.recall(&name, inputs).await)
+                }
             };
             (id, said)
         })
@@ -318,6 +331,17 @@ impl<'a> Pump<'a> {
             }
             Said::Granted(Ok(())) => self.tell(&ToBrain::Granted { id }),
             Said::Recorded(Ok(())) => self.tell(&ToBrain::Recorded { id }),
+            Said::Filed(Ok(Recalled::Kept(_))) => self.tell(&ToBrain::Recorded { id }),
+            Said::Recalled(Ok(Recalled::Kept(content))) => {
+                self.tell(&ToBrain::Kept { id, content: &content })
+            }
+            Said::Filed(Ok(Recalled::Stale(why))) | Said::Recalled(Ok(Recalled::Stale(why))) => {
+                self.tell(&ToBrain::None { id, why: why.as_str() })
+            }
+            Said::Filed(Ok(Recalled::Refused(reason)))
+            | Said::Recalled(Ok(Recalled::Refused(reason))) => {
+                self.tell(&ToBrain::Refused { id, reason })
+            }
             Said::Permission(Ok(permission)) => match permission {
                 Permission::Call(call) => {
                     self.calls.push(call);
@@ -333,6 +357,8 @@ impl<'a> Pump<'a> {
             | Said::Answer(Err(Revoked))
             | Said::Granted(Err(Revoked))
             | Said::Recorded(Err(Revoked))
+            | Said::Filed(Err(Revoked))
+            | Said::Recalled(Err(Revoked))
             | Said::Permission(Err(Revoked)) => self.tell(&refused),
         }
     }

@@ -12,9 +12,9 @@
 //! gateway itself is killed nobody is left to end it; then its standard input ends, which it must
 //! take as its own end.
 
-mod last_words;
+pub(crate) mod last_words;
 mod lines;
-mod process;
+pub(crate) mod process;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,7 +84,7 @@ impl CommandAgent {
 
     async fn answer(&self, context: &TurnContext) -> Result<Finished, RunFailure> {
         let seat = Seat::take(&*context.handle, &self.waiting).await;
-        let (process, streams) = Process::start(&self.settings)?;
+        let (process, streams) = Process::start(&self.settings, "the brain")?;
         let (told, unread) = mpsc::channel(UNREAD_MAX);
         let mut events = Lines::new(streams.stdout);
         let mut words = LastWords::default();

@@ -26,26 +26,29 @@ const GRACE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A process; it and its group end when this is dropped.
-pub(super) struct Process {
+pub(crate) struct Process {
     /// The watch stops it when this is gone.
     _stop: oneshot::Sender<Infallible>,
     ended: watch::Receiver<Option<String>>,
 }
 
 /// Its standard streams.
-pub(super) struct Streams {
-    pub(super) stdin: ChildStdin,
-    pub(super) stdout: ChildStdout,
-    pub(super) stderr: ChildStderr,
+pub(crate) struct Streams {
+    pub(crate) stdin: ChildStdin,
+    pub(crate) stdout: ChildStdout,
+    pub(crate) stderr: ChildStderr,
 }
 
 impl Process {
-    /// Starts it in a group of its own.
-    pub(super) fn start(settings: &CommandSettings) -> Result<(Self, Streams), RunFailure> {
+    /// Starts it in a group of its own; `what` it is for people, like "the brain".
+    pub(crate) fn start(
+        settings: &CommandSettings,
+        what: &str,
+    ) -> Result<(Self, Streams), RunFailure> {
         let (name, arguments) = settings
             .command
             .split_first()
-            .ok_or_else(|| failure("the brain's command is empty".to_owned(), false))?;
+            .ok_or_else(|| failure(format!("the command of {what} is empty"), false))?;
         let mut command = Command::new(name);
         command.args(arguments).process_group(0).env_clear();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -56,13 +59,13 @@ impl Process {
         }
         let mut child = command.spawn().map_err(|error| {
             let lasting = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
-            failure(format!("the brain {name:?} can't be started: {error}"), !lasting)
+            failure(format!("{what} {name:?} can't be started: {error}"), !lasting)
         })?;
         let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let watched = Watched { child, group };
         let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
-            return Err(failure("the brain has no standard streams".to_owned(), true));
+            return Err(failure(format!("{what} has no standard streams"), true));
         };
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = watch::channel(None);
@@ -71,7 +74,7 @@ impl Process {
     }
 
     /// Waits for its end; how it ended, in words.
-    pub(super) async fn ended(&self) -> String {
+    pub(crate) async fn ended(&self) -> String {
         let mut ended = self.ended.clone();
         let how = ended.wait_for(Option::is_some).await;
         how.ok().and_then(|how| how.clone()).unwrap_or_else(|| "ended".to_owned())

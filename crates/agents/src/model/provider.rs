@@ -1,11 +1,14 @@
 //! What a turn needs of a provider of models, whatever its protocol is.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::trace::SpanContext;
 use turnkeep_core::usage::Usage;
+
+pub(crate) use crate::tools::ToolSpec;
 
 /// One line of the conversation, as a model gets it.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,22 +52,11 @@ pub(crate) struct CallResult {
     pub(crate) is_error: bool,
 }
 
-/// A tool as a model knows it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ToolSpec {
-    /// Its name, `[a-zA-Z0-9_-]{1,64}`.
-    pub(crate) name: String,
-    /// What it is for.
-    pub(crate) description: String,
-    /// JSON schema of its arguments, an object.
-    pub(crate) schema: Value,
-}
-
 /// One request.
 pub(crate) struct Question<'a> {
     /// The instructions.
     pub(crate) system: Option<&'a str>,
-    /// The conversation, beginning with a user's line.
+    /// The conversation, beginning with a user's line. Neighbours of one role are not joined.
     pub(crate) lines: &'a [Line],
     /// The tools that it may ask for.
     pub(crate) tools: &'a [ToolSpec],
@@ -113,7 +105,7 @@ pub(crate) trait Answer: Send {
 }
 
 /// How to reach a model.
-pub(crate) trait Provider: Send + Sync {
+pub(crate) trait Provider: fmt::Debug + Send + Sync + 'static {
     /// Sends a request; returns once the answer begins. Dropping the future closes the connection.
     fn ask<'a>(
         &'a self,

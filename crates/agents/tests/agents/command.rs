@@ -13,12 +13,16 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::{OpenOptions, Receiver};
 use turnkeep_agents::{CommandAgent, CommandSettings};
 use turnkeep_core::accumulation::Hint;
+use turnkeep_core::artifact::Stale;
 use turnkeep_core::ids::{QuestionId, Seq};
 use turnkeep_core::journal::SupersedeChoice;
-use turnkeep_core::ports::agent::{Agent, Permission, RecordedCall, Role, ToolCall};
+use turnkeep_core::ports::agent::{
+    Agent, Artifact, Inputs, Permission, Recalled, RecordedCall, Role, ToolCall,
+};
 use turnkeep_core::session::input::{Finished, RunFailure};
 use turnkeep_core::tool::{SideEffects, ToolOutcome};
 use turnkeep_core::trace::SpanContext;
+use turnkeep_core::usage::Usage;
 
 use crate::handle::{FakeHandle, message};
 
@@ -61,6 +65,8 @@ async fn a_brain_is_told_everything_of_its_turn() {
         input: "17".into(),
         outcome: ToolOutcome::Unknown,
         output: "".into(),
+        compensates: None,
+        compensated_by: Some(Seq(9)),
     });
     let agent = script(
         dir.path(),
@@ -85,7 +91,7 @@ async fn a_brain_is_told_everything_of_its_turn() {
         ],
         "recorded": [{
             "call": 7, "tool": "refund", "effects": "irreversible", "input": "17",
-            "outcome": "unknown", "output": "",
+            "outcome": "unknown", "output": "", "compensated_by": 9,
         }],
     });
     assert_eq!(told, [expected]);
@@ -116,7 +122,8 @@ async fn drafts_records_and_results_reach_the_turn() {
     );
     let finished = answer(&agent, &handle).await.unwrap();
     let hint = Hint::FollowupExpected;
-    let expected = Finished { reply: Some("hello".into()), used: Some(Seq(2)), hint, version: None };
+    let expected =
+        Finished { reply: Some("hello".into()), used: Some(Seq(2)), hint, version: None };
     assert_eq!(finished, expected);
     assert_eq!(handle.said(), ["hel", "lo"]);
     assert_eq!(*handle.emitted.lock().unwrap(), [("shop.asked".to_owned(), "17".to_owned())]);
@@ -184,7 +191,6 @@ async fn questions_of_the_gateway_are_answered() {
     let dir = tempfile::tempdir().unwrap();
     let handle = FakeHandle::new();
     handle.ask(3);
-    handle.finish_now.send_replace(true);
     let agent = script(
         dir.path(),
         &format!(
@@ -234,6 +240,8 @@ async fn tools_are_asked_for_and_told_of() {
         input: "16".into(),
         outcome: ToolOutcome::Done,
         output: "ok".into(),
+        compensates: Some(Seq(3)),
+        compensated_by: None,
     };
     handle.permissions.lock().unwrap().extend([
         Permission::MailFirst,
@@ -253,7 +261,7 @@ async fn tools_are_asked_for_and_told_of() {
     answer(&agent, &handle).await.unwrap();
     let known = json!({
         "type": "known", "id": "i", "call": 4, "tool": "refund", "effects": "irreversible",
-        "input": "16", "outcome": "done", "output": "ok",
+        "input": "16", "outcome": "done", "output": "ok", "compensates": 3,
     });
     let expected = [
         json!({"type": "mail_first", "id": "i"}),
@@ -263,12 +271,60 @@ async fn tools_are_asked_for_and_told_of() {
         json!({"type": "recorded", "id": "r"}),
     ];
     assert_eq!(noted(dir.path()), expected);
-    let effects = SideEffects::Irreversible;
-    let call =
-        ToolCall { tool: "refund".into(), effects, key: Some("17".into()), input: "{}".into() };
+    let (effects, key) = (SideEffects::Irreversible, Some("17".into()));
+    let (input, compensates) = ("{}".into(), None);
+    let call = ToolCall { tool: "refund".into(), effects, key, input, compensates };
     assert_eq!(*handle.intents.lock().unwrap(), vec![call; 4]);
     let result = (Seq(8), ToolOutcome::Done, "paid".to_owned());
     assert_eq!(*handle.results.lock().unwrap(), [result]);
+}
+
+#[tokio::test]
+async fn what_is_kept_recalled_undone_and_used_reaches_the_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = FakeHandle::new();
+    handle.recalls.lock().unwrap().extend([
+        Recalled::Kept("the plan".into()),
+        Recalled::Stale(Stale::InputsChanged),
+        Recalled::Refused("no"),
+        Recalled::Kept("".into()),
+    ]);
+    handle.permissions.lock().unwrap().push_back(Permission::Refused("no"));
+    let inputs = r#""name":"plan","inputs":{"messages":[1,2],"text":"v1"}"#;
+    let recall = format!("echo '{{\"type\":\"recall\",\"id\":\"r\",{inputs}}}'; note\n");
+    let keep = format!(r#"{{"type":"keep","id":"k",{inputs},"depends":["a"],"content":"c"}}"#);
+    let undo = r#"{"type":"intend","id":"i","tool":"cancel","compensates":7}"#;
+    let used = r#"{"type":"used","model":"m","input_tokens":7,"output_tokens":2,"cost_micros":9}"#;
+    let agent = script(
+        dir.path(),
+        &format!(
+            "{NOTE}read -r t\n{}echo '{keep}'; note; echo '{undo}'; note; echo '{used}'\n\
+             echo '{{\"type\":\"finished\",\"version\":\"v2\"}}'",
+            recall.repeat(3)
+        ),
+    );
+    let finished = answer(&agent, &handle).await.unwrap();
+    assert_eq!(finished.version.as_deref(), Some("v2"));
+    let expected = [
+        json!({"type": "kept", "id": "r", "content": "the plan"}),
+        json!({"type": "none", "id": "r", "why": "inputs_changed"}),
+        json!({"type": "refused", "id": "r", "reason": "no"}),
+        json!({"type": "recorded", "id": "k"}),
+        json!({"type": "refused", "id": "i", "reason": "no"}),
+    ];
+    assert_eq!(noted(dir.path()), expected);
+    let inputs = Inputs { messages: vec![Seq(1), Seq(2)], text: "v1".into() };
+    let (name, content): (Arc<str>, _) = ("plan".into(), "".into());
+    let recalled = Artifact { name, inputs, depends: Vec::new(), content };
+    let kept = Artifact { depends: vec!["a".into()], content: "c".into(), ..recalled.clone() };
+    let mut asked = vec![recalled; 3];
+    asked.push(kept);
+    assert_eq!(*handle.artifacts.lock().unwrap(), asked);
+    assert_eq!(handle.intents.lock().unwrap()[0].compensates, Some(Seq(7)));
+    let (input_tokens, output_tokens, cost_micros) = (7, 2, Some(9));
+    let model = "m".into();
+    let usage = Usage { model, input_tokens, output_tokens, cost_micros, ..Usage::default() };
+    assert_eq!(*handle.used.lock().unwrap(), [usage]);
 }
 
 /// A pipe with a name, which says when everybody who holds it is gone.

@@ -43,7 +43,7 @@ async fn lines_that_are_none_are_refused() {
     check_broken(
         "echo '{\"type\":\"SECRET\"}'",
         "line 1 has a \"type\" that is not one of say, take_mail, commit_point, ask, emit, intend, \
-         returned, choose, finished, failed",
+         returned, keep, recall, used, choose, finished, failed",
     )
     .await;
 }
@@ -60,6 +60,8 @@ async fn endless_brains_have_an_end() {
     .await;
     let emit = "echo '{\"type\":\"emit\",\"name\":\"a\"}'";
     check_broken(&format!("while :; do {emit}; done"), "line 1001 is \"emit\" number 1001").await;
+    let used = "echo '{\"type\":\"used\",\"model\":\"m\",\"input_tokens\":1,\"output_tokens\":1}'";
+    check_broken(&format!("while :; do {used}; done"), "line 1001 is \"used\" number 1001").await;
     // It asks without end and never reads what it is told.
     check_broken(
         "while :; do echo '{\"type\":\"take_mail\",\"id\":\"a\"}'; done; sleep 1000",

@@ -107,7 +107,7 @@ async fn it_lets_every_message_join() {
 async fn a_stream_says_the_answer_word_by_word() {
     let handle = FakeHandle::new();
     let started = Instant::now();
-    let agent = EchoAgent { delay: DELAY, stream: true, show_mail: true };
+    let agent = EchoAgent { delay: DELAY, stream: true, show_mail: true, tokens: false };
     let deliver = async {
         tokio::time::sleep(DELAY / 2).await;
         assert_eq!(handle.said(), ["echo: ", "ein\u{3000}"]);
@@ -127,7 +127,7 @@ async fn what_is_said_is_always_the_answer() {
     {
         let handle = FakeHandle::new();
         let delay = Duration::from_millis(delay_ms);
-        let agent = EchoAgent { delay, stream: true, show_mail: false };
+        let agent = EchoAgent { delay, stream: true, ..EchoAgent::default() };
         let answer = agent.run(handle.turn(&[text])).await.unwrap();
         let said = handle.said();
         assert_eq!(Some(said.concat()), answer.reply.as_deref().map(str::to_owned));

@@ -11,12 +11,14 @@ use turnkeep_core::message::{MessageBody, Pending};
 use turnkeep_core::policy::{Trust, channel_facts};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    HistoryEntry, Permission, RecordedCall, Revoked, Role, SlotGuard, SupersedeQuestion, ToolCall,
-    TurnContext, TurnHandle,
+    Artifact, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked, Role, SlotGuard,
+    SupersedeQuestion, ToolCall, TurnContext, TurnHandle,
 };
+use turnkeep_core::session::FinishReason;
 use turnkeep_core::session_key::SessionKey;
 use turnkeep_core::tool::ToolOutcome;
 use turnkeep_core::trace::SpanContext;
+use turnkeep_core::usage::Usage;
 
 /// What a handle shares with its test.
 pub(crate) struct FakeHandle {
@@ -43,6 +45,10 @@ pub(crate) struct FakeHandle {
     pub(crate) intents: Mutex<Vec<ToolCall>>,
     pub(crate) results: Mutex<Vec<(Seq, ToolOutcome, String)>>,
     pub(crate) recorded: Mutex<Vec<RecordedCall>>,
+    /// What is said to the next who keeps or recalls something.
+    pub(crate) used: Mutex<Vec<Usage>>,
+    pub(crate) recalls: Mutex<VecDeque<Recalled>>,
+    pub(crate) artifacts: Mutex<Vec<Artifact>>,
     pub(crate) span: Mutex<Option<SpanContext>>,
 }
 
@@ -71,6 +77,9 @@ impl FakeHandle {
             intents: Mutex::default(),
             results: Mutex::default(),
             recorded: Mutex::default(),
+            used: Mutex::default(),
+            recalls: Mutex::default(),
+            artifacts: Mutex::default(),
             span: Mutex::default(),
         })
     }
@@ -217,6 +226,16 @@ impl TurnHandle for FakeHandle {
         Box::pin(std::future::ready(Ok(self.recorded.lock().unwrap().clone())))
     }
 
+    fn keep(&self, artifact: Artifact) -> BoxFuture<'_, Result<Recalled, Revoked>> {
+        self.artifacts.lock().unwrap().push(artifact);
+        let said = self.recalls.lock().unwrap().pop_front();
+        Box::pin(std::future::ready(said.ok_or(Revoked)))
+    }
+
+    fn recall(&self, name: &str, inputs: Inputs) -> BoxFuture<'_, Result<Recalled, Revoked>> {
+        self.keep(Artifact { name: name.into(), inputs, ..Artifact::default() })
+    }
+
     fn cancelled(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.revoked.subscribe().wait_for(|revoked| *revoked).await.unwrap();
@@ -229,10 +248,20 @@ impl TurnHandle for FakeHandle {
 
     fn answer(&self, question: QuestionId, choice: SupersedeChoice) {
         self.answers.lock().unwrap().push((question, choice));
+        if choice == SupersedeChoice::ForceComplete {
+            self.finish_now.send_replace(true);
+        }
     }
 
     fn finish_now(&self) -> bool {
         *self.finish_now.borrow()
+    }
+
+    fn finishing(&self) -> BoxFuture<'_, FinishReason> {
+        Box::pin(async {
+            self.finish_now.subscribe().wait_for(|finish| *finish).await.unwrap();
+            FinishReason::ForceComplete
+        })
     }
 
     fn slot(&self) -> BoxFuture<'_, Box<dyn SlotGuard>> {
@@ -241,6 +270,10 @@ impl TurnHandle for FakeHandle {
             self.slots_given.fetch_add(1, Ordering::Relaxed);
             Box::new(Slot { _permit: permit }) as Box<dyn SlotGuard>
         })
+    }
+
+    fn used(&self, usage: Usage) {
+        self.used.lock().unwrap().push(usage);
     }
 
     fn trace(&self) -> Option<SpanContext> {

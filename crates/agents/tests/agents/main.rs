@@ -3,11 +3,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
+mod anthropic;
+mod anthropic_trouble;
+mod brain_server;
 mod command;
 mod command_lies;
 mod echo;
 mod handle;
+mod http_brain;
+mod http_lies;
+mod mcp;
+mod messages;
+mod model_approval;
+mod model_tools;
+mod model_trouble;
 mod openai;
 mod openai_mail;
 mod openai_trouble;
+mod prepare;
 mod server;
+mod toolbox;

@@ -1,38 +1,49 @@
 //! The openai agent when all goes well: the request, the answer, the key, the history.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, Once};
 
 use serde_json::json;
-use turnkeep_agents::{KeySource, OpenAiAgent, OpenAiSettings};
+use turnkeep_agents::{KeySource, ModelAgent, OpenAiSettings, TurnSettings};
 use turnkeep_core::ids::Seq;
-use turnkeep_core::ports::agent::{Agent, Role};
+use turnkeep_core::ports::agent::{Agent, Role, TurnContext};
 use turnkeep_core::session::input::{Finished, RunFailure};
 
 use crate::handle::FakeHandle;
+use crate::prepare::{logged, prepare};
 use crate::server::{Server, Step, answer, delta, done, event, finish, refusal};
 
-/// An agent for the server, with settings that make no test wait.
-pub(crate) fn agent_with(server: &Server, change: impl FnOnce(&mut OpenAiSettings)) -> OpenAiAgent {
-    static PREPARED: Once = Once::new();
-    PREPARED.call_once(|| {
-        rustls::crypto::ring::default_provider().install_default().unwrap();
-        // One log for all tests: with one for each thread, a call site that another thread met
-        // first may stay silent.
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(|| Log)
-            .finish();
-        tracing::subscriber::set_global_default(subscriber).unwrap();
-    });
-    let mut settings = OpenAiSettings::new(&server.base_url, "test-model");
-    settings.retry_pause = std::time::Duration::ZERO;
-    change(&mut settings);
-    OpenAiAgent::new(settings).unwrap()
+/// An agent of which the version that answered does not matter.
+#[derive(Debug)]
+pub(crate) struct Plain(pub(crate) ModelAgent);
+
+impl Plain {
+    pub(crate) async fn run(&self, turn: TurnContext) -> Result<Finished, RunFailure> {
+        Ok(Finished { version: None, ..self.0.run(turn).await? })
+    }
 }
 
-pub(crate) fn agent(server: &Server) -> OpenAiAgent {
-    agent_with(server, |_| ())
+/// An agent for the server, with settings that make no test wait.
+pub(crate) fn agent_with(
+    server: &Server,
+    change: impl FnOnce(&mut OpenAiSettings, &mut TurnSettings),
+) -> Plain {
+    Plain(model_agent(server, change))
+}
+
+pub(crate) fn model_agent(
+    server: &Server,
+    change: impl FnOnce(&mut OpenAiSettings, &mut TurnSettings),
+) -> ModelAgent {
+    prepare();
+    let mut settings = OpenAiSettings::new(&server.base_url, "test-model");
+    let mut turn =
+        TurnSettings { retry_pause: std::time::Duration::ZERO, ..TurnSettings::default() };
+    change(&mut settings, &mut turn);
+    settings.agent(turn).unwrap()
+}
+
+pub(crate) fn agent(server: &Server) -> Plain {
+    agent_with(server, |_, _| ())
 }
 
 pub(crate) fn finished(reply: &str, used: u64) -> Result<Finished, RunFailure> {
@@ -43,8 +54,8 @@ pub(crate) fn finished(reply: &str, used: u64) -> Result<Finished, RunFailure> {
 async fn an_answer_is_streamed_and_returned() {
     let server = Server::start([answer(&["Hel", "lo ", "Ann"])]).await;
     let handle = FakeHandle::new();
-    let agent = agent_with(&server, |settings| {
-        settings.system_prompt = Some("be kind".into());
+    let agent = agent_with(&server, |settings, turn| {
+        turn.system_prompt = Some("be kind".into());
         settings.extra = json!({"temperature": 0.5}).as_object().unwrap().clone();
     });
     let ended = agent.run(handle.turn(&["hi", "you"])).await;
@@ -123,7 +134,7 @@ async fn history_is_sent_as_far_as_it_fits() {
         (Role::Agent, "four"),
     ]);
     // 104 tokens each for the long ones, 8 and 5 for the others.
-    let agent = agent_with(&server, |settings| settings.history_tokens = 117);
+    let agent = agent_with(&server, |_, turn| turn.history_tokens = 117);
     agent.run(handle.turn(&["really?"])).await.unwrap();
     assert_eq!(
         server.requests()[0].messages(),
@@ -139,22 +150,6 @@ async fn a_history_that_cannot_be_read_fails_the_attempt() {
     let failure = agent(&server).run(handle.turn(&["hi"])).await.unwrap_err();
     assert_eq!(&*failure.error, "the history can't be read: the store is away");
     assert!(failure.retry);
-}
-
-/// Collects everything that is logged.
-struct Log;
-
-static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOGGED.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test]
@@ -175,7 +170,7 @@ async fn the_key_is_sent_and_never_seen() {
         vec![Step::Begin, broken, Step::End],
     ])
     .await;
-    let agent = agent_with(&server, |settings| settings.key = KeySource::File(path));
+    let agent = agent_with(&server, |settings, _| settings.key = KeySource::File(path));
     let mut seen = format!("{agent:?}");
     for _ in 0..4 {
         let handle = FakeHandle::new();
@@ -184,7 +179,7 @@ async fn the_key_is_sent_and_never_seen() {
     for request in server.requests() {
         assert_eq!(request.header("authorization"), Some(&*format!("Bearer {KEY}")));
     }
-    let logged = String::from_utf8(LOGGED.lock().unwrap().clone()).unwrap();
+    let logged = logged();
     assert!(logged.contains("provider usage"));
     for (place, text) in [("seen", &seen), ("logged", &logged)] {
         assert!(!text.contains(KEY), "{place}");

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use turnkeep_core::ids::QuestionId;
 use turnkeep_core::journal::SupersedeChoice;
-use turnkeep_core::ports::agent::Agent;
 
 use crate::handle::FakeHandle;
 use crate::openai::{agent, agent_with, finished};
@@ -40,7 +39,7 @@ async fn mail_that_comes_during_an_answer_is_answered_in_the_same_reply() {
 async fn rounds_are_bounded_and_the_rest_stays() {
     let server = Server::start([gated_answer(), gated_answer()]).await;
     let handle = FakeHandle::new();
-    let agent = agent_with(&server, |settings| settings.rounds_max = 2);
+    let agent = agent_with(&server, |_, turn| turn.rounds_max = 2);
     let meanwhile = async {
         for (seq, said) in [(5, "one"), (6, "one\n\none")] {
             handle.until_said(said).await;

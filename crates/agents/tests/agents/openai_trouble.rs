@@ -1,5 +1,6 @@
 //! The openai agent when the server is busy, broken, rude or silent.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::session::input::RunFailure;
 
 use crate::handle::FakeHandle;
-use crate::openai::{agent, agent_with, finished};
+use crate::openai::{agent, agent_with, finished, model_agent};
 use crate::server::{Server, Step, answer, delta, done, event, finish, refusal};
+use crate::toolbox::{FakeTools, done as tool_done};
 
 fn check_failure(case: &str, failure: RunFailure, words: &str, retry: bool, after: Option<u64>) {
     assert!(failure.error.contains(words), "{case}: {failure:?}");
@@ -21,9 +23,9 @@ fn check_failure(case: &str, failure: RunFailure, words: &str, retry: bool, afte
 async fn check(case: &str, script: Vec<Step>, words: &str, retry: bool, after: Option<u64>) {
     let server = Server::start([script]).await;
     let handle = FakeHandle::new();
-    let agent = agent_with(&server, |settings| {
-        settings.retries_max = 0;
-        settings.reply_bytes_max = 1000;
+    let agent = agent_with(&server, |_, turn| {
+        turn.retries_max = 0;
+        turn.reply_bytes_max = 1000;
     });
     let failure = agent.run(handle.turn(&["hi"])).await.unwrap_err();
     check_failure(case, failure, words, retry, after);
@@ -108,6 +110,29 @@ async fn a_broken_answer_is_a_clear_failure() {
 }
 
 #[tokio::test]
+async fn half_a_call_is_none() {
+    for reason in ["length", "content_filter"] {
+        let call = json!({"index": 0, "id": "a", "function": {"name": "look", "arguments": ""}});
+        let begun = event(&json!({"choices": [{"delta": {"tool_calls": [call]}}]}));
+        let server = Server::start([vec![
+            Step::Begin,
+            delta("Let me look."),
+            begun,
+            finish(reason),
+            done(),
+            Step::End,
+        ]])
+        .await;
+        let tools = FakeTools::shop(|_| tool_done("there"));
+        let agent = model_agent(&server, |_, _| ()).with_tools(vec![Arc::clone(&tools) as _]);
+        let handle = FakeHandle::new();
+        let ended = agent.run(handle.turn(&["hi"])).await.unwrap();
+        assert_eq!(ended.reply.as_deref(), Some("Let me look."), "{reason}");
+        assert_eq!((tools.called().len(), server.requests().len()), (0, 1), "{reason}");
+    }
+}
+
+#[tokio::test]
 async fn an_error_within_the_stream_is_the_servers_word() {
     for (error, words, retry) in [
         (json!({"message": "overloaded", "type": "server_error"}), "broke off: overloaded", true),
@@ -145,7 +170,8 @@ async fn a_server_that_is_not_there() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let agent = agent_with(&server, |settings| settings.base_url = format!("http://{address}/v1"));
+    let agent =
+        agent_with(&server, |settings, _| settings.base_url = format!("http://{address}/v1"));
     let handle = FakeHandle::new();
     let failure = agent.run(handle.turn(&["hi"])).await.unwrap_err();
     check_failure("refused", failure, "can't reach the provider", true, None);
@@ -155,7 +181,8 @@ async fn a_server_that_is_not_there() {
 async fn check_silence(script: Vec<Step>, said: &str) -> Result<String, RunFailure> {
     let server = Server::start([script]).await;
     let handle = FakeHandle::new();
-    let agent = agent_with(&server, |settings| settings.silence_timeout = Duration::from_secs(60));
+    let agent =
+        agent_with(&server, |settings, _| settings.silence_timeout = Duration::from_secs(60));
     let meanwhile = async {
         server.until_requests(1).await;
         handle.until_said(said).await;

@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Begin,
     /// Sends raw bytes within the stream.
     Raw(String),
+    /// The same, of bytes that are no text.
+    Bytes(Vec<u8>),
     /// Waits for [`Server::open_gate`].
     Gate,
     /// Waits in tokio's time.
@@ -33,6 +35,8 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) text: String,
     pub(crate) connection: usize,
 }
 
@@ -63,8 +67,11 @@ pub(crate) struct Server {
     requests_seen: watch::Receiver<usize>,
 }
 
+/// What is done with a request; none if there is no script for it.
+type Script = dyn FnMut(&Request) -> Option<Vec<Step>> + Send;
+
 struct Shared {
-    scripts: Mutex<std::collections::VecDeque<Vec<Step>>>,
+    script: Mutex<Box<Script>>,
     requests: Mutex<Vec<Request>>,
     seen: watch::Sender<usize>,
     gate: Notify,
@@ -74,12 +81,20 @@ struct Shared {
 impl Server {
     /// Answers one request a script, in order.
     pub(crate) async fn start(scripts: impl IntoIterator<Item = Vec<Step>>) -> Self {
+        let mut scripts: std::collections::VecDeque<_> = scripts.into_iter().collect();
+        Self::start_by(move |_| scripts.pop_front()).await
+    }
+
+    /// Answers each request as this says.
+    pub(crate) async fn start_by(
+        script: impl FnMut(&Request) -> Option<Vec<Step>> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
         let (hang_up, hung_up) = mpsc::unbounded_channel();
         let (seen, requests_seen) = watch::channel(0);
         let shared = Arc::new(Shared {
-            scripts: Mutex::new(scripts.into_iter().collect()),
+            script: Mutex::new(Box::new(script)),
             requests: Mutex::default(),
             seen,
             gate: Notify::new(),
@@ -116,7 +131,7 @@ impl Server {
 async fn serve(shared: Arc<Shared>, stream: TcpStream, connection: usize) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream, connection).await {
-        let script = shared.scripts.lock().unwrap().pop_front();
+        let script = (shared.script.lock().unwrap())(&request);
         shared.requests.lock().unwrap().push(request);
         shared.seen.send_modify(|seen| *seen += 1);
         for step in script.expect("a request that the script doesn't know") {
@@ -140,6 +155,11 @@ async fn play(shared: &Shared, stream: &mut BufReader<TcpStream>, step: Step) ->
                         transfer-encoding: chunked\r\n\r\n"
             .to_owned(),
         Step::Raw(text) => format!("{:x}\r\n{text}\r\n", text.len()),
+        Step::Bytes(bytes) => {
+            let head = format!("{:x}\r\n", bytes.len());
+            let whole = [head.as_bytes(), &bytes, b"\r\n"].concat();
+            return stream.get_mut().write_all(&whole).await.is_ok();
+        }
         Step::End => "0\r\n\r\n".to_owned(),
         Step::Gate => {
             shared.gate.notified().await;
@@ -179,7 +199,8 @@ async fn read_request(stream: &mut BufReader<TcpStream>, connection: usize) -> O
         headers.iter().find(|(name, _)| name == "content-length").unwrap().1.parse().unwrap();
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
-    Some(Request { path, headers, body: serde_json::from_slice(&body).unwrap(), connection })
+    let text = String::from_utf8(body).unwrap();
+    Some(Request { path, headers, body: serde_json::from_str(&text).unwrap(), text, connection })
 }
 
 /// An event of the stream.
@@ -208,6 +229,28 @@ pub(crate) fn answer(pieces: &[&str]) -> Vec<Step> {
     let mut steps = vec![Step::Begin, event(&role)];
     steps.extend(pieces.iter().map(|piece| delta(piece)));
     steps.extend([finish("stop"), event(&usage), done(), Step::End]);
+    steps
+}
+
+/// An answer that says `words` and wants calls: name, tool, arguments.
+pub(crate) fn calls(words: &str, calls: &[(&str, &str, &str)]) -> Vec<Step> {
+    let mut steps = vec![Step::Begin];
+    if !words.is_empty() {
+        steps.push(delta(words));
+    }
+    for (index, (id, tool, arguments)) in calls.iter().enumerate() {
+        // In two pieces, as they come.
+        let begun = json!({"name": tool, "arguments": ""});
+        let more = json!({"arguments": arguments});
+        for piece in [
+            json!({"index": index, "id": id, "type": "function", "function": begun}),
+            json!({"index": index, "function": more}),
+        ] {
+            let delta = json!({"tool_calls": [piece]});
+            steps.push(event(&json!({"choices": [{"index": 0, "delta": delta}]})));
+        }
+    }
+    steps.extend([finish("tool_calls"), done(), Step::End]);
     steps
 }
 

@@ -1,0 +1,265 @@
+//! The calls of one answer: which may be made, in which order, and what came of each.
+//!
+//! Every call gets a result, whatever happens: made, known, refused, or not done because something
+//! else came first. Pure calls that stand next to each other run side by side; any other call waits
+//! for those before it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use turnkeep_core::message::Pending;
+use turnkeep_core::ports::agent::{Permission, Revoked, ToolCall, TurnHandle};
+use turnkeep_core::tool::{CALLS_OPEN_MAX, SideEffects, ToolOutcome};
+
+use super::arguments::{self, Arguments};
+use super::asking::LIFE_INTERVAL;
+use super::provider::{Call, CallResult};
+use super::turn::{Stopped, Turn};
+use super::{approval, telling};
+use crate::tools::{Said, Tool, ToolSpec, Toolbox};
+
+/// How long a toolbox may take to say what it has.
+const LISTING_TIME: Duration = Duration::from_secs(30);
+/// Tools that a model is shown; more only confuse it, and some providers refuse them.
+const TOOLS_MAX: usize = 128;
+/// How long mail is waited for that has to be read before a call, and how often.
+const MAIL_PATIENCE: Duration = Duration::from_secs(5);
+const MAIL_TRIES: u32 = 3;
+
+/// The tools of one attempt.
+pub(super) struct Tools<'a> {
+    tools: Vec<(Tool, &'a dyn Toolbox)>,
+    specs: Vec<ToolSpec>,
+}
+
+impl<'a> Tools<'a> {
+    /// What there is now, and what is away.
+    pub(super) async fn open(toolboxes: &'a [Arc<dyn Toolbox>]) -> (Self, Vec<String>) {
+        let listings = toolboxes.iter().map(|toolbox| timeout(LISTING_TIME, toolbox.tools()));
+        let mut tools: Vec<(Tool, &dyn Toolbox)> = Vec::new();
+        let mut away = Vec::new();
+        for (listing, toolbox) in join_all(listings).await.into_iter().zip(toolboxes) {
+            let Ok((listed, absent)) = listing else {
+                away.push("some, which did not say in time what they are".to_owned());
+                continue;
+            };
+            away.extend(absent);
+            for tool in listed {
+                let name = &tool.spec.name;
+                if tools.iter().any(|(known, _)| known.spec.name == *name) {
+                    tracing::warn!(%name, "two tools have one name; the first one counts");
+                } else if tools.len() < TOOLS_MAX {
+                    tools.push((tool, &**toolbox));
+                } else {
+                    tracing::warn!(%name, "left out: a model is shown {TOOLS_MAX} tools at most");
+                }
+            }
+        }
+        let specs = tools.iter().map(|(tool, _)| tool.spec.clone()).collect();
+        (Self { tools, specs }, away)
+    }
+
+    pub(super) fn specs(&self) -> &[ToolSpec] {
+        &self.specs
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tools.is_empty()
+    }
+
+    /// What a call amounts to; else what is wrong with it, for the model.
+    fn understand(&self, call: &Call) -> Result<Act<'_>, String> {
+        let found = self.tools.iter().find(|(tool, _)| tool.spec.name == call.tool);
+        let Some((tool, toolbox)) = found else {
+            let name = telling::within(&call.tool, 100);
+            return Err(format!("not done: there is no tool {name:?}"));
+        };
+        let arguments = arguments::read(&call.arguments, &tool.spec.schema, tool.key.as_deref());
+        let arguments = arguments.map_err(|wrong| format!("not done: {wrong}"))?;
+        Ok(Act { tool, toolbox: *toolbox, arguments })
+    }
+}
+
+/// A call that is understood.
+struct Act<'a> {
+    tool: &'a Tool,
+    toolbox: &'a dyn Toolbox,
+    arguments: Arguments,
+}
+
+/// What came of a call.
+enum Came {
+    /// Its result: the content, and whether it is an error.
+    Result(String, bool),
+    /// Mail has to be read before it; this is it, if it could be had.
+    Mail(Vec<Pending>),
+    /// The user said something else than yes.
+    Denied(String),
+}
+
+impl Turn<'_> {
+    /// Makes the calls; gives back the result of each, and mail that was taken meanwhile.
+    pub(super) async fn call_all(
+        &mut self,
+        calls: &[Call],
+    ) -> Result<(Vec<CallResult>, Vec<Pending>), Stopped> {
+        let tools = self.tools;
+        let acts: Vec<Result<Act<'_>, String>> =
+            calls.iter().map(|call| tools.understand(call)).collect();
+        let mut came: Vec<(String, bool)> = Vec::with_capacity(calls.len());
+        let (mut mail, mut instead) = (Vec::new(), None);
+        while let Some(act) = acts.get(came.len()) {
+            if self.handle.finish_now() {
+                instead = Some(telling::FINISHING);
+            }
+            if let Some(instead) = instead {
+                came.push((instead.to_owned(), true));
+                continue;
+            }
+            let act = match act {
+                Ok(act) => act,
+                Err(wrong) => {
+                    came.push((wrong.clone(), true));
+                    continue;
+                }
+            };
+            let rest = acts.get(came.len()..).unwrap_or_default();
+            let together: Vec<&Act<'_>> =
+                rest.iter().map_while(side_by_side).take(CALLS_OPEN_MAX).collect();
+            if together.len() > 1 {
+                came.extend(self.call_together(&together).await?);
+                continue;
+            }
+            match self.call_one(act).await? {
+                Came::Result(content, is_error) => came.push((content, is_error)),
+                Came::Denied(content) => {
+                    came.push((content, true));
+                    instead = Some(telling::DECIDE_AGAIN);
+                }
+                Came::Mail(taken) => {
+                    mail = taken;
+                    instead = Some(telling::MAIL_FIRST);
+                }
+            }
+        }
+        let result = |(call, (content, is_error)): (&Call, _)| CallResult {
+            id: call.id.clone(),
+            content,
+            is_error,
+        };
+        Ok((calls.iter().zip(came).map(result).collect(), mail))
+    }
+
+    async fn call_together(&mut self, acts: &[&Act<'_>]) -> Result<Vec<(String, bool)>, Stopped> {
+        let handle = self.handle;
+        let calls = join_all(acts.iter().map(|act| governed(handle, act)));
+        let came = self.attend_to_the_end(calls).await;
+        let result = |came| match came {
+            Ok(Came::Result(content, is_error)) => Ok((content, is_error)),
+            // Nobody asks for mail before a pure call, or a person.
+            Ok(Came::Mail(_) | Came::Denied(_)) => Ok((telling::MAIL_FIRST.to_owned(), true)),
+            Err(Revoked) => Err(Stopped::Revoked),
+        };
+        came.into_iter().map(result).collect()
+    }
+
+    async fn call_one(&mut self, act: &Act<'_>) -> Result<Came, Stopped> {
+        if act.tool.approval
+            && let Some(came) = self.ask_person(act).await?
+        {
+            return Ok(came);
+        }
+        let handle = self.handle;
+        for _ in 0..MAIL_TRIES {
+            // Only an act counts, but a call that was cut off in the middle may be one.
+            self.acted |= act.tool.effects != SideEffects::Pure;
+            let came = self.attend_to_the_end(governed(handle, act)).await?;
+            let Came::Mail(_) = came else { return Ok(came) };
+            let mail = self.mail_now(MAIL_PATIENCE).await?;
+            if !mail.is_empty() {
+                return Ok(Came::Mail(mail));
+            }
+            // There was a question about it, and it waits for its own turn now.
+        }
+        Ok(Came::Mail(Vec::new()))
+    }
+
+    /// Asks before anything is on record: while a person thinks, nothing has begun. None is a yes.
+    async fn ask_person(&mut self, act: &Act<'_>) -> Result<Option<Came>, Stopped> {
+        // What was said before the question can't be an answer to it.
+        let mail = self.mail_now(Duration::ZERO).await?;
+        if !mail.is_empty() {
+            return Ok(Some(Came::Mail(mail)));
+        }
+        let question = match approval::question(&act.tool.spec.name, &act.arguments.canonical) {
+            Ok(question) => question,
+            Err(why) => return Ok(Some(Came::Result(why, true))),
+        };
+        let handle = self.handle;
+        let answer = self.attend(handle.ask(&question)).await??;
+        self.take_note_of(&answer);
+        let text = &answer.body.text;
+        if !approval::allows(text) {
+            return Ok(Some(Came::Denied(approval::refused(text))));
+        }
+        if handle.has_mail() {
+            let mail = handle.mail().await?;
+            if !mail.is_empty() {
+                return Ok(Some(Came::Mail(mail)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// An act that may run beside others.
+fn side_by_side<'b, 'a>(act: &'b Result<Act<'a>, String>) -> Option<&'b Act<'a>> {
+    let act = act.as_ref().ok()?;
+    (act.tool.effects == SideEffects::Pure && !act.tool.approval).then_some(act)
+}
+
+/// A call as the gateway allows it: on record before it is made, and what came of it behind it.
+async fn governed(handle: &dyn TurnHandle, act: &Act<'_>) -> Result<Came, Revoked> {
+    let Act { tool, arguments, .. } = act;
+    let call = ToolCall {
+        tool: tool.spec.name.as_str().into(),
+        effects: tool.effects,
+        key: arguments.key.as_deref().map(Into::into),
+        input: arguments.canonical.as_str().into(),
+        // A tool that takes another's act back is an act of its own here.
+        compensates: None,
+    };
+    let (content, is_error) = match handle.intend(call).await? {
+        Permission::Call(call) => {
+            let Said { outcome, output } = made(handle, act).await;
+            handle.returned(call, outcome, &output).await?;
+            telling::result(tool.effects, outcome, &output)
+        }
+        Permission::Known(before) => telling::known(&before),
+        Permission::Refused(why) => (format!("not done: {why}"), true),
+        Permission::MailFirst => return Ok(Came::Mail(Vec::new())),
+    };
+    Ok(Came::Result(content, is_error))
+}
+
+/// Makes the call. A tool that takes longer than it may is left alone: nobody knows then.
+async fn made(handle: &dyn TurnHandle, act: &Act<'_>) -> Said {
+    let mut call = act.toolbox.call(act.tool, &act.arguments.canonical);
+    let mut late = std::pin::pin!(sleep(act.tool.timeout));
+    let mut alive = interval(LIFE_INTERVAL);
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            said = &mut call => return said,
+            () = &mut late => {
+                let output = format!("no answer within {:?}", act.tool.timeout);
+                return Said { outcome: ToolOutcome::Unknown, output };
+            }
+            // Waiting for a tool is no silence.
+            _ = alive.tick() => handle.say(""),
+        }
+    }
+}
