@@ -25,9 +25,12 @@ test: setup lint unit simulate mutants
 	@$(MAKE) --no-print-directory fuzz SECONDS=1
 	@$(MAKE) --no-print-directory contract
 
-# Chromium and its driver, from the distribution's packages, and a C compiler for the crash tests.
+# Chromium and its driver, from the distribution's packages, and a C compiler for the crash tests;
+# Node, checkers of types for the example brains and a real server of tools, below target/.
 setup:
 	@scripts/setup.sh
+	@scripts/brains.sh
+	@scripts/tools.sh
 
 lint:
 	$(CARGO) fmt --all --check
@@ -36,6 +39,8 @@ lint:
 # Every test of every crate: units, the API over real sockets, the page in a real browser, the
 # real binary killed a hundred times.
 unit:
+	@scripts/brains.sh
+	@scripts/tools.sh
 	$(CARGO) test --workspace --locked
 
 page:
@@ -76,7 +81,7 @@ contract:
 battery:
 	$(CARGO) test --locked -p turnkeep --test battery -- --nocapture
 
-# The page docs/walkthrough.md, pasted from top to bottom.
+# The page docs/walkthrough.md and what is to be tried in docs/brains.md, pasted from top to bottom.
 walkthrough:
 	$(CARGO) test --locked -p turnkeep --test walkthrough
 

@@ -20,7 +20,7 @@ const CONFIRM_MS = 4_000;
 const STOP_AGAIN_MS = 5_000;
 const TROUBLE_MS = 8_000;
 
-const STATE_TEXT = { accumulating: "gathering", processing: "working", waiting_for_input: "waiting for you" };
+const STATE_TEXT = { accumulating: "gathering", processing: "working", waiting_for_input: "waiting for you", waiting_for_operator: "with a person" };
 
 const $ = (id) => document.getElementById(id);
 

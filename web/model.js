@@ -4,7 +4,7 @@
 // new conversation. Rows move between blocks as messages join, leave and supersede turns; each
 // row has a `rev` that grows with every change, so the view touches only what changed.
 
-const OPEN_STATES = new Set(["accumulating", "processing", "waiting_for_input"]);
+const OPEN_STATES = new Set(["accumulating", "processing", "waiting_for_input", "waiting_for_operator"]);
 
 export class Conversation {
   constructor() {
@@ -19,11 +19,15 @@ export class Conversation {
     this.loose = [];
     this.turns = new Map();
     this.messages = new Map();
+    /** What tools were called for, by the places of their intents. */
+    this.calls = new Map();
     this.keys = new Set();
     this.drafts = new Map();
     this.freshDrafts = true;
     this.openTurnId = null;
     this.closed = false;
+    /** Whoever answers in the agent's place, if somebody does. */
+    this.operator = null;
     this.typing = false;
   }
 
@@ -69,7 +73,7 @@ export class Conversation {
   /** Starts from the message list, where the journal can't be replayed from its beginning. */
   restore(messages, session, lastSeq) {
     this.clear();
-    const answered = new Set(messages.filter((one) => one.role === "agent").map((one) => one.turn_id));
+    const answered = new Set(messages.filter(({ role }) => role === "agent" || role === "operator").map((one) => one.turn_id));
     // What is newer than the stream's starting point comes again as events.
     for (const one of messages.filter(({ seq }) => seq <= lastSeq)) {
       const at = instant(one.at);
@@ -80,8 +84,10 @@ export class Conversation {
         if (one.turn_id && one.turn_id !== session?.open_turn_id) {
           row.final = answered.has(one.turn_id) ? "answered" : "sent";
         }
-      } else if (one.role === "agent") {
-        addToTurn(this, ensureTurn(this, one.turn_id, one.seq, at), agentRow(one.seq, at, one.text, "complete"));
+      } else if (one.role === "agent" || one.role === "operator") {
+        const row = { ...agentRow(one.seq, at, one.text, "complete"), by: one.by ?? null };
+        if (one.turn_id) addToTurn(this, ensureTurn(this, one.turn_id, one.seq, at), row);
+        else addBlock(this, "notice", row);
       } else {
         addBlock(this, "notice", noticeRow(one.seq, at, one.text, "info"));
       }
@@ -104,6 +110,7 @@ export function messageStatus(row) {
   if (!row.turn) return row.ahead ? "queued" : "sent";
   if (row.turn.state === "accumulating" || row.turn.state === "announced") return "gathering";
   if (!OPEN_STATES.has(row.turn.state)) return "sent";
+  if (row.turn.state === "waiting_for_operator") return "with_person";
   return row.joined ? "joined" : "processing";
 }
 
@@ -165,6 +172,14 @@ const HANDLERS = {
     model.typing = false;
     setState(model, turn, "waiting_for_input");
   },
+  "turn.waiting_for_operator"(model, event) {
+    const turn = ensureTurn(model, event.turn_id, event.seq, event.at);
+    closeQuestions(turn);
+    takeInto(model, turn, event.messages, false);
+    model.drafts.delete(turn.id);
+    model.typing = false;
+    setState(model, turn, "waiting_for_operator");
+  },
   "turn.answered"(model, event) {
     const turn = ensureTurn(model, event.turn_id, event.seq, event.at);
     closeQuestions(turn);
@@ -180,6 +195,20 @@ const HANDLERS = {
   "turn.recovered"(model, event) {
     const turn = model.turns.get(event.turn_id);
     if (turn) turn.recovered = true;
+  },
+  "tool.intended"(model, event) {
+    const turn = ensureTurn(model, event.turn_id, event.seq, event.at);
+    const row = toolRow(event);
+    model.calls.set(event.seq, row);
+    addToTurn(model, turn, row);
+  },
+  "tool.returned"(model, event) {
+    const row = model.calls.get(event.call);
+    if (!row) return;
+    model.calls.delete(event.call);
+    row.status = event.outcome;
+    row.output = event.output;
+    row.rev += 1;
   },
   "agent.event"(model, event) {
     const turn = model.turns.get(event.turn_id);
@@ -203,7 +232,7 @@ const HANDLERS = {
       turn,
       silent
         ? noticeRow(event.seq, event.at, "The agent read this and chose not to reply.", "info")
-        : agentRow(event.seq, event.at, event.reply, "complete"),
+        : { ...agentRow(event.seq, event.at, event.reply, "complete"), by: event.by ?? null },
     );
     endTurn(model, turn, "complete");
     moveUp(model);
@@ -240,7 +269,18 @@ const HANDLERS = {
     model.closed = false;
   },
   "session.notice"(model, event) {
-    addBlock(model, "notice", noticeRow(event.seq, event.at, event.text, "info"));
+    const row = event.by
+      ? { ...agentRow(event.seq, event.at, event.text, "complete"), by: event.by }
+      : noticeRow(event.seq, event.at, event.text, "info");
+    addBlock(model, "notice", row);
+  },
+  "session.paused"(model, event) {
+    model.operator = event.by ?? "A person";
+    addBlock(model, "notice", noticeRow(event.seq, event.at, `${model.operator} answers here now.`, "info"));
+  },
+  "session.handed_back"(model, event) {
+    model.operator = null;
+    addBlock(model, "notice", noticeRow(event.seq, event.at, "The agent answers again.", "info"));
   },
 };
 
@@ -263,6 +303,11 @@ function failureText({ reason, error }) {
 
 function agentRow(seq, at, text, status) {
   return { key: `a:${seq}`, role: "agent", seq, at, text, status, rev: 0, turn: null };
+}
+
+/** A call of a tool. Its status is what came of it: `done`, `failed`, `unknown`, or `calling` until then. */
+function toolRow({ seq, at, tool, effects, input }) {
+  return { key: `c:${seq}`, role: "tool", testid: "tool", seq, at, tool, effects, input, output: "", status: "calling", rev: 0, turn: null };
 }
 
 function noticeRow(seq, at, text, status) {

@@ -11,8 +11,10 @@ const JOURNAL_TYPES = [
   "guard.allowed", "guard.refused",
   "turn.started", "turn.processing", "turn.message_absorbed", "turn.waiting_for_input", "turn.answered",
   "turn.retrying", "turn.recovered", "turn.superseded", "turn.completed", "turn.cancelled", "turn.failed",
-  "commit.reached", "agent.event",
+  "turn.waiting_for_operator",
+  "commit.reached", "agent.event", "tool.intended", "tool.returned",
   "session.reset", "session.closed", "session.reopened", "session.notice",
+  "session.paused", "session.handed_back",
 ];
 const DRAFT_TYPES = ["draft", "draft.reset", "typing"];
 

@@ -18,6 +18,7 @@ const STATUS_TEXT = {
   retrying: "not sent, retrying…",
   gathering: "gathering",
   processing: "being answered",
+  with_person: "a person will answer",
   joined: "joined this answer",
   answered: "answered",
   stopped: "stopped",
@@ -29,6 +30,15 @@ const STATUS_TEXT = {
   withheld: "not passed on",
   retried: "failed, tried again below",
 };
+
+const TOOL_TEXT = {
+  calling: "under way…",
+  done: "done",
+  failed: "not done",
+  unknown: "nobody knows whether it was done",
+};
+/** What a tool is given and says can be long; the whole of it is in the journal. */
+const TOOL_CHARS_MAX = 4000;
 
 const ROLE_TEXT = { user: "You wrote:", agent: "Agent:", notice: "Notice:" };
 const AGENT_TAGS = { waiting: "waiting for your answer", asked: "question", stopped: "stopped" };
@@ -148,6 +158,7 @@ export class LogView {
     if (row.role === "typing") fillTyping(node, row);
     else if (row.role === "user") this.#fillUser(node, row, status);
     else if (row.role === "agent") fillAgent(node, row, status);
+    else if (row.role === "tool") fillTool(node, row, status);
     else fillNotice(node, row, status);
   }
 
@@ -181,16 +192,35 @@ function metaText(row) {
 function fillAgent(node, row, status) {
   const body = make("div", "body markdown");
   body.append(renderMarkdown(row.text));
-  const parts = [make("span", "sr", ROLE_TEXT.agent), body];
+  const parts = [make("span", "sr", row.by ? `${row.by}:` : ROLE_TEXT.agent), body];
   if (row.testid === "draft") {
     node.setAttribute("aria-live", "off");
     node.setAttribute("aria-busy", "true");
   } else {
     const meta = make("div", "meta", [timeElement(row.at)]);
+    if (row.by) meta.append(make("span", "chip person-chip", row.by));
     if (AGENT_TAGS[status]) meta.append(make("span", "chip", AGENT_TAGS[status]));
     parts.push(meta);
   }
   node.replaceChildren(...parts);
+}
+
+/** One line a call, which opens to what went in and what came out. */
+function fillTool(node, row, status) {
+  const state = make("span", "chip", TOOL_TEXT[status] ?? status);
+  state.dataset.testid = "outcome";
+  const summary = make("summary", "", [make("span", "sr", "Tool:"), make("span", "tool-name", row.tool), state]);
+  const details = make("details", "", [summary]);
+  details.open = node.querySelector("details")?.open ?? false;
+  for (const [name, text] of [["asked", row.input], ["answered", row.output]]) {
+    if (text) details.append(make("div", "tool-part", name), make("pre", "", shortened(text)));
+  }
+  node.dataset.effects = row.effects;
+  node.replaceChildren(details);
+}
+
+function shortened(text) {
+  return text.length > TOOL_CHARS_MAX ? `${text.slice(0, TOOL_CHARS_MAX)}…` : text;
 }
 
 function fillNotice(node, row, status) {

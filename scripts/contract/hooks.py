@@ -28,6 +28,9 @@ RIGHT = {
     "/v1/sign-ins": lambda number: {"customer_id": "anna"},
     "/queue": lambda number: {"busy_policy": "collect"},
     "/stop": lambda number: {},
+    "/pause": lambda number: {"by": "Ann"},
+    "/hand_back": lambda number: {},
+    "/reply": lambda number: {"text": f"hello {number}", "id": f"r {number % 50}"},
 }
 
 

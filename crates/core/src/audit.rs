@@ -11,14 +11,20 @@ use crate::journal::{Event, EventBody};
 use crate::outbox::DeliveryState;
 use crate::policy::Trust;
 use crate::session::Session;
+use crate::usage::Sums;
 
+mod artifacts;
 mod held;
 mod notices;
+mod operator;
 mod tools;
 mod turns;
+mod work;
 
+use artifacts::ArtifactBook;
 use held::HeldBook;
 use notices::{Broken, Notices};
+use operator::OperatorBook;
 use tools::ToolBook;
 
 /// A broken invariant, with the place where it shows.
@@ -50,6 +56,12 @@ struct OpenTurn {
     /// It asked the user, who has not answered yet.
     #[serde(default)]
     asked: bool,
+    /// Its agent chose to finish without new work.
+    #[serde(default)]
+    finishing: bool,
+    /// It waits for an operator.
+    #[serde(default)]
+    with_operator: bool,
 }
 
 /// Reads one session's journal from its first entry. What it knows at some place can be stored, so
@@ -70,7 +82,11 @@ pub struct Checker {
     heir: Option<(TurnId, TurnId, Seqs)>,
     held: HeldBook,
     tools: ToolBook,
+    artifacts: ArtifactBook,
     notices: Notices,
+    operators: OperatorBook,
+    /// What runs used.
+    spent: Sums,
     /// The last message that any turn settled: turns never go back behind it.
     settled: Seq,
     /// Replies sent, by (reply, part). Not stored: it would grow with the history.
@@ -143,6 +159,12 @@ impl Checker {
         &self.dead
     }
 
+    /// What runs used so far.
+    #[must_use]
+    pub const fn spent(&self) -> &Sums {
+        &self.spent
+    }
+
     /// The last place it read.
     #[must_use]
     pub const fn last_seq(&self) -> Seq {
@@ -183,20 +205,29 @@ impl Checker {
                 let in_a_turn = self.turn.as_ref().is_some_and(|turn| !turn.asked);
                 let broken = self.notices.observe(event.seq, body, in_a_turn);
                 self.note(broken);
+                let broken = self.operators.observe(body);
+                self.note(broken);
+            }
+            body @ (EventBody::SessionPaused { .. } | EventBody::SessionHandedBack { .. }) => {
+                let broken = self.operators.observe(body);
+                self.note(broken);
             }
             EventBody::SessionReset { .. } | EventBody::SessionClosed => self.expect_empty(),
             EventBody::SessionReopened => {}
             EventBody::DeliverySettled { reply, part, state, .. } => {
                 self.delivered(*reply, *part, *state);
             }
-            EventBody::ToolIntended { turn_id, attempt, effects, act, .. } => {
-                self.intend(event.seq, (*turn_id, *attempt), (*act, *effects));
+            body @ EventBody::ToolIntended { .. } => self.intend(event.seq, body),
+            body @ (EventBody::ArtifactKept { .. } | EventBody::ArtifactReused { .. }) => {
+                self.observe_artifact(event.seq, body);
             }
             EventBody::ToolReturned { turn_id, call, outcome, .. } => {
                 self.expect_turn(*turn_id);
                 let broken = self.tools.returned(*call, *outcome);
                 self.note(broken);
             }
+            // Also of a turn that is over.
+            EventBody::UsageRecorded { usage, .. } => self.spent.add(&usage.sums()),
             body => self.observe_turn(body),
         }
     }
@@ -266,8 +297,15 @@ impl Checker {
             });
         }
         let others = [self.notices.finish(session), self.held.finish(session)];
-        for broken in others.into_iter().chain([self.tools.finish(session)]) {
+        let more = [self.tools.finish(session), self.operators.finish(session, self.turn.as_ref())];
+        for broken in others.into_iter().chain(more) {
             self.note(broken);
+        }
+        let (told, stored) = (self.spent, session.spent.as_ref().map(|spent| spent.sums));
+        if stored.unwrap_or_default() != told {
+            self.broken("I25", || {
+                format!("used by the journal: {told:?}, by the state: {stored:?}")
+            });
         }
         if session.turn.is_none() && !session.queue.is_empty() {
             self.broken("I8", || "messages are queued and no turn is open".to_owned());

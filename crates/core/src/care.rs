@@ -226,10 +226,12 @@ fn turn_of(body: &EventBody) -> Option<(TurnId, &[Seq])> {
         EventBody::TurnAnswered { turn_id, message, .. } => {
             Some((*turn_id, std::slice::from_ref(message)))
         }
+        EventBody::TurnWaitingForOperator { turn_id, messages, .. } => Some((*turn_id, messages)),
         EventBody::TurnWaitingForInput { turn_id, .. }
         | EventBody::TurnRetrying { turn_id, .. }
         | EventBody::ToolIntended { turn_id, .. }
         | EventBody::ToolReturned { turn_id, .. }
+        | EventBody::ArtifactKept { turn_id, .. }
         | EventBody::AgentEvent { turn_id, .. } => Some((*turn_id, &[])),
         _ => None,
     }
@@ -253,16 +255,30 @@ fn blank_body(body: &mut EventBody) -> bool {
             let (id, sender) = (take(message_id), take(sender));
             take(text) || id || sender
         }
+        EventBody::TurnCompleted { reply: Some(text), by: Some(by), .. } => {
+            let named = take(by);
+            take(text) || named
+        }
         EventBody::TurnCompleted { reply: Some(text), .. }
         | EventBody::TurnCancelled { reply: Some(text), .. }
         | EventBody::TurnWaitingForInput { text, .. }
+        | EventBody::TurnWaitingForOperator { error: Some(text), .. }
+        | EventBody::SessionPaused { by: text }
+        | EventBody::SessionHandedBack { by: Some(text) }
         | EventBody::TurnRetrying { error: text, .. }
         | EventBody::TurnFailed { error: text, .. }
         | EventBody::ToolReturned { output: text, .. }
         | EventBody::GuardRefused { detail: Some(text), .. } => take(text),
-        EventBody::SessionNotice { text, message_id, source: NoticeSource::Unasked, .. } => {
+        EventBody::SessionNotice {
+            text,
+            message_id,
+            source: NoticeSource::Unasked | NoticeSource::Operator,
+            by,
+            ..
+        } => {
             let named = message_id.as_mut().is_some_and(take);
-            take(text) || named
+            let by = by.as_mut().is_some_and(take);
+            take(text) || named || by
         }
         EventBody::SessionNoticeAccepted { message_id, text } => {
             let named = take(message_id);
@@ -271,6 +287,10 @@ fn blank_body(body: &mut EventBody) -> bool {
         EventBody::ToolIntended { tool, input, .. } => {
             let named = take(tool);
             take(input) || named
+        }
+        EventBody::ArtifactKept { name, content, .. } => {
+            let named = take(name);
+            take(content) || named
         }
         EventBody::AgentEvent { name, detail, .. } => {
             let name = take(name);

@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 
 pub use words::{CancelReason, DeadReason, NoticeSource, SupersedeChoice};
 
+use crate::artifact::{ArtifactName, Dependency, Fingerprint};
 use crate::ids::{
     Attempt, Epoch, Generation, QuestionId, Seq, Seqs, Timestamp, TurnGroupId, TurnId,
 };
 use crate::message::{Action, MessageBody};
 use crate::policy::Trust;
 use crate::tool::{ActName, SideEffects, ToolOutcome};
+use crate::usage::Usage;
 
 mod names;
 mod words;
@@ -101,6 +103,17 @@ pub enum EventBody {
         /// What the user is asked.
         text: Arc<str>,
     },
+    /// The turn waits for the operator who has the agent's place.
+    #[serde(rename = "turn.waiting_for_operator")]
+    TurnWaitingForOperator {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Every message it waits with; later ones join it.
+        messages: Seqs,
+        /// What its agent failed with, if it did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Arc<str>>,
+    },
     /// The user answered.
     #[serde(rename = "turn.answered")]
     TurnAnswered {
@@ -158,6 +171,9 @@ pub enum EventBody {
         /// Which version of the agent answered, where it has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<Arc<str>>,
+        /// The operator who answered in the agent's place.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Arc<str>>,
     },
     /// The turn was ended by a person.
     #[serde(rename = "turn.cancelled")]
@@ -171,6 +187,9 @@ pub enum EventBody {
         /// The part of the reply that was already shown.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply: Option<Arc<str>>,
+        /// The calls that were made for it, or may have been, and that stand.
+        #[serde(default, skip_serializing_if = "Seqs::is_empty")]
+        acts: Seqs,
     },
     /// The turn gave up; its messages are dead letters.
     #[serde(rename = "turn.failed")]
@@ -183,6 +202,9 @@ pub enum EventBody {
         error: Arc<str>,
         /// Its messages.
         messages: Seqs,
+        /// The calls that were made for it, or may have been, and that stand.
+        #[serde(default, skip_serializing_if = "Seqs::is_empty")]
+        acts: Seqs,
     },
     /// The turn may now do what can't be undone; it is never superseded from here on.
     #[serde(rename = "commit.reached")]
@@ -227,6 +249,9 @@ pub enum EventBody {
         act: ActName,
         /// What it is called with.
         input: Arc<str>,
+        /// The call that it undoes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        compensates: Option<Seq>,
     },
     /// What came of a call.
     #[serde(rename = "tool.returned")]
@@ -239,6 +264,52 @@ pub enum EventBody {
         outcome: ToolOutcome,
         /// What the tool said; empty if it said nothing, or nobody knows.
         output: Arc<str>,
+    },
+    /// What a run used for one request to a provider; also of a run that is over.
+    #[serde(rename = "usage.recorded")]
+    UsageRecorded {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Which attempt.
+        attempt: Attempt,
+        /// The agent that did the work, where it is not the session's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<Arc<str>>,
+        /// How much.
+        usage: Usage,
+    },
+    /// The agent made something that a later attempt may use.
+    #[serde(rename = "artifact.kept")]
+    ArtifactKept {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Which attempt made it.
+        attempt: Attempt,
+        /// What the agent calls it.
+        name: Arc<str>,
+        /// The same as a hash, which the text's erasure leaves.
+        artifact: ArtifactName,
+        /// What it was made from, other artifacts apart, as a hash.
+        inputs: Fingerprint,
+        /// What it is, as a hash.
+        fingerprint: Fingerprint,
+        /// The artifacts that it was made from, as they were.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        depends: Vec<Dependency>,
+        /// What it is.
+        content: Arc<str>,
+    },
+    /// An attempt took an artifact instead of making it again.
+    #[serde(rename = "artifact.reused")]
+    ArtifactReused {
+        /// Which turn.
+        turn_id: TurnId,
+        /// Which attempt took it.
+        attempt: Attempt,
+        /// The place at which it was kept.
+        kept: Seq,
+        /// What the attempt would have made it from, as a hash.
+        inputs: Fingerprint,
     },
     /// Something the agent wanted on record.
     #[serde(rename = "agent.event")]
@@ -321,6 +392,22 @@ pub enum EventBody {
         /// The place of its acceptance, if it had to wait.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<Seq>,
+        /// The operator who said it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Arc<str>>,
+    },
+    /// An operator took the agent's place.
+    #[serde(rename = "session.paused")]
+    SessionPaused {
+        /// Their name.
+        by: Arc<str>,
+    },
+    /// The agent has its place again.
+    #[serde(rename = "session.handed_back")]
+    SessionHandedBack {
+        /// Who said so; nobody where the operator's time was over, or the session was closed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Arc<str>>,
     },
     /// Something to tell the user is ours; it waits for the open turn's end.
     #[serde(rename = "session.notice_accepted")]
@@ -363,7 +450,8 @@ impl EventBody {
     /// A notice of the gateway's own.
     #[must_use]
     pub const fn notice(text: Arc<str>) -> Self {
-        Self::SessionNotice { text, source: NoticeSource::Gateway, message_id: None, of: None }
+        let source = NoticeSource::Gateway;
+        Self::SessionNotice { text, source, message_id: None, of: None, by: None }
     }
 
     /// What a snapshot leaves to the journal: the body of an accepted message or of a notice.

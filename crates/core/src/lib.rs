@@ -26,11 +26,14 @@
 
 pub mod access;
 pub mod accumulation;
+pub mod artifact;
 pub mod audit;
+pub mod budget;
 pub mod care;
 pub mod fair;
 pub mod fit;
 pub mod guard;
+mod hex;
 pub mod ids;
 pub mod journal;
 pub mod listen;

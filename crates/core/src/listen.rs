@@ -42,12 +42,13 @@ const PAUSES_MS: [u64; 9] = [
 const RETRY_AFTER_MS_MAX: u64 = 24 * HOUR_MS;
 
 /// Every type of event, as [`EventBody::name`](crate::EventBody::name) gives them.
-pub const EVENT_TYPES: [&str; 33] = [
+pub const EVENT_TYPES: [&str; 39] = [
     "message.accepted",
     "turn.started",
     "turn.processing",
     "turn.message_absorbed",
     "turn.waiting_for_input",
+    "turn.waiting_for_operator",
     "turn.answered",
     "turn.retrying",
     "turn.recovered",
@@ -60,6 +61,9 @@ pub const EVENT_TYPES: [&str; 33] = [
     "supersede.decided",
     "tool.intended",
     "tool.returned",
+    "usage.recorded",
+    "artifact.kept",
+    "artifact.reused",
     "agent.event",
     "message.cancelled",
     "message.expired",
@@ -70,6 +74,8 @@ pub const EVENT_TYPES: [&str; 33] = [
     "session.reset",
     "session.closed",
     "session.reopened",
+    "session.paused",
+    "session.handed_back",
     "session.notice",
     "session.notice_accepted",
     "session.notice_cancelled",
@@ -257,7 +263,8 @@ fn is_plain(name: &str, value: &Value) -> bool {
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
         Value::String(_) => PLAIN_TEXTS.contains(&name),
         Value::Array(items) => items.iter().all(Value::is_number),
-        Value::Object(_) => false,
+        // Counts, and the name of a model.
+        Value::Object(_) => name == "usage",
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Exceeded;
 use crate::guard::AbuseKind;
 use crate::ids::{Seq, Timestamp, Token, TurnId};
 use crate::policy::Trust;
@@ -137,6 +138,13 @@ pub enum Rejection {
     },
     /// The guard: abuse of this kind.
     Abuse(AbuseKind),
+    /// A budget is used up.
+    BudgetExceeded {
+        /// Which.
+        budget: Exceeded,
+        /// In so many milliseconds its window is over.
+        retry_after_ms: u64,
+    },
 }
 
 impl Rejection {
@@ -151,6 +159,7 @@ impl Rejection {
             Self::RequestReused => "idempotency_key_reused",
             Self::RateLimited { .. } => "rate_limit_exceeded",
             Self::Abuse(kind) => kind.rejection(),
+            Self::BudgetExceeded { .. } => "budget_exceeded",
         }
     }
 }

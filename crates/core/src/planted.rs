@@ -49,6 +49,22 @@ pub enum Planted {
     CommitPointForgotten,
     ResultForgotten,
     CallsUnpaired,
+    LateUsageDropped,
+    UsageBookedTwice,
+    UsageUncounted,
+    PauseIgnored,
+    PauseKeepsTurn,
+    PauseLeavesRun,
+    HandBackForgotten,
+    OperatorMissesLast,
+    ReplyUnguarded,
+    FinishIgnored,
+    UndoneUnchecked,
+    UndoneForgotten,
+    UndoneTwice,
+    InputsIgnored,
+    DependencyIgnored,
+    ArtifactsForgotten,
 }
 
 #[cfg(feature = "mutants")]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::accumulation::Words;
+use crate::budget::Budgets;
 use crate::guard::Rate;
 use crate::moderation::Moderation;
 
@@ -218,6 +219,10 @@ pub struct Policy {
     pub question_ms: u64,
     /// How long a turn waits for the user's answer.
     pub input_ms: u64,
+    /// What the user is told when an operator takes the agent's place; none for nothing.
+    pub operator_notice: Option<Arc<str>>,
+    /// An operator who does nothing for so long hands back; 0 means never.
+    pub operator_timeout_ms: u64,
     /// A second failure notice within this time is swallowed.
     pub notice_quiet_ms: u64,
     /// Tries of one delivery before it is dead.
@@ -234,6 +239,8 @@ pub struct Policy {
     pub reply_bytes_max: u32,
     /// What is older than this is forgotten, in days; 0 means never.
     pub retention_days: u32,
+    /// How much may be used; none where nothing is limited.
+    pub budgets: Option<Arc<Budgets>>,
     /// How fast one customer may write.
     pub rate: Rate,
     /// How fast all customers of the tenant together may write.
@@ -262,6 +269,8 @@ impl Policy {
             recoveries_max: 20,
             question_ms: 5000,
             input_ms: 24 * 3_600_000,
+            operator_notice: None,
+            operator_timeout_ms: 0,
             notice_quiet_ms: 60_000,
             delivery_tries_max: 10,
             delivery_backoff_ms: 1000,
@@ -274,6 +283,7 @@ impl Policy {
             silence_ms: 120_000,
             reply_bytes_max: 1 << 20,
             retention_days: 0,
+            budgets: None,
             rate: Rate::new(120, 240),
             tenant_rate: Rate::new(0, 1000),
             facts,

@@ -5,13 +5,18 @@
 //! instead of starting over. An act is told from another by its name, within one turn group: the
 //! first to ask for a name has it. What began and has no result is unknown, and nobody but the
 //! agent's own tool can say what came of it.
+//!
+//! What can be compensated is taken back by another act, which is named by the call that it undoes:
+//! so that happens once, too. Once it is done, the first one counts as undone and may be done anew.
 
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::artifact::Kept;
+use crate::hex;
 use crate::ids::{Seq, Timestamp, TurnGroupId};
 use crate::planted::{Planted, planted};
 
@@ -55,14 +60,32 @@ pub enum ToolOutcome {
 /// Why a call may not be made now, whatever is known of its act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Denied {
+    /// It was decided that the turn finishes now, without new work.
+    Finishing,
     /// The turn was stopped behind its commit point; only what is in flight is waited for.
     Stopping,
     /// The user was asked something and has not answered yet.
     Waiting,
+    /// An operator has the session, and waits for the calls under way.
+    Paused,
     /// [`CALLS_OPEN_MAX`] calls are under way.
     TooManyCalls,
     /// [`ACTS_MAX`] acts are remembered.
     TooManyActs,
+    /// It shall undo a call that nobody made for this turn group.
+    NothingToUndo,
+    /// It shall undo what can't be compensated: another kind of act, or a compensation.
+    NotCompensatable,
+    /// It shall undo a call that is under way.
+    StillUnderWay,
+    /// It shall undo what was certainly not done.
+    WasNotDone,
+    /// It shall undo something, and is said to do nothing.
+    PureUndoesNothing,
+    /// [`ARTIFACTS_GROUP_MAX`](crate::artifact::ARTIFACTS_GROUP_MAX) artifacts are kept.
+    TooManyArtifacts,
+    /// An artifact depends on one that this attempt has neither taken nor made.
+    DependencyNotHeld,
 }
 
 impl Denied {
@@ -70,10 +93,21 @@ impl Denied {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Finishing => "it was decided that this turn finishes now, without new tools",
             Self::Stopping => "the turn was stopped, and ends after the calls under way",
             Self::Waiting => "the user was asked something and has not answered yet",
+            Self::Paused => "an operator took the session over",
             Self::TooManyCalls => "too many calls of this attempt are under way; the limit is 16",
             Self::TooManyActs => "too many acts of this session are remembered; the limit is 256",
+            Self::NothingToUndo => "no call of this number was made for this turn group",
+            Self::NotCompensatable => "what that call did can't be compensated",
+            Self::StillUnderWay => "the call that it would undo is under way",
+            Self::WasNotDone => "the call that it would undo failed: there is nothing to undo",
+            Self::PureUndoesNothing => "a pure call undoes nothing",
+            Self::TooManyArtifacts => "this turn group keeps 32 artifacts; the limit is 32",
+            Self::DependencyNotHeld => {
+                "it depends on an artifact that this attempt has neither recalled nor kept"
+            }
         }
     }
 }
@@ -91,40 +125,20 @@ impl ToolOutcome {
 }
 
 /// The name of an act within its turn group: a hash of the tool and its business key, or, without
-/// one, of the tool and what it was called with.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ActName(pub [u8; 16]);
+/// one, of the tool and what it was called with; of what undoes a call, of that call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ActName(#[serde(with = "hex")] pub [u8; 16]);
 
 impl fmt::Display for ActName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        hex::show(&self.0, formatter)
     }
 }
 
 impl fmt::Debug for ActName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "ActName({self})")
-    }
-}
-
-impl Serialize for ActName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ActName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = || serde::de::Error::custom("the name of an act is 32 hexadecimal digits");
-        if text.len() != 32 || !text.is_ascii() {
-            return Err(wrong());
-        }
-        let mut name = [0; 16];
-        for (at, byte) in name.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
-        }
-        Ok(Self(name))
     }
 }
 
@@ -139,6 +153,8 @@ pub struct Intent {
     pub name: ActName,
     /// What it is called with.
     pub input: Arc<str>,
+    /// The call that it undoes.
+    pub compensates: Option<Seq>,
 }
 
 /// What is known of an act.
@@ -153,6 +169,12 @@ pub struct Act {
     /// What came of it, and the place that says so; none while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<(ToolOutcome, Seq)>,
+    /// The call that it undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensates: Option<Seq>,
+    /// The call that has undone it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone_by: Option<Seq>,
 }
 
 impl Act {
@@ -162,9 +184,36 @@ impl Act {
         self.result.map_or(ToolOutcome::Unknown, |(outcome, _)| outcome)
     }
 
+    /// Whether something was done, or may have been, that nobody has undone.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        let done = self.outcome() != ToolOutcome::Failed;
+        done && self.undone_by.is_none() && self.compensates.is_none()
+    }
+
+    /// Why another act may not undo it.
+    #[must_use]
+    pub fn refuses_to_be_undone(&self) -> Option<Denied> {
+        if planted(Planted::UndoneUnchecked) {
+            None
+        } else if self.effects != SideEffects::Compensatable || self.compensates.is_some() {
+            Some(Denied::NotCompensatable)
+        } else if self.result.is_none() {
+            Some(Denied::StillUnderWay)
+        } else if self.outcome() == ToolOutcome::Failed {
+            Some(Denied::WasNotDone)
+        } else {
+            None
+        }
+    }
+
     /// Whether it may be done, again or for the first time.
     #[must_use]
     pub fn may_be_done(&self) -> bool {
+        // Two who undo the same at once would both be done.
+        if self.compensates.is_some() && self.result.is_none() {
+            return false;
+        }
         match self.outcome() {
             ToolOutcome::Done => planted(Planted::ActRepeated),
             ToolOutcome::Failed => true,
@@ -175,7 +224,7 @@ impl Act {
     }
 }
 
-/// The acts of one turn group.
+/// What is remembered of one turn group: its acts, and its artifacts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupActs {
     /// Which.
@@ -188,12 +237,21 @@ pub struct GroupActs {
     pub ended_at: Option<Timestamp>,
     /// In the order in which they were first asked for.
     pub acts: Vec<Act>,
+    /// In the order in which they were first made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Kept>,
+}
+
+impl GroupActs {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.acts.is_empty() && self.artifacts.is_empty()
+    }
 }
 
 /// The acts that a session remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Acts(Vec<GroupActs>);
+pub struct Acts(pub(crate) Vec<GroupActs>);
 
 impl Acts {
     /// There are none.
@@ -214,10 +272,16 @@ impl Acts {
         self.0.iter().find(|known| known.group == group).map_or(&[], |known| &known.acts)
     }
 
-    /// The act of this name.
+    /// The act of this name. One that was undone is none.
     #[must_use]
     pub fn find(&self, group: TurnGroupId, name: ActName) -> Option<&Act> {
-        self.of(group).iter().find(|act| act.name == name)
+        self.of(group).iter().find(|act| act.name == name && act.undone_by.is_none())
+    }
+
+    /// The call of this number.
+    #[must_use]
+    pub fn call(&self, group: TurnGroupId, call: Seq) -> Option<&Act> {
+        self.of(group).iter().find(|act| act.call == call)
     }
 
     /// Forgets the groups that ended long ago; `is_open` says of which nothing ended yet.
@@ -228,21 +292,28 @@ impl Acts {
             } else {
                 // A clock that stepped back must not keep it for longer than its time.
                 group.ended_at = Some(group.ended_at.map_or(now, |at| at.min(now)));
+                group.artifacts.clear();
             }
         }
-        self.0
-            .retain(|group| group.ended_at.is_none_or(|at| now.saturating_sub(at) < ACTS_KEPT_MS));
+        let is_kept = |at| now.saturating_sub(at) < ACTS_KEPT_MS;
+        self.0.retain(|group| !group.is_empty() && group.ended_at.is_none_or(is_kept));
+    }
+
+    /// What is remembered of a group, from nothing at first.
+    pub(crate) fn group_mut(&mut self, group: TurnGroupId) -> &mut GroupActs {
+        let at = self.0.iter().position(|known| known.group == group).unwrap_or_else(|| {
+            let (letters, ended_at) = (SmallVec::new(), None);
+            let (acts, artifacts) = (Vec::new(), Vec::new());
+            self.0.push(GroupActs { group, letters, ended_at, acts, artifacts });
+            self.0.len() - 1
+        });
+        &mut self.0[at]
     }
 
     /// An act is under way; it takes the place of an earlier try of the same name.
     pub(crate) fn begin(&mut self, group: TurnGroupId, begun: Act) {
-        let at = self.0.iter().position(|known| known.group == group).unwrap_or_else(|| {
-            let letters = SmallVec::new();
-            self.0.push(GroupActs { group, letters, ended_at: None, acts: Vec::new() });
-            self.0.len() - 1
-        });
-        let acts = &mut self.0[at].acts;
-        match acts.iter_mut().find(|act| act.name == begun.name) {
+        let acts = &mut self.group_mut(group).acts;
+        match acts.iter_mut().find(|act| act.name == begun.name && act.undone_by.is_none()) {
             Some(act) => *act = begun,
             None => acts.push(begun),
         }
@@ -250,9 +321,16 @@ impl Acts {
 
     /// A call has its result, if it was an act's.
     pub(crate) fn settle(&mut self, call: Seq, outcome: ToolOutcome, result: Seq) {
-        let mut acts = self.0.iter_mut().flat_map(|group| &mut group.acts);
-        if let Some(act) = acts.find(|act| act.call == call) {
-            act.result = Some((outcome, result));
+        let acts = self.0.iter_mut().find(|group| group.acts.iter().any(|act| act.call == call));
+        let Some(acts) = acts.map(|group| &mut group.acts) else { return };
+        let Some(act) = acts.iter_mut().find(|act| act.call == call) else { return };
+        act.result = Some((outcome, result));
+        let undone = act.compensates.filter(|_| outcome == ToolOutcome::Done);
+        if let Some(undone) =
+            undone.and_then(|undone| acts.iter_mut().find(|act| act.call == undone))
+            && !planted(Planted::UndoneForgotten)
+        {
+            undone.undone_by = Some(call);
         }
     }
 
@@ -284,7 +362,7 @@ mod tests {
     }
 
     fn act(effects: SideEffects, result: Option<(ToolOutcome, Seq)>) -> Act {
-        Act { name: NAME, call: Seq(1), effects, result }
+        Act { name: NAME, call: Seq(1), effects, result, compensates: None, undone_by: None }
     }
 
     #[test]
@@ -302,6 +380,46 @@ mod tests {
         check(SideEffects::Idempotent, None, true);
         check(SideEffects::Idempotent, Some(ToolOutcome::Unknown), true);
         check(SideEffects::Idempotent, Some(ToolOutcome::Done), false);
+    }
+
+    #[test]
+    fn only_what_can_be_compensated_and_may_have_been_done_is_undone() {
+        let check = |effects, outcome: Option<ToolOutcome>, denied: Option<Denied>| {
+            let act = act(effects, outcome.map(|outcome| (outcome, Seq(2))));
+            assert_eq!(act.refuses_to_be_undone(), denied, "{act:?}");
+        };
+        check(SideEffects::Compensatable, Some(ToolOutcome::Done), None);
+        check(SideEffects::Compensatable, Some(ToolOutcome::Unknown), None);
+        check(SideEffects::Compensatable, Some(ToolOutcome::Failed), Some(Denied::WasNotDone));
+        check(SideEffects::Compensatable, None, Some(Denied::StillUnderWay));
+        for effects in [SideEffects::Idempotent, SideEffects::Irreversible] {
+            check(effects, Some(ToolOutcome::Done), Some(Denied::NotCompensatable));
+        }
+    }
+
+    #[test]
+    fn an_act_that_was_undone_is_none_and_may_be_done_anew() {
+        let mut acts = Acts::default();
+        let done = Some((ToolOutcome::Done, Seq(2)));
+        acts.begin(group(1), act(SideEffects::Compensatable, done));
+        let undo = Act {
+            name: ActName([8; 16]),
+            call: Seq(3),
+            compensates: Some(Seq(1)),
+            ..act(SideEffects::Idempotent, None)
+        };
+        acts.begin(group(1), undo);
+        // Under way it may not be made twice, though a twin would do no harm.
+        assert!(!undo.may_be_done());
+        acts.settle(Seq(3), ToolOutcome::Unknown, Seq(4));
+        assert_eq!(acts.find(group(1), NAME).map(|act| act.call), Some(Seq(1)));
+        acts.begin(group(1), Act { call: Seq(5), ..undo });
+        acts.settle(Seq(5), ToolOutcome::Done, Seq(6));
+        assert_eq!(acts.find(group(1), NAME), None);
+        acts.begin(group(1), Act { call: Seq(7), ..act(SideEffects::Compensatable, None) });
+        let told: Vec<_> =
+            acts.of(group(1)).iter().map(|act| (act.call.0, act.undone_by, act.stands())).collect();
+        assert_eq!(told, [(1, Some(Seq(5)), false), (5, None, false), (7, None, true)]);
     }
 
     #[test]

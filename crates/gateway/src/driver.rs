@@ -388,8 +388,12 @@ impl Driver {
         outcome.store_failed = true;
         for input in flight.inputs.into_iter().rev() {
             match input {
-                // A result is safe to offer again: it is refused if it was taken.
-                Input::Agent(_, AgentInput::Finished(_) | AgentInput::Failed(_)) => {
+                // A result is safe to offer again: it is refused if it was taken. So is what was
+                // used, which has a number.
+                Input::Agent(
+                    _,
+                    AgentInput::Finished(_) | AgentInput::Failed(_) | AgentInput::Used(_),
+                ) => {
                     self.backlog.push_front(input);
                 }
                 Input::Delivered { .. }
@@ -427,7 +431,7 @@ impl Driver {
                 false
             }
             Input::Agent(_, said) => match said {
-                AgentInput::Finished(_) | AgentInput::Failed(_) => true,
+                AgentInput::Finished(_) | AgentInput::Failed(_) | AgentInput::Used(_) => true,
                 _ => {
                     revoked.extend(token_of(input));
                     false

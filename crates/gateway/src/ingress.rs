@@ -11,8 +11,10 @@ use turnkeep_core::policy::{Policy, Trust};
 use turnkeep_core::session_key::{SEGMENT_BYTES_MAX, SessionKey, SessionKeyError, SessionKind};
 use turnkeep_core::trace::SpanContext;
 
+mod operator;
 mod unasked;
 
+pub use operator::{AdmittedReply, OPERATOR_CHARS_MAX, OperatorReply, admit_reply, check_operator};
 pub use unasked::{AdmittedUnasked, admit_unasked};
 
 /// What a caller hands in.

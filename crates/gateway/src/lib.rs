@@ -17,11 +17,13 @@ pub mod killpoint;
 pub mod lifecycle;
 pub mod listeners;
 pub mod live;
+pub mod money;
 pub mod service;
 
 mod mail;
 mod metrics;
 mod moderation;
+mod operators;
 mod outbox;
 mod overload;
 mod registry;

@@ -5,11 +5,14 @@ use std::sync::{PoisonError, RwLock};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use turnkeep_core::SessionKey;
+use turnkeep_core::budget::Scope;
 use turnkeep_core::care::Why;
 use turnkeep_core::guard::AbuseKind;
 use turnkeep_core::journal::{Event, EventBody};
 use turnkeep_core::message::{Action, Rejection};
 use turnkeep_core::outbox::DeliveryOutcome;
+use turnkeep_core::tool::ToolOutcome;
+use turnkeep_core::usage::Sums;
 
 mod gauges;
 mod names;
@@ -19,13 +22,14 @@ pub(crate) use gauges::Counted;
 pub(crate) use standing::{Standing, Standings};
 
 /// The wire names of refusals that are no abuse.
-const REJECTIONS: [&str; 6] = [
+const REJECTIONS: [&str; 7] = [
     "session_busy",
     "queue_full",
     "session_closed",
     "message_id_reused",
     "idempotency_key_reused",
     "rate_limit_exceeded",
+    "budget_exceeded",
 ];
 
 pub(crate) struct Metrics {
@@ -45,6 +49,7 @@ pub(crate) struct Metrics {
     pub(crate) panics: Counter,
     pub(crate) deliveries: Counter,
     delivered: [Counter; 3],
+    tool_calls: [Counter; 3],
     outbox_parts: Gauge,
     outbox_oldest: Gauge,
     dead_letters: Gauge,
@@ -52,6 +57,7 @@ pub(crate) struct Metrics {
     guard_customers: Gauge,
     restrictions: Gauge,
     sessions: Gauge,
+    sessions_paused: Gauge,
     undecided_max: Gauge,
     watchers: Gauge,
     ready: Gauge,
@@ -63,6 +69,10 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         names::describe();
+        for scope in Scope::ALL {
+            refusals(scope).increment(0);
+            degraded_runs(scope).increment(0);
+        }
         let decision =
             |action: Action| counter!("turn_gateway_decision_total", "action" => action.as_str());
         let ended = |status: &'static str| counter!("turnkeep_turns_total", "status" => status);
@@ -98,6 +108,8 @@ impl Metrics {
             panics: counter!("turnkeep_panics_total"),
             deliveries: counter!("turnkeep_deliveries_total"),
             delivered: [delivered("sent"), delivered("failed"), delivered("unknown")],
+            tool_calls: [ToolOutcome::Done, ToolOutcome::Failed, ToolOutcome::Unknown]
+                .map(tool_calls),
             outbox_parts: gauge!("turnkeep_outbox_parts"),
             outbox_oldest: gauge!("turnkeep_outbox_oldest_seconds"),
             dead_letters: gauge!("turnkeep_dead_letters"),
@@ -105,6 +117,7 @@ impl Metrics {
             guard_customers: gauge!("turn_gateway_guard_customers"),
             restrictions: gauge!("turn_gateway_restrictions"),
             sessions: gauge!("turnkeep_sessions_active"),
+            sessions_paused: gauge!("turnkeep_sessions_paused"),
             undecided_max: gauge!("turn_gateway_undecided_max"),
             watchers: gauge!("turnkeep_watchers"),
             ready: gauge!("turnkeep_ready"),
@@ -144,6 +157,32 @@ impl Metrics {
         counter!("turn_gateway_guard_total", "check" => check, "outcome" => outcome).increment(1);
     }
 
+    /// What an agent used. Only those that are configured run, so there are few names.
+    pub(crate) fn used(agent: &str, sums: &Sums) {
+        let kinds = [
+            ("input", sums.input_tokens),
+            ("output", sums.output_tokens),
+            ("cached", sums.cached_tokens),
+            ("cache_write", sums.cache_write_tokens),
+        ];
+        for (kind, tokens) in kinds {
+            let labels = [("agent", agent.to_owned()), ("kind", kind.to_owned())];
+            counter!("turn_gateway_tokens_total", &labels).increment(tokens);
+        }
+        let cost = counter!("turn_gateway_cost_micros_total", "agent" => agent.to_owned());
+        cost.increment(sums.cost_micros);
+    }
+
+    /// A message is refused because a budget is used up.
+    pub(crate) fn over_budget(scope: Scope) {
+        refusals(scope).increment(1);
+    }
+
+    /// Another agent answers because a budget is used up.
+    pub(crate) fn degraded(scope: Scope) {
+        degraded_runs(scope).increment(1);
+    }
+
     /// Messages went, for their age or with their customer.
     pub(crate) fn forgotten(&self, why: Why, messages: u64) {
         let why = match why {
@@ -170,6 +209,23 @@ impl Metrics {
     pub(crate) fn turn_ended(&self, ending: Ending) {
         self.turns[ending as usize].increment(1);
     }
+
+    /// It is on record what came of a call.
+    pub(crate) fn tool_returned(&self, outcome: ToolOutcome) {
+        self.tool_calls[outcome as usize].increment(1);
+    }
+}
+
+fn tool_calls(outcome: ToolOutcome) -> Counter {
+    counter!("turn_gateway_tool_calls_total", "outcome" => outcome.as_str())
+}
+
+fn refusals(scope: Scope) -> Counter {
+    counter!("turn_gateway_budget_refusals_total", "scope" => scope.as_str())
+}
+
+fn degraded_runs(scope: Scope) -> Counter {
+    counter!("turn_gateway_degraded_runs_total", "scope" => scope.as_str())
 }
 
 /// Channel and sort of a session in its key, as one: `web:dm`.
@@ -314,6 +370,7 @@ impl AccessMetrics {
 #[cfg(test)]
 mod tests {
     use turnkeep_core::SessionKind;
+    use turnkeep_core::budget::{Exceeded, Window};
 
     use super::*;
 
@@ -334,6 +391,10 @@ mod tests {
             Rejection::IdReused,
             Rejection::RequestReused,
             Rejection::RateLimited { retry_after_ms: 1 },
+            Rejection::BudgetExceeded {
+                budget: Exceeded { scope: Scope::Tenant, window: Window::Day },
+                retry_after_ms: 1,
+            },
         ];
         let abuse = AbuseKind::ALL.map(Rejection::Abuse);
         for rejection in all.iter().chain(&abuse) {

@@ -1,40 +1,44 @@
 //! One attempt of a turn: the agent's task, its way back, and the watch over it.
 
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use turnkeep_core::SessionKey;
 use turnkeep_core::ids::{QuestionId, RunTag, Seq, Token};
 use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Agent, HistoryEntry, Permission, RecordedCall, Revoked, SlotGuard, SupersedeQuestion, ToolCall,
-    TurnContext, TurnHandle,
+    Artifact, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked, SlotGuard,
+    SupersedeQuestion, ToolCall, TurnHandle,
 };
 use turnkeep_core::run_clock::{Overdue, RunClock};
-use turnkeep_core::session::{AgentAnswer, AgentInput, RunFailure, StartRun};
+use turnkeep_core::session::{AgentAnswer, AgentInput, FinishReason, StartRun};
 use turnkeep_core::tool::{Act, ToolOutcome};
 use turnkeep_core::trace::SpanContext;
+use turnkeep_core::usage::Usage;
+use turnkeep_core::{Policy, SessionKey};
 
-use crate::live::Live;
 use crate::mail::{Ask, Mail};
+use crate::money::Reports;
 use crate::service::Gateway;
-use crate::setup::Configured;
 use crate::slots::Slots;
 use crate::trace::OpenSpan;
+use artifacts::Given;
 
 mod absent;
+mod artifacts;
+mod attempt;
 mod history;
 mod span;
 mod tools;
+
+pub use attempt::panic_text;
+pub(crate) use attempt::{Launch, start};
 
 const MAIL: u8 = 1;
 const CANCELLED: u8 = 2;
@@ -63,6 +67,8 @@ struct Rare {
     span: Option<OpenSpan>,
     /// Calls under way, for that span.
     calls: Vec<(Seq, Arc<str>)>,
+    /// Why it shall finish without new work.
+    finish: Option<FinishReason>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -70,6 +76,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl RunShared {
+    fn new(policy: &Policy, start: &StartRun, span: Option<OpenSpan>) -> Arc<Self> {
+        let shared = Self {
+            tag: start.tag,
+            draft: Mutex::new(String::new()),
+            flags: AtomicU8::new(0),
+            changed: Notify::new(),
+            clock: Mutex::new(RunClock::start(policy, 0)),
+            began: Instant::now(),
+            rare: Mutex::new(Rare { span, ..Rare::default() }),
+        };
+        if let Some(reason) = start.finishing {
+            shared.finish_now(reason);
+        }
+        Arc::new(shared)
+    }
+
     fn set(&self, flag: u8) {
         self.flags.fetch_or(flag, Ordering::AcqRel);
         self.changed.notify_waiters();
@@ -105,7 +127,8 @@ impl RunShared {
         self.set(WINDING);
     }
 
-    pub(crate) fn finish_now(&self) {
+    pub(crate) fn finish_now(&self, reason: FinishReason) {
+        lock(&self.rare).finish = Some(reason);
         self.set(FINISH_NOW);
     }
 
@@ -154,12 +177,15 @@ pub(crate) struct RunHandle {
     task: UnboundedSender<Mail>,
     gateway: Gateway,
     slots: Arc<Slots>,
+    reports: Reports,
     history_from: Seq,
     /// The first and the last of the messages that it began with.
     first: Seq,
     last: Seq,
     /// What tools did for its turn group before it.
     acts: Vec<Act>,
+    /// What the messages say that it was given so far: artifacts are made from them.
+    given: Mutex<Given>,
 }
 
 /// Pauses the watch for as long as it lives.
@@ -200,7 +226,10 @@ impl TurnHandle for RunHandle {
             // Cleared before the look: mail that comes after it raises the flag again.
             self.shared.clear(MAIL);
             match self.request(AgentInput::TakeMail).await? {
-                AgentAnswer::Mail(mail) => Ok(mail),
+                AgentAnswer::Mail(mail) => {
+                    self.note_given(&mail);
+                    Ok(mail)
+                }
                 _ => Ok(Vec::new()),
             }
         })
@@ -242,6 +271,7 @@ impl TurnHandle for RunHandle {
                 self.shared.clear(ANSWERED);
                 let answer = lock(&self.shared.rare).answer.take();
                 if let Some((_, message)) = answer.filter(|(to, _)| *to == question) {
+                    self.note_given(std::slice::from_ref(&message));
                     return Ok(message);
                 }
             }
@@ -270,6 +300,15 @@ impl TurnHandle for RunHandle {
 
     fn recorded(&self) -> BoxFuture<'_, Result<Vec<RecordedCall>, String>> {
         Box::pin(self.calls_of(&self.acts))
+    }
+
+    fn keep(&self, artifact: Artifact) -> BoxFuture<'_, Result<Recalled, Revoked>> {
+        Box::pin(self.keep_artifact(artifact))
+    }
+
+    fn recall(&self, name: &str, inputs: Inputs) -> BoxFuture<'_, Result<Recalled, Revoked>> {
+        let name: Arc<str> = name.into();
+        Box::pin(async move { self.recall_artifact(&name, &inputs).await })
     }
 
     fn cancelled(&self) -> BoxFuture<'_, ()> {
@@ -301,6 +340,13 @@ impl TurnHandle for RunHandle {
         self.shared.is(FINISH_NOW | WINDING)
     }
 
+    fn finishing(&self) -> BoxFuture<'_, FinishReason> {
+        Box::pin(async {
+            self.shared.wait_for(FINISH_NOW).await;
+            lock(&self.shared.rare).finish.unwrap_or(FinishReason::ForceComplete)
+        })
+    }
+
     fn slot(&self) -> BoxFuture<'_, Box<dyn SlotGuard>> {
         Box::pin(async {
             let _paused = Paused::new(&self.shared);
@@ -310,6 +356,10 @@ impl TurnHandle for RunHandle {
         })
     }
 
+    fn used(&self, usage: Usage) {
+        self.reports.send(&self.gateway, &self.key, self.shared.tag, usage);
+    }
+
     fn trace(&self) -> Option<SpanContext> {
         lock(&self.shared.rare).span.as_ref().map(|span| span.context().clone())
     }
@@ -317,140 +367,4 @@ impl TurnHandle for RunHandle {
     fn history(&self, limit: usize) -> BoxFuture<'_, Result<Vec<HistoryEntry>, String>> {
         Box::pin(self.lines_before(limit))
     }
-}
-
-/// Where a run is started from.
-pub(crate) struct Launch<'a> {
-    pub(crate) gateway: &'a Gateway,
-    pub(crate) key: &'a SessionKey,
-    pub(crate) policy: &'a turnkeep_core::Policy,
-    pub(crate) task: &'a UnboundedSender<Mail>,
-    pub(crate) live: Option<&'a Arc<Live>>,
-}
-
-/// Starts an attempt. It ends by saying `Finished` or `Failed`, unless it is cancelled.
-pub(crate) fn start(
-    launch: &Launch<'_>,
-    start: StartRun,
-    place: Option<OwnedSemaphorePermit>,
-    span: Option<OpenSpan>,
-) -> Arc<RunShared> {
-    let shared = Arc::new(RunShared {
-        tag: start.tag,
-        draft: Mutex::new(String::new()),
-        flags: AtomicU8::new(0),
-        changed: Notify::new(),
-        clock: Mutex::new(RunClock::start(launch.policy, 0)),
-        began: Instant::now(),
-        rare: Mutex::new(Rare { span, ..Rare::default() }),
-    });
-    if let Some(live) = launch.live {
-        live.set_run(Some(Arc::clone(&shared)));
-    }
-    let found = launch.gateway.setup().agents.get(&*launch.key.agent()).cloned();
-    let (gateway, key, facts) = (launch.gateway.clone(), launch.key.clone(), launch.policy.facts);
-    let (watch, task) = (Arc::clone(&shared), launch.task.clone());
-    // Counted from here on, so that a drain that begins now knows of it.
-    let running = found.is_some().then(|| Running::new(&gateway));
-    tokio::spawn(async move {
-        let mut place = place;
-        let Configured { agent, slots } = match found {
-            Some(found) => found,
-            None => match absent::wait(&gateway, &key, &watch, &mut place).await {
-                Ok(found) => found,
-                Err(said) => return said.into_iter().for_each(|said| tell(&task, &watch, said)),
-            },
-        };
-        let handle = RunHandle {
-            shared: Arc::clone(&watch),
-            key: key.clone(),
-            task: task.clone(),
-            gateway: gateway.clone(),
-            slots,
-            history_from: start.history_from,
-            first: start.messages.first().map_or(Seq(0), |pending| pending.seq),
-            last: start.messages.iter().map(|pending| pending.seq).max().unwrap_or_default(),
-            acts: start.acts,
-        };
-        let context = TurnContext {
-            session: key,
-            tag: start.tag,
-            group: start.group,
-            trust: start.trust,
-            facts,
-            messages: start.messages,
-            resume: start.resume,
-            handle: Arc::new(handle),
-        };
-        gateway.0.metrics.runs.increment(1);
-        let running = running.unwrap_or_else(|| Running::new(&gateway));
-        let run = AssertUnwindSafe(attempt(&*agent, context, &watch)).catch_unwind();
-        let said = run.await.unwrap_or_else(|panic| {
-            running.0.0.metrics.panics.increment(1);
-            watch.trace(|span| span.fail("the agent panicked"));
-            Some(AgentInput::Failed(failure(panic_text(&*panic), true)))
-        });
-        watch.end_span(said.as_ref());
-        if let Some(said) = said {
-            let failed = matches!(said, AgentInput::Failed(_));
-            running.0.0.metrics.run_failures.increment(u64::from(failed));
-            tell(&task, &watch, said);
-        }
-        drop(place);
-    });
-    shared
-}
-
-fn tell(task: &UnboundedSender<Mail>, watch: &RunShared, said: AgentInput) {
-    let _ = task.send(Mail::Say(Box::new((watch.tag, said))));
-}
-
-/// Counts a run for as long as it lives.
-struct Running(Gateway);
-
-impl Running {
-    fn new(gateway: &Gateway) -> Self {
-        gateway.0.running.fetch_add(1, Ordering::AcqRel);
-        Self(gateway.clone())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.0.running.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Runs the agent until it is done, cancelled or overdue. Nothing is said of a cancelled run.
-async fn attempt(agent: &dyn Agent, context: TurnContext, watch: &RunShared) -> Option<AgentInput> {
-    tokio::select! {
-        biased;
-        () = watch.wait_for(CANCELLED) => None,
-        result = agent.run(context) => Some(match result {
-            Ok(finished) => AgentInput::Finished(finished),
-            Err(failure) => AgentInput::Failed(failure),
-        }),
-        overdue = watch.overdue() => {
-            let what = match overdue {
-                Overdue::Turn => "the agent took longer than a turn may",
-                Overdue::Silence => "the agent was silent for too long",
-            };
-            watch.trace(|span| span.fail(what));
-            Some(AgentInput::Failed(failure(what.to_owned(), true)))
-        }
-    }
-}
-
-fn failure(error: String, retry: bool) -> RunFailure {
-    RunFailure { error: error.into(), retry, retry_after_ms: None }
-}
-
-/// What a caught panic says, in words.
-#[must_use]
-pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("it panicked: {}", text.as_deref().unwrap_or("no reason given"))
 }

@@ -16,6 +16,7 @@ use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::ports::store::{FirstDecision, Store};
 use turnkeep_core::ports::trace::Tracer;
+use turnkeep_core::ports::usage::UsageStore;
 use turnkeep_core::session::{Control, Controlled};
 use turnkeep_core::trace::SpanContext;
 use turnkeep_core::{Policy, SessionKey};
@@ -29,6 +30,7 @@ use crate::listeners::{ListenerParts, Listeners};
 use crate::live::{Lives, Subscription};
 use crate::mail::{Mail, Submit};
 use crate::metrics::{Metrics, Standings};
+use crate::money::{Ledger, Prices};
 use crate::overload::{Overload, UNDECIDED_MAX};
 use crate::registry::Registry;
 use crate::setup::{Current, Setup, configured};
@@ -49,6 +51,8 @@ pub struct Settings {
     pub sweep_ms: u64,
     /// Texts of messages may stand in the log.
     pub log_text: bool,
+    /// What requests to providers cost.
+    pub prices: Arc<Prices>,
 }
 
 impl Default for Settings {
@@ -60,6 +64,7 @@ impl Default for Settings {
             shutdown_grace_ms: 10_000,
             sweep_ms: 1000,
             log_text: false,
+            prices: Arc::default(),
         }
     }
 }
@@ -70,6 +75,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The same, for keeping and forgetting.
     pub care: Arc<dyn CareStore>,
+    /// The same, for what was used.
+    pub usage: Arc<dyn UsageStore>,
     /// Agents by their configured names.
     pub agents: HashMap<String, Arc<dyn Agent>>,
     /// Adapters of the channels that are pushed to, by name.
@@ -153,6 +160,7 @@ pub struct Gateway(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) care: Care,
+    pub(crate) ledger: Ledger,
     /// What is configured; see [`crate::setup`].
     pub(crate) setup: Current<Setup>,
     /// Counts how often it was replaced.
@@ -192,6 +200,7 @@ impl Gateway {
         Self(Arc::new(Inner {
             store: parts.store,
             care: Care::new(parts.care),
+            ledger: Ledger::new(parts.usage),
             setup: setup.into(),
             replaced: watch::Sender::new(0),
             replacing: tokio::sync::Mutex::default(),
@@ -266,6 +275,7 @@ impl Gateway {
     ) -> Result<Submitted, Refusal> {
         let since = Instant::now();
         self.guard(&key, (&policy, guard), &mut inbound, since).await?;
+        self.within_budget(&key, &policy, &mut inbound, since).await?;
         let message_id = Arc::clone(&inbound.body.message_id);
         let (reply, answer) = oneshot::channel();
         let (settle, settled) = if follow {

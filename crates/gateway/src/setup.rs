@@ -12,12 +12,14 @@ use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::ports::store::StoreError;
+use turnkeep_core::usage::Sums;
 use turnkeep_core::{Policy, SessionKey};
 
 use crate::guard::GuardSettings;
 use crate::ingress::Policies;
 use crate::listeners::Listener;
 use crate::mail::Mail;
+use crate::metrics::Metrics;
 use crate::service::{Gateway, Settings};
 use crate::slots::Slots;
 
@@ -99,6 +101,8 @@ pub(crate) fn configured(
             None => Arc::new(Slots::new(agent.slots())),
         };
         slots.resize(agent.slots());
+        // Whoever counts how much a number grew has to know it from 0 on.
+        Metrics::used(&name, &Sums::default());
         (name, Configured { agent, slots })
     });
     each.collect()

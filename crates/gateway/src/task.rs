@@ -221,6 +221,8 @@ impl SessionTask {
                         killpoint::after(&news.kinds);
                         self.trace(&outcome, std::mem::take(&mut news.traced));
                         told = Some(news);
+                    } else if !news.booked.is_empty() {
+                        self.gateway.0.ledger.doubt(self.driver.key());
                     }
                 }
             }

@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::Notify;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::channel_facts;
+use turnkeep_core::session::Control;
 use turnkeep_gateway::{Gateway, Parts};
 use turnkeep_stores::MemoryStore;
 
@@ -140,4 +141,17 @@ async fn a_turn_is_counted_where_it_stands() {
     }
     assert_eq!(counted.told("turnkeep_turns_total{status=\"complete\"}"), 1.0);
     assert_eq!(counted.told("turn_gateway_decision_total{action=\"rejected\"}"), 0.0);
+
+    // An operator who has nothing to do is counted, and so is what waits for them.
+    let key = submitted.key;
+    let pause = Control::Pause { by: "Olga".into() };
+    counted.gateway.control(&key, pause).await.unwrap();
+    counted.until("turnkeep_sessions_paused", 1.0).await;
+    counted.gateway.submit(says("anna", "web", "hello?"), false).await.unwrap();
+    counted.until(&stage("waiting_for_operator"), 1.0).await;
+    counted.until("turnkeep_sessions_active", 0.0).await;
+    assert_eq!(counted.told("turnkeep_sessions_paused"), 1.0);
+    counted.gateway.control(&key, Control::Close).await.unwrap();
+    counted.until("turnkeep_sessions_paused", 0.0).await;
+    counted.until(&stage("waiting_for_operator"), 0.0).await;
 }

@@ -11,13 +11,14 @@ use kit::{
 };
 use tokio::sync::Notify;
 use turnkeep_agents::EchoAgent;
-use turnkeep_core::BusyPolicy;
 use turnkeep_core::message::Action;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::store::{Store as _, TurnStatus};
 use turnkeep_core::session::{Control, Controlled};
+use turnkeep_core::{BusyPolicy, SessionKey};
 use turnkeep_gateway::Gateway;
+use turnkeep_gateway::ingress::OperatorReply;
 use turnkeep_stores::MemoryStore;
 
 fn scripted<F, R>(script: F) -> Arc<Scripted>
@@ -211,6 +212,36 @@ async fn the_history_holds_what_was_said_while_a_message_waited() {
     gate.notify_one();
     let settled = second.follow.unwrap().await.unwrap();
     assert_eq!(settled.reply.as_deref(), Some("[one,[]+one,news]+two"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_agent_sees_what_an_operator_said() {
+    let agent = scripted(|turn| async move {
+        let lines = turn.handle.history(100).await.unwrap();
+        let lines: Vec<String> =
+            lines.iter().map(|line| format!("{:?} {}", line.role, line.text)).collect();
+        reply(&format!("[{}]+{}", lines.join(", "), texts(&turn.messages).join(",")))
+    });
+    let gateway = started(parts(Arc::new(MemoryStore::new()), agent, |_| {})).await;
+    let first = answered(&gateway, says("alice", "api", "one")).await;
+    assert_eq!(first.reply.as_deref(), Some("[]+one"));
+    let key: SessionKey = "default:default:api:dm:alice".parse().unwrap();
+    gateway.control(&key, Control::Pause { by: "Olga".into() }).await.unwrap();
+    let says_as_olga = async |text: &str| {
+        let reply = OperatorReply { by: "Olga".into(), text: text.to_owned(), id: None };
+        gateway.answer_as_operator(&key, reply).await.unwrap().1
+    };
+    let waits = gateway.submit(says("alice", "api", "two"), true).await.unwrap();
+    assert!(matches!(says_as_olga("hello").await, Controlled::Replied { turn: Some(_), .. }));
+    let settled = waits.follow.unwrap().await.unwrap();
+    assert_eq!(settled.reply.as_deref(), Some("hello"));
+    assert!(matches!(says_as_olga("bye").await, Controlled::Replied { turn: None, .. }));
+    let waits = gateway.submit(says("alice", "api", "three"), true).await.unwrap();
+    gateway.control(&key, Control::HandBack { by: "Olga".into() }).await.unwrap();
+    let settled = waits.follow.unwrap().await.unwrap().reply.unwrap();
+    let expect = "User two, Operator hello, Operator bye]+three";
+    assert!(settled.ends_with(expect), "{settled}");
+    history(&gateway, &key).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -180,7 +180,8 @@ async fn a_tool_is_named_in_the_attempt_and_what_it_was_told_is_not() {
         |policy| policy.window_ms = 0,
         |turn| async move {
             let (effects, input) = (SideEffects::Irreversible, "velvet".into());
-            let call = ToolCall { tool: "refund".into(), effects, key: None, input };
+            let tool = "refund".into();
+            let call = ToolCall { tool, effects, input, ..ToolCall::default() };
             let Permission::Call(seq) = turn.handle.intend(call.clone()).await.unwrap() else {
                 panic!("nothing was done yet")
             };

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 #![expect(dead_code, reason = "the kit is shared with tests that need more of it")]
 
+mod artifacts;
 mod kit;
+mod money;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,7 +75,7 @@ impl Seen {
 }
 
 fn call(tool: &str, effects: SideEffects, input: &str) -> ToolCall {
-    ToolCall { tool: tool.into(), effects, key: None, input: input.into() }
+    ToolCall { tool: tool.into(), effects, input: input.into(), ..ToolCall::default() }
 }
 
 fn refund() -> ToolCall {
@@ -84,7 +86,8 @@ fn refund() -> ToolCall {
 /// What is known of [`refund`].
 fn refunded(call: u64, outcome: ToolOutcome, output: &str) -> RecordedCall {
     let ToolCall { tool, effects, input, .. } = refund();
-    RecordedCall { call: Seq(call), tool, effects, input, outcome, output: output.into() }
+    let (call, output, compensates, compensated_by) = (Seq(call), output.into(), None, None);
+    RecordedCall { call, tool, effects, input, outcome, output, compensates, compensated_by }
 }
 
 /// The place of a call that was let through.
@@ -313,38 +316,6 @@ async fn a_retried_dead_letter_keeps_what_was_done_for_its_group() {
     // Somebody else's money is another act, though, and so is the next time.
     assert_eq!(ask(&gateway, "once more").await.status, TurnStatus::Failed);
     assert!(matches!(seen.answers()[2], Permission::Call(_)));
-    journal(&gateway, "anna").await;
-}
-
-#[tokio::test]
-async fn a_turn_in_the_place_of_another_knows_what_that_one_did() {
-    fn hold() -> ToolCall {
-        call("hold a room", SideEffects::Compensatable, "12")
-    }
-    let seen = Arc::new(Seen::default());
-    let agent = agent(&seen, |turn, seen| async move {
-        seen.note_recorded(&turn).await;
-        if let Permission::Call(call) = seen.intend(&turn, hold()).await {
-            turn.handle.returned(call, ToolOutcome::Done, "held").await.unwrap();
-            // And one that is under way when the turn loses its place.
-            turn.handle.intend(self::call("beds", SideEffects::Compensatable, "2")).await.unwrap();
-            seen.begun.notify_one();
-            std::future::pending::<()>().await;
-        }
-        reply(&texts(&turn.messages).join("|"))
-    });
-    let (gateway, _folder) = over_sqlite(agent, |policy| policy.busy = BusyPolicy::Supersede).await;
-    gateway.submit(says("anna", "api", "a room"), false).await.unwrap();
-    seen.begun.notified().await;
-    assert_eq!(ask(&gateway, "two beds").await.reply.as_deref(), Some("a room|two beds"));
-    let recorded = seen.recorded();
-    let told = |call: &RecordedCall| (call.tool.to_string(), call.outcome, call.output.to_string());
-    let expected = [
-        ("hold a room".to_owned(), ToolOutcome::Done, "held".to_owned()),
-        ("beds".to_owned(), ToolOutcome::Unknown, String::new()),
-    ];
-    assert_eq!(recorded[1].iter().map(told).collect::<Vec<_>>(), expected);
-    assert_eq!(seen.answers()[1], Permission::Known(recorded[1][0].clone()));
     journal(&gateway, "anna").await;
 }
 

@@ -11,6 +11,7 @@ use turnkeep_core::message::Pending;
 use turnkeep_core::run_clock::RunClock;
 use turnkeep_core::session::{AgentAnswer, AgentInput, Finished, Input, RunFailure, StartRun};
 
+use crate::artifacts::Bench;
 use crate::coverage::Kind;
 use crate::plan::Curse;
 use crate::shell::Who;
@@ -36,6 +37,8 @@ pub(crate) struct Run {
     steps_left: u64,
     /// What it does with its tools.
     pub(crate) hands: Hands,
+    /// What it does with artifacts.
+    pub(crate) bench: Bench,
     question: Option<QuestionId>,
     clock: Option<RunClock>,
 }
@@ -62,6 +65,11 @@ impl Run {
     /// It was asked to end soon.
     pub(crate) const fn hurry(&mut self) {
         self.steps_left = 0;
+    }
+
+    /// It was asked to finish without new work, and takes its time.
+    pub(crate) fn lingers(&mut self, steps: u64) {
+        self.steps_left = self.steps_left.min(steps);
     }
 
     pub(crate) const fn ends(&mut self) {
@@ -101,11 +109,24 @@ impl World<'_> {
             state: State::Working,
             steps_left: self.rng.below(24),
             hands: Hands::default(),
+            bench: Bench::default(),
             question: None,
             clock: None,
         };
         self.runs.push(run);
+        if start.finishing.is_some() {
+            self.finish_run(self.runs.len() - 1);
+        }
         self.agent_soon(self.runs.len() - 1);
+    }
+
+    /// It shall finish without new work. Those with tools want some more all the same.
+    pub(crate) fn finish_run(&mut self, run: usize) {
+        if self.tools.are_there() {
+            self.runs[run].lingers(3);
+        } else {
+            self.runs[run].hurry();
+        }
     }
 
     fn agent_soon(&mut self, run: usize) {
@@ -117,6 +138,12 @@ impl World<'_> {
     pub(crate) fn agent_step(&mut self, run: usize) {
         if !self.processes[self.runs[run].process].alive {
             return;
+        }
+        if matches!(self.runs[run].state, State::Ghost | State::Working) {
+            self.run_reports(run);
+            if !self.processes[self.runs[run].process].alive {
+                return;
+            }
         }
         match self.runs[run].state {
             State::Ghost => self.ghost_talks(run),
@@ -203,7 +230,11 @@ impl World<'_> {
             None
         };
         let hint = self.rng.pick(&[Hint::None, Hint::AwaitingField, Hint::FollowupExpected]);
-        self.run_says(run, Kind::Finished, AgentInput::Finished(Finished { reply, used, hint, version: None }));
+        self.run_says(
+            run,
+            Kind::Finished,
+            AgentInput::Finished(Finished { reply, used, hint, version: None }),
+        );
     }
 
     fn run_fails(&mut self, run: usize, retry: bool) {
@@ -288,10 +319,13 @@ impl World<'_> {
             }
             AgentAnswer::Call(call) => self.call_tool(run, live, call),
             AgentAnswer::Known(act) => self.judge_known(run, &act),
-            AgentAnswer::MailFirst
-            | AgentAnswer::NotAllowed(_)
-            | AgentAnswer::Refused
-            | AgentAnswer::Recorded => {}
+            AgentAnswer::Recorded => self.judge_kept(run),
+            AgentAnswer::Recalled(told) => {
+                self.judge_recalled(run, told.as_deref().map_err(|why| *why));
+            }
+            AgentAnswer::MailFirst | AgentAnswer::NotAllowed(_) | AgentAnswer::Refused => {
+                self.is_denied(run);
+            }
         }
         if live {
             self.runs[run].state = State::Working;

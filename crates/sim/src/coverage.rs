@@ -41,9 +41,15 @@ pub enum Kind {
     Ruling,
     Intend,
     Returned,
+    Keep,
+    Recall,
+    Pause,
+    Reply,
+    HandBack,
+    Used,
 }
 
-const KINDS: usize = 29;
+const KINDS: usize = 35;
 const KIND_NAMES: [&str; KINDS] = [
     "adopt",
     "release",
@@ -74,9 +80,15 @@ const KIND_NAMES: [&str; KINDS] = [
     "ruling",
     "intend",
     "returned",
+    "keep",
+    "recall",
+    "pause",
+    "reply",
+    "hand back",
+    "used",
 ];
 
-const STAGES: usize = 10;
+const STAGES: usize = 11;
 const STAGE_NAMES: [&str; STAGES] = [
     "idle",
     "closed",
@@ -88,10 +100,11 @@ const STAGE_NAMES: [&str; STAGES] = [
     "quarantined",
     "waiting",
     "waiting, run gone",
+    "with operator",
 ];
 
 /// Outcomes: the last journal entry's type, or a change without one, or effects only, or a reason.
-const EVENTS: [&str; 33] = [
+const EVENTS: [&str; 39] = [
     "message.accepted",
     "turn.started",
     "turn.processing",
@@ -125,11 +138,17 @@ const EVENTS: [&str; 33] = [
     "guard.refused",
     "tool.intended",
     "tool.returned",
+    "artifact.kept",
+    "artifact.reused",
+    "session.paused",
+    "session.handed_back",
+    "turn.waiting_for_operator",
+    "usage.recorded",
 ];
 const CHANGED: usize = EVENTS.len();
 const ANSWERED: usize = CHANGED + 1;
 const IGNORED: usize = ANSWERED + 1;
-const REASONS: [(Ignored, &str); 14] = [
+const REASONS: [(Ignored, &str); 15] = [
     (Ignored::StaleRun, "stale run"),
     (Ignored::StaleTimer, "stale timer"),
     (Ignored::StaleQuestion, "stale question"),
@@ -138,6 +157,7 @@ const REASONS: [(Ignored, &str); 14] = [
     (Ignored::QuarantineNotWanted, "grant not wanted"),
     (Ignored::StaleDelivery, "stale delivery"),
     (Ignored::NoSuchCall, "no such call"),
+    (Ignored::BookedUsage, "booked usage"),
     (Ignored::AlreadyAdopted, "already adopted"),
     (Ignored::NotTheOwner, "not the owner"),
     (Ignored::RunIsWaiting, "run is waiting"),
@@ -174,6 +194,7 @@ impl Before {
                 Stage::Quarantined => 7,
                 Stage::Waiting { live: true, .. } => 8,
                 Stage::Waiting { live: false, .. } => 9,
+                Stage::Operator => 10,
             },
         };
         Self { stage, kind }
@@ -288,6 +309,12 @@ const fn event_number(body: &EventBody) -> usize {
         EventBody::GuardRefused { .. } => 30,
         EventBody::ToolIntended { .. } => 31,
         EventBody::ToolReturned { .. } => 32,
+        EventBody::ArtifactKept { .. } => 33,
+        EventBody::ArtifactReused { .. } => 34,
+        EventBody::SessionPaused { .. } => 35,
+        EventBody::SessionHandedBack { .. } => 36,
+        EventBody::TurnWaitingForOperator { .. } => 37,
+        EventBody::UsageRecorded { .. } => 38,
     }
 }
 

@@ -27,9 +27,11 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
         notices,
         outbox: Outbox { parts, on_schedule_at },
         acts,
+        spent,
         hint,
         rhythm,
         busy,
+        paused,
         noticed_at,
         refused_at,
         history_from,
@@ -44,6 +46,7 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
     kept.queue.extend_from_slice(&queue[common..]);
     kept.held.clone_from(held);
     kept.notices.clone_from(notices);
+    kept.paused.clone_from(paused);
     kept.refused_at = *refused_at;
     kept.opted_in = *opted_in;
     let common = keep_parts(&mut kept.outbox.parts, parts);
@@ -51,6 +54,7 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
     kept.outbox.parts.extend_from_slice(&parts[common..]);
     kept.outbox.on_schedule_at = *on_schedule_at;
     kept.acts.clone_from(acts);
+    kept.spent.clone_from(spent);
     kept.rhythm.copy_from(rhythm);
     (kept.epoch, kept.generation) = (*epoch, *generation);
     (kept.last_seq, kept.last_timer) = (*last_seq, *last_timer);
@@ -81,6 +85,8 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
         query,
         open_calls,
         acted,
+        finishing,
+        held,
     } = given;
     let common = keep_pending(&mut kept.messages, messages);
     kept.messages.truncate(common);
@@ -94,7 +100,8 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
     (kept.started_at, kept.stage) = (*started_at, *stage);
     (kept.given, kept.absorbed, kept.query) = (*given, *absorbed, *query);
     kept.open_calls.clone_from(open_calls);
-    kept.acted = *acted;
+    (kept.acted, kept.finishing) = (*acted, *finishing);
+    kept.held.clone_from(held);
 }
 
 /// Overwrites what both have places for; says how many those are.

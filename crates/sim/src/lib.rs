@@ -18,10 +18,13 @@ pub mod store;
 pub mod world;
 
 mod agent;
+mod artifacts;
+mod bill;
 mod faults;
 mod guard;
 mod judge;
 mod moderator;
+mod operators;
 mod people;
 mod provider;
 mod queue;

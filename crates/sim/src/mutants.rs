@@ -28,7 +28,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 49] = [
+pub const MUTANTS: [(Mutant, &str, u64); 65] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -78,6 +78,26 @@ pub const MUTANTS: [(Mutant, &str, u64); 49] = [
     (planted(Planted::CommitPointForgotten), "what can't be undone has no commit point", 2000),
     (planted(Planted::ResultForgotten), "the result of an act is not remembered", 5000),
     (planted(Planted::CallsUnpaired), "an attempt ends and leaves calls without a result", 2000),
+    (planted(Planted::FinishIgnored), "a turn that finishes is let through to tools", 20_000),
+    (planted(Planted::UndoneUnchecked), "whatever was called may be undone", 2000),
+    (planted(Planted::UndoneForgotten), "what was undone still counts as done", 5000),
+    (planted(Planted::UndoneTwice), "what was undone is undone again", 5000),
+    (planted(Planted::InputsIgnored), "an artifact of other inputs is taken", 2000),
+    (planted(Planted::DependencyIgnored), "an artifact is taken though its base changed", 2000),
+    (planted(Planted::ArtifactsForgotten), "the next attempt finds nothing that was kept", 5000),
+    (planted(Planted::PauseIgnored), "attempts begin while an operator has the session", 2000),
+    (planted(Planted::PauseKeepsTurn), "a pause leaves the open turn to its agent", 2000),
+    (planted(Planted::PauseLeavesRun), "a pause does not end the run that it laid down", 2000),
+    (planted(Planted::HandBackForgotten), "what waited for an operator is not handed back", 2000),
+    (planted(Planted::OperatorMissesLast), "an operator's reply leaves a message out", 5000),
+    (
+        planted(Planted::ReplyUnguarded),
+        "an operator's reply does not ask whether it is a twin",
+        2000,
+    ),
+    (planted(Planted::LateUsageDropped), "what a run used that is over does not count", 2000),
+    (planted(Planted::UsageBookedTwice), "a report that comes again is booked again", 2000),
+    (planted(Planted::UsageUncounted), "what was used is on record and not in the sums", 2000),
 ];
 
 const fn planted(mistake: Planted) -> Mutant {

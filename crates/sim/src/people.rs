@@ -8,6 +8,7 @@ use turnkeep_core::session::{Control, Controlled, Input};
 use turnkeep_gateway::driver::duplicate_of;
 
 use crate::coverage::Kind;
+use crate::operators;
 use crate::plan::{Act, StopAt};
 use crate::shell::Who;
 use crate::unasked;
@@ -56,6 +57,11 @@ impl World<'_> {
                 let control = unasked::control(self.stock, seat, number);
                 self.control(process, seat, act, control);
             }
+            Act::Pause(_) if !self.is_wild() => {}
+            Act::Pause(_) | Act::Reply(_) | Act::HandBack => {
+                let control = operators::control(self.stock, seat, act);
+                self.control(process, seat, act, control);
+            }
         }
     }
 
@@ -84,6 +90,9 @@ impl World<'_> {
             Act::Resend => Kind::Resend,
             Act::Notify(_) => Kind::Notify,
             Act::OptIn(_) => Kind::OptIn,
+            Act::Pause(_) => Kind::Pause,
+            Act::Reply(_) => Kind::Reply,
+            Act::HandBack => Kind::HandBack,
             _ => Kind::SetBusy,
         };
         let token = self.token(process, seat, Who::Person(act));
@@ -173,6 +182,10 @@ impl World<'_> {
             let told = self.unasked.told((seat, number), (asked, self.now), &controlled, row);
             return told.into_iter().for_each(|what| self.judge.complain(what));
         }
+        if let Act::Reply(number) = act {
+            let told = self.desk.told((seat, number), (asked, self.now), &controlled, row);
+            return told.into_iter().for_each(|what| self.judge.complain(what));
+        }
         self.judge.controlled(seat, act, &controlled, row);
     }
 
@@ -190,9 +203,11 @@ impl World<'_> {
         let again = match act {
             Act::Send(number) | Act::Again(number) => Act::Again(number),
             Act::Stop(_) | Act::New | Act::Retry | Act::Notify(_) | Act::OptIn(_) => act,
+            Act::Pause(_) | Act::Reply(_) | Act::HandBack => act,
             _ => return,
         };
-        if self.rng.permille(850) {
+        // Whoever goes home hands back, however often it takes.
+        if act == Act::HandBack || self.rng.permille(850) {
             let after = self.rng.between(50, 3000);
             self.schedule(after, What::Act(seat, again));
         }

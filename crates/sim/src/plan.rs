@@ -44,6 +44,12 @@ pub enum Act {
     Notify(usize),
     /// The customer takes such messages, or takes none any more.
     OptIn(bool),
+    /// An operator takes the agent's place.
+    Pause(usize),
+    /// An operator says something there.
+    Reply(usize),
+    /// An operator gives the place back.
+    HandBack,
 }
 
 /// What a stop names.

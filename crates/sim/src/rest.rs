@@ -17,6 +17,7 @@ impl World<'_> {
         if driver.session().is_none() {
             return;
         }
+        self.judge_place(process, seat);
         self.give_back(process, seat);
         let taken = &mut self.processes[process].seats[seat];
         match (wake, taken.armed) {

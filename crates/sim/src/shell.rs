@@ -426,9 +426,14 @@ impl World<'_> {
             Effect::Start(start) => self.start_run(process, seat, *start),
             Effect::MailWaiting(_) => {}
             Effect::Cancel(tag) => self.cancel_run(process, seat, tag),
-            Effect::Wind(tag) | Effect::ForceComplete(tag) => {
+            Effect::Wind(tag) => {
                 if let Some(run) = self.find_run(process, seat, tag) {
                     self.runs[run].hurry();
+                }
+            }
+            Effect::FinishNow(tag, _) => {
+                if let Some(run) = self.find_run(process, seat, tag) {
+                    self.finish_run(run);
                 }
             }
             Effect::AskAgent(tag, question, _) => self.ask_run(process, seat, tag, question),

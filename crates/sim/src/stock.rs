@@ -6,7 +6,9 @@ use std::sync::Arc;
 use turnkeep_core::message::{Inbound, MessageBody, Seen};
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::{Policy, SessionKey};
-use turnkeep_gateway::ingress::{Policies, Submission, UnknownPart, admit, admit_unasked};
+use turnkeep_gateway::ingress::{
+    OperatorReply, Policies, Submission, UnknownPart, admit, admit_reply, admit_unasked,
+};
 
 /// Sessions in a schedule.
 pub const SESSIONS: usize = 2;
@@ -14,6 +16,8 @@ pub const SESSIONS: usize = 2;
 pub const MESSAGES: usize = 12;
 /// Different notices that a session may get in a schedule.
 pub const NOTICES: usize = 4;
+/// Different replies that operators may give in a session.
+pub const REPLIES: usize = 4;
 
 /// The longest text that is let in.
 const BYTES_MAX: usize = 1000;
@@ -64,6 +68,10 @@ pub struct Stock {
     pub messages: [Vec<Prepared>; SESSIONS],
     /// Notices by session.
     pub notices: [Vec<PreparedNotice>; SESSIONS],
+    /// The names of operators.
+    pub operators: [Arc<str>; 2],
+    /// What they say, by session.
+    pub operator_replies: [Vec<PreparedNotice>; SESSIONS],
     /// What agents reply; the last one is longer than any policy allows.
     pub replies: Vec<Arc<str>>,
     /// What agents ask.
@@ -92,8 +100,8 @@ impl Stock {
         let (one, first) = prepare_session("web", "ann")?;
         let (two, second) = prepare_session("signal", "ben")?;
         Ok(Self {
-            keys: [one, two],
-            messages: [first, second],
+            operators: ["ann".into(), "bob".into()],
+            operator_replies: [prepare_replies(&one)?, prepare_replies(&two)?],
             notices: [prepare_notices("web", "ann")?, prepare_notices("signal", "ben")?],
             replies: [
                 "done",
@@ -108,6 +116,8 @@ impl Stock {
             record: "step".into(),
             error: "the provider is busy".into(),
             shown: "so far".into(),
+            keys: [one, two],
+            messages: [first, second],
         })
     }
 }
@@ -155,6 +165,20 @@ fn prepare_notices(channel: &str, customer: &str) -> Result<Vec<PreparedNotice>,
         Ok(PreparedNotice { seen: admitted.seen, body: admitted.body })
     };
     (0..NOTICES).map(prepare).collect()
+}
+
+fn prepare_replies(key: &SessionKey) -> Result<Vec<PreparedNotice>, String> {
+    let prepare = |index| {
+        let reply = OperatorReply {
+            by: "ann".into(),
+            text: format!("a person says {index}"),
+            id: Some(format!("reply-{index}")),
+        };
+        let admitted = admit_reply(key, reply, SALT, BYTES_MAX, String::new)
+            .map_err(|error| error.to_string())?;
+        Ok(PreparedNotice { seen: admitted.seen, body: admitted.body })
+    };
+    (0..REPLIES).map(prepare).collect()
 }
 
 /// Which prepared message a body is, by its id.

@@ -9,6 +9,7 @@ use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::{
     Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Rows, TurnRow,
 };
+use turnkeep_core::usage::Sums;
 use turnkeep_core::{Epoch, Seq, Session, Timestamp, Version};
 
 use crate::keep::keep;
@@ -30,6 +31,8 @@ pub struct Row {
     pub turns: Vec<TurnRow>,
     /// Parts in the order in which they were added.
     pub parts: Vec<PartRow>,
+    /// What runs used, in sums.
+    pub used: Sums,
 }
 
 #[derive(Debug)]
@@ -62,6 +65,7 @@ impl SimStore {
             row.events.clear();
             row.turns.clear();
             row.parts.clear();
+            row.used = Sums::default();
         }
         self.dead.clear();
         self.seen.clear();
@@ -155,7 +159,7 @@ impl SimStore {
     }
 
     fn apply(&mut self, index: usize, mut commit: Box<Commit>) -> Version {
-        let Rows { events, turns, parts, dead_letters, guards, .. } = &mut commit.rows;
+        let Rows { events, turns, parts, dead_letters, guards, usage, .. } = &mut commit.rows;
         for guard in guards.drain(..) {
             match guard {
                 Guard::NotSeen { seen, first, until } => {
@@ -173,6 +177,7 @@ impl SimStore {
             events.pop();
         }
         row.events.append(events);
+        crate::bill::add(&mut row.used, usage);
         for turn in turns.drain(..) {
             match row.turns.iter_mut().find(|known| known.id == turn.id) {
                 Some(known) => *known = turn,

@@ -53,7 +53,8 @@ impl Typing {
             | EventBody::TurnProcessing { .. }
             | EventBody::TurnCompleted { .. }
             | EventBody::TurnCancelled { .. }
-            | EventBody::TurnFailed { .. } => self.asked = false,
+            | EventBody::TurnFailed { .. }
+            | EventBody::TurnWaitingForOperator { .. } => self.asked = false,
             _ => {}
         }
     }

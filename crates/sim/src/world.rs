@@ -7,11 +7,13 @@ use turnkeep_core::session::Wake;
 use uuid::Uuid;
 
 use crate::agent::Run;
+use crate::bill::Bill;
 use crate::coverage::Coverage;
 use crate::guard::Guard;
 use crate::judge::Judge;
 use crate::moderator::Moderator;
 use crate::mutants::{Mutant, Wrapped, plant};
+use crate::operators::{self, Desk};
 use crate::plan::{Act, FAULTS_MS, Fault, Plan};
 use crate::provider::Provider;
 use crate::queue;
@@ -86,6 +88,7 @@ pub struct World<'a> {
     pub(crate) rng: Rng,
     pub(crate) guard: Guard,
     pub(crate) tools: Tools,
+    pub(crate) bill: Bill,
     pub(crate) moderator: Moderator,
     /// The clock that never jumps.
     pub(crate) now: u64,
@@ -104,6 +107,7 @@ pub struct World<'a> {
     pub(crate) provider: Provider,
     pub(crate) judge: Judge,
     pub(crate) unasked: Book,
+    pub(crate) desk: Desk,
     pub(crate) coverage: Coverage,
     pub(crate) steps: u32,
     pub(crate) messages: u32,
@@ -146,6 +150,7 @@ impl<'a> World<'a> {
             rng,
             guard: Guard::new(0),
             tools: Tools::new(0),
+            bill: Bill::new(0),
             now: 0,
             wall: WALL_MS,
             planned: Vec::new(),
@@ -159,6 +164,7 @@ impl<'a> World<'a> {
             provider: Provider::default(),
             judge: Judge::default(),
             unasked: Book::default(),
+            desk: Desk::default(),
             coverage: Coverage::default(),
             steps: 0,
             messages: 0,
@@ -210,9 +216,12 @@ impl<'a> World<'a> {
         self.rng = Rng::new(seed);
         self.guard = Guard::new(seed);
         self.tools = Tools::new(seed);
+        self.bill = Bill::new(seed);
         self.plan = Plan::draw(&mut self.rng);
         queue::switch(seed, &mut self.plan.policies);
+        operators::limits(seed, &mut self.plan.policies, &self.stock.shown);
         self.moderator = Moderator::new(seed, &mut self.plan.policies);
+        self.bill.limit(&mut self.plan.policies);
         self.now = 0;
         self.wall = WALL_MS;
         self.planned.clear();
@@ -228,6 +237,7 @@ impl<'a> World<'a> {
         self.provider.clear();
         self.judge.clear();
         self.unasked.clear();
+        self.desk.clear();
         self.steps = 0;
         self.messages = 0;
         self.fresh = u128::from(seed) << 64;
@@ -239,6 +249,9 @@ impl<'a> World<'a> {
         }
         let planned = &mut self.planned;
         unasked::acts(seed, |at, order, seat, act| {
+            planned.push((When::new(at, order), What::Act(seat, act)));
+        });
+        operators::acts(seed, |at, order, seat, act| {
             planned.push((When::new(at, order), What::Act(seat, act)));
         });
         self.planned.sort_unstable_by_key(|(when, _)| std::cmp::Reverse(*when));

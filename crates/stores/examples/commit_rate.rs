@@ -280,6 +280,8 @@ fn running(session: &mut Session, id: TurnId, pending: Pending) -> Turn {
         query: None,
         open_calls: SmallVec::new(),
         acted: false,
+        finishing: None,
+        held: SmallVec::new(),
     }
 }
 
@@ -295,6 +297,7 @@ fn end(before: &Session, message_id: &Arc<str>) -> (Session, Rows) {
         messages: turn.seqs(),
         reply: Some(Arc::clone(&reply)),
         version: None,
+        by: None,
     };
     let completed = event(&mut session, completed);
     let mut rows = Rows { events: vec![completed], ..Rows::default() };

@@ -2,10 +2,18 @@
 
 use turnkeep_core::message::Seen;
 use turnkeep_core::ports::store::{FirstDecision, Guard, StoreError};
+use turnkeep_core::usage::Day;
 use turnkeep_core::{Event, Seq, Session, SessionKey};
 
 /// What a callback says that became dead because too many of its listener wait.
 pub(crate) const TOO_MANY_WAIT: &str = "too many callbacks of this listener waited";
+
+/// Models of one session and day whose sums are kept apart; a brain may name what it likes.
+pub(crate) const MODELS_MAX: i64 = 20;
+/// Stands for all models beyond these.
+pub(crate) const OTHER_MODELS: &str = "other";
+/// The day that stands for all days that were put together.
+pub(crate) const TOGETHER: Day = Day(0);
 
 /// Whether `events` go on where the journal ends; a gap would be found by nobody but the audit.
 pub(crate) fn gapless(key: &SessionKey, last: Seq, events: &[Event]) -> Result<(), StoreError> {
@@ -33,6 +41,7 @@ pub(crate) fn buried(known: &Session) -> Session {
         generation: known.generation,
         last_seq: known.last_seq,
         closed: true,
+        spent: known.spent.as_ref().map(|spent| Box::new(spent.buried())),
         history_from: known.last_seq,
         updated_at: known.updated_at,
         ..Session::new()

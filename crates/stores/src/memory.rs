@@ -4,6 +4,7 @@ mod care;
 mod guard;
 mod keys;
 mod listeners;
+mod usage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::ready;
@@ -38,6 +39,7 @@ struct Tables {
     keys: keys::KeyTable,
     listeners: listeners::ListenerTables,
     restrictions: guard::RestrictionTable,
+    usage: usage::UsageTables,
     stats: StoreStats,
 }
 
@@ -181,6 +183,7 @@ impl Tables {
         });
         (row.session, row.version, row.wake_at) = (session, version, wake_at);
         self.listeners.append(&key, &rows.events);
+        self.usage.put(&key, rows.usage);
         row.events.extend(rows.events);
         for turn in rows.turns {
             match self.turns.get_mut(&turn.id) {

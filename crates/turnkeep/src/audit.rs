@@ -166,6 +166,12 @@ fn audit_session(
             what: violation.what.clone(),
         });
     }
+    let (told, summed) = (*checker.spent(), reader.usage_of_session(key)?);
+    if told != summed {
+        let what = format!("used by the journal: {told:?}, by the sums: {summed:?}");
+        let (session, seq) = (key.as_str().to_owned(), checker.last_seq().0);
+        report.found(Finding { session, invariant: "I25", seq, what });
+    }
     let told: BTreeSet<Seq> = checker.dead().iter().copied().collect();
     for seq in told.symmetric_difference(letters) {
         let what = if letters.contains(seq) {

@@ -14,10 +14,16 @@ pub(crate) struct Log(Box<dyn Fn(EnvFilter) + Send + Sync>);
 impl Log {
     /// From now on this much is logged; levels were checked when they were read.
     pub(crate) fn set_level(&self, level: &str) {
-        if let Ok(filter) = EnvFilter::try_new(level) {
+        if let Ok(filter) = filter(level) {
             (self.0)(filter);
         }
     }
+}
+
+/// The SDK of tool servers tells everything that they say, at levels that are on by default; we tell
+/// what matters of it ourselves. Who asks for it by name gets it.
+fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::try_new(if level.contains("rmcp") { level.to_owned() } else { format!("rmcp=off,{level}") })
 }
 
 /// Starts logging; lines that wait are written when the guard is dropped.
@@ -27,7 +33,7 @@ pub(crate) fn start(settings: &LogSettings) -> anyhow::Result<(WorkerGuard, Log)
         .buffered_lines_limit(LINES_MAX)
         .thread_name("log")
         .finish(std::io::stderr());
-    let filter = EnvFilter::try_new(&settings.level)?;
+    let filter = filter(&settings.level)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let log = match settings.format {
         LogFormat::Text => {

@@ -5,6 +5,7 @@
 
 mod audit;
 mod bench;
+mod brain_check;
 mod cli;
 mod config;
 mod killpoint;

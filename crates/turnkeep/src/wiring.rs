@@ -1,11 +1,15 @@
 //! The only place that names concrete adapters: makes a gateway out of a configuration.
 
+pub(crate) mod tools;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use anyhow::Context as _;
-use turnkeep_agents::{CommandAgent, EchoAgent, KeySource, OpenAiAgent};
+use turnkeep_agents::{
+    CommandAgent, EchoAgent, HttpBrainAgent, KeySource, ModelAgent, ToolSet, TurnSettings,
+};
 use turnkeep_channels::{HttpModerator, SpoolChannel, WebhookClient, WebhookCourier};
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::agent::Agent;
@@ -18,9 +22,12 @@ use turnkeep_gateway::listeners::{Listener, ListenerParts};
 use turnkeep_gateway::{Gateway, Parts, Policies, Replacement, Settings, UnknownPart};
 use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
 
+use crate::brain_check::{Address, Program, Subject, Way};
 use crate::config::command::CommandSettings;
+use crate::config::http_brain::HttpBrainSettings;
 use crate::config::listeners::{ListenerSettings, SigningSecret};
-use crate::config::resolved::OpenAiSettings;
+use crate::config::model::{AnthropicSettings, ModelSettings, Thinking};
+use crate::config::tools::ToolServerSettings;
 use crate::config::{AgentSettings, ApiKey, Resolved};
 use crate::telemetry::Telemetry;
 
@@ -47,6 +54,7 @@ pub(crate) fn stored_session(
 /// the same: an agent, a channel or a listener that nobody changed goes on as it is.
 pub(crate) struct Wired {
     pub(crate) resolved: Arc<Resolved>,
+    tools: tools::ToolServers,
     agents: HashMap<String, Arc<dyn Agent>>,
     channels: HashMap<String, Arc<dyn Channel>>,
     listeners: Vec<Listener>,
@@ -55,11 +63,12 @@ pub(crate) struct Wired {
 
 /// Makes what is configured, or takes it over.
 pub(crate) fn wire(resolved: Resolved, before: Option<&Wired>) -> anyhow::Result<Wired> {
-    let agents = agents(&resolved, before)?;
+    let tools = tools::servers(&resolved, before);
+    let agents = agents(&resolved, &tools, before)?;
     let channels = channels(&resolved, before)?;
     let listeners = listeners(&resolved, before)?;
     let moderator = moderator(&resolved, before)?;
-    Ok(Wired { resolved: Arc::new(resolved), agents, channels, listeners, moderator })
+    Ok(Wired { resolved: Arc::new(resolved), tools, agents, channels, listeners, moderator })
 }
 
 impl Wired {
@@ -75,6 +84,7 @@ impl Wired {
         let guard = GuardParts { settings: guard, record: store.clone() };
         Gateway::new(Parts {
             care: store.clone(),
+            usage: store.clone(),
             store,
             agents,
             channels,
@@ -105,6 +115,7 @@ impl Wired {
                 undecided_max: resolved.gateway.undecided_max,
                 shutdown_grace_ms: millis(resolved.shutdown_grace),
                 log_text: resolved.log.text,
+                prices: Arc::clone(&resolved.prices),
                 ..Settings::default()
             },
         }
@@ -122,10 +133,18 @@ fn millis(duration: std::time::Duration) -> u64 {
 
 fn agents(
     resolved: &Resolved,
+    tools: &tools::ToolServers,
     before: Option<&Wired>,
 ) -> anyhow::Result<HashMap<String, Arc<dyn Agent>>> {
     let make = |(name, settings): (&String, &AgentSettings)| {
-        let same = before.filter(|before| before.resolved.agents.get(name) == Some(settings));
+        let fallback = settings.model().and_then(|model| model.fallback.as_ref());
+        let is_same = |name| {
+            let before = before.and_then(|before| before.resolved.agents.get(name));
+            before.is_some() && before == resolved.agents.get(name)
+        };
+        let same = before.filter(|before| {
+            is_same(name) && fallback.is_none_or(is_same) && tools::are_same(settings, tools, before)
+        });
         if let Some(agent) = same.and_then(|before| before.agents.get(name)) {
             return Ok((name.clone(), Arc::clone(agent)));
         }
@@ -134,18 +153,84 @@ fn agents(
                 delay: echo.delay,
                 stream: echo.stream,
                 show_mail: echo.show_mail,
+                tokens: echo.tokens,
             }),
-            AgentSettings::OpenAi(model) => Arc::new(
-                OpenAiAgent::new(open_ai(model)).with_context(|| format!("[agents.{name}]"))?,
-            ),
+            AgentSettings::OpenAi(_) | AgentSettings::Anthropic(_) => {
+                let wanted = settings.model().map_or(&[][..], |model| &model.tools);
+                let toolbox = Arc::new(ToolSet::new(name, wanted, tools));
+                let agent = model_agent(resolved, name)?.with_tools(vec![toolbox]);
+                tracing::info!(agent = name, version = agent.version(), "an agent is ready");
+                Arc::new(agent)
+            }
             AgentSettings::Command(program) => Arc::new(CommandAgent::new(command(program))),
+            AgentSettings::Http(brain) => Arc::new(
+                HttpBrainAgent::new(&http_brain(brain))
+                    .with_context(|| format!("[agents.{name}]"))?,
+            ),
         };
         Ok((name.clone(), agent))
     };
     resolved.agents.iter().map(make).collect()
 }
 
-fn open_ai(model: &OpenAiSettings) -> turnkeep_agents::OpenAiSettings {
+/// Which version of an agent answers, if it asks a model and can be made.
+pub(crate) fn version(resolved: &Resolved, name: &str) -> Option<String> {
+    let agent = model_agent(resolved, name).ok()?;
+    Some(agent.version().to_owned())
+}
+
+/// An agent that asks a model, with the other that stands in for it; without its tools.
+fn model_agent(resolved: &Resolved, name: &str) -> anyhow::Result<ModelAgent> {
+    let agent = bare_model_agent(resolved, name)?;
+    let settings = resolved.agents.get(name).and_then(AgentSettings::model);
+    match settings.and_then(|model| model.fallback.as_deref()) {
+        Some(fallback) => Ok(agent.with_fallback(&bare_model_agent(resolved, fallback)?)),
+        None => Ok(agent),
+    }
+}
+
+fn bare_model_agent(resolved: &Resolved, name: &str) -> anyhow::Result<ModelAgent> {
+    let agent = match resolved.agents.get(name) {
+        Some(AgentSettings::OpenAi(model)) => open_ai(model).agent(habits(resolved, model)),
+        Some(AgentSettings::Anthropic(model)) => {
+            anthropic(model).agent(habits(resolved, &model.model))
+        }
+        _ => anyhow::bail!("[agents.{name}] asks no model"),
+    };
+    agent.with_context(|| format!("[agents.{name}]"))
+}
+
+/// How turns are answered with a model.
+fn habits(resolved: &Resolved, model: &ModelSettings) -> TurnSettings {
+    TurnSettings {
+        system_prompt: model.system_prompt.clone(),
+        version: model.version.clone(),
+        tools: tool_rules(resolved, &model.tools),
+        history_messages: model.history_messages_max,
+        history_tokens: u32::try_from(model.history_tokens_max).unwrap_or(u32::MAX),
+        retries_max: model.retries_max,
+        slots: model.concurrency_max,
+        ..TurnSettings::default()
+    }
+}
+
+/// Which tools, and what is said of them: where that changes, another version of the agent answers.
+fn tool_rules(resolved: &Resolved, wanted: &[String]) -> String {
+    let mut rules = wanted.join(" ");
+    for (name, server) in &resolved.tools {
+        if wanted.iter().any(|wanted| wanted.split_once('.').is_some_and(|(of, _)| of == name)) {
+            let ToolServerSettings { effects, keys, approval, .. } = server;
+            rules.push_str(&format!("\n{name} {effects:?} {keys:?} {approval:?}"));
+        }
+    }
+    rules
+}
+
+fn key_source(key: Option<&ApiKey>) -> KeySource {
+    key.map_or(KeySource::None, |key| KeySource::given(key.expose()))
+}
+
+fn open_ai(model: &ModelSettings) -> turnkeep_agents::OpenAiSettings {
     let defaults = turnkeep_agents::OpenAiSettings::new(&model.base_url, &model.model);
     let mut extra = defaults.extra.clone();
     if let Some(temperature) = model.temperature {
@@ -155,17 +240,28 @@ fn open_ai(model: &OpenAiSettings) -> turnkeep_agents::OpenAiSettings {
         extra.insert("max_tokens".to_owned(), tokens_max.into());
     }
     turnkeep_agents::OpenAiSettings {
-        key: match &model.api_key {
-            Some(key) => KeySource::given(key.expose()),
-            None => KeySource::None,
-        },
-        system_prompt: model.system_prompt.clone(),
-        history_messages: model.history_messages_max,
-        history_tokens: u32::try_from(model.history_tokens_max).unwrap_or(u32::MAX),
+        key: key_source(model.api_key.as_ref()),
         silence_timeout: model.timeout,
-        retries_max: model.retries_max,
-        slots: model.concurrency_max,
         extra,
+        ..defaults
+    }
+}
+
+fn anthropic(settings: &AnthropicSettings) -> turnkeep_agents::AnthropicSettings {
+    let AnthropicSettings { model, cache, thinking } = settings;
+    let defaults = turnkeep_agents::AnthropicSettings::new(&model.model);
+    turnkeep_agents::AnthropicSettings {
+        base_url: model.base_url.clone(),
+        key: key_source(model.api_key.as_ref()),
+        tokens_max: model.tokens_max.unwrap_or(defaults.tokens_max),
+        temperature: model.temperature,
+        thinking: match thinking {
+            Thinking::Unsaid => turnkeep_agents::Thinking::Unsaid,
+            Thinking::Adaptive => turnkeep_agents::Thinking::Adaptive,
+            Thinking::Budget(tokens) => turnkeep_agents::Thinking::Budget(*tokens),
+        },
+        cache: *cache,
+        silence_timeout: model.timeout,
         ..defaults
     }
 }
@@ -179,6 +275,34 @@ fn command(program: &CommandSettings) -> turnkeep_agents::CommandSettings {
         env: program.env.clone().into_iter().chain(secrets).collect(),
         processes_max: program.processes_max,
     }
+}
+
+fn http_brain(brain: &HttpBrainSettings) -> turnkeep_agents::HttpBrainSettings {
+    let secrets = brain.secrets.iter().map(|secret| secret.expose().to_vec());
+    turnkeep_agents::HttpBrainSettings {
+        connections_max: brain.connections_max,
+        ..turnkeep_agents::HttpBrainSettings::new(&*brain.url, secrets.collect())
+    }
+}
+
+/// A brain, to be checked; none if the agent is none.
+pub(crate) fn brain(name: String, settings: &AgentSettings) -> anyhow::Result<Option<Subject>> {
+    let (agent, way): (Arc<dyn Agent>, Way) = match settings {
+        AgentSettings::Command(program) => {
+            let settings = command(program);
+            let (command, env) = (settings.command.clone(), settings.env.clone());
+            let way = Way::Process(Program { command, dir: program.dir.clone(), env });
+            (Arc::new(CommandAgent::new(settings)), way)
+        }
+        AgentSettings::Http(brain) => {
+            let settings = http_brain(brain);
+            let (url, secrets) = (settings.url.clone(), settings.secrets.clone());
+            let way = Way::Http(Address { url, secrets });
+            (Arc::new(HttpBrainAgent::new(&settings)?), way)
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(Subject { name, agent, way }))
 }
 
 /// Who checks messages; the same as before where nothing of it changed.

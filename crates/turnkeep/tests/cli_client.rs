@@ -221,12 +221,15 @@ const KEY_PATH: &str = "/v1/sessions/default%3Aa%253Ab%3Aweb%3Adm%3Aanna";
 #[test]
 fn sessions_are_listed() {
     let page = json!({ "sessions": [{ "session": KEY, "state": "idle", "queued": 0, "last_seq": 4,
-        "updated_at": "2026-01-02T03:04:05Z" }], "next": KEY });
+        "updated_at": "2026-01-02T03:04:05Z", "paused": { "by": "Olga" } }], "next": KEY });
     let ran = run(&["sessions"], vec![Answer::Say(200, page.clone())]);
     assert_eq!(ran.seen[0].0, "GET /v1/sessions");
     assert_eq!(
         ran.out,
-        format!("session\tstate\tqueued\tseq\tupdated\n{KEY}\tidle\t0\t4\t2026-01-02 03:04:05\n")
+        format!(
+            "session\tstate\tqueued\tseq\tupdated\toperator\n\
+             {KEY}\tidle\t0\t4\t2026-01-02 03:04:05\tOlga\n"
+        )
     );
     assert_eq!(ran.said, format!("there are more: --after {KEY}\n"));
     let args = ["sessions", "list", "--json", "--limit", "5", "--after", "a:b"];
@@ -249,6 +252,11 @@ fn sessions_are_steered() {
     check(&["sessions", "close", KEY], "/close", json!({}));
     check(&["sessions", "opt-in", KEY], "/opt-in", json!({}));
     check(&["sessions", "opt-out", KEY], "/opt-out", json!({}));
+    check(&["sessions", "pause", KEY], "/pause", json!({}));
+    check(&["sessions", "hand-back", KEY, "--by", "Olga"], "/hand_back", json!({ "by": "Olga" }));
+    let said = json!({ "text": "hello there", "id": "r-1", "by": "Olga" });
+    let args = ["sessions", "reply", KEY, "hello", "there", "--id", "r-1", "--by", "Olga"];
+    check(&args, "/reply", said);
 }
 
 #[test]
@@ -268,13 +276,13 @@ fn a_session_tells_its_customers_rhythm() {
 fn messages_are_a_transcript() {
     let page = json!({ "messages": [
         { "seq": 1, "role": "user", "text": "two\nlines", "at": 0 },
-        { "seq": 2, "role": "agent", "text": "yes", "at": 61_000 },
+        { "seq": 2, "role": "operator", "by": "Olga", "text": "yes", "at": 61_000 },
     ], "next": null });
     let ran = run(&["sessions", "messages", KEY], vec![Answer::Say(200, page)]);
     assert_eq!(ran.seen[0].0, format!("GET {KEY_PATH}/messages"));
     assert_eq!(
         ran.out,
-        "1970-01-01 00:00:00 user (1)\n    two\n    lines\n1970-01-01 00:01:01 agent (2)\n    yes\n"
+        "1970-01-01 00:00:00 user (1)\n    two\n    lines\n1970-01-01 00:01:01 operator Olga (2)\n    yes\n"
     );
 }
 

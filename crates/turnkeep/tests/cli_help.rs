@@ -13,7 +13,7 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "serve",
     "send",
     "sessions",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 15] = [
     "listeners",
     "guard",
     "keys",
+    "brain",
     "check",
     "reload",
     "audit",

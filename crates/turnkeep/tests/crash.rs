@@ -49,7 +49,7 @@ fn write_config(dir: &Path) -> std::path::PathBuf {
     let spool = dir.join("spool.jsonl");
     let text = format!(
         "log_level = \"warn\"\n[gateway]\nrate_limiting_enabled = false\n\
-         [agents.default]\nkind = \"echo\"\ndelay_ms = 3\n\
+         [agents.default]\nkind = \"echo\"\ntokens = true\ndelay_ms = 3\n\
          [channels.api]\nbusy_policy = \"absorb\"\n\
          [channels.sms]\nwindow_ms = 0\nspool = {spool:?}\n"
     );

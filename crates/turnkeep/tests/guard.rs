@@ -1,6 +1,9 @@
 //! The guard of the real binary: a limit hit, an abuser blocked, a restart, and the block lifted.
+//! Beside it, `money`: budgets.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly, its helpers too")]
+
+mod money;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

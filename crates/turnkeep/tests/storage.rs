@@ -17,7 +17,7 @@ use serde_json::Value;
 use small_disk::SmallDisk;
 
 const CONFIG: &str = "log_level = \"warn\"\n[gateway]\nrate_limiting_enabled = false\n\
-                      [agents.default]\nkind = \"echo\"\ndelay_ms = 1\n";
+                      [agents.default]\nkind = \"echo\"\ntokens = true\ndelay_ms = 1\n";
 /// Nothing here takes anywhere near as long; it ends a test that would never end.
 const LIMIT: Duration = Duration::from_secs(60);
 

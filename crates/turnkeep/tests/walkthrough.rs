@@ -1,4 +1,5 @@
-//! `docs/walkthrough.md` pasted from top to bottom: every block works and prints what the page says.
+//! `docs/walkthrough.md` and what is to be tried in `docs/brains.md` and `docs/operators.md`, pasted
+//! from top to bottom: every block works and prints what the page says.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::fmt::Write as _;
@@ -7,6 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 const PAGE: &str = include_str!("../../../docs/walkthrough.md");
+const BRAINS: &str = include_str!("../../../docs/brains.md");
+const OPERATORS: &str = include_str!("../../../docs/operators.md");
 /// Stands in the output where a block ends.
 const MARK: &str = "== end of block ==";
 
@@ -90,15 +93,12 @@ fn paste(blocks: &[Block], home: &Path) -> Vec<String> {
     printed
 }
 
-#[test]
-fn the_page_works_as_it_stands() {
-    let home = tempfile::tempdir().unwrap();
-    let (server, receiver) = (free_port(), free_port());
-    let page = PAGE.replace("7878", &server).replace("7979", &receiver);
-    let blocks = blocks(&page);
+/// Pastes all of it in this folder.
+fn works(page: &str, home: &Path) {
+    let blocks = blocks(page);
     assert!(blocks.len() > 5, "{blocks:?}");
     let mut wrong = String::new();
-    for (block, printed) in blocks.iter().zip(paste(&blocks, home.path())) {
+    for (block, printed) in blocks.iter().zip(paste(&blocks, home)) {
         let (said, page): (Vec<_>, Vec<_>) =
             (printed.lines().collect(), block.prints.lines().collect());
         let fit = said.iter().zip(&page).all(|(said, page)| fits(said, page));
@@ -108,6 +108,30 @@ fn the_page_works_as_it_stands() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_page_works_as_it_stands() {
+    let home = tempfile::tempdir().unwrap();
+    let page = PAGE.replace("7878", &free_port()).replace("7979", &free_port());
+    works(&page, home.path());
+}
+
+/// From the folder of the sources, or one that has the examples.
+#[test]
+fn the_brains_work_as_their_page_says() {
+    let home = tempfile::tempdir().unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    std::os::unix::fs::symlink(examples, home.path().join("examples")).unwrap();
+    // Only what is to be tried; above it stands nothing to be pasted.
+    let (page, _) = BRAINS.split_once("\n## The contract\n").unwrap();
+    works(&page.replace("7878", &free_port()).replace("9000", &free_port()), home.path());
+}
+
+#[test]
+fn operators_work_as_their_page_says() {
+    let home = tempfile::tempdir().unwrap();
+    works(&OPERATORS.replace("7878", &free_port()), home.path());
 }
 
 #[test]

@@ -18,9 +18,28 @@ struct KnownAct {
     call: Seq,
     effects: SideEffects,
     outcome: Option<ToolOutcome>,
+    /// The call that it undoes.
+    #[serde(default)]
+    compensates: Option<Seq>,
+    /// Another call has undone it.
+    #[serde(default)]
+    undone: bool,
 }
 
 impl KnownAct {
+    /// Why it can't be undone.
+    fn refuses_to_be_undone(&self) -> Option<&'static str> {
+        if self.effects != SideEffects::Compensatable || self.compensates.is_some() {
+            return Some("which can't be compensated");
+        }
+        match self.outcome {
+            _ if self.undone => Some("which was undone before"),
+            None => Some("which is under way"),
+            Some(ToolOutcome::Failed) => Some("which was not done"),
+            Some(ToolOutcome::Done | ToolOutcome::Unknown) => None,
+        }
+    }
+
     fn may_be_done(&self) -> bool {
         match self.outcome {
             Some(ToolOutcome::Failed) => true,
@@ -45,17 +64,38 @@ impl ToolBook {
         &mut self,
         call: Seq,
         (group, committed): (TurnGroupId, bool),
-        (name, effects): (ActName, SideEffects),
-    ) -> Option<Broken> {
+        (name, effects, compensates): (ActName, SideEffects, Option<Seq>),
+    ) -> Vec<Broken> {
         self.open.push(call);
-        if effects == SideEffects::Pure {
-            return None;
-        }
+        let mut broken = Vec::new();
         if effects == SideEffects::Irreversible && !committed {
-            return Some(("I20", format!("call {call} can't be undone, and has no commit point")));
+            broken.push(("I20", format!("call {call} can't be undone, and has no commit point")));
         }
-        let begun = KnownAct { group, name, call, effects, outcome: None };
-        match self.acts.iter_mut().find(|act| (act.group, act.name) == (group, name)) {
+        broken.extend(compensates.and_then(|undone| self.undo(call, group, undone)));
+        if effects != SideEffects::Pure {
+            let (outcome, undone) = (None, false);
+            let begun = KnownAct { group, name, call, effects, outcome, compensates, undone };
+            broken.extend(self.begin(begun));
+        }
+        broken
+    }
+
+    /// A call is about to undo another one.
+    fn undo(&self, call: Seq, group: TurnGroupId, undone: Seq) -> Option<Broken> {
+        let known = self.acts.iter().find(|act| (act.group, act.call) == (group, undone));
+        let why = match known {
+            Some(act) => act.refuses_to_be_undone()?,
+            // It may be older than what is remembered.
+            None if self.acts.len() == ACTS_MAX => return None,
+            None => "which was never made for this turn group",
+        };
+        Some(("I26", format!("call {call} undoes call {undone}, {why}")))
+    }
+
+    fn begin(&mut self, begun: KnownAct) -> Option<Broken> {
+        let (call, of) = (begun.call, (begun.group, begun.name));
+        let same = |act: &&mut KnownAct| (act.group, act.name) == of && !act.undone;
+        match self.acts.iter_mut().find(same) {
             Some(act) => {
                 let (before, allowed) = (act.call, act.may_be_done());
                 *act = begun;
@@ -77,10 +117,21 @@ impl ToolBook {
             return Some(("I22", format!("a result of call {call}, which has one or never was")));
         };
         self.open.remove(at);
-        if let Some(act) = self.acts.iter_mut().find(|act| act.call == call) {
-            act.outcome = Some(outcome);
+        let act = self.acts.iter_mut().find(|act| act.call == call)?;
+        act.outcome = Some(outcome);
+        let (group, undone) = (act.group, act.compensates);
+        if let Some(undone) = undone.filter(|_| outcome == ToolOutcome::Done) {
+            let same = |act: &&mut KnownAct| (act.group, act.call) == (group, undone);
+            self.acts.iter_mut().filter(same).for_each(|act| act.undone = true);
         }
         None
+    }
+
+    /// What is wrong with saying that this call was made and stands.
+    pub(super) fn falls(&self, call: Seq) -> Option<Broken> {
+        let known = self.acts.iter().find(|act| act.call == call)?;
+        let stands = !known.undone && known.outcome != Some(ToolOutcome::Failed);
+        (!stands).then(|| ("I26", format!("call {call} is said to stand, and does not")))
     }
 
     /// An attempt or a turn ends here.

@@ -1,9 +1,8 @@
 //! What the checker knows of a turn's life: who may begin, go on, and end it.
 
 use super::{Checker, OpenTurn};
-use crate::ids::{Attempt, Epoch, Seq, Seqs, TurnGroupId, TurnId};
+use crate::ids::{Attempt, Epoch, Seqs, TurnGroupId, TurnId};
 use crate::journal::EventBody;
-use crate::tool::{ActName, SideEffects};
 
 impl Checker {
     /// A turn's life.
@@ -25,15 +24,21 @@ impl Checker {
                 self.absorb(*turn_id, &Seqs::from_slice(&[*message]));
             }
             EventBody::TurnSuperseded { turn_id, by } => self.supersede(*turn_id, *by),
+            EventBody::TurnCompleted { turn_id, messages, by: Some(_), epoch, .. } => {
+                self.own(*epoch);
+                self.complete_by_operator(*turn_id, messages);
+            }
             EventBody::TurnCompleted { turn_id, attempt, epoch, messages, .. } => {
                 self.complete(*turn_id, *attempt, *epoch, messages);
             }
-            EventBody::TurnCancelled { turn_id, messages, .. } => {
+            EventBody::TurnCancelled { turn_id, messages, acts, .. } => {
+                self.expect_standing(acts);
                 self.cancelled += messages.len() as u64;
                 self.end(*turn_id);
                 self.settle(messages);
             }
-            EventBody::TurnFailed { turn_id, messages, .. } => {
+            EventBody::TurnFailed { turn_id, messages, acts, .. } => {
+                self.expect_standing(acts);
                 self.end(*turn_id);
                 self.settle(messages);
                 self.dead.extend(messages.iter().copied());
@@ -48,37 +53,29 @@ impl Checker {
                     turn.committed = true;
                 }
             }
+            EventBody::TurnWaitingForOperator { turn_id, messages, .. } => {
+                self.wait_for_operator(*turn_id, messages);
+            }
             EventBody::TurnWaitingForInput { turn_id, .. } => {
                 self.expect_turn(*turn_id);
+                let broken = self.operators.agent_begins(*turn_id);
+                self.note(broken);
                 if let Some(turn) = &mut self.turn {
                     turn.asked = true;
                 }
             }
+            EventBody::SupersedeDecided { turn_id, choice, .. } => {
+                self.expect_turn(*turn_id);
+                self.decided(*choice);
+            }
             EventBody::TurnRetrying { turn_id, .. }
             | EventBody::SupersedeAsked { turn_id, .. }
-            | EventBody::SupersedeDecided { turn_id, .. }
             | EventBody::AgentEvent { turn_id, .. } => self.expect_turn(*turn_id),
             _ => {}
         }
     }
 
-    pub(super) fn intend(
-        &mut self,
-        call: Seq,
-        (id, attempt): (TurnId, Attempt),
-        act: (ActName, SideEffects),
-    ) {
-        self.expect_turn(id);
-        let Some(turn) = &self.turn else { return };
-        let (current, of) = (turn.attempt, (turn.group, turn.committed));
-        if attempt != current {
-            self.broken("I18", || format!("call {call} is made by attempt {attempt}"));
-        }
-        let broken = self.tools.intend(call, of, act);
-        self.note(broken);
-    }
-
-    fn end_calls(&mut self) {
+    pub(super) fn end_calls(&mut self) {
         let broken = self.tools.ends();
         self.note(broken);
     }
@@ -108,16 +105,29 @@ impl Checker {
             self.broken("I4", || format!("turn {id} goes back behind a settled message"));
         }
         let messages = messages.clone();
-        let (attempt, committed, asked) = (Attempt(0), false, false);
-        self.turn = Some(OpenTurn { id, group, attempt, messages, committed, asked });
+        self.artifacts.begins();
+        self.turn = Some(OpenTurn {
+            id,
+            group,
+            attempt: Attempt(0),
+            messages,
+            committed: false,
+            asked: false,
+            finishing: false,
+            with_operator: false,
+        });
     }
 
     fn process(&mut self, id: TurnId, attempt: Attempt, epoch: Epoch, messages: &Seqs) {
         self.expect_turn(id);
         self.end_calls();
+        self.artifacts.begins();
         self.expect_open(messages);
         self.own(epoch);
+        let broken = self.operators.agent_begins(id);
+        self.note(broken);
         let Some(turn) = &mut self.turn else { return };
+        turn.with_operator = false;
         // Those that joined while it gathered are named here for the first time.
         let complete = turn.messages.iter().all(|seq| messages.contains(seq));
         let in_order = attempt == turn.attempt.next() && complete;
@@ -153,6 +163,8 @@ impl Checker {
         self.end_calls();
         self.own(epoch);
         let Some(turn) = self.turn.take() else { return };
+        let broken = self.operators.agent_acts(&turn, "its agent answers");
+        self.note(broken);
         if attempt != turn.attempt || !turn.messages.starts_with(messages) || messages.is_empty() {
             self.broken("I18", || format!("turn {id} completes with another run's result"));
         }

@@ -49,6 +49,7 @@ fn completed(number: u128, messages: &[u64]) -> EventBody {
         messages: messages.iter().copied().map(Seq).collect(),
         reply: Some("an answer".into()),
         version: None,
+        by: None,
     }
 }
 
@@ -67,6 +68,7 @@ fn history() -> Vec<Event> {
             reason: DeadReason::AgentFailed,
             error: "no".into(),
             messages: smallvec![Seq(place)],
+            acts: smallvec![],
         });
     }
     bodies.push(accepted("ann", Some(7)));
@@ -213,6 +215,7 @@ fn a_notice_that_waits_keeps_itself_and_loses_its_text_with_the_rest() {
         source: NoticeSource::Unasked,
         message_id: Some("words".into()),
         of: Some(Seq(2)),
+        by: None,
     };
     let bodies = [EventBody::SessionOptedIn, accepted, told, EventBody::notice("sorry".into())];
     let events = bodies.into_iter().zip(1..);

@@ -25,6 +25,8 @@ pub enum NoticeSource {
     Gateway,
     /// Whoever runs the agent, through the API.
     Unasked,
+    /// An operator, in the agent's place.
+    Operator,
 }
 
 impl NoticeSource {

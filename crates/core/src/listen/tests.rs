@@ -1,7 +1,8 @@
 //! Patterns, pauses, names, and above all what goes out and what stays.
 
 use super::*;
-use crate::ids::{QuestionId, TurnGroupId, TurnId};
+use crate::artifact::{ArtifactName, Fingerprint};
+use crate::ids::{QuestionId, Seqs, TurnGroupId, TurnId};
 use crate::journal::EventBody;
 use crate::outbox::DeliveryState;
 use crate::policy::Trust;
@@ -29,6 +30,7 @@ fn completed(reply: &str) -> Event {
         messages: smallvec::smallvec![Seq(3)],
         reply: Some(reply.into()),
         version: None,
+        by: None,
     })
 }
 
@@ -122,10 +124,45 @@ fn what_is_signed_is_joined_with_full_stops() {
     assert_eq!(signed_content("msg_1", 1_614_265_330, b"{}"), b"msg_1.1614265330.{}");
 }
 
+const SECRET: &str = "what anna said";
+
+fn text() -> std::sync::Arc<str> {
+    SECRET.into()
+}
+
+/// What runs put on record of their work.
+fn work() -> [EventBody; 3] {
+    [
+        EventBody::ToolIntended {
+            turn_id: turn(),
+            attempt: Attempt(1),
+            tool: text(),
+            effects: SideEffects::Irreversible,
+            act: ActName([7; 16]),
+            input: text(),
+            compensates: None,
+        },
+        EventBody::ArtifactKept {
+            turn_id: turn(),
+            attempt: Attempt(1),
+            name: text(),
+            artifact: ArtifactName([7; 16]),
+            inputs: Fingerprint([7; 16]),
+            fingerprint: Fingerprint([7; 16]),
+            depends: Vec::new(),
+            content: text(),
+        },
+        EventBody::ToolReturned {
+            turn_id: turn(),
+            call: Seq(3),
+            outcome: ToolOutcome::Done,
+            output: text(),
+        },
+    ]
+}
+
 #[test]
 fn no_text_goes_out_unless_it_may() {
-    let secret = "what anna said";
-    let text = || -> std::sync::Arc<str> { secret.into() };
     let bodies = [
         EventBody::MessageAccepted {
             message_id: "m-1".into(),
@@ -150,33 +187,26 @@ fn no_text_goes_out_unless_it_may() {
             error: text(),
             retry_at: 5,
         },
-        completed(secret).body,
+        completed(SECRET).body,
         EventBody::TurnCancelled {
             turn_id: turn(),
             reason: crate::journal::CancelReason::Stopped,
             messages: smallvec::smallvec![Seq(1)],
             reply: Some(text()),
+            acts: Seqs::new(),
         },
         EventBody::TurnFailed {
             turn_id: turn(),
             reason: crate::journal::DeadReason::AgentFailed,
             error: text(),
             messages: smallvec::smallvec![Seq(1)],
+            acts: Seqs::new(),
         },
         EventBody::AgentEvent { turn_id: turn(), name: text(), detail: text() },
-        EventBody::ToolIntended {
+        EventBody::TurnWaitingForOperator {
             turn_id: turn(),
-            attempt: Attempt(1),
-            tool: text(),
-            effects: SideEffects::Irreversible,
-            act: ActName([7; 16]),
-            input: text(),
-        },
-        EventBody::ToolReturned {
-            turn_id: turn(),
-            call: Seq(3),
-            outcome: ToolOutcome::Done,
-            output: text(),
+            messages: smallvec::smallvec![Seq(1)],
+            error: Some(text()),
         },
         EventBody::notice(text()),
         EventBody::SessionNoticeAccepted { message_id: "n-1".into(), text: text() },
@@ -187,12 +217,12 @@ fn no_text_goes_out_unless_it_may() {
             detail: Some(text()),
         },
     ];
-    for body in bodies {
+    for body in bodies.into_iter().chain(work()) {
         let event = event(body);
         let silent = Value::Object(data(&key(), 9, &event, false)).to_string();
-        assert!(!silent.contains(secret), "{silent}");
+        assert!(!silent.contains(SECRET), "{silent}");
         let told = Value::Object(data(&key(), 9, &event, true)).to_string();
-        assert!(told.contains(secret), "{told}");
+        assert!(told.contains(SECRET), "{told}");
     }
 }
 

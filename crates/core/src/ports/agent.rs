@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::BoxFuture;
+use crate::artifact::Stale;
 use crate::ids::{QuestionId, RunTag, Seq, TurnGroupId};
 use crate::journal::SupersedeChoice;
 use crate::message::Pending;
 use crate::policy::{ChannelFacts, Trust};
 use crate::session::input::{Finished, RunFailure};
+use crate::session::state::FinishReason;
 use crate::session_key::SessionKey;
 use crate::tool::{SideEffects, ToolOutcome};
 use crate::trace::SpanContext;
@@ -49,6 +51,8 @@ pub enum Role {
     User,
     /// The agent.
     Agent,
+    /// A person, in the agent's place.
+    Operator,
 }
 
 /// One line of the conversation so far.
@@ -72,7 +76,7 @@ pub struct SupersedeQuestion {
 }
 
 /// A call that an agent wants to make.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolCall {
     /// Which tool.
     pub tool: Arc<str>,
@@ -83,6 +87,8 @@ pub struct ToolCall {
     pub key: Option<Arc<str>>,
     /// What it is called with.
     pub input: Arc<str>,
+    /// The call that it undoes, which then names the act: the key and the input don't.
+    pub compensates: Option<Seq>,
 }
 
 /// A call that was made for this turn group, by this attempt or an earlier one.
@@ -100,6 +106,43 @@ pub struct RecordedCall {
     pub outcome: ToolOutcome,
     /// What the tool said.
     pub output: Arc<str>,
+    /// The call that it undid, or may have undone.
+    pub compensates: Option<Seq>,
+    /// The call that has undone it: it counts as not done.
+    pub compensated_by: Option<Seq>,
+}
+
+/// What an artifact is made from, other artifacts apart. Equal inputs are told by their content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// Messages of this turn, by their places.
+    pub messages: Vec<Seq>,
+    /// Whatever else there is.
+    pub text: Arc<str>,
+}
+
+/// Something that an agent made, and that a later attempt may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Artifact {
+    /// Tells it from others of the turn group.
+    pub name: Arc<str>,
+    /// What it was made from.
+    pub inputs: Inputs,
+    /// The artifacts that it was made from; this attempt has recalled or kept each of them.
+    pub depends: Vec<Arc<str>>,
+    /// What it is.
+    pub content: Arc<str>,
+}
+
+/// What came of keeping something, or of asking for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recalled {
+    /// It is kept; its content.
+    Kept(Arc<str>),
+    /// It has to be made, for this reason.
+    Stale(Stale),
+    /// Not kept and not looked for, for this reason.
+    Refused(&'static str),
 }
 
 /// Whether a call may be made.
@@ -144,14 +187,30 @@ pub trait TurnHandle: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<(), Revoked>>;
     /// What tools did for this turn group before this attempt, in order; pure calls are not kept.
     fn recorded(&self) -> BoxFuture<'_, Result<Vec<RecordedCall>, String>>;
+    /// Keeps an artifact for later attempts and for turns that take over from this one; returns
+    /// only once that is durable.
+    fn keep(&self, artifact: Artifact) -> BoxFuture<'_, Result<Recalled, Revoked>> {
+        let _ = artifact;
+        Box::pin(std::future::ready(Ok(Recalled::Refused("nothing can be kept here"))))
+    }
+    /// The artifact of this name, if it was made from these inputs, and from artifacts that this
+    /// attempt has recalled or kept and that are what they were then.
+    fn recall(&self, name: &str, inputs: Inputs) -> BoxFuture<'_, Result<Recalled, Revoked>> {
+        let _ = (name, inputs);
+        Box::pin(std::future::ready(Ok(Recalled::Stale(Stale::Missing))))
+    }
     /// Resolves once the run was cancelled or asked to end.
     fn cancelled(&self) -> BoxFuture<'_, ()>;
     /// Resolves with the next question of the gateway.
     fn question(&self) -> BoxFuture<'_, SupersedeQuestion>;
     /// Answers it.
     fn answer(&self, question: QuestionId, choice: SupersedeChoice);
-    /// Whether the agent was asked to finish now, without new tools.
+    /// Whether the agent was asked to finish now, without new tools: none is let through any more.
     fn finish_now(&self) -> bool;
+    /// Resolves once it was, though not for a stop.
+    fn finishing(&self) -> BoxFuture<'_, FinishReason> {
+        Box::pin(std::future::pending())
+    }
     /// Waits, in fairness, for the right to make one provider request.
     fn slot(&self) -> BoxFuture<'_, Box<dyn SlotGuard>>;
     /// The conversation before this turn, oldest first, at most `limit` lines, never behind the

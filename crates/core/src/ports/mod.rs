@@ -10,6 +10,7 @@ pub mod listeners;
 pub mod moderator;
 pub mod store;
 pub mod trace;
+pub mod usage;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -14,6 +14,7 @@ use crate::outbox::DeliveryState;
 use crate::policy::Trust;
 use crate::session::Session;
 use crate::session_key::SessionKey;
+use crate::usage::Sums;
 
 /// One session's step, to be made durable as a whole or not at all.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct Rows {
     pub parts: SmallVec<[PartRow; 1]>,
     /// New dead letters.
     pub dead_letters: Vec<DeadLetter>,
+    /// What runs used, to be added to the sums.
+    pub usage: Vec<UsageRow>,
     /// Conditions; if one doesn't hold, nothing of the commit happens.
     pub guards: SmallVec<[Guard; 1]>,
     /// Set where nothing changed and the guards are only asked, as of this time. Then nothing is
@@ -65,6 +68,7 @@ impl Rows {
             && self.turns.is_empty()
             && self.parts.is_empty()
             && self.dead_letters.is_empty()
+            && self.usage.is_empty()
             && self.guards.is_empty()
     }
 
@@ -167,6 +171,8 @@ pub enum TurnStatus {
     Processing,
     /// The agent asked something.
     WaitingForInput,
+    /// It waits for an operator.
+    WaitingForOperator,
     /// Answered.
     Complete,
     /// Another turn took its place.
@@ -221,6 +227,21 @@ pub struct PartRow {
     pub detail: Option<Arc<str>>,
     /// When it last changed.
     pub at: Timestamp,
+}
+
+/// What a run used for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageRow {
+    /// For which turn; it may be over.
+    pub turn: TurnId,
+    /// When it was reported.
+    pub at: Timestamp,
+    /// The agent that did the work, where it is not the session's own.
+    pub agent: Option<Arc<str>>,
+    /// Which model answered.
+    pub model: Arc<str>,
+    /// How much.
+    pub sums: Sums,
 }
 
 /// A message that a person has to look at.

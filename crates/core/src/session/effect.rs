@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::artifact::{Kept, Stale};
 use crate::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId, TurnId};
 use crate::message::{Decision, Pending};
 use crate::outbox::Delivery;
 use crate::policy::Trust;
+use crate::session::state::FinishReason;
 use crate::tool::{Act, Denied};
 
 /// One deed for the shell. Effects of one commit are run in order, never before it.
@@ -31,7 +33,7 @@ pub enum Effect {
     /// Ask it what to do with this message.
     AskAgent(RunTag, QuestionId, Box<Pending>),
     /// Ask it to finish now, without new tools.
-    ForceComplete(RunTag),
+    FinishNow(RunTag, FinishReason),
     /// Give it the user's answer.
     AnswerRun(RunTag, QuestionId, Box<Pending>),
     /// Ask for the place in which suspect turns run one at a time.
@@ -63,6 +65,8 @@ pub struct StartRun {
     pub resume: bool,
     /// What tools did for its group so far.
     pub acts: Vec<Act>,
+    /// It shall finish without new work.
+    pub finishing: Option<FinishReason>,
     /// It holds the place for suspect turns, to be given back at its end.
     pub quarantined: bool,
     /// History never reaches behind this place.
@@ -101,6 +105,21 @@ pub enum Controlled {
     IsClosed,
     /// A notice that is not taken: the same id came before with another text.
     NoticeReused,
+    /// An operator has the session.
+    Paused,
+    /// The agent has it again.
+    HandedBack,
+    /// No operator has the session, so there is nothing to hand back and nobody to answer as.
+    NotPaused,
+    /// What an operator said is ours.
+    Replied {
+        /// Its place in the journal.
+        seq: Seq,
+        /// The turn that it completed; none if nothing waited for an answer.
+        turn: Option<TurnId>,
+        /// It came before; this is what its twin was told.
+        duplicate: bool,
+    },
     /// Done.
     Done,
     /// A retried dead letter: what was decided on it.
@@ -134,6 +153,8 @@ pub enum AgentAnswer {
     Asked(QuestionId),
     /// On record.
     Recorded,
+    /// The artifact, or why it must be made.
+    Recalled(Result<Box<Kept>, Stale>),
     /// This run was replaced or cancelled; nothing it says is taken.
     Revoked,
 }
@@ -157,6 +178,8 @@ pub enum Ignored {
     StaleDelivery,
     /// A result of a call that is not under way.
     NoSuchCall,
+    /// A report of what a run used that is on record already.
+    BookedUsage,
     /// This owner already has the session.
     AlreadyAdopted,
     /// A later owner has it.

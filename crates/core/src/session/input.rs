@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::accumulation::Hint;
+use crate::artifact::{ArtifactName, Fingerprint, NewArtifact};
 use crate::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId, TurnId};
 use crate::journal::SupersedeChoice;
 use crate::message::{Inbound, MessageBody, Seen};
@@ -76,6 +77,14 @@ pub enum AgentInput {
     Intend(Token, Box<Intent>),
     /// What came of the call that was let through at this place.
     Returned(Token, Seq, ToolOutcome, Arc<str>),
+    /// What a request of its to a provider used. It counts also of a run that is over.
+    Used(Box<super::Report>),
+    /// Another agent does its work, because a budget is used up.
+    Degraded,
+    /// It made something that a later attempt may use.
+    Keep(Token, Box<NewArtifact>),
+    /// Is there such an artifact, made from these inputs?
+    Recall(Token, ArtifactName, Fingerprint),
     /// It is done.
     Finished(Finished),
     /// It gave up.
@@ -133,6 +142,23 @@ pub enum Control {
     OptIn(bool),
     /// Choose the busy policy of this session; none for the configured one.
     SetBusy(Option<BusyPolicy>),
+    /// An operator takes the agent's place.
+    Pause {
+        /// Their name.
+        by: Arc<str>,
+    },
+    /// The agent has its place again.
+    HandBack {
+        /// Who says so.
+        by: Arc<str>,
+    },
+    /// What an operator says in the agent's place.
+    OperatorReply {
+        /// Its dedupe key, where its sender named it.
+        seen: Option<Seen>,
+        /// What; the sender is the operator.
+        body: Arc<MessageBody>,
+    },
     /// Try a dead letter again; it takes a new place in the order.
     Retry {
         /// Where it stood.

@@ -1,7 +1,7 @@
 //! A session's rules: `step(state, input, context) -> state`, rows and effects.
 //!
 //! [`step`] only dispatches; one file a kind of input:
-//! [`on_message`], [`on_held`], [`on_notice`], [`on_agent`], [`on_tool`], [`on_timer`], [`on_control`], [`on_delivery`], [`on_owner`];
+//! [`on_message`], [`on_held`], [`on_notice`], [`on_agent`], [`on_tool`], [`on_artifact`], [`on_timer`], [`on_control`], [`on_operator`], [`on_delivery`], [`on_owner`];
 //! [`turn`] holds how a turn begins and ends, which all of them share.
 
 pub mod effect;
@@ -9,14 +9,17 @@ pub mod input;
 pub mod state;
 
 mod on_agent;
+mod on_artifact;
 mod on_control;
 mod on_delivery;
 mod on_held;
 mod on_message;
 mod on_notice;
+mod on_operator;
 mod on_owner;
 mod on_timer;
 mod on_tool;
+mod on_usage;
 mod turn;
 
 use crate::ids::{Epoch, Seq, TimerId, Timestamp, TurnId};
@@ -28,7 +31,11 @@ use crate::session_key::SessionKey;
 pub use effect::{AgentAnswer, Controlled, Effect, Ignored, StartRun};
 pub use input::{AgentInput, Control, Finished, Input, RunFailure};
 pub use on_notice::NOTICES_MAX;
-pub use state::{Burst, Held, Notice, Query, Session, SessionStatus, Stage, Turn, Wake};
+pub use on_operator::Paused;
+pub use on_usage::Report;
+pub use state::{
+    Burst, FinishReason, Held, Notice, Query, Session, SessionStatus, Stage, Turn, Wake,
+};
 
 /// How long a dedupe key is kept at least.
 pub const SEEN_KEPT_MS: i64 = 8 * 24 * 3_600_000;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{AgentAnswer, AgentInput, Effect, Finished, Ignored, Machine, RunFailure, Stage};
+use super::{
+    AgentAnswer, AgentInput, Effect, FinishReason, Finished, Ignored, Machine, RunFailure, Stage,
+};
 use crate::ids::{QuestionId, RunTag, Token};
 use crate::journal::{CancelReason, DeadReason, EventBody, SupersedeChoice};
 use crate::message::Pending;
@@ -12,6 +14,9 @@ use crate::tool::Denied;
 
 impl Machine<'_> {
     pub(super) fn on_agent(&mut self, tag: RunTag, said: &AgentInput) {
+        if let AgentInput::Used(report) = said {
+            return self.on_used(tag, report);
+        }
         if !self.is_current(tag) {
             return self.revoked(said);
         }
@@ -23,6 +28,8 @@ impl Machine<'_> {
         match said {
             AgentInput::Finished(finished) => self.on_finished(finished),
             AgentInput::Failed(failure) => self.on_failed(failure),
+            AgentInput::Used(report) => self.on_used(tag, report),
+            AgentInput::Degraded => self.on_degraded(),
             AgentInput::Emit(token, name, detail) => {
                 let (name, detail) = (Arc::clone(name), Arc::clone(detail));
                 self.journal(EventBody::AgentEvent { turn_id: tag.turn, name, detail });
@@ -49,6 +56,8 @@ impl Machine<'_> {
             AgentInput::Returned(token, call, outcome, output) => {
                 self.on_returned(*token, *call, *outcome, output);
             }
+            AgentInput::Keep(token, artifact) => self.on_keep(*token, artifact),
+            AgentInput::Recall(token, name, inputs) => self.on_recall(*token, *name, *inputs),
         }
     }
 
@@ -60,10 +69,16 @@ impl Machine<'_> {
             | AgentInput::Ask(token, _)
             | AgentInput::Intend(token, _)
             | AgentInput::Returned(token, ..)
+            | AgentInput::Keep(token, _)
+            | AgentInput::Recall(token, ..)
             | AgentInput::Emit(token, ..) => {
                 self.effect(Effect::AgentAnswer(*token, AgentAnswer::Revoked));
             }
-            AgentInput::Answer(..) | AgentInput::Finished(_) | AgentInput::Failed(_) => {}
+            AgentInput::Answer(..)
+            | AgentInput::Used(_)
+            | AgentInput::Degraded
+            | AgentInput::Finished(_)
+            | AgentInput::Failed(_) => {}
         }
     }
 
@@ -76,8 +91,9 @@ impl Machine<'_> {
     }
 
     fn on_commit_point(&mut self, token: Token) {
+        let winding_up = self.is_winding_up();
         let Some(turn) = &mut self.session.turn else { return };
-        if turn.stopping {
+        if turn.stopping || winding_up {
             return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
         }
         self.reach_commit_point();
@@ -101,6 +117,9 @@ impl Machine<'_> {
     }
 
     fn on_ask(&mut self, token: Token, text: &Arc<str>) {
+        if self.is_paused() && self.session.turn.as_ref().is_some_and(|turn| !turn.stopping) {
+            return self.ask_in_vain(token);
+        }
         self.session.last_question = self.session.last_question.next();
         let question_id = self.session.last_question;
         let deadline = self.deadline(self.context.policy.input_ms);
@@ -120,6 +139,15 @@ impl Machine<'_> {
         self.send_reply(seq, text);
         self.answer_from_mailbox();
         self.tell_notices();
+    }
+
+    /// It needs a person, and one is there: the operator.
+    fn ask_in_vain(&mut self, token: Token) {
+        self.effect(Effect::AgentAnswer(token, AgentAnswer::Revoked));
+        let Some(turn) = self.session.turn.take() else { return };
+        self.end_run(&turn);
+        self.session.turn = Some(turn);
+        self.wait_for_operator(None);
     }
 
     /// Mail that came before the question was asked is what the user had to say: it answers.
@@ -152,6 +180,8 @@ impl Machine<'_> {
         }
         if stopping {
             self.end_stopped(finished.reply.clone());
+        } else if self.is_winding_up() && !planted(Planted::PauseKeepsTurn) {
+            self.wait_for_operator(None);
         } else {
             self.session.hint = finished.hint;
             self.complete(finished.clone());
@@ -170,6 +200,10 @@ impl Machine<'_> {
             return self.end_stopped(None);
         }
         turn.errors += u32::from(!planted(Planted::ErrorsUncounted));
+        if self.is_paused() {
+            return self.wait_for_operator(Some(Arc::clone(&failure.error)));
+        }
+        let Some(turn) = &mut self.session.turn else { return };
         if !failure.retry || turn.errors >= policy.errors_max {
             return self.fail(DeadReason::AgentFailed, &failure.error);
         }
@@ -195,6 +229,19 @@ impl Machine<'_> {
         self.decide(question, choice, false);
     }
 
+    /// The turn finishes without new work: its run is asked to, and whatever it wants of tools from
+    /// here on is denied, to it and to every later attempt.
+    pub(super) fn finish_now(&mut self, reason: FinishReason) {
+        let Some(turn) = &mut self.session.turn else { return };
+        if turn.finishing.is_some() {
+            return;
+        }
+        turn.finishing = Some(reason);
+        let tag = turn.tag();
+        self.changed();
+        self.effect(Effect::FinishNow(tag, reason));
+    }
+
     /// Settles the question; also what its deadline calls, with the default.
     pub(super) fn decide(&mut self, id: QuestionId, choice: SupersedeChoice, by_default: bool) {
         let allowed = self.context.policy.supersedes_max;
@@ -206,10 +253,14 @@ impl Machine<'_> {
             SupersedeChoice::Supersede if chain < allowed => self.supersede(),
             SupersedeChoice::AbsorbContinue => self.effect(Effect::MailWaiting(tag)),
             SupersedeChoice::AbsorbRestart => {
+                // Who starts over with everything does not finish without it.
+                if let Some(turn) = &mut self.session.turn {
+                    turn.finishing = None;
+                }
                 self.effect(Effect::Cancel(tag));
                 self.begin_attempt();
             }
-            SupersedeChoice::ForceComplete => self.effect(Effect::ForceComplete(tag)),
+            SupersedeChoice::ForceComplete => self.finish_now(FinishReason::ForceComplete),
             SupersedeChoice::Supersede | SupersedeChoice::Queue => {
                 let mailbox = match &mut self.session.turn {
                     Some(turn) => std::mem::take(&mut turn.mailbox),

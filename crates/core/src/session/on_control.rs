@@ -35,6 +35,9 @@ impl Machine<'_> {
             Control::Notify { seen, body } => self.on_notify(seen.as_ref(), body),
             Control::OptIn(wanted) => self.on_opt_in(*wanted),
             Control::Resend { reply, part, text } => self.resend(*reply, *part, text),
+            Control::Pause { by } => self.on_pause(by),
+            Control::HandBack { by } => self.on_hand_back(Some(by)),
+            Control::OperatorReply { seen, body } => self.on_operator_reply(seen.as_ref(), body),
         };
         self.effect(Effect::Controlled(token, result));
     }
@@ -87,6 +90,7 @@ impl Machine<'_> {
         }
         let cancelled = self.cancel_everything(CancelReason::Closed);
         self.tell_notices();
+        self.end_pause(None);
         self.session.closed = true;
         self.session.failed = false;
         self.journal(EventBody::SessionClosed);
@@ -101,6 +105,7 @@ impl Machine<'_> {
             self.journal(EventBody::SessionOptedOut);
         }
         self.drop_outbox();
+        self.end_pause(None);
         self.session.rhythm = Gaps::default();
         self.session.acts = crate::tool::Acts::default();
         if !std::mem::replace(&mut self.session.closed, true) {

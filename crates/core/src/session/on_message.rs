@@ -70,6 +70,9 @@ impl Machine<'_> {
     /// too: what was accepted once is never refused when it comes again. It is a question only:
     /// nothing changes, and nothing is written for somebody who is refused.
     fn reject(&mut self, message: &Inbound, rejection: Rejection) {
+        if matches!(rejection, Rejection::BudgetExceeded { .. }) {
+            self.tell_refused();
+        }
         let decision = Decision::rejected(rejection);
         if !planted(Planted::RefusalUnguarded) {
             self.guard_twins(message, &decision);
@@ -173,13 +176,14 @@ impl Machine<'_> {
         let outside = stranger || !self.session.queue.is_empty();
         let committed = turn.committed && !planted(Planted::SupersedeAfterCommit);
         match turn.stage {
-            Stage::Accumulating { .. } if outside => queue,
-            Stage::Accumulating { .. } => Verdict::Join,
+            Stage::Accumulating { .. } | Stage::Operator if outside => queue,
+            Stage::Accumulating { .. } | Stage::Operator => Verdict::Join,
             Stage::Waiting { .. } if outside => queue,
             Stage::Waiting { .. } => Verdict::Answer,
             Stage::Processing | Stage::Backoff { .. } | Stage::Quarantined => match busy {
                 BusyPolicy::Reject => Verdict::Reject,
-                _ if outside || committed || turn.stopping => queue,
+                // What comes now is the operator's, once this turn is out of the way.
+                _ if outside || committed || turn.stopping || self.is_paused() => queue,
                 BusyPolicy::Absorb => Verdict::Mailbox,
                 BusyPolicy::Supersede if turn.chain < self.context.policy.supersedes_max => {
                     Verdict::Supersede
@@ -320,6 +324,10 @@ impl Machine<'_> {
     fn join(&mut self, pending: Pending) {
         let Some(turn) = &mut self.session.turn else { return };
         turn.messages.push(pending);
+        if turn.stage == Stage::Operator {
+            self.changed();
+            return self.put_turn_row();
+        }
         let nth = u32::try_from(turn.messages.len()).unwrap_or(u32::MAX);
         let window = match self.session.turn.as_ref().and_then(|turn| turn.messages.last()) {
             Some(last) => self.window_for(last, nth),

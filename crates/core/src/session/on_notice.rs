@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::{Controlled, Ignored, Machine, Notice, SEEN_KEPT_MS, Stage};
+use crate::ids::{Seq, TurnId};
 use crate::journal::{CancelReason, EventBody, NoticeSource};
 use crate::message::{Action, MessageBody, Seen};
 use crate::planted::{Planted, planted};
@@ -59,11 +60,11 @@ impl Machine<'_> {
         turn.is_some_and(|turn| !matches!(turn.stage, Stage::Waiting { .. }))
     }
 
-    fn tell(&mut self, body: &MessageBody, of: Option<crate::ids::Seq>) -> crate::ids::Seq {
+    fn tell(&mut self, body: &MessageBody, of: Option<Seq>) -> Seq {
         let text = Arc::clone(&body.text);
         let message_id = Some(Arc::clone(&body.message_id));
-        let source = NoticeSource::Unasked;
-        let seq = self.journal(EventBody::SessionNotice { text, source, message_id, of });
+        let (source, by) = (NoticeSource::Unasked, None);
+        let seq = self.journal(EventBody::SessionNotice { text, source, message_id, of, by });
         self.send_reply(seq, &body.text);
         seq
     }
@@ -93,17 +94,30 @@ impl Machine<'_> {
     /// As with messages: what came before is asked also where it is refused now, and only what is
     /// taken is remembered.
     fn guard_notice(&mut self, seen: Option<&Seen>, told: &Controlled) {
-        let Some(seen) = seen.filter(|_| !planted(Planted::NoticeUnguarded)) else { return };
+        if planted(Planted::NoticeUnguarded) {
+            return;
+        }
         let (seq, action) = match told {
             Controlled::Noticed { seq, waits: true, .. } => (Some(*seq), Action::Queued),
             Controlled::Noticed { seq, .. } => (Some(*seq), Action::EventSent),
             _ => (None, Action::Rejected),
         };
+        self.guard_name(seen, seq, (action, None));
+    }
+
+    /// Asks for the name of what a person had told, and remembers it where that was taken.
+    pub(super) fn guard_name(
+        &mut self,
+        seen: Option<&Seen>,
+        seq: Option<Seq>,
+        (action, turn): (Action, Option<TurnId>),
+    ) {
+        let Some(seen) = seen else { return };
         let first = FirstDecision {
             session: self.context.key.clone(),
             seq: seq.unwrap_or_default(),
             action,
-            turn: None,
+            turn,
             queue_position: None,
         };
         let until = seq.map_or(0, |_| self.context.now.saturating_add(SEEN_KEPT_MS));

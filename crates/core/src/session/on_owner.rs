@@ -54,6 +54,8 @@ impl Machine<'_> {
             return self.cancel_stray(run, None);
         };
         let (id, current) = (turn.id, turn.tag());
+        // The operator's turn has none, though its last run had the same tag.
+        let has_run = turn.stage != Stage::Operator;
         match &mut turn.stage {
             Stage::Quarantined => self.effect(Effect::RequestQuarantine(id)),
             Stage::Processing if run != Some(current) && turn.stopping => {
@@ -68,7 +70,7 @@ impl Machine<'_> {
             }
             _ => {}
         }
-        self.cancel_stray(run, Some(current));
+        self.cancel_stray(run, Some(current).filter(|_| has_run));
     }
 
     fn cancel_stray(&mut self, run: Option<RunTag>, current: Option<RunTag>) {
@@ -100,7 +102,7 @@ impl Machine<'_> {
             return;
         }
         match &mut turn.stage {
-            Stage::Accumulating { .. } | Stage::Backoff { .. } => {}
+            Stage::Accumulating { .. } | Stage::Backoff { .. } | Stage::Operator => {}
             Stage::Waiting { live, .. } => *live = false,
             Stage::Quarantined => self.effect(Effect::RequestQuarantine(id)),
             Stage::Processing => self.recover_run(),
@@ -114,6 +116,9 @@ impl Machine<'_> {
         turn.recoveries += 1;
         let (turn_id, epoch, recoveries) = (turn.id, turn.epoch, turn.recoveries);
         self.journal(EventBody::TurnRecovered { turn_id, epoch, recoveries });
+        if self.is_paused() {
+            return self.begin_attempt();
+        }
         if recoveries > policy.recoveries_max {
             let error = format!("the process ended {recoveries} times while it ran").into();
             return self.fail(DeadReason::CrashLoop, &error);
@@ -145,11 +150,16 @@ impl Machine<'_> {
     /// A drain: the run ends, and because that is nobody's fault it is not counted.
     pub(super) fn on_release(&mut self) {
         let until = self.deadline(0);
+        let paused = self.is_paused();
         let Some(turn) = &mut self.session.turn else {
             return self.ignore(Ignored::NothingToRelease);
         };
         let tag = turn.tag();
         match &mut turn.stage {
+            Stage::Processing if paused && !turn.stopping => {
+                self.effect(Effect::Cancel(tag));
+                return self.wait_for_operator(None);
+            }
             Stage::Processing => {
                 turn.stage = Stage::Backoff { until };
                 turn.query = None;

@@ -23,6 +23,11 @@ impl Machine<'_> {
         if self.session.outbox.next_deadline().is_some_and(|deadline| deadline.id == id) {
             return self.pump_outbox_after_wait();
         }
+        let operator = self.session.paused.as_ref().and_then(|paused| paused.until);
+        if operator.is_some_and(|until| until.id == id) {
+            self.on_hand_back(None);
+            return;
+        }
         let overdue = |held: &Held| held.deadline.id == id && held.ruled.is_none();
         if self.session.held.first().is_some_and(overdue) {
             return self.on_check_overdue();

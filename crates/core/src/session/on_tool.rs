@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{AgentAnswer, Effect, Ignored, Machine, Turn};
-use crate::ids::{Seq, Token};
+use crate::ids::{Seq, Seqs, Token, TurnGroupId};
 use crate::journal::EventBody;
 use crate::planted::{Planted, planted};
 use crate::tool::{ACTS_MAX, Act, CALLS_OPEN_MAX, Denied, Intent, SideEffects, ToolOutcome};
@@ -23,18 +23,29 @@ impl Machine<'_> {
         if turn.stopping {
             return AgentAnswer::NotAllowed(Denied::Stopping);
         }
+        if turn.finishing.is_some() && !planted(Planted::FinishIgnored) {
+            return AgentAnswer::NotAllowed(Denied::Finishing);
+        }
         if turn.open_calls.len() >= CALLS_OPEN_MAX {
             return AgentAnswer::NotAllowed(Denied::TooManyCalls);
+        }
+        if self.is_winding_up() {
+            return AgentAnswer::NotAllowed(Denied::Paused);
         }
         let (turn_id, group, attempt) = (turn.id, turn.group, turn.attempt);
         if acts {
             let known = self.session.acts.find(group, intent.name);
-            if let Some(known) = known.filter(|known| !known.may_be_done()) {
+            if let Some(known) = known.filter(|known| !known.may_be_done())
+                && !(intent.compensates.is_some() && planted(Planted::UndoneTwice))
+            {
                 return AgentAnswer::Known(Box::new(*known));
             }
             if known.is_none() && self.session.acts.len() >= ACTS_MAX {
                 return AgentAnswer::NotAllowed(Denied::TooManyActs);
             }
+        }
+        if let Some(denied) = self.may_not_undo(group, intent) {
+            return AgentAnswer::NotAllowed(denied);
         }
         if intent.effects == SideEffects::Irreversible {
             if self.has_mail_to_read() && !planted(Planted::MailUnread) {
@@ -42,7 +53,7 @@ impl Machine<'_> {
             }
             self.reach_commit_point();
         }
-        let Intent { tool, effects, name, input } = intent;
+        let Intent { tool, effects, name, input, compensates } = intent;
         let call = self.journal(EventBody::ToolIntended {
             turn_id,
             attempt,
@@ -50,16 +61,37 @@ impl Machine<'_> {
             effects: *effects,
             act: *name,
             input: Arc::clone(input),
+            compensates: *compensates,
         });
         if let Some(turn) = &mut self.session.turn {
             turn.open_calls.push(call);
             turn.acted |= acts;
         }
         if acts {
-            let act = Act { name: *name, call, effects: *effects, result: None };
+            let (effects, compensates) = (*effects, *compensates);
+            let act =
+                Act { name: *name, call, effects, result: None, compensates, undone_by: None };
             self.session.acts.begin(group, act);
         }
         AgentAnswer::Call(call)
+    }
+
+    /// Why the call that this intent is to undo may not be undone.
+    fn may_not_undo(&self, group: TurnGroupId, intent: &Intent) -> Option<Denied> {
+        let undone = intent.compensates?;
+        if intent.effects == SideEffects::Pure {
+            return Some(Denied::PureUndoesNothing);
+        }
+        match self.session.acts.call(group, undone) {
+            Some(act) => act.refuses_to_be_undone(),
+            None => Some(Denied::NothingToUndo),
+        }
+    }
+
+    /// What was done for a group, or may have been, and stands: the calls.
+    pub(super) fn standing_acts(&self, group: TurnGroupId) -> Seqs {
+        let acts = self.session.acts.of(group).iter();
+        acts.filter(|act| act.stands()).map(|act| act.call).collect()
     }
 
     /// Mail that the agent can still take, or that it owes an answer on.
@@ -91,6 +123,9 @@ impl Machine<'_> {
             self.session.acts.settle(call, outcome, result);
         }
         self.effect(Effect::AgentAnswer(token, AgentAnswer::Recorded));
+        if self.is_winding_up() {
+            self.hand_over();
+        }
     }
 
     /// The attempt that made them is over, so nobody will ever tell what came of these calls.
@@ -122,7 +157,7 @@ impl Machine<'_> {
         self.session.acts.of(turn.group).to_vec()
     }
 
-    fn tidy_acts(&mut self) {
+    pub(super) fn tidy_acts(&mut self) {
         if self.session.acts.is_empty() {
             return;
         }

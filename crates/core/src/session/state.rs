@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::accumulation::{Deadline, Gaps, Hint};
+use crate::artifact::ArtifactName;
 use crate::ids::{
     Attempt, Epoch, Generation, QuestionId, RunTag, Seq, Seqs, TimerId, Timestamp, TurnGroupId,
     TurnId,
@@ -15,7 +16,9 @@ use crate::moderation::Ruled;
 use crate::outbox::Outbox;
 use crate::planted::{Planted, planted};
 use crate::policy::{BusyPolicy, Policy, Trust};
+use crate::session::Paused;
 use crate::tool::Acts;
+use crate::usage::Spent;
 
 /// A conversation's whole state. Every field may be absent in an older snapshot, and a reader
 /// ignores fields it doesn't know, so that neighbouring versions can read each other.
@@ -56,9 +59,12 @@ pub struct Session {
     /// Replies on their way to a channel that is pushed to.
     #[serde(skip_serializing_if = "Outbox::is_empty")]
     pub outbox: Outbox,
-    /// What tools did, so that none of it is done twice.
+    /// What tools did, so that none of it is done twice, and what agents keep meanwhile.
     #[serde(skip_serializing_if = "Acts::is_empty")]
     pub acts: Acts,
+    /// What it cost so far; none while nobody reported anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Box<Spent>>,
     /// What the agent said of its last answer.
     pub hint: Hint,
     /// How fast the customer writes. It is theirs, so a new conversation keeps it.
@@ -67,6 +73,9 @@ pub struct Session {
     /// Set by `/queue`, over every other layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy: Option<BusyPolicy>,
+    /// An operator has the agent's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     /// When the user was last told of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noticed_at: Option<Timestamp>,
@@ -145,6 +154,22 @@ pub struct Turn {
     /// A tool was called that is not pure.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub acted: bool,
+    /// It finishes now, without new work, in whatever attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finishing: Option<FinishReason>,
+    /// Artifacts that this attempt has taken or made.
+    #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
+    pub held: SmallVec<[ArtifactName; 1]>,
+}
+
+/// Why a turn finishes without new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// Its agent chose so, for a message that waits.
+    ForceComplete,
+    /// It has cost what a turn may.
+    Budget,
 }
 
 /// The messages of a turn; most have one.
@@ -177,6 +202,8 @@ pub enum Stage {
     },
     /// It may be what kills the process: waits for the one place where such turns run.
     Quarantined,
+    /// Waits for the operator who has the agent's place.
+    Operator,
     /// The agent asked the user something.
     Waiting {
         /// Which question.
@@ -200,6 +227,8 @@ pub enum SessionStatus {
     Processing,
     /// The agent asked something.
     WaitingForInput,
+    /// Messages wait for the operator who has the agent's place.
+    WaitingForOperator,
     /// On disk only.
     Hibernated,
     /// Closed by a person.
@@ -243,6 +272,7 @@ impl Session {
                     SessionStatus::Processing
                 }
                 Stage::Waiting { .. } => SessionStatus::WaitingForInput,
+                Stage::Operator => SessionStatus::WaitingForOperator,
             },
             None if self.closed => SessionStatus::Closed,
             None if self.failed => SessionStatus::Failed,
@@ -254,7 +284,8 @@ impl Session {
     #[must_use]
     pub fn has_open_work(&self) -> bool {
         let queued = !self.queue.is_empty() || !self.held.is_empty();
-        self.turn.is_some() || queued || !self.notices.is_empty() || self.outbox.is_active()
+        let owed = !self.notices.is_empty() || self.outbox.is_active();
+        self.turn.is_some() || queued || owed || self.paused.is_some()
     }
 
     /// Accepted messages that no running turn has taken: what the inbox bound counts.
@@ -262,7 +293,7 @@ impl Session {
     pub fn inbox_len(&self) -> usize {
         let turn = self.turn.as_ref().map_or(0, |turn| {
             let gathering = match turn.stage {
-                Stage::Accumulating { .. } => turn.messages.len(),
+                Stage::Accumulating { .. } | Stage::Operator => turn.messages.len(),
                 _ => 0,
             };
             gathering + turn.mailbox.len()
@@ -359,10 +390,11 @@ impl Session {
             Stage::Accumulating { window: deadline }
             | Stage::Backoff { until: deadline }
             | Stage::Waiting { deadline, .. } => Some(deadline),
-            Stage::Processing | Stage::Quarantined => None,
+            Stage::Processing | Stage::Quarantined | Stage::Operator => None,
         });
         let query = self.turn.as_ref().and_then(|turn| turn.query).map(|query| query.deadline);
-        let armed = [stage, query, self.outbox.next_deadline()];
+        let operator = self.paused.as_ref().and_then(|paused| paused.until);
+        let armed = [stage, query, self.outbox.next_deadline(), operator];
         for Deadline { id, at, duration_ms } in armed.into_iter().flatten() {
             hear(Due { at, duration_ms, wake: Wake::Armed(id) });
         }
@@ -389,8 +421,19 @@ impl Session {
         if !self.has_open_work() {
             return None;
         }
-        let watched = self.updated_at.saturating_add_unsigned(policy.turn_ms);
+        let watched = if self.rests_with_operator() {
+            // A person may take days, and nothing has to be looked after until then.
+            Timestamp::MAX
+        } else {
+            self.updated_at.saturating_add_unsigned(policy.turn_ms)
+        };
         Some(self.next_wake(policy).map_or(watched, |(at, _)| at.min(watched)))
+    }
+
+    /// Whatever is open waits for the operator.
+    fn rests_with_operator(&self) -> bool {
+        let theirs = self.turn.as_ref().is_none_or(|turn| turn.stage == Stage::Operator);
+        self.paused.is_some() && theirs && self.held.is_empty() && !self.outbox.is_active()
     }
 
     /// Pulls every deadline back into reach after the clock may have jumped.
@@ -403,7 +446,7 @@ impl Session {
                 Stage::Accumulating { window: deadline }
                 | Stage::Backoff { until: deadline }
                 | Stage::Waiting { deadline, .. } => deadline.clamp(now),
-                Stage::Processing | Stage::Quarantined => {}
+                Stage::Processing | Stage::Quarantined | Stage::Operator => {}
             }
             if let Some(query) = &mut turn.query {
                 query.deadline.clamp(now);
@@ -412,6 +455,9 @@ impl Session {
             turn.started_at = turn.started_at.min(now);
         }
         self.held.iter_mut().for_each(|held| held.deadline.clamp(now));
+        if let Some(until) = self.paused.as_mut().and_then(|paused| paused.until.as_mut()) {
+            until.clamp(now);
+        }
         self.outbox.clamp_deadlines(now);
     }
 }

@@ -1,15 +1,18 @@
 //! Small cases of the machine. [`Bench`] is the one helper that touches its API; it holds every
 //! step against the history checker.
 
+mod artifacts;
 mod decisions;
 mod deliveries;
 mod endings;
 mod held;
 mod notices;
+mod operators;
 mod owners;
 mod questions;
 mod snapshots;
 mod tools;
+mod usage;
 mod windows;
 
 use std::sync::Arc;

@@ -63,17 +63,22 @@ impl Machine<'_> {
             query: None,
             open_calls: SmallVec::new(),
             acted: false,
+            finishing: None,
+            held: SmallVec::new(),
         }));
-        if window_ms == 0 {
+        if window_ms == 0 || self.is_paused() {
             self.begin_attempt();
         } else {
             self.put_turn_row();
         }
     }
 
-    /// Hands the turn to the agent, unless it may be what kills the process: such a turn waits for
-    /// its own place first, on every way to an attempt.
+    /// Hands the turn to the agent, unless an operator has its place, or the turn may be what kills
+    /// the process: such a turn waits for its own place first, on every way to an attempt.
     pub(super) fn begin_attempt(&mut self) {
+        if self.is_paused() && !planted(Planted::PauseIgnored) {
+            return self.wait_for_operator(None);
+        }
         let suspects_from = self.context.policy.recoveries_quarantine;
         let Some(turn) = &mut self.session.turn else { return };
         if turn.recoveries < suspects_from || planted(Planted::QuarantineSkipped) {
@@ -91,7 +96,11 @@ impl Machine<'_> {
     /// Hands the turn to the agent with everything it has, the mailbox included.
     pub(super) fn begin_granted_attempt(&mut self) {
         self.close_calls_of_open_turn();
-        self.drain_mailbox();
+        self.let_go_of_artifacts();
+        // A turn that finishes leaves what is new to the next one.
+        if self.session.turn.as_ref().is_some_and(|turn| turn.finishing.is_none()) {
+            self.drain_mailbox();
+        }
         let acts = self.acts_so_far();
         let Some(turn) = &mut self.session.turn else { return };
         if !(planted(Planted::AttemptKept) && turn.recoveries > 0) {
@@ -108,6 +117,7 @@ impl Machine<'_> {
             messages: turn.messages.to_vec(),
             resume: turn.committed && !planted(Planted::ResumeForgotten),
             acts,
+            finishing: turn.finishing,
             quarantined: turn.recoveries >= self.context.policy.recoveries_quarantine,
             history_from: self.session.history_from,
         };
@@ -122,6 +132,7 @@ impl Machine<'_> {
         self.put_turn_row();
         self.effect(Effect::Typing(true));
         self.effect(Effect::Start(Box::new(start)));
+        self.limit_attempt(tag);
     }
 
     /// Moves mail into the turn, as much as one turn may absorb; says what.
@@ -186,6 +197,7 @@ impl Machine<'_> {
             messages: turn.seqs(),
             reply: reply.clone(),
             version: version.clone(),
+            by: None,
         });
         self.step.rows.put_turn(TurnRow {
             version,
@@ -195,6 +207,7 @@ impl Machine<'_> {
         if let Some(text) = reply {
             self.send_reply(seq, &text);
         }
+        self.forget_artifacts(turn.group);
         self.leave(unread, turn.mailbox);
     }
 
@@ -215,7 +228,9 @@ impl Machine<'_> {
             reason,
             messages,
             reply: reply.clone(),
+            acts: self.standing_acts(turn.group),
         });
+        self.forget_artifacts(turn.group);
         self.end_run(&turn);
         self.put_ended_row(&turn, TurnStatus::Cancelled, reply.as_ref(), None);
         if let Some(text) = reply {
@@ -234,6 +249,7 @@ impl Machine<'_> {
             reason,
             error: Arc::clone(error),
             messages: turn.seqs(),
+            acts: self.standing_acts(turn.group),
         });
         self.end_run(&turn);
         self.put_ended_row(&turn, TurnStatus::Failed, None, Some(error));
@@ -312,7 +328,10 @@ impl Machine<'_> {
         let live = match turn.stage {
             Stage::Processing => true,
             Stage::Waiting { live, .. } => live,
-            Stage::Accumulating { .. } | Stage::Backoff { .. } | Stage::Quarantined => false,
+            Stage::Accumulating { .. }
+            | Stage::Backoff { .. }
+            | Stage::Quarantined
+            | Stage::Operator => false,
         };
         if live {
             self.effect(Effect::Cancel(turn.tag()));
@@ -328,7 +347,10 @@ impl Machine<'_> {
             let running = match turn.stage {
                 Stage::Processing => true,
                 Stage::Waiting { live, .. } => live,
-                Stage::Accumulating { .. } | Stage::Backoff { .. } | Stage::Quarantined => false,
+                Stage::Accumulating { .. }
+                | Stage::Backoff { .. }
+                | Stage::Quarantined
+                | Stage::Operator => false,
             };
             let unchecked = planted(Planted::RunTagUnchecked) && turn.id == tag.turn;
             running && (turn.tag() == tag || unchecked)
@@ -349,12 +371,13 @@ impl Machine<'_> {
                 TurnStatus::Processing
             }
             Stage::Waiting { .. } => TurnStatus::WaitingForInput,
+            Stage::Operator => TurnStatus::WaitingForOperator,
         };
         let row = row_of(turn, status);
         self.step.rows.put_turn(row);
     }
 
-    fn put_ended_row(
+    pub(super) fn put_ended_row(
         &mut self,
         turn: &Turn,
         status: TurnStatus,

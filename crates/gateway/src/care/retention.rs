@@ -38,6 +38,11 @@ impl Gateway {
         let forget = async {
             loop {
                 if self.readiness().is_ok() {
+                    if let Err(error) = self.put_days_together(clock::now(), PACE).await
+                        && !self.is_draining()
+                    {
+                        tracing::warn!(%error, "old days of use could not be put together");
+                    }
                     match self.forget_old(clock::now(), PACE).await {
                         Ok(Aged { sessions: 0, broken: 0, .. }) => {}
                         Ok(Aged { sessions, messages, broken }) => {

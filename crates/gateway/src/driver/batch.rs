@@ -28,6 +28,8 @@ pub(super) fn token_of(input: &Input) -> Option<Token> {
             | AgentInput::Ask(token, _)
             | AgentInput::Intend(token, _)
             | AgentInput::Returned(token, ..)
+            | AgentInput::Keep(token, _)
+            | AgentInput::Recall(token, ..)
             | AgentInput::Emit(token, ..),
         ) => Some(*token),
         _ => None,

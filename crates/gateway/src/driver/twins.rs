@@ -9,7 +9,9 @@ pub(super) const fn is_guarded(input: &Input) -> bool {
     match input {
         Input::Message(message) => message.is_named(),
         Input::Control(_, Control::Retry { .. } | Control::Discard { .. }) => true,
-        Input::Control(_, Control::Notify { seen, .. }) => seen.is_some(),
+        Input::Control(_, Control::Notify { seen, .. } | Control::OperatorReply { seen, .. }) => {
+            seen.is_some()
+        }
         _ => false,
     }
 }
@@ -28,6 +30,10 @@ pub(super) fn are_twins(one: &Input, other: &Input) -> bool {
             Input::Control(_, Control::Notify { seen: Some(one), .. }),
             Input::Control(_, Control::Notify { seen: Some(other), .. }),
         ) => one.key == other.key,
+        (
+            Input::Control(_, Control::OperatorReply { seen: Some(one), .. }),
+            Input::Control(_, Control::OperatorReply { seen: Some(other), .. }),
+        ) => one.key == other.key,
         (one, other) => letter(one).is_some() && letter(one) == letter(other),
     }
 }
@@ -40,7 +46,12 @@ pub(super) fn already_done(control: &Control, first: Option<(FirstDecision, bool
             waits: first.action == Action::Queued,
             duplicate: true,
         },
-        (Control::Notify { .. }, Some((_, false))) => Controlled::NoticeReused,
+        (Control::OperatorReply { .. }, Some((first, true))) => {
+            Controlled::Replied { seq: first.seq, turn: first.turn, duplicate: true }
+        }
+        (Control::Notify { .. } | Control::OperatorReply { .. }, Some((_, false))) => {
+            Controlled::NoticeReused
+        }
         _ => Controlled::Gone,
     }
 }

@@ -303,6 +303,11 @@ impl Guard {
         Box::new(Refused { rejection, look_up, restriction })
     }
 
+    /// Whether somebody who is refused for another reason may have it looked up whether it came before.
+    pub(crate) fn may_ask_again(&self, tenant: &str, customer: &str, now: Timestamp) -> bool {
+        self.may_look_up(self.names.of(tenant, Some(customer)), now)
+    }
+
     fn may_look_up(&self, name: Name, now: Timestamp) -> bool {
         self.customers.with(name, now, |customer| {
             let mut all = self.look_ups.lock().unwrap_or_else(PoisonError::into_inner);

@@ -256,6 +256,9 @@ impl Feed {
             if !self.narrow {
                 write_event(out, Some(event.seq), event.body.name(), event);
             }
+            if let EventBody::TurnWaitingForOperator { turn_id, .. } = &event.body {
+                self.drop_draft(*turn_id, out);
+            }
             if let Some(settled) = self.settled_by(event) {
                 self.end_with(out, &settled);
                 return Ok(());
@@ -304,6 +307,14 @@ impl Feed {
             EventBody::MessageRequeued { messages } if messages.contains(&until) => self.own = None,
             _ => {}
         }
+    }
+
+    /// A person answers instead of the agent, so what it began to say is void.
+    fn drop_draft(&mut self, turn: TurnId, out: &mut Vec<u8>) {
+        let Some((turn_id, attempt, _)) = self.shown.take_if(|shown| shown.0 == turn) else {
+            return;
+        };
+        write_event(out, None, "draft.reset", &DraftShape { turn_id, attempt, text: None });
     }
 
     fn read_draft(&mut self, out: &mut Vec<u8>) {

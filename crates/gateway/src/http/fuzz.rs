@@ -15,7 +15,7 @@ use super::settings::HttpSettings;
 use super::{
     access, all_events, backup, body, chat, events, guard, idempotency, keys, sign_in, source,
 };
-use super::{steer, unasked};
+use super::{operators, steer, unasked};
 use crate::ingress::{MESSAGE_ID_BYTES_MAX, Policies, UnknownPart, admit};
 
 /// Knows every agent and channel.
@@ -115,6 +115,8 @@ fn fuzz_other_bodies() {
             body::parse::<sign_in::InviteRequest>(input).err(),
             body::parse::<sign_in::SignInRequest>(input).err(),
             body::parse::<steer::StopRequest>(input).err(),
+            body::parse::<operators::OperatorRequest>(input).err(),
+            body::parse::<operators::ReplyRequest>(input).err(),
             body::parse::<unasked::UnaskedRequest>(input).err(),
         ];
         refusals.iter().flatten().for_each(check_refusal);

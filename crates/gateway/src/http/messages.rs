@@ -36,6 +36,7 @@ const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
 enum Role {
     User,
     Agent,
+    Operator,
     Notice,
 }
 
@@ -46,8 +47,13 @@ pub(super) struct MessageShape {
     /// Its place in the journal.
     #[schema(value_type = u64)]
     pub(super) seq: Seq,
-    /// Who said it; a notice is the gateway's own, or was sent through it unasked.
+    /// Who said it; an operator answers in the agent's place, and a notice is the gateway's own, or
+    /// was sent through it unasked.
     role: Role,
+    /// The operator's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    by: Option<Arc<str>>,
     /// What.
     #[schema(value_type = String)]
     text: Arc<str>,
@@ -176,6 +182,7 @@ fn message_of(event: Event) -> Option<MessageShape> {
     let said = |role, text, turn_id| MessageShape {
         seq,
         role,
+        by: None,
         text,
         message_id: None,
         turn_id,
@@ -187,6 +194,12 @@ fn message_of(event: Event) -> Option<MessageShape> {
         EventBody::MessageAccepted { message_id, text, retry_of, .. } => {
             let message_id = Some(message_id);
             Some(MessageShape { message_id, retry_of, ..said(Role::User, text, None) })
+        }
+        EventBody::TurnCompleted { turn_id, reply: Some(text), by: by @ Some(_), .. } => {
+            Some(MessageShape { by, ..said(Role::Operator, text, Some(turn_id)) })
+        }
+        EventBody::SessionNotice { text, message_id, by: by @ Some(_), .. } => {
+            Some(MessageShape { by, message_id, ..said(Role::Operator, text, None) })
         }
         EventBody::TurnCompleted { turn_id, reply: Some(text), .. }
         | EventBody::TurnCancelled { turn_id, reply: Some(text), .. }

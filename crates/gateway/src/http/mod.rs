@@ -36,6 +36,7 @@ mod keys;
 mod lines;
 mod listeners;
 mod messages;
+mod operators;
 mod page;
 mod reload;
 mod sessions;
@@ -43,6 +44,7 @@ mod sign_in;
 mod steer;
 mod turns;
 mod unasked;
+mod usage;
 
 mod body;
 mod idempotency;

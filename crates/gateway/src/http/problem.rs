@@ -8,6 +8,7 @@ use hyper::header::{
 };
 use hyper::{Method, StatusCode, Uri};
 use serde::Serialize;
+use turnkeep_core::budget::{Exceeded, Scope, Window};
 use turnkeep_core::message::{Action, Rejection};
 use turnkeep_core::ports::store::StoreError;
 use turnkeep_core::session::Controlled;
@@ -45,6 +46,7 @@ pub(super) enum Kind {
     Configuration,
     QueueFull,
     RateLimited,
+    BudgetExceeded,
     Abuse,
     NotOptedIn,
     Internal,
@@ -81,7 +83,9 @@ impl Kind {
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Field | Self::Configuration => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::QueueFull | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::QueueFull | Self::RateLimited | Self::BudgetExceeded => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
@@ -115,6 +119,7 @@ impl Kind {
             Self::Configuration => ("urn:turnkeep:problem:configuration", "Wrong configuration"),
             Self::QueueFull => ("urn:turnkeep:problem:queue-full", "Queue full"),
             Self::RateLimited => ("urn:turnkeep:problem:rate-limited", "Rate limit exceeded"),
+            Self::BudgetExceeded => ("urn:turnkeep:problem:budget-exceeded", "Budget exceeded"),
             Self::Abuse => ("urn:turnkeep:problem:abuse", "Abuse detected"),
             Self::NotOptedIn => ("urn:turnkeep:problem:not-opted-in", "Not opted in"),
             Self::Internal => ("urn:turnkeep:problem:internal", "Internal error"),
@@ -270,6 +275,9 @@ impl Problem {
             Rejection::RateLimited { .. } => {
                 (Kind::RateLimited, "too many messages; slow down", None)
             }
+            Rejection::BudgetExceeded { budget, .. } => {
+                (Kind::BudgetExceeded, used_up(*budget), None)
+            }
             Rejection::Abuse(_) => (
                 Kind::Abuse,
                 "this was taken for abuse; whoever runs the gateway can lift what follows from it",
@@ -277,7 +285,10 @@ impl Problem {
             ),
         };
         let retry_after_s = match rejection {
-            Rejection::RateLimited { retry_after_ms } => Some(whole_seconds(*retry_after_ms)),
+            Rejection::RateLimited { retry_after_ms }
+            | Rejection::BudgetExceeded { retry_after_ms, .. } => {
+                Some(whole_seconds(*retry_after_ms))
+            }
             _ => None,
         };
         let (field, rejection) = (field.map(Cow::Borrowed), Some(rejection.as_str()));
@@ -313,6 +324,18 @@ impl Problem {
     /// A dead letter that would have to wait where nothing may.
     pub(super) fn session_busy() -> Self {
         Self::rejected(&Rejection::SessionBusy)
+    }
+}
+
+/// Which budget, and until when.
+const fn used_up(Exceeded { scope, window }: Exceeded) -> &'static str {
+    match (scope, window) {
+        (Scope::Session, Window::Day) => "this conversation's budget for today is used up",
+        (Scope::Session, Window::Month) => "this conversation's budget for this month is used up",
+        (Scope::Customer, Window::Day) => "the customer's budget for today is used up",
+        (Scope::Customer, Window::Month) => "the customer's budget for this month is used up",
+        (Scope::Tenant, Window::Day) => "the tenant's budget for today is used up",
+        (Scope::Tenant, Window::Month) => "the tenant's budget for this month is used up",
     }
 }
 

@@ -13,7 +13,8 @@ use super::entry::Shared;
 use super::problem::{Kind, Problem};
 use super::{
     all_events, backup, care, chat, dead_letters, deliveries, events, export, guard, health, keys,
-    listeners, messages, needs, page, reload, sessions, sign_in, steer, turns, unasked,
+    listeners, messages, needs, operators, page, reload, sessions, sign_in, steer, turns, unasked,
+    usage,
 };
 
 #[derive(OpenApi)]
@@ -33,6 +34,7 @@ use super::{
         (name = "deliveries", description = "Replies on their way to a channel"),
         (name = "listeners", description = "What happens in all sessions, and who is told of it"),
         (name = "customers", description = "Everything that is stored of a person, and forgetting it"),
+        (name = "usage", description = "What was used, in tokens and money"),
         (name = "guard", description = "Who is restricted or blocked"),
         (name = "keys", description = "Who may ask"),
         (name = "health", description = "How the process is"),
@@ -56,6 +58,9 @@ pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
         .routes(routes!(steer::close))
         .routes(routes!(steer::typing))
         .routes(routes!(steer::queue))
+        .routes(routes!(operators::pause))
+        .routes(routes!(operators::hand_back))
+        .routes(routes!(operators::reply))
         .routes(routes!(turns::turn))
         .routes(routes!(export::export))
         .routes(routes!(care::erase))
@@ -70,6 +75,7 @@ pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
         .routes(routes!(listeners::retry))
         .routes(routes!(listeners::discard))
         .routes(routes!(guard::restrictions, guard::restrict))
+        .routes(routes!(usage::usage))
         .routes(routes!(guard::restriction))
         .routes(routes!(guard::lift))
         .routes(routes!(guard::appeal))

@@ -112,6 +112,8 @@ pub(super) async fn session_turns(
     let rows = shared.gateway.store().turns(&key, before, limit.and_one()).await?;
     let page = limit.page(rows);
     let next = page.next(|row| row.id.to_string());
-    let turns = page.rows.iter().map(|row| TurnShape::new(&key, row)).collect();
+    let ids = page.rows.iter().map(|row| row.id).collect();
+    let used = shared.gateway.usage().usage_of_turns(ids).await?;
+    let turns = page.rows.iter().map(|row| TurnShape::new(&key, row).using(&used)).collect();
     read(&TurnsPage { turns, next })
 }

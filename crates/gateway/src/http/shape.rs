@@ -8,11 +8,13 @@ use turnkeep_core::accumulation::Rhythm;
 use turnkeep_core::ids::{Seq, TurnGroupId, TurnId};
 use turnkeep_core::message::{Action, Decision};
 use turnkeep_core::ports::store::{Loaded, TurnRow, TurnStatus};
-use turnkeep_core::session::SessionStatus;
+use turnkeep_core::session::{Session, SessionStatus};
+use turnkeep_core::usage::Sums;
 use turnkeep_core::{SessionKey, SessionKind};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
+use super::usage::UsageShape;
 
 /// A moment, which prints as RFC 3339 in UTC with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,9 +121,13 @@ pub(super) struct SessionShape<'a> {
     /// `dm`, `group`, `main`, `cron`, `isolated` or `subagent`.
     #[schema(value_type = String)]
     kind: SessionKind,
-    /// `idle`, `accumulating`, `processing`, `waiting_for_input`, `hibernated`, `closed`, `failed`.
+    /// `idle`, `accumulating`, `processing`, `waiting_for_input`, `waiting_for_operator`,
+    /// `hibernated`, `closed`, `failed`.
     #[schema(value_type = String)]
     state: SessionStatus,
+    /// Who has the agent's place; absent while the agent has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused: Option<PausedShape>,
     /// The open turn.
     #[schema(value_type = Option<uuid::Uuid>)]
     open_turn_id: Option<TurnId>,
@@ -137,11 +143,38 @@ pub(super) struct SessionShape<'a> {
     opted_in: bool,
     /// Such messages that wait for the open turn's end.
     notices: usize,
+    /// What its runs used, from its beginning on; absent while none reported anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageShape>,
     /// How fast the customer writes.
     rhythm: RhythmShape,
     /// When anything last changed.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Moment,
+}
+
+/// An operator who has the agent's place.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Paused)]
+pub(super) struct PausedShape {
+    /// The operator's name.
+    #[schema(value_type = String)]
+    by: Arc<str>,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    since: Moment,
+    /// When the agent gets it back if the operator does nothing; absent for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Moment>,
+}
+
+pub(super) fn paused_of(session: &Session) -> Option<PausedShape> {
+    session.paused.as_ref().map(|paused| PausedShape {
+        by: Arc::clone(&paused.by),
+        since: Moment(paused.since),
+        until: paused.until.map(|until| Moment(until.at)),
+    })
 }
 
 /// How fast a customer writes: the gaps between messages of one burst. From five samples on it
@@ -176,12 +209,14 @@ impl<'a> SessionShape<'a> {
             channel: key.channel(),
             kind: key.kind(),
             state: session.status(),
+            paused: paused_of(session),
             open_turn_id: session.turn.as_ref().map(|turn| turn.id),
             queued: session.queue.len() + mailbox + session.held.len(),
             held: session.held.len(),
             last_seq: session.last_seq,
             opted_in: session.opted_in,
             notices: session.notices.len(),
+            usage: session.spent.as_ref().map(|spent| (&spent.sums).into()),
             rhythm: session.rhythm.rhythm().into(),
             updated_at: Moment(session.updated_at),
         }
@@ -197,8 +232,8 @@ pub(super) struct TurnShape<'a> {
     turn_id: TurnId,
     /// The session's key.
     session: &'a str,
-    /// `accumulating`, `processing`, `waiting_for_input`, `complete`, `superseded`, `cancelled` or
-    /// `failed`.
+    /// `accumulating`, `processing`, `waiting_for_input`, `waiting_for_operator`, `complete`,
+    /// `superseded`, `cancelled` or `failed`.
     #[schema(value_type = String)]
     status: TurnStatus,
     /// Its messages, by the channel's ids.
@@ -225,6 +260,9 @@ pub(super) struct TurnShape<'a> {
     /// Which version of the agent answered, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'a str>,
+    /// What its runs used; absent while none reported anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageShape>,
 }
 
 impl<'a> TurnShape<'a> {
@@ -242,7 +280,14 @@ impl<'a> TurnShape<'a> {
             ended_at: row.ended_at.map(Moment),
             error: row.error.as_deref(),
             version: row.version.as_deref(),
+            usage: None,
         }
+    }
+
+    /// With what it used, if it is among these.
+    pub(super) fn using(self, used: &[(TurnId, Sums)]) -> Self {
+        let own = used.iter().find(|(turn, _)| *turn == self.turn_id);
+        Self { usage: own.map(|(_, sums)| sums.into()), ..self }
     }
 }
 

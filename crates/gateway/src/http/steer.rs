@@ -83,6 +83,10 @@ impl Steered {
             | Controlled::NoticeReused
             | Controlled::IsClosed
             | Controlled::Retried(_)
+            | Controlled::Paused
+            | Controlled::HandedBack
+            | Controlled::NotPaused
+            | Controlled::Replied { .. }
             | Controlled::Gone
             | Controlled::QueueFull
             | Controlled::Busy => ("done", None, None),

@@ -33,5 +33,6 @@ pub(super) async fn turn(
     let missing = || Problem::new(Kind::NotFound, format!("there is no turn {id}"));
     let (key, row) = found.ok_or_else(missing)?;
     asker.reach(&key, missing)?;
-    read(&TurnShape::new(&key, &row))
+    let used = shared.gateway.usage().usage_of_turns(vec![id]).await?;
+    read(&TurnShape::new(&key, &row).using(&used))
 }

@@ -2,10 +2,21 @@
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-const COUNTERS: [(&str, &str); 22] = [
+const COUNTERS: [(&str, &str); 27] = [
     ("turn_gateway_decision_total", "Decisions on messages, by action"),
     ("turn_gateway_rejected_total", "Messages that were not accepted, by reason"),
     ("turn_gateway_guard_total", "What the guard found, by check and by what followed"),
+    (
+        "turn_gateway_budget_refusals_total",
+        "Messages refused because a budget is used up, by scope",
+    ),
+    (
+        "turn_gateway_degraded_runs_total",
+        "Attempts handed to another agent because a budget is used up, by scope",
+    ),
+    ("turn_gateway_tool_calls_total", "Calls of tools that are on record, by what came of them"),
+    ("turn_gateway_tokens_total", "Tokens that providers counted, by agent and kind"),
+    ("turn_gateway_cost_micros_total", "What requests to providers cost, in millionths, by agent"),
     ("turn_gateway_callbacks_total", "Tries of callbacks, by listener and outcome"),
     (
         "turn_gateway_callbacks_skipped_total",
@@ -30,7 +41,7 @@ const COUNTERS: [(&str, &str); 22] = [
     ("turnkeep_access_refused_total", "Requests not let in, by reason"),
 ];
 
-const GAUGES: [(&str, &str); 18] = [
+const GAUGES: [(&str, &str); 19] = [
     ("turn_gateway_callbacks_pending", "Callbacks that wait for another try, by listener"),
     ("turn_gateway_guard_customers", "Customers that the guard remembers"),
     (
@@ -46,6 +57,7 @@ const GAUGES: [(&str, &str); 18] = [
     ("turnkeep_ready", "1 while messages are taken"),
     ("turnkeep_runs_active", "Attempts of agents under way"),
     ("turnkeep_sessions_active", "Sessions with a task"),
+    ("turnkeep_sessions_paused", "Sessions in which an operator has the agent's place"),
     ("turnkeep_store_ready", "1 while the store can write"),
     ("turnkeep_store_waiting", "Jobs that wait for the store's writer"),
     ("turnkeep_store_wal_pages", "Pages in the store's log"),

@@ -14,8 +14,15 @@ use turnkeep_core::session::{Session, Stage, Turn};
 use super::Metrics;
 
 /// Where an open turn stands, in the words of the label.
-pub(super) const STAGES: [&str; 6] =
-    ["accumulating", "processing", "committed", "backoff", "quarantined", "waiting_for_input"];
+pub(super) const STAGES: [&str; 7] = [
+    "accumulating",
+    "processing",
+    "committed",
+    "backoff",
+    "quarantined",
+    "waiting_for_input",
+    "waiting_for_operator",
+];
 
 const fn stage_of(turn: &Turn) -> u8 {
     match turn.stage {
@@ -25,6 +32,7 @@ const fn stage_of(turn: &Turn) -> u8 {
         Stage::Backoff { .. } => 3,
         Stage::Quarantined => 4,
         Stage::Waiting { .. } => 5,
+        Stage::Operator => 6,
     }
 }
 
@@ -35,6 +43,8 @@ pub(crate) struct Standing {
     parts: u32,
     /// Its place in [`STAGES`].
     stage: Option<u8>,
+    /// An operator has it.
+    paused: bool,
     /// Since when the oldest part waits.
     oldest: Option<Timestamp>,
 }
@@ -48,6 +58,7 @@ impl Standing {
             inbox: count(session.inbox_len()),
             parts: count(session.outbox.parts.len()),
             stage: session.turn.as_ref().map(|turn| stage_of(turn)),
+            paused: session.paused.is_some(),
             oldest: session.outbox.oldest().map(since),
         }
     }
@@ -88,6 +99,9 @@ impl Standings {
             if let Some(stage) = now.stage {
                 metrics.turns_open[usize::from(stage)].increment(1.0);
             }
+        }
+        if before.paused != now.paused {
+            metrics.sessions_paused.increment(f64::from(now.paused) - f64::from(before.paused));
         }
         if before.parts != now.parts {
             metrics.outbox_parts.increment(f64::from(now.parts) - f64::from(before.parts));

@@ -70,6 +70,8 @@ impl RunHandle {
                 // before its own messages: they may have waited for a reply to others.
                 let before = |line: &HistoryEntry| match line.role {
                     Role::User => line.seq < self.first,
+                    // While the agent ended what it could not lay down, an operator may have spoken.
+                    Role::Operator => true,
                     Role::Agent => until.is_some() || !found.began,
                 };
                 found.lines.extend(line_of(event).filter(before));
@@ -103,6 +105,10 @@ const fn retry_of(event: &Event) -> Option<Seq> {
 fn line_of(event: Event) -> Option<HistoryEntry> {
     let (role, text) = match event.body {
         EventBody::MessageAccepted { text, .. } => (Role::User, text),
+        EventBody::TurnCompleted { reply: Some(reply), by: Some(_), .. } => (Role::Operator, reply),
+        EventBody::SessionNotice { text, source: NoticeSource::Operator, .. } => {
+            (Role::Operator, text)
+        }
         EventBody::TurnCompleted { reply: Some(reply), .. }
         | EventBody::TurnCancelled { reply: Some(reply), .. } => (Role::Agent, reply),
         EventBody::TurnWaitingForInput { text, .. } => (Role::Agent, text),

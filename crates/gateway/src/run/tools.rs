@@ -33,8 +33,9 @@ impl RunHandle {
             return Ok(Permission::Refused(reason));
         }
         let name = name_of(&call);
-        let ToolCall { tool, effects, input, .. } = call;
-        let intent = Box::new(Intent { tool: Arc::clone(&tool), effects, name, input });
+        let ToolCall { tool, effects, input, compensates, .. } = call;
+        let intent =
+            Box::new(Intent { tool: Arc::clone(&tool), effects, name, input, compensates });
         match self.request(move |token| AgentInput::Intend(token, intent)).await? {
             AgentAnswer::Call(seq) => {
                 self.note_call(seq, tool);
@@ -131,19 +132,27 @@ fn out_of_bounds(call: &ToolCall) -> Option<&'static str> {
 
 /// Which act a call is. Stored: what is hashed must never change.
 fn name_of(call: &ToolCall) -> ActName {
-    let (marker, what) = match &call.key {
-        Some(key) => (b"k", key),
-        None => (b"i", &call.input),
-    };
+    if let Some(undone) = call.compensates {
+        // However and with whatever tool: a call is undone once.
+        return ActName(hash_of(b"c", &[&undone.to_string()]));
+    }
+    match &call.key {
+        Some(key) => ActName(hash_of(b"k", &[&call.tool, key])),
+        None => ActName(hash_of(b"i", &[&call.tool, &call.input])),
+    }
+}
+
+/// Half of a SHA-256 over some texts, told from other hashes by a marker. Stored, too.
+pub(super) fn hash_of(marker: &[u8], parts: &[&str]) -> [u8; 16] {
     let mut hash = Sha256::new();
     hash.update(marker);
-    for part in [&call.tool, what] {
+    for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
     let mut name = [0; 16];
     name.copy_from_slice(&hash.finalize()[..16]);
-    ActName(name)
+    name
 }
 
 /// An output as it goes on record.
@@ -167,8 +176,9 @@ fn recorded(act: &Act, texts: &BTreeMap<Seq, EventBody>) -> RecordedCall {
         Some(EventBody::ToolReturned { output, .. }) => Arc::clone(output),
         _ => Arc::default(),
     };
-    let Act { call, effects, .. } = *act;
-    RecordedCall { call, tool, effects, input, outcome: act.outcome(), output }
+    let Act { call, effects, compensates, undone_by: compensated_by, .. } = *act;
+    let outcome = act.outcome();
+    RecordedCall { call, tool, effects, input, outcome, output, compensates, compensated_by }
 }
 
 #[cfg(test)]
@@ -179,7 +189,8 @@ mod tests {
 
     fn call(tool: &str, key: Option<&str>, input: &str) -> ToolCall {
         let effects = SideEffects::Irreversible;
-        ToolCall { tool: tool.into(), effects, key: key.map(Into::into), input: input.into() }
+        let (key, input, compensates) = (key.map(Into::into), input.into(), None);
+        ToolCall { tool: tool.into(), effects, key, input, compensates }
     }
 
     #[test]
@@ -189,6 +200,13 @@ mod tests {
         assert_eq!(name("refund", Some("A-17"), "{}"), "26d26401babf24b544710a320229b129");
         assert_eq!(name("refund", None, "A-17"), "cbb0dfdf4fbec7869c14331ec37ca19e");
         assert_eq!(name("refund", Some("A-17"), "{}"), name("refund", Some("A-17"), "again"));
+        let undo = |tool, key, undone| {
+            let compensates = Some(Seq(undone));
+            name_of(&ToolCall { compensates, ..call(tool, key, "{}") }).to_string()
+        };
+        assert_eq!(undo("cancel", None, 17), "7b4cab5043e7417293e9dff66ac575e3");
+        assert_eq!(undo("cancel", None, 17), undo("drop", Some("A"), 17));
+        assert_ne!(undo("cancel", None, 17), undo("cancel", None, 18));
         for (one, other) in [
             (("refund", Some("A-17"), ""), ("refund", None, "A-17")),
             (("refund", Some("A-17"), ""), ("refundA", Some("-17"), "")),

@@ -53,7 +53,7 @@ impl SessionTask {
             Effect::Cancel(tag) => self.cancel(tag),
             Effect::MailWaiting(tag) => self.with_run(tag, RunShared::mail_waiting),
             Effect::Wind(tag) => self.with_run(tag, RunShared::wind),
-            Effect::ForceComplete(tag) => self.with_run(tag, RunShared::finish_now),
+            Effect::FinishNow(tag, reason) => self.with_run(tag, |run| run.finish_now(reason)),
             Effect::AskAgent(tag, id, message) => {
                 self.with_run(tag, |run| run.ask(SupersedeQuestion { id, message: *message }));
             }

@@ -3,12 +3,15 @@
 
 use turnkeep_core::Event;
 use turnkeep_core::ids::{Seq, Seqs};
+use turnkeep_core::journal::EventBody;
+use turnkeep_core::tool::ToolOutcome;
 
 use super::SessionTask;
 use super::spans::Traced;
 use crate::follow::{Settled, ending};
 use crate::killpoint::{Kind, kinds_of};
 use crate::metrics::Ending;
+use crate::money::Booked;
 
 pub(super) struct News {
     /// For crash tests.
@@ -16,6 +19,10 @@ pub(super) struct News {
     last_seq: Option<Seq>,
     endings: Vec<Ending>,
     settled: Vec<(Seqs, Settled)>,
+    /// What came of calls of tools.
+    returned: Vec<ToolOutcome>,
+    /// What runs used.
+    pub(super) booked: Vec<Booked>,
     /// For spans, where somebody collects them.
     pub(super) traced: Vec<Traced>,
 }
@@ -28,8 +35,17 @@ impl News {
             last_seq: events.last().map(|event| event.seq),
             endings: events.iter().filter_map(Ending::of).collect(),
             settled: events.iter().filter_map(settled).collect(),
+            booked: events.iter().filter_map(Booked::of).collect(),
+            returned: events.iter().filter_map(outcome_of).collect(),
             traced: events.iter().filter(|_| traced).filter_map(Traced::of).collect(),
         }
+    }
+}
+
+fn outcome_of(event: &Event) -> Option<ToolOutcome> {
+    match event.body {
+        EventBody::ToolReturned { outcome, .. } => Some(outcome),
+        _ => None,
     }
 }
 
@@ -38,6 +54,10 @@ impl SessionTask {
         for ending in news.endings {
             self.gateway.0.metrics.turn_ended(ending);
         }
+        for outcome in news.returned {
+            self.gateway.0.metrics.tool_returned(outcome);
+        }
+        self.gateway.book(self.driver.key(), &news.booked);
         if let (Some(live), Some(last)) = (&self.live, news.last_seq) {
             live.journal(last);
         }

@@ -109,6 +109,9 @@ impl Traced {
             EventBody::TurnWaitingForInput { turn_id, .. } => {
                 Some(Self::Asked { turn: *turn_id, at })
             }
+            EventBody::TurnWaitingForOperator { turn_id, .. } => {
+                happened(turn_id, "waits for an operator")
+            }
             EventBody::TurnRetrying { turn_id, .. } => happened(turn_id, "to be tried again"),
             EventBody::TurnRecovered { turn_id, .. } => happened(turn_id, "taken up again"),
             EventBody::CommitReached { turn_id, .. } => happened(turn_id, "commit point reached"),

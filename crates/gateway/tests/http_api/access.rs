@@ -157,6 +157,7 @@ fn body(path: &str) -> &'static str {
         "/v1/keys" => r#"{"scopes": ["read"]}"#,
         "/v1/restrictions" => r#"{"customer_id": "eve", "severity": "restrict"}"#,
         "/v1/restrictions/{id}/appeal" => r#"{"text": "sorry"}"#,
+        "/v1/sessions/{session}/reply" => r#"{"text": "hello"}"#,
         "/v1/sessions/{session}/queue" => r#"{"busy_policy": null}"#,
         "/v1/sign-ins" => r#"{"customer_id": "ann"}"#,
         "/v1/sign-in" => r#"{"code": "x"}"#,

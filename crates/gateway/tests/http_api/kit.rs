@@ -160,6 +160,7 @@ impl World {
         let gateway = Gateway::new(Parts {
             store: front,
             care,
+            usage: Arc::new(store.clone()),
             policies: Arc::new(TestPolicies(agents.keys().cloned().collect())),
             agents,
             channels,

@@ -15,6 +15,7 @@ use turnkeep_core::ports::agent::{Agent, TurnContext};
 use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::channel::{Channel, Outgoing};
 use turnkeep_core::ports::store::Store;
+use turnkeep_core::ports::usage::UsageStore;
 use turnkeep_core::session::{Finished, RunFailure};
 use turnkeep_core::{Event, SessionKey};
 use turnkeep_gateway::guard::{GuardParts, GuardSettings};
@@ -78,13 +79,14 @@ impl Channel for Noted {
 }
 
 pub(crate) fn parts(
-    store: Arc<impl Store + CareStore>,
+    store: Arc<impl Store + CareStore + UsageStore>,
     agent: Arc<dyn Agent>,
     change: fn(&mut Policy),
 ) -> Parts {
     Parts {
         store: store.clone(),
-        care: store,
+        care: store.clone(),
+        usage: store,
         agents: HashMap::from([("default".to_owned(), agent)]),
         channels: HashMap::new(),
         policies: Arc::new(Built(change)),

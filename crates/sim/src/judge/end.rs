@@ -17,6 +17,7 @@ impl World<'_> {
         }
         for seat in 0..SESSIONS {
             self.judge_session(seat);
+            self.judge_bill(seat);
         }
         let forgotten =
             self.waiters.iter().find(|waiter| waiter.open && self.processes[waiter.process].alive);
@@ -85,7 +86,7 @@ impl World<'_> {
                     .push(format!("I2: the row of a turn is {stored:?}, not {:?}", facts.status));
             }
         }
-        if let Some(what) = self.unasked.end(seat, row) {
+        for what in [self.unasked.end(seat, row), self.desk.end(seat, row)].into_iter().flatten() {
             violations.push(format!("session {seat}: {what}"));
         }
         self.judge_twins(seat);

@@ -115,6 +115,7 @@ impl Tables {
         let gone: Vec<_> = row.turns.drain(..gone.map_or(0, |at| at + 1)).collect();
         for turn in gone {
             self.turns.remove(&turn);
+            self.usage.forget(turn);
         }
         let of_place =
             |(owner, letter): &(SessionKey, DeadLetter)| *owner == key && letter.seq <= through;
@@ -143,6 +144,7 @@ impl Tables {
         for row in self.seen.values_mut().filter(|row| row.first.session == *key) {
             row.first.session = alias.clone();
         }
+        self.usage.bury(key, &alias);
         if let Some(mut row) = self.sessions.remove(key) {
             row.session = Arc::new(check::buried(&row.session));
             row.version = row.version.next();

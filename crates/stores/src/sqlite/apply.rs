@@ -15,6 +15,7 @@ use super::encode::{self, EncodedCommit, EncodedEvents};
 use super::read::uuid_of;
 use super::schema;
 use super::trouble::{Result, Trouble};
+use super::usage::UsageStatements;
 use crate::check;
 
 /// Sessions that one generation of the cache holds; two generations are alive.
@@ -101,6 +102,7 @@ pub(super) struct Statements<'connection> {
     delete_letter: CachedStatement<'connection>,
     put_seen: CachedStatement<'connection>,
     find_seen: CachedStatement<'connection>,
+    usage: UsageStatements<'connection>,
 }
 
 impl<'connection> Statements<'connection> {
@@ -148,6 +150,7 @@ impl<'connection> Statements<'connection> {
                  FROM seen LEFT JOIN sessions ON sessions.id = seen.session_id
                  WHERE seen.key = ?1 AND until >= ?2",
             )?,
+            usage: UsageStatements::prepare(connection)?,
         })
     }
 
@@ -245,6 +248,7 @@ pub(super) fn apply(
     for (seq, body) in &commit.dead_letters {
         statements.insert_letter.execute(params![place.id, seq.0.cast_signed(), body])?;
     }
+    statements.usage.put(&commit.key, place.id, &commit.usage)?;
     put_session(commit, &mut place, known.is_none(), statements)?;
     if known.is_none() {
         places.next_session += 1;

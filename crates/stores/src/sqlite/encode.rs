@@ -13,7 +13,7 @@ use turnkeep_core::journal::DeadReason;
 use turnkeep_core::message::MessageBody;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::{
-    Commit, DeadLetter, Guard, PartRow, StoreError, TurnRow, TurnStatus,
+    Commit, DeadLetter, Guard, PartRow, StoreError, TurnRow, TurnStatus, UsageRow,
 };
 use turnkeep_core::{
     Action, Attempt, Epoch, Event, EventBody, Seq, SessionKey, Timestamp, Trust, TurnGroupId,
@@ -41,6 +41,7 @@ pub(super) struct EncodedCommit {
     pub(super) turns: Vec<(TurnId, Vec<u8>)>,
     pub(super) parts: Vec<EncodedPart>,
     pub(super) dead_letters: Vec<(Seq, Vec<u8>)>,
+    pub(super) usage: Vec<UsageRow>,
     pub(super) guards: SmallVec<[Guard; 1]>,
 }
 
@@ -126,6 +127,7 @@ pub(super) fn encode(commit: Commit) -> std::result::Result<EncodedCommit, Store
         turns,
         parts: parts.collect::<std::result::Result<_, StoreError>>()?,
         dead_letters: letters.collect::<std::result::Result<_, StoreError>>()?,
+        usage: rows.usage,
         guards: rows.guards,
         key,
     })

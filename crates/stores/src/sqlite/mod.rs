@@ -23,6 +23,7 @@ mod read;
 mod readers;
 mod schema;
 mod trouble;
+mod usage;
 mod writer;
 
 use std::path::Path;

@@ -5,11 +5,12 @@ use std::path::Path;
 use rusqlite::Connection;
 use turnkeep_core::care::Forgotten;
 use turnkeep_core::ports::store::{DeadLetter, Loaded, PartRow, StoreError, TurnRow};
+use turnkeep_core::usage::Sums;
 use turnkeep_core::{Event, Seq, SessionKey, Timestamp, TurnId};
 
 use super::open::{self, OpenError};
 use super::readers::in_snapshot;
-use super::{care, read, trouble};
+use super::{care, read, trouble, usage};
 
 /// The reads of the port, at once and on the caller's thread. It takes no lock on the folder, so
 /// it works beside a running server as well as after a crash.
@@ -91,6 +92,11 @@ impl SqliteReader {
         limit: usize,
     ) -> Result<Vec<Event>, StoreError> {
         self.read(|connection| read::events(connection, key, after, limit))
+    }
+
+    /// Everything that a session used, by the sums.
+    pub fn usage_of_session(&self, key: &SessionKey) -> Result<Sums, StoreError> {
+        self.read(|connection| usage::of_session(connection, key))
     }
 
     /// See [`turnkeep_core::ports::store::Store::turn`].

@@ -38,6 +38,7 @@ pub(crate) async fn exchange(store: &impl Store, chat: &mut Chat, number: u128, 
         messages: smallvec![seq],
         reply: Some(reply.as_str().into()),
         version: None,
+        by: None,
     });
     let mut row = turn_row(id, TurnStatus::Complete);
     row.reply = Some(reply.as_str().into());
@@ -64,6 +65,7 @@ pub(crate) async fn failure(store: &impl Store, chat: &mut Chat, number: u128, t
         reason: turnkeep_core::journal::DeadReason::AgentFailed,
         error: "no".into(),
         messages: smallvec![seq],
+        acts: smallvec![],
     });
     chat.turn(turn_row(id, TurnStatus::Failed));
     chat.bury(letter(seq, text));

@@ -13,11 +13,13 @@ use turnkeep_core::ports::keys::Keys;
 use turnkeep_core::ports::listeners::ListenerStore;
 use turnkeep_core::ports::store::{
     Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Rows, Store, TurnRow,
-    TurnStatus,
+    TurnStatus, UsageRow,
 };
+use turnkeep_core::ports::usage::UsageStore;
+use turnkeep_core::usage::{Sums, Usage};
 use turnkeep_core::{
-    Action, Attempt, Epoch, Event, EventBody, Seq, Session, SessionKey, SessionKind, Timestamp,
-    Trust, TurnGroupId, TurnId, Version,
+    Action, Attempt, Epoch, Event, EventBody, RunTag, Seq, Session, SessionKey, SessionKind,
+    Timestamp, Trust, TurnGroupId, TurnId, Version,
 };
 use turnkeep_stores::{MemoryStore, SqliteOptions, SqliteStore};
 use uuid::Uuid;
@@ -28,7 +30,7 @@ pub(crate) const DAY_MS: Timestamp = 24 * 3_600_000;
 
 /// Where a store's data outlives the store. One store is open at a time.
 pub(crate) trait Home: Default {
-    type Store: Store + CareStore + Keys + ListenerStore + Restrictions;
+    type Store: Store + CareStore + Keys + ListenerStore + Restrictions + UsageStore;
     fn open(&self) -> Self::Store;
 }
 
@@ -137,6 +139,7 @@ impl Chat {
             messages: smallvec![Seq(1)],
             reply: Some(reply.into()),
             version: Some("mind#2".into()),
+            by: None,
         })
     }
 
@@ -150,6 +153,30 @@ impl Chat {
 
     pub(crate) fn bury(&mut self, letter: DeadLetter) {
         self.rows.dead_letters.push(letter);
+    }
+
+    /// Books and journals what a run of this turn used.
+    pub(crate) fn used(&mut self, turn: TurnId, model: &str, sums: Sums) {
+        let run = RunTag { turn, epoch: Epoch(1), attempt: Attempt(1) };
+        let spent = self.session.spent.get_or_insert_default();
+        let number = u32::try_from(spent.sums.requests + 1).unwrap();
+        spent.book(run, number, &sums);
+        let (at, agent) = (self.session.updated_at, None);
+        let usage = Usage {
+            model: model.into(),
+            input_tokens: sums.input_tokens,
+            output_tokens: sums.output_tokens,
+            cached_tokens: sums.cached_tokens,
+            cache_write_tokens: sums.cache_write_tokens,
+            cost_micros: Some(sums.cost_micros).filter(|_| sums.unpriced == 0),
+        };
+        self.rows.usage.push(UsageRow { turn, at, agent, model: model.into(), sums });
+        self.event(EventBody::UsageRecorded {
+            turn_id: turn,
+            attempt: Attempt(1),
+            agent: None,
+            usage,
+        });
     }
 
     pub(crate) fn guard(&mut self, guard: Guard) {

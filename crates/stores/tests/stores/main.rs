@@ -18,6 +18,7 @@ mod sqlite_care;
 mod sqlite_faults;
 mod sqlite_folder;
 mod sqlite_reader;
+mod usage;
 
 use fixture::{MemoryHome, SqliteHome};
 
@@ -94,6 +95,13 @@ macro_rules! store_conformance {
                 rows::a_part_is_replaced_and_keeps_its_text,
                 rows::parts_come_in_order_and_in_pages,
                 rows::dead_letters_come_in_order_and_in_pages,
+                usage::what_is_used_is_summed_up_by_whatever_is_asked,
+                usage::sums_are_of_days_and_of_whom_is_asked_for,
+                usage::a_turn_knows_what_it_used_until_it_is_forgotten,
+                usage::who_is_erased_leaves_sums_without_a_name,
+                usage::old_days_are_put_together_and_nothing_is_lost,
+                usage::models_that_are_made_up_are_bounded,
+                usage::a_commit_that_does_not_happen_counts_nothing,
             );
         })*
     };

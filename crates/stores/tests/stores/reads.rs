@@ -92,6 +92,8 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
         query: None,
         open_calls: [Seq(5)].into_iter().collect(),
         acted: true,
+        finishing: None,
+        held: [].into_iter().collect(),
     }));
     hold_and_notify(&mut chat);
     remember_acts(&mut chat);
@@ -195,8 +197,10 @@ pub(crate) async fn open_work_comes_in_order_and_in_pages(home: &impl Home) {
     let store = home.open();
     for number in 0..50_i64 {
         let mut chat = Chat::new(&format!("peer {}", number * 17 % 50));
-        // Four sessions share each moment.
-        chat.wake_at = Some(NOW + number * 13 % 50 / 4);
+        // Four sessions share each moment. What waits for a person is due at no time, and named all
+        // the same.
+        let waits = number % 10 == 9;
+        chat.wake_at = Some(if waits { Timestamp::MAX } else { NOW + number * 13 % 50 / 4 });
         chat.commit(&store).await;
     }
     let all = due(&store, i64::MAX, 1000).await;

@@ -8,6 +8,7 @@ use turnkeep_core::{SessionKey, TurnId};
 
 use super::bench::LoadArgs;
 use super::listeners::ListenersArgs;
+use super::operators::{OperatorArgs, ReplyArgs};
 use crate::config::{Env, Flags, check_text};
 
 const TOP_EXAMPLES: &str = "\
@@ -45,12 +46,18 @@ pub(super) enum Command {
     Deadletters(DeadLettersArgs),
     /// Look at who is told of events, and at callbacks that nobody took
     Listeners(ListenersArgs),
+    /// See what was used, in tokens and money
+    Usage(super::usage::UsageArgs),
     /// See who is restricted or blocked, and change that
     Guard(super::guard::GuardArgs),
     /// Export everything that is stored of a customer, or erase it
     Customers(super::customers::CustomersArgs),
+    /// Hold a brain of your own against the contract
+    Brain(super::brain::BrainArgs),
     /// Read the configuration and tell every mistake
     Check(super::check::CheckArgs),
+    /// Reach for the servers of tools and show what they have
+    Tools(super::tools::ToolsArgs),
     /// Have the server read its configuration anew
     Reload(super::reload::ReloadArgs),
     /// Make, list, replace and end API keys; let people sign in on the web page
@@ -280,6 +287,12 @@ pub(super) enum SessionsCommand {
         /// Its key
         key: SessionKey,
     },
+    /// Take the agent's place there
+    Pause(OperatorArgs),
+    /// Answer there in the agent's place
+    Reply(ReplyArgs),
+    /// Give the agent its place back
+    HandBack(OperatorArgs),
     /// Note that its customer takes messages that nobody asked for
     OptIn {
         /// Its key

@@ -8,7 +8,9 @@ use clap::Args;
 use super::args::ServerFlags;
 use super::explain::{self, Wanted};
 use super::output;
+use crate::config::model::AnthropicSettings;
 use crate::config::{self, AgentSettings, Env, Resolved};
+use crate::wiring;
 
 /// `check`.
 #[derive(Args)]
@@ -89,15 +91,23 @@ fn summary(resolved: &Resolved) -> anyhow::Result<()> {
     for (name, agent) in &resolved.agents {
         let what = match agent {
             AgentSettings::Echo(echo) => format!("echo, {} ms", echo.delay.as_millis()),
-            AgentSettings::OpenAi(openai) => {
-                format!("{} at {}", openai.model, without_password(&openai.base_url))
+            AgentSettings::OpenAi(model)
+            | AgentSettings::Anthropic(AnthropicSettings { model, .. }) => {
+                format!("{} at {}", model.model, without_password(&model.base_url))
             }
             // Only the program: its arguments may be anything.
             AgentSettings::Command(program) => {
                 format!("{} in {}", program.command[0], program.dir.display())
             }
+            // A path may be a secret.
+            AgentSettings::Http(brain) => brain.origin(),
         };
-        output::line(&format!("agent       {name}: {what}"))?;
+        let version = wiring::version(resolved, name);
+        let version = version.map_or_else(String::new, |version| format!(", version {version}"));
+        output::line(&format!("agent       {name}: {what}{version}"))?;
+    }
+    for (name, server) in &resolved.tools {
+        output::line(&format!("tools       {name}: {}", server.told()))?;
     }
     for (channel, path) in &resolved.spools {
         output::line(&format!("spool       {channel}: {}", path.display()))?;

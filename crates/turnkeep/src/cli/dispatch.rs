@@ -8,8 +8,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{AuditArgs, AuditCommandArgs, Cli, Command, ServeArgs};
 use super::{
-    backup, check, customers, dead_letters, guard, keys, listeners, output, reload, restore, send,
-    sessions, turns,
+    backup, brain, check, customers, dead_letters, guard, keys, listeners, output, reload, restore,
+    send, sessions, tools, turns, usage,
 };
 use crate::config::{self, Env};
 use crate::reload::Source;
@@ -34,10 +34,13 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Turns(args) => client(turns::run(args)),
         Command::Deadletters(args) => client(dead_letters::run(args)),
         Command::Listeners(args) => client(listeners::run(args)),
+        Command::Usage(args) => client(usage::run(args)),
         Command::Guard(args) => client(guard::run(args)),
         Command::Customers(args) => client(customers::run(args)),
         Command::Keys(args) => client(keys::run(args)),
+        Command::Brain(args) => brain::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Tools(args) => client(tools::run(args)),
         Command::Reload(args) => client(reload::run(args)),
         Command::Audit(args) => audit(&args),
         Command::Backup(args) => client(backup::run(args)),

@@ -3,6 +3,7 @@
 mod args;
 mod backup;
 mod bench;
+mod brain;
 mod check;
 mod client;
 mod customers;
@@ -12,13 +13,16 @@ mod explain;
 mod guard;
 mod keys;
 mod listeners;
+mod operators;
 mod output;
 mod place;
 mod reload;
 mod restore;
 mod send;
 mod sessions;
+mod tools;
 mod turns;
+mod usage;
 
 pub(crate) use args::{AuditArgs, BenchArgs};
 pub(crate) use dispatch::run;

@@ -56,7 +56,8 @@ fn user() -> String {
     named.filter(|name| !name.is_empty()).unwrap_or_else(|| "me".to_owned())
 }
 
-fn text(words: &[String]) -> anyhow::Result<String> {
+/// The words as one text, or what standard input holds.
+pub(super) fn text(words: &[String]) -> anyhow::Result<String> {
     let text = if matches!(words, [word] if word == "-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("can't read standard input")?;

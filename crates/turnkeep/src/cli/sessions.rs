@@ -8,6 +8,7 @@ use turnkeep_core::SessionKey;
 
 use super::args::{PageArgs, SessionsArgs, SessionsCommand};
 use super::client::{Answer, Client, segment, with_query};
+use super::operators;
 use super::output::{self, cell, time_cell};
 
 /// Does what was asked.
@@ -28,6 +29,13 @@ pub(super) async fn run(args: SessionsArgs) -> anyhow::Result<ExitCode> {
         SessionsCommand::New { key } => act(&client, &path(&key, "/new"), &json!({}), json).await?,
         SessionsCommand::Close { key } => {
             act(&client, &path(&key, "/close"), &json!({}), json).await?;
+        }
+        SessionsCommand::Pause(args) => {
+            operators::place(&client, args, "/pause", json).await?;
+        }
+        SessionsCommand::Reply(args) => operators::reply(&client, args, json).await?,
+        SessionsCommand::HandBack(args) => {
+            operators::place(&client, args, "/hand_back", json).await?;
         }
         SessionsCommand::OptIn { key } => {
             act(&client, &path(&key, "/opt-in"), &json!({}), json).await?;
@@ -82,7 +90,7 @@ pub(super) fn more(value: &Value) {
 async fn list(client: &Client, page: PageArgs, json: bool) -> anyhow::Result<()> {
     let answer = client.get(&with_query("/v1/sessions", &query(page))).await?;
     show_or_json(&answer, json, |value| {
-        let rows: Vec<[String; 5]> = value["sessions"]
+        let rows: Vec<[String; 6]> = value["sessions"]
             .as_array()
             .into_iter()
             .flatten()
@@ -93,13 +101,15 @@ async fn list(client: &Client, page: PageArgs, json: bool) -> anyhow::Result<()>
                     cell(session, "queued"),
                     cell(session, "last_seq"),
                     time_cell(session, "updated_at"),
+                    cell(&session["paused"], "by"),
                 ]
             })
             .collect();
         if rows.is_empty() {
             output::complain("no sessions yet; try `turnkeep send hello`");
         }
-        output::table(["session", "state", "queued", "seq", "updated"], &rows)?;
+        let head = ["session", "state", "queued", "seq", "updated", "operator"];
+        output::table(head, &rows)?;
         more(value);
         Ok(())
     })
@@ -127,6 +137,10 @@ fn show(value: &Value) -> anyhow::Result<()> {
     ];
     let row = |field: &str| [field.to_owned(), cell(value, field)];
     let mut rows: Vec<[String; 2]> = FIELDS.into_iter().map(row).collect();
+    if value["paused"].is_object() {
+        rows.push(["operator".to_owned(), cell(&value["paused"], "by")]);
+        rows.push(["paused".to_owned(), time_cell(&value["paused"], "since")]);
+    }
     rows.push(["rhythm".to_owned(), rhythm(&value["rhythm"])]);
     rows.push(["updated_at".to_owned(), time_cell(value, "updated_at")]);
     output::table(["field", "value"], &rows)
@@ -153,7 +167,10 @@ async fn messages(
     let answer = client.get(&with_query(&path(key, "/messages"), &query(page))).await?;
     show_or_json(&answer, json, |value| {
         for message in value["messages"].as_array().into_iter().flatten() {
-            let (at, role) = (time_cell(message, "at"), cell(message, "role"));
+            let (at, mut role) = (time_cell(message, "at"), cell(message, "role"));
+            if message["by"].is_string() {
+                role = format!("{role} {}", cell(message, "by"));
+            }
             let text = output::harmless(message["text"].as_str().unwrap_or_default());
             let text = text.replace('\n', "\n    ");
             output::line(&format!("{at} {role} ({})\n    {text}", cell(message, "seq")))?;

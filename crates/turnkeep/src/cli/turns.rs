@@ -8,6 +8,7 @@ use super::args::{TurnsArgs, TurnsCommand};
 use super::client::{Client, with_query};
 use super::output::{self, cell, short_cell, time_cell};
 use super::sessions::{path, show_or_json};
+use super::usage::used;
 
 /// Does what was asked.
 pub(super) async fn run(args: TurnsArgs) -> anyhow::Result<ExitCode> {
@@ -35,6 +36,9 @@ fn show(turn: &Value) -> anyhow::Result<()> {
     rows.extend([time("started_at"), time("ended_at")]);
     if !turn["error"].is_null() {
         rows.push(row("error"));
+    }
+    if turn["usage"].is_object() {
+        rows.push(["usage".to_owned(), used(&turn["usage"])]);
     }
     output::table(["field", "value"], &rows)?;
     match turn["reply"].as_str() {

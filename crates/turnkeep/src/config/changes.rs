@@ -87,6 +87,9 @@ impl Changes {
             Some(agent) => format!("agents.{agent}"),
             None => format!("listeners.{}", one.name),
         }));
+        let names = before.tools.keys().chain(now.tools.keys());
+        let tools = names.filter(|name| before.tools.get(*name) != now.tools.get(*name));
+        changed.extend(tools.map(|name| format!("tools.{name}")));
         if before.moderation != now.moderation {
             changed.insert("guard".to_owned());
         }

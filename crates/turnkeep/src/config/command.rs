@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::paths;
 use super::problem::Origin;
-use super::raw::{AgentRaw, CommandKeys};
+use super::pairs::Pairs;
+use super::raw::AgentRaw;
 use super::secret::{ApiKey, Told, secret_files};
-use super::value::Set;
+use super::value::{Set, Texts};
 
 /// Processes at once, if nothing else is typed.
 const PROCESSES_MAX: usize = 4;
@@ -27,20 +28,49 @@ pub(crate) struct CommandSettings {
     pub(crate) processes_max: usize,
 }
 
+/// What is typed of a program.
+pub(super) struct Program<'a> {
+    /// The section in messages.
+    pub(super) place: &'a str,
+    pub(super) at: &'a Origin,
+    pub(super) command: Option<&'a Set<Texts>>,
+    pub(super) dir: Option<&'a Set<PathBuf>>,
+    pub(super) env: Option<&'a Set<Pairs>>,
+    pub(super) env_files: Option<&'a Set<Pairs>>,
+}
+
 /// What is typed for an agent of this kind.
 pub(super) fn command(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option<CommandSettings> {
     let keys = &raw.command;
-    let place = format!("[agents.{name}]");
-    let secrets = keys.env_files.as_ref().map(|set| secret_files("env_files", &place, set, told));
-    let env = keys.env.as_ref().map_or_else(BTreeMap::new, |set| set.value.0.clone());
-    if let Some(set) = &keys.env_files {
+    let typed = Program {
+        place: &format!("[agents.{name}]"),
+        at: &raw.at,
+        command: keys.command.as_ref(),
+        dir: keys.dir.as_ref(),
+        env: keys.env.as_ref(),
+        env_files: keys.env_files.as_ref(),
+    };
+    let processes_max = keys.processes_max.as_ref().map_or(PROCESSES_MAX, |set| set.value);
+    program(&typed, processes_max, told)
+}
+
+/// A program that is started, of which so many may work at once.
+pub(super) fn program(
+    typed: &Program<'_>,
+    processes_max: usize,
+    told: &mut Told<'_>,
+) -> Option<CommandSettings> {
+    let place = typed.place;
+    let secrets = typed.env_files.map(|set| secret_files("env_files", place, set, told));
+    let env = typed.env.map_or_else(BTreeMap::new, |set| set.value.0.clone());
+    if let Some(set) = typed.env_files {
         for twice in env.keys().filter(|name| set.value.0.contains_key(*name)) {
             let text = format!("{twice} stands in both \"env\" and \"env_files\" in {place}");
             told.problems.add(&set.origin, text);
         }
     }
-    let Some(set) = &keys.command else {
-        told.problems.add(&raw.at, format!("{place} needs \"command\""));
+    let Some(set) = typed.command else {
+        told.problems.add(typed.at, format!("{place} needs \"command\""));
         return None;
     };
     let [program, arguments @ ..] = &set.value.0[..] else { return None };
@@ -61,17 +91,17 @@ pub(super) fn command(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option
     }
     Some(CommandSettings {
         command,
-        dir: dir(keys, &set.origin, told),
+        dir: dir(typed.dir, &set.origin, told),
         env,
         secrets: secrets.unwrap_or_default(),
-        processes_max: keys.processes_max.as_ref().map_or(PROCESSES_MAX, |set| set.value),
+        processes_max,
     })
 }
 
 /// Where it is started: the file's own folder, if nothing else is typed.
-fn dir(keys: &CommandKeys, beside: &Origin, told: &Told<'_>) -> PathBuf {
+fn dir(typed: Option<&Set<PathBuf>>, beside: &Origin, told: &Told<'_>) -> PathBuf {
     let here = Set { value: PathBuf::from("."), origin: beside.clone() };
-    absolute(&paths::meant(keys.dir.as_ref().unwrap_or(&here), told.env))
+    absolute(&paths::meant(typed.unwrap_or(&here), told.env))
 }
 
 /// Counted from where the server was started, as a path that the process gets elsewhere must be.

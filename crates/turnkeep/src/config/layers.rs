@@ -61,6 +61,14 @@ pub(crate) fn load(flags: &Flags, env: &Env) -> Result<Resolved, Problems> {
     if problems.is_empty() { Ok(resolved) } else { Err(problems) }
 }
 
+/// What this text would mean as a file in the folder where we are, alone.
+pub(crate) fn typed(text: &str, env: &Env) -> Result<Resolved, Problems> {
+    let mut problems = Problems::default();
+    let raw = read_file(Path::new("the command line"), text, Scope::All, &mut problems);
+    let resolved = resolve(raw, None, env, &mut problems);
+    if problems.is_empty() { Ok(resolved) } else { Err(problems) }
+}
+
 /// Only where a server would be found; mistakes in the sections of the file don't matter to a
 /// client.
 pub(crate) fn locate(flags: &Flags, env: &Env) -> Result<Whereabouts, Problems> {

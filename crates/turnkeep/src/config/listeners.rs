@@ -227,15 +227,18 @@ fn address(
     }
 }
 
-/// The two keys that name what callbacks are signed with, as typed.
-struct NamedSecrets<'a> {
-    place: &'a str,
-    file: (&'static str, Option<&'a Set<Paths>>),
-    env: (&'static str, Option<&'a Set<Texts>>),
+/// The two keys that name what is signed with, as typed.
+pub(super) struct NamedSecrets<'a> {
+    pub(super) place: &'a str,
+    pub(super) file: (&'static str, Option<&'a Set<Paths>>),
+    pub(super) env: (&'static str, Option<&'a Set<Texts>>),
 }
 
 /// Every secret, or none if something is wrong with one of them.
-fn signing_secrets(named: &NamedSecrets<'_>, told: &mut Told<'_>) -> Option<Vec<SigningSecret>> {
+pub(super) fn signing_secrets(
+    named: &NamedSecrets<'_>,
+    told: &mut Told<'_>,
+) -> Option<Vec<SigningSecret>> {
     let NamedSecrets { place, file, env } = named;
     let files: Vec<Set<PathBuf>> = file.1.map_or_else(Vec::new, |set| each(&set.value.0, set));
     let names: Vec<Set<String>> = env.1.map_or_else(Vec::new, |set| each(&set.value.0, set));

@@ -9,13 +9,17 @@ mod value;
 mod words;
 #[macro_use]
 mod section;
+mod budgets;
 mod changes;
 pub(crate) mod command;
 mod guard;
 mod hosts;
+pub(crate) mod http_brain;
 mod layers;
 pub(crate) mod listeners;
+pub(crate) mod model;
 pub(crate) mod moderation;
+mod notice;
 mod pairs;
 mod paths;
 pub(crate) mod policy;
@@ -26,12 +30,13 @@ pub(crate) mod resolved;
 mod schema;
 mod secret;
 pub(crate) mod telemetry;
+pub(crate) mod tools;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use changes::Changes;
-pub(crate) use layers::{Env, Flags, check_text, guess, load, locate};
+pub(crate) use layers::{Env, Flags, check_text, guess, load, locate, typed};
 pub(crate) use reference::{example, reference};
 pub(crate) use resolved::{AgentSettings, Resolved, Whereabouts};
 pub(crate) use schema::{as_json, schema};

@@ -9,6 +9,8 @@ use turnkeep_core::accumulation::Words;
 use turnkeep_core::moderation::Moderation;
 use turnkeep_core::policy::{BusyPolicy, ChannelFacts, channel_facts};
 
+use super::budgets::BudgetLayers;
+use super::notice::Notice;
 use super::raw::{GatewayKeys, PolicyKeys};
 use super::section::Section;
 use super::value::{Set, Setting};
@@ -75,6 +77,7 @@ pub(super) struct Policies {
     /// What no layer says, because it is the same for everybody.
     pub(super) words: Option<Arc<Words>>,
     pub(super) moderation: Option<Moderation>,
+    pub(super) budgets: BudgetLayers,
 }
 
 impl Policies {
@@ -105,6 +108,7 @@ impl Policies {
         }
         policy.words.clone_from(&self.words);
         policy.moderation = self.moderation;
+        policy.budgets = self.budgets.resolve(tenant, agent, channel);
         Some(policy)
     }
 
@@ -128,6 +132,7 @@ impl Policies {
                 }
             }
         }
+        lines.extend(self.budgets.explain(tenant, agent, channel));
         Some(lines)
     }
 }
@@ -177,6 +182,10 @@ fn apply(keys: &PolicyKeys, policy: &mut Policy) {
     set(&mut policy.error_backoff_ms, keys.error_backoff_ms.as_ref());
     set(&mut policy.question_ms, keys.question_timeout_ms.as_ref());
     set_seconds(&mut policy.input_ms, keys.input_timeout_seconds.as_ref());
+    if let Some(notice) = &keys.operator_notice {
+        policy.operator_notice.clone_from(&notice.value.0);
+    }
+    set_seconds(&mut policy.operator_timeout_ms, keys.operator_timeout_seconds.as_ref());
     set_seconds(&mut policy.turn_ms, keys.turn_timeout_seconds.as_ref());
     set_seconds(&mut policy.silence_ms, keys.silence_timeout_seconds.as_ref());
     set(&mut policy.ambiguous, keys.on_unknown.as_ref());
@@ -207,6 +216,8 @@ pub(super) fn shown(policy: &Policy) -> Vec<(&'static str, String)> {
         ("error_backoff_ms", policy.error_backoff_ms.shown()),
         ("question_timeout_ms", policy.question_ms.shown()),
         ("input_timeout_seconds", seconds(policy.input_ms)),
+        ("operator_notice", Notice(policy.operator_notice.clone()).shown()),
+        ("operator_timeout_seconds", seconds(policy.operator_timeout_ms)),
         ("turn_timeout_seconds", seconds(policy.turn_ms)),
         ("silence_timeout_seconds", seconds(policy.silence_ms)),
         ("on_unknown", policy.ambiguous.shown()),

@@ -7,10 +7,13 @@ use turnkeep_core::guard::Severity;
 use turnkeep_core::moderation::Ruling;
 use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 
+use super::budgets::MoneyRaw;
 use super::hosts::HostNames;
+use super::notice::Notice;
 use super::pairs::Pairs;
 use super::problem::Origin;
 use super::section::Section;
+use super::tools::ToolServerRaw;
 use super::value::{AgentKind, Endpoint, Listen, LogFormat, LogLevel, Networks, Paths, Texts, Url};
 
 section! {
@@ -121,6 +124,11 @@ section! {
         question_timeout_ms: u64 [1, 600_000] = "5000";
         /// How long a turn waits for the customer's answer to the agent's question.
         input_timeout_seconds: u64 [1, 31_536_000] = "86400";
+        /// What the customer is told when an operator takes the agent's place; nothing if empty.
+        operator_notice: Notice = "\"\"";
+        /// An operator who has the agent's place and does nothing for so long hands it back; 0 is
+        /// never.
+        operator_timeout_seconds: u64 [0, 31_536_000] = "0";
         /// How long a turn may take; waiting for the provider's turn does not count.
         turn_timeout_seconds: u64 [1, 86_400] = "300";
         /// How long an agent may give no sign of life.
@@ -236,8 +244,8 @@ section! {
     /// One agent. The one called `default` answers where none is named; if no agent is configured,
     /// it is an echo that takes 400 ms.
     struct AgentKeys {
-        /// `echo` repeats what it is told; `openai` asks any server that speaks that protocol;
-        /// `command` asks a program of yours, see docs/brains.md.
+        /// `echo` repeats what it is told; `openai` and `anthropic` ask a model over that protocol;
+        /// `command` asks a program of yours and `http` a server of yours, see docs/brains.md.
         kind: AgentKind => "\"openai\"";
         /// Where the endings of this agent's turns are posted to, with the reply. Needs
         /// `callback_secret_file` or `callback_secret_env`.
@@ -283,26 +291,39 @@ section! {
         show_mail: bool = "false";
         /// Sends the reply word by word as it is made.
         stream: bool = "false";
+        /// Counts words as tokens, of a model called `echo`, to try budgets out.
+        tokens: bool = "false";
     }
 }
 
 section! {
-    /// Keys of an agent with `kind = "openai"`.
-    struct OpenAiKeys {
-        /// The server, up to and without `/chat/completions`. Required.
+    /// Keys of an agent with `kind = "openai"` or `kind = "anthropic"`.
+    struct ModelKeys {
+        /// The server, up to and without `/chat/completions` or `/v1/messages`. Required with
+        /// `openai`; with `anthropic` it is https://api.anthropic.com unless something else is said.
         base_url: Url => "\"http://127.0.0.1:11434/v1\"";
         /// Which model. Required.
         model: String => "\"llama3.2\"";
         /// What the model is told before every conversation.
         system_prompt: String => "\"You are a helpful assistant. Answer briefly.\"";
+        /// What this version of the agent is called where it is told which one answered; without it
+        /// the model's name stands there.
+        version: String => "\"support-3\"";
+        /// Another agent of kind `openai` or `anthropic`, whose model answers the rest of a turn once
+        /// this one's does not. Its prompt, tools and limits are not used.
+        fallback: String => "\"spare\"";
         /// The environment variable that holds the API key. This or `api_key_file`, or none.
         api_key_env: String => "\"OPENAI_API_KEY\"";
         /// The file that holds the API key; refused if everybody on the machine can read it.
         api_key_file: PathBuf => "\"/etc/turnkeep/openai.key\"";
-        /// How freely the model writes; without it the server decides.
+        /// How freely the model writes, with `anthropic` at most 1; without it the server decides.
         temperature: f64 [0, 2] => "0.7";
-        /// Longest answer, in tokens; without it the server decides.
+        /// Longest answer, in tokens; without it the server decides, and with `anthropic` it is
+        /// 4096 beside the thoughts.
         max_tokens: u32 [1, 10_000_000] => "1024";
+        /// Tools that the model may ask for, as `SERVER.TOOL`; `*` stands for anything in the tool's
+        /// name. The servers are in `[tools.SERVER]`, see docs/tools.md.
+        tools: Texts => "[\"shop.*\", \"time.get_current_time\"]";
         /// How many earlier messages the model is shown.
         history_messages: usize [0, 10_000] = "50";
         /// How long the history may be, in estimated tokens.
@@ -314,6 +335,20 @@ section! {
         timeout_seconds: u64 [1, 86_400] = "120";
         /// How often a request that failed for a passing reason is sent again.
         max_retries: u32 [0, 100] = "2";
+    }
+}
+
+section! {
+    /// Keys of an agent with `kind = "anthropic"` only.
+    struct AnthropicKeys {
+        /// Lets the provider remember instructions, tools and conversation for some minutes:
+        /// reading them again is cheaper, remembering them costs a little.
+        cache: bool = "true";
+        /// The model decides how long it thinks before it answers.
+        adaptive_thinking: bool = "false";
+        /// How many tokens of `max_tokens` it may think with. For models that don't decide it
+        /// themselves.
+        thinking_budget_tokens: u32 [1024, 10_000_000] => "8000";
     }
 }
 
@@ -336,23 +371,42 @@ section! {
     }
 }
 
+section! {
+    /// Keys of an agent with `kind = "http"`.
+    struct HttpBrainKeys {
+        /// Where it is asked. Required.
+        url: Endpoint => "\"https://brain.example.org/turns\"";
+        /// The file that holds the secret it is asked with, `whsec_` and base64; refused if
+        /// everybody on the machine can read it. While the secret is changed a list: each of up to
+        /// four signs. This or `secret_env`.
+        secret_file: Paths => "\"/etc/turnkeep/brain.secret\"";
+        /// The environment variable that holds it, or a list.
+        secret_env: Texts => "\"BRAIN_SECRET\"";
+        /// How many turns it may work on at once, shared fairly among tenants and sessions. One that
+        /// waits for its user does not count.
+        connections_max: usize [1, 100_000] = "256";
+    }
+}
+
 /// One agent as typed.
 #[derive(Clone, Debug)]
 pub(super) struct AgentRaw {
     pub(super) at: Origin,
     pub(super) own: AgentKeys,
     pub(super) echo: EchoKeys,
-    pub(super) openai: OpenAiKeys,
+    pub(super) model: ModelKeys,
+    pub(super) anthropic: AnthropicKeys,
     pub(super) command: CommandKeys,
+    pub(super) http: HttpBrainKeys,
     pub(super) policy: PolicyKeys,
 }
 
 impl AgentRaw {
     /// One of which nothing was typed but its name, at this place.
     pub(super) fn new(at: Origin) -> Self {
-        let (own, echo, openai) = Default::default();
-        let (command, policy) = Default::default();
-        Self { at, own, echo, openai, command, policy }
+        let (own, echo, model, anthropic) = Default::default();
+        let (command, http, policy) = Default::default();
+        Self { at, own, echo, model, anthropic, command, http, policy }
     }
 }
 
@@ -389,7 +443,9 @@ pub(super) struct Raw {
     pub(super) channels: BTreeMap<&'static str, ChannelRaw>,
     pub(super) agents: BTreeMap<String, AgentRaw>,
     pub(super) tenants: BTreeMap<String, PolicyKeys>,
+    pub(super) money: MoneyRaw,
     pub(super) listeners: BTreeMap<String, ListenerRaw>,
+    pub(super) tools: BTreeMap<String, ToolServerRaw>,
 }
 
 impl Raw {
@@ -411,15 +467,19 @@ impl Raw {
             sections.extend([(label.clone(), &channel.own as _), (label, &channel.policy as _)]);
         }
         for (name, agent) in &self.agents {
-            let AgentRaw { own, echo, openai, command, policy, .. } = agent;
-            let parts: [&dyn Section; 5] = [own, echo, openai, command, policy];
+            let AgentRaw { own, echo, model, anthropic, command, http, policy, .. } = agent;
+            let parts: [&dyn Section; 7] = [own, echo, model, anthropic, command, http, policy];
             sections.extend(parts.map(|part| (format!("agents.{name}"), part)));
         }
         for (name, policy) in &self.tenants {
             sections.push((format!("tenants.{name}"), policy));
         }
+        sections.extend(self.money.sections());
         for (name, listener) in &self.listeners {
             sections.push((format!("listeners.{name}"), &listener.keys));
+        }
+        for (name, server) in &self.tools {
+            sections.push((format!("tools.{name}"), &server.keys));
         }
         sections
     }

@@ -7,22 +7,36 @@ use toml::de::{DeTable, DeValue};
 use turnkeep_core::policy::{CHANNELS, channel_facts};
 use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
+use super::budgets::{BudgetKeys, PriceKeys, UsageKeys};
 use super::problem::{Lines, Problems, suggestion};
 use super::raw::{
-    AgentKeys, AgentRaw, ChannelKeys, ChannelRaw, CommandKeys, EchoKeys, GatewayKeys, GuardKeys,
-    LanguageRaw, ListenerKeys, ListenerRaw, OpenAiKeys, PolicyKeys, Raw, TelemetryKeys, TopKeys,
-    WordKeys,
+    AgentKeys, AgentRaw, AnthropicKeys, ChannelKeys, ChannelRaw, CommandKeys, EchoKeys,
+    GatewayKeys, GuardKeys, HttpBrainKeys, LanguageRaw, ListenerKeys, ListenerRaw, ModelKeys,
+    PolicyKeys, Raw, TelemetryKeys, TopKeys, WordKeys,
 };
 use super::secret::is_quiet;
 use super::section::{Key, Section, find};
+use super::tools::{ToolServerKeys, ToolServerRaw};
 use super::value::Scalar;
 
 /// The sections of the file.
-const TABLES: [&str; 8] =
-    ["gateway", "guard", "telemetry", "accumulation", "channels", "agents", "tenants", "listeners"];
+const TABLES: [&str; 12] = [
+    "gateway",
+    "guard",
+    "telemetry",
+    "accumulation",
+    "channels",
+    "agents",
+    "tenants",
+    "budgets",
+    "usage",
+    "prices",
+    "listeners",
+    "tools",
+];
 
 /// Every section's keys and where they belong.
-pub(super) const HOMES: [(&str, &[Key]); 12] = [
+pub(super) const HOMES: [(&str, &[Key]); 18] = [
     ("at the top of the file, before any [section]", TopKeys::KEYS),
     ("in [gateway]", GatewayKeys::KEYS),
     ("in [guard]", GuardKeys::KEYS),
@@ -32,9 +46,15 @@ pub(super) const HOMES: [(&str, &[Key]); 12] = [
     ("in [channels.NAME], [agents.NAME] or [tenants.NAME]", PolicyKeys::KEYS),
     ("in [agents.NAME]", AgentKeys::KEYS),
     ("in [agents.NAME]", EchoKeys::KEYS),
-    ("in [agents.NAME]", OpenAiKeys::KEYS),
+    ("in [agents.NAME]", ModelKeys::KEYS),
+    ("in [agents.NAME]", AnthropicKeys::KEYS),
     ("in [agents.NAME]", CommandKeys::KEYS),
+    ("in [agents.NAME]", HttpBrainKeys::KEYS),
+    ("in [budgets]", BudgetKeys::KEYS),
+    ("in [usage]", UsageKeys::KEYS),
+    ("in [prices.MODEL]", PriceKeys::KEYS),
     ("in [listeners.NAME]", ListenerKeys::KEYS),
+    ("in [tools.NAME]", ToolServerKeys::KEYS),
 ];
 
 /// Which part of a file matters to who reads it.
@@ -78,7 +98,9 @@ pub(super) fn read_file(path: &Path, text: &str, scope: Scope, problems: &mut Pr
     reader.channels(top, &mut raw);
     reader.agents(top, &mut raw);
     reader.tenants(top, &mut raw);
+    reader.money(top, &mut raw);
     reader.listeners(top, &mut raw);
+    reader.tools(top, &mut raw);
     raw
 }
 
@@ -208,7 +230,11 @@ impl Reader<'_> {
                 continue;
             };
             let mut channel = ChannelRaw::default();
-            self.keys(table, &label, &[], &mut [&mut channel.own, &mut channel.policy]);
+            let sections: &mut [&mut dyn Section] = &mut [&mut channel.own, &mut channel.policy];
+            self.keys(table, &label, &["budgets"], sections);
+            if let Some(keys) = self.budgets(table, &label) {
+                raw.money.budgets.channels.insert(facts.name, keys);
+            }
             raw.channels.insert(facts.name, channel);
         }
     }
@@ -218,10 +244,15 @@ impl Reader<'_> {
             let at = self.lines.origin(name.span().start);
             self.check_name(name, "an agent");
             let mut agent = AgentRaw::new(at);
-            let AgentRaw { own, echo, openai, command, policy, .. } = &mut agent;
-            self.keys(table, &label, &["policy"], &mut [own, echo, openai, command, policy]);
+            let AgentRaw { own, echo, model, anthropic, command, http, policy, .. } = &mut agent;
+            let sections: &mut [&mut dyn Section] =
+                &mut [own, echo, model, anthropic, command, http, policy];
+            self.keys(table, &label, &["policy", "budgets"], sections);
             if let Some((table, label)) = self.table(table, &label, "policy") {
                 self.keys(table, &label, &[], &mut [policy]);
+            }
+            if let Some(keys) = self.budgets(table, &label) {
+                raw.money.budgets.agents.insert(name.get_ref().to_string(), keys);
             }
             raw.agents.insert(name.get_ref().to_string(), agent);
         }
@@ -231,9 +262,35 @@ impl Reader<'_> {
         for ((name, _), table, label) in self.named(top, "tenants") {
             self.check_name(name, "a tenant");
             let mut policy = PolicyKeys::default();
-            self.keys(table, &label, &[], &mut [&mut policy]);
+            self.keys(table, &label, &["budgets"], &mut [&mut policy]);
+            if let Some(keys) = self.budgets(table, &label) {
+                raw.money.budgets.tenants.insert(name.get_ref().to_string(), keys);
+            }
             raw.tenants.insert(name.get_ref().to_string(), policy);
         }
+    }
+
+    /// Budgets, prices and what is told of them.
+    fn money(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
+        if let Some((table, label)) = self.table(top, "", "budgets") {
+            self.keys(table, &label, &[], &mut [&mut raw.money.budgets.all]);
+        }
+        if let Some((table, label)) = self.table(top, "", "usage") {
+            self.keys(table, &label, &[], &mut [&mut raw.money.usage]);
+        }
+        for ((name, _), table, label) in self.named(top, "prices") {
+            let mut keys = PriceKeys::default();
+            self.keys(table, &label, &[], &mut [&mut keys]);
+            raw.money.prices.insert(name.get_ref().to_string(), keys);
+        }
+    }
+
+    /// The budgets of a channel, an agent or a tenant.
+    fn budgets(&mut self, table: &DeTable<'_>, label: &str) -> Option<BudgetKeys> {
+        let (table, label) = self.table(table, label, "budgets")?;
+        let mut keys = BudgetKeys::default();
+        self.keys(table, &label, &[], &mut [&mut keys]);
+        Some(keys)
     }
 
     fn listeners(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
@@ -242,6 +299,15 @@ impl Reader<'_> {
             let mut keys = ListenerKeys::default();
             self.keys(table, &label, &[], &mut [&mut keys]);
             raw.listeners.insert(name.get_ref().to_string(), ListenerRaw { at, keys });
+        }
+    }
+
+    fn tools(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
+        for ((name, _), table, label) in self.named(top, "tools") {
+            let at = self.lines.origin(name.span().start);
+            let mut keys = ToolServerKeys::default();
+            self.keys(table, &label, &[], &mut [&mut keys]);
+            raw.tools.insert(name.get_ref().to_string(), ToolServerRaw { at, keys });
         }
     }
 

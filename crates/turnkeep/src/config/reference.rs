@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use turnkeep_core::Policy;
 use turnkeep_core::policy::CHANNELS;
 
+use super::budgets::{BudgetKeys, PriceKeys, UsageKeys};
 use super::changes::is_fixed;
 use super::layers::variable;
 use super::policy;
 use super::raw::{
-    AgentKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys,
-    OpenAiKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
+    AgentKeys, AnthropicKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys,
+    HttpBrainKeys, ListenerKeys, ModelKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
 };
 use super::section::Key;
+use super::tools::ToolServerKeys;
 
 /// A part of both documents.
 struct Part {
@@ -25,7 +27,7 @@ struct Part {
     keys: &'static [Key],
 }
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 18] = [
     Part {
         title: "Top of the file",
         about: "Keys that stand before any section.",
@@ -78,12 +80,20 @@ const PARTS: [Part; 12] = [
         keys: AgentKeys::KEYS,
     },
     Part {
-        title: "[agents.NAME] with kind = \"openai\"",
-        about: "An agent that asks a server which speaks the OpenAI protocol: hosted, Ollama, \
-                vLLM, llama.cpp and others.",
+        title: "[agents.NAME] with kind = \"openai\" or kind = \"anthropic\"",
+        about: "An agent that asks a model: with `openai` any server which speaks that protocol, \
+                hosted, Ollama, vLLM, llama.cpp and others; with `anthropic` one that speaks the \
+                Messages API.",
         header: "",
         variables: None,
-        keys: OpenAiKeys::KEYS,
+        keys: ModelKeys::KEYS,
+    },
+    Part {
+        title: "[agents.NAME] with kind = \"anthropic\"",
+        about: "What only that protocol has.",
+        header: "[agents.claude]",
+        variables: None,
+        keys: AnthropicKeys::KEYS,
     },
     Part {
         title: "[agents.NAME] with kind = \"echo\"",
@@ -101,11 +111,53 @@ const PARTS: [Part; 12] = [
         keys: CommandKeys::KEYS,
     },
     Part {
+        title: "[agents.NAME] with kind = \"http\"",
+        about: "An agent that is a server of yours, in any language: signed POSTs, answered by an \
+                event stream. See docs/brains.md.",
+        header: "[agents.support]",
+        variables: None,
+        keys: HttpBrainKeys::KEYS,
+    },
+    Part {
+        title: "[tools.NAME]",
+        about: "One server of tools, which speaks MCP. Its tools are those of every agent that names \
+                them in `tools`. See docs/tools.md.",
+        header: "[tools.shop]",
+        variables: None,
+        keys: ToolServerKeys::KEYS,
+    },
+    Part {
         title: "[channels.NAME]",
         about: "One channel: signal, web, terminal, whatsapp, sms, email, voice or api.",
         header: "[channels.signal]",
         variables: None,
         keys: ChannelKeys::KEYS,
+    },
+    Part {
+        title: "[budgets]",
+        about: "How much may be used, and what follows then. The same keys may stand in \
+                `[tenants.NAME.budgets]`, `[agents.NAME.budgets]` and `[channels.NAME.budgets]`; the \
+                channel wins over the agent, the agent over the tenant, and the tenant over \
+                `[budgets]`. See docs/money.md.",
+        header: "[budgets]",
+        variables: None,
+        keys: BudgetKeys::KEYS,
+    },
+    Part {
+        title: "[prices.MODEL]",
+        about: "What a million tokens of a model cost. MODEL is the agent's `model`, or what a brain \
+                reports, in quotes where it holds anything but letters, digits, `-` and `_`. Tokens of models \
+                without a price are counted, and cost nothing.",
+        header: "[prices.\"gpt-4.1-mini\"]",
+        variables: None,
+        keys: PriceKeys::KEYS,
+    },
+    Part {
+        title: "[usage]",
+        about: "How what was used is kept and shown.",
+        header: "[usage]",
+        variables: None,
+        keys: UsageKeys::KEYS,
     },
     Part {
         title: "[listeners.NAME]",
@@ -215,12 +267,13 @@ pub(crate) fn example() -> String {
         if !part.header.is_empty() {
             let _ = writeln!(file, "\n#{}", part.header);
         }
-        if part.header == "[agents.parrot]" {
-            file.push_str("#kind = \"echo\"\n");
-        }
-        if part.header == "[agents.shop]" {
-            file.push_str("#kind = \"command\"\n");
-        }
+        file.push_str(match part.header {
+            "[agents.claude]" => "#kind = \"anthropic\"\n#model = \"claude-sonnet-4-6\"\n",
+            "[agents.parrot]" => "#kind = \"echo\"\n",
+            "[agents.shop]" => "#kind = \"command\"\n",
+            "[agents.support]" => "#kind = \"http\"\n",
+            _ => "",
+        });
         for key in part.keys {
             file.push('\n');
             prose(&key.doc.replace('`', ""), &mut file);

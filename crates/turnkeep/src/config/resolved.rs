@@ -3,24 +3,30 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use turnkeep_core::Policy;
 use turnkeep_core::network::Network;
 use turnkeep_core::policy::CHANNELS;
 use turnkeep_gateway::guard::GuardSettings;
+use turnkeep_gateway::money::Prices;
 
+use super::budgets;
 use super::changes::Typed;
 use super::command::{self, CommandSettings};
+use super::http_brain::{self, HttpBrainSettings};
 use super::layers::Env;
 use super::listeners::ListenerSettings;
+use super::model::{self, AnthropicSettings, ModelSettings};
 use super::moderation::{self, ModerationSettings};
 use super::policy::{self, Explained, Policies};
 use super::problem::Problems;
-use super::raw::{AgentRaw, EchoKeys, GatewayKeys, OpenAiKeys, Raw, TopKeys};
-use super::secret::{ApiKey, Named, Told, secret};
+use super::raw::{AgentRaw, EchoKeys, GatewayKeys, Raw, TopKeys};
+use super::secret::Told;
 use super::section::Section;
 use super::telemetry::{self, TelemetrySettings};
+use super::tools::{self, ToolServerSettings};
 pub(crate) use super::value::LogFormat;
 use super::value::{AgentKind, Set, Setting};
 use super::{guard, listeners, paths, words};
@@ -69,6 +75,10 @@ pub(crate) struct Resolved {
     pub(crate) telemetry: Option<TelemetrySettings>,
     /// The agents by name; never empty.
     pub(crate) agents: BTreeMap<String, AgentSettings>,
+    /// Servers of tools by name.
+    pub(crate) tools: BTreeMap<String, ToolServerSettings>,
+    /// What requests to providers cost.
+    pub(crate) prices: Arc<Prices>,
     /// Channels whose replies are appended to a file.
     pub(crate) spools: BTreeMap<&'static str, PathBuf>,
     /// Who is told of events by callbacks.
@@ -116,14 +126,28 @@ pub(crate) struct GatewaySettings {
 pub(crate) enum AgentSettings {
     /// Repeats what it is told.
     Echo(EchoSettings),
-    /// Asks a model.
-    OpenAi(OpenAiSettings),
+    /// Asks a model over `OpenAI`'s protocol.
+    OpenAi(ModelSettings),
+    /// Asks a model over the Messages API.
+    Anthropic(AnthropicSettings),
     /// Asks a program.
     Command(CommandSettings),
+    /// Asks a server of somebody's own.
+    Http(HttpBrainSettings),
+}
+
+impl AgentSettings {
+    /// What of it concerns the model that it asks, if it asks one.
+    pub(crate) const fn model(&self) -> Option<&ModelSettings> {
+        match self {
+            Self::OpenAi(model) | Self::Anthropic(AnthropicSettings { model, .. }) => Some(model),
+            Self::Echo(_) | Self::Command(_) | Self::Http(_) => None,
+        }
+    }
 }
 
 /// An agent that repeats what it is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EchoSettings {
     /// How long it works on a turn.
     pub(crate) delay: Duration,
@@ -131,33 +155,8 @@ pub(crate) struct EchoSettings {
     pub(crate) show_mail: bool,
     /// Sends the reply word by word.
     pub(crate) stream: bool,
-}
-
-/// An agent that asks a server which speaks the `OpenAI` protocol.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct OpenAiSettings {
-    /// The server, without a slash at its end.
-    pub(crate) base_url: String,
-    /// Which model.
-    pub(crate) model: String,
-    /// What the model is told first.
-    pub(crate) system_prompt: Option<String>,
-    /// What the server wants to see.
-    pub(crate) api_key: Option<ApiKey>,
-    /// How freely the model writes.
-    pub(crate) temperature: Option<f64>,
-    /// Longest answer, in tokens.
-    pub(crate) tokens_max: Option<u32>,
-    /// Earlier messages shown, at most.
-    pub(crate) history_messages_max: usize,
-    /// Their estimated tokens, at most.
-    pub(crate) history_tokens_max: usize,
-    /// Requests under way at once; none for no limit.
-    pub(crate) concurrency_max: Option<usize>,
-    /// For one request.
-    pub(crate) timeout: Duration,
-    /// How often a request is sent again.
-    pub(crate) retries_max: u32,
+    /// Counts words as tokens.
+    pub(crate) tokens: bool,
 }
 
 impl Resolved {
@@ -204,12 +203,16 @@ pub(super) fn resolve(
     let spools = spools(&raw, env, problems);
     let mut told = Told { env, problems, notes: &mut notes };
     let agents = agents(&raw.agents, &mut told);
+    let tools = tools(&raw, &mut told);
     let listeners = listeners::listeners(&raw, &agents, &mut told);
     let callbacks_may_reach = listeners::allowed(&raw);
     let moderation = moderation::moderation(&raw.guard, &mut told);
     let telemetry = telemetry::telemetry(&raw.telemetry, &mut told);
     let guard = guard::guard(&raw, problems);
     let words = words::words(&raw, problems);
+    raw.money.budgets.check(agents.keys().map(String::as_str), problems);
+    budgets::unpriced(&raw, &mut notes);
+    let prices = Arc::new(budgets::prices(&raw.money));
     let Whereabouts { listen, hosts, data_dir } = resolve_whereabouts(&raw.top, env);
     let policies = Policies {
         gateway: policy::of_gateway(&raw.gateway),
@@ -218,6 +221,7 @@ pub(super) fn resolve(
         channels: raw.channels.into_iter().map(|(name, channel)| (name, channel.policy)).collect(),
         words,
         moderation: moderation.as_ref().map(|settings| settings.rule),
+        budgets: raw.money.budgets,
     };
     Resolved {
         source,
@@ -236,6 +240,8 @@ pub(super) fn resolve(
         moderation,
         telemetry,
         agents,
+        prices,
+        tools,
         spools,
         listeners,
         callbacks_may_reach,
@@ -243,6 +249,15 @@ pub(super) fn resolve(
         policies,
         typed,
     }
+}
+
+/// Servers of tools, and whether those that agents name are there.
+fn tools(raw: &Raw, told: &mut Told<'_>) -> BTreeMap<String, ToolServerSettings> {
+    for (name, agent) in &raw.agents {
+        tools::wanted(name, agent.model.tools.as_ref(), &raw.tools, told.problems);
+    }
+    tools::unused(&raw.tools, &raw.agents, told.notes);
+    tools::servers(&raw.tools, told)
 }
 
 /// Where the server would be, whatever else is configured.
@@ -256,15 +271,15 @@ pub(super) fn resolve_whereabouts(top: &TopKeys, env: &Env) -> Whereabouts {
     }
 }
 
-fn or<T: Copy>(set: Option<&Set<T>>, default: T) -> T {
+pub(super) fn or<T: Copy>(set: Option<&Set<T>>, default: T) -> T {
     set.map_or(default, |set| set.value)
 }
 
-fn text(set: Option<&Set<String>>) -> Option<String> {
+pub(super) fn text(set: Option<&Set<String>>) -> Option<String> {
     set.map(|set| set.value.clone())
 }
 
-fn seconds(set: Option<&Set<u64>>, default: u64) -> Duration {
+pub(super) fn seconds(set: Option<&Set<u64>>, default: u64) -> Duration {
     Duration::from_secs(or(set, default))
 }
 
@@ -340,7 +355,7 @@ fn agents(
     told: &mut Told<'_>,
 ) -> BTreeMap<String, AgentSettings> {
     if raw.is_empty() {
-        let echo = EchoSettings { delay: BUILT_IN_DELAY, show_mail: false, stream: false };
+        let echo = EchoSettings { delay: BUILT_IN_DELAY, ..EchoSettings::default() };
         return BTreeMap::from([(DEFAULT_AGENT.to_owned(), AgentSettings::Echo(echo))]);
     }
     if !raw.contains_key(DEFAULT_AGENT) {
@@ -352,22 +367,30 @@ fn agents(
         let settings = agent_settings(name, agent, told)?;
         Some((name.clone(), settings))
     });
-    each.collect()
+    let agents = each.collect();
+    model::check_fallbacks(raw, &agents, told);
+    agents
 }
 
 fn agent_settings(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option<AgentSettings> {
     let Some(kind) = raw.own.kind.as_ref().map(|set| set.value) else {
-        let text = format!("[agents.{name}] needs kind = \"echo\", \"openai\" or \"command\"");
+        let text = format!(
+            "[agents.{name}] needs kind = \"echo\", \"openai\", \"anthropic\", \"command\" or \
+             \"http\""
+        );
         told.problems.add(&raw.at, text);
         return None;
     };
-    let kinds: [(AgentKind, &dyn Section); 3] = [
-        (AgentKind::Echo, &raw.echo),
-        (AgentKind::OpenAi, &raw.openai),
-        (AgentKind::Command, &raw.command),
+    let kinds: [(&[AgentKind], &dyn Section); 5] = [
+        (&[AgentKind::Echo], &raw.echo),
+        (&[AgentKind::OpenAi, AgentKind::Anthropic], &raw.model),
+        (&[AgentKind::Anthropic], &raw.anthropic),
+        (&[AgentKind::Command], &raw.command),
+        (&[AgentKind::Http], &raw.http),
     ];
-    for (other, section) in kinds.iter().filter(|(other, _)| *other != kind) {
-        let (word, other) = (kind.shown(), other.shown());
+    for (others, section) in kinds.iter().filter(|(others, _)| !others.contains(&kind)) {
+        let others: Vec<_> = others.iter().map(Setting::shown).collect();
+        let (word, other) = (kind.shown(), others.join(" or "));
         for (key, _, origin) in section.shown() {
             let text = format!(
                 "\"{key}\" in [agents.{name}] is for kind = {other}; this agent's kind is {word}"
@@ -377,8 +400,10 @@ fn agent_settings(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option<Age
     }
     match kind {
         AgentKind::Echo => Some(AgentSettings::Echo(echo(&raw.echo))),
-        AgentKind::OpenAi => openai(name, raw, told).map(AgentSettings::OpenAi),
+        AgentKind::OpenAi => model::openai(name, raw, told).map(AgentSettings::OpenAi),
+        AgentKind::Anthropic => model::anthropic(name, raw, told).map(AgentSettings::Anthropic),
         AgentKind::Command => command::command(name, raw, told).map(AgentSettings::Command),
+        AgentKind::Http => http_brain::http_brain(name, raw, told).map(AgentSettings::Http),
     }
 }
 
@@ -387,48 +412,6 @@ fn echo(keys: &EchoKeys) -> EchoSettings {
         delay: Duration::from_millis(or(keys.delay_ms.as_ref(), 0)),
         show_mail: or(keys.show_mail.as_ref(), false),
         stream: or(keys.stream.as_ref(), false),
+        tokens: or(keys.tokens.as_ref(), false),
     }
-}
-
-/// What the agent asks for, below its base address.
-const COMPLETIONS: &str = "/chat/completions";
-
-fn openai(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option<OpenAiSettings> {
-    let keys = &raw.openai;
-    for (key, missing) in [("base_url", keys.base_url.is_none()), ("model", keys.model.is_none())] {
-        if missing {
-            told.problems.add(&raw.at, format!("[agents.{name}] needs \"{key}\""));
-        }
-    }
-    if let Some(url) = keys.base_url.as_ref().filter(|url| url.value.0.ends_with(COMPLETIONS)) {
-        let text = format!(
-            "\"base_url\" in [agents.{name}] must end before {COMPLETIONS}, which is put behind \
-             it; it looks like \"https://api.openai.com/v1\""
-        );
-        told.problems.add(&url.origin, text);
-    }
-    let api_key = api_key(name, keys, told);
-    let concurrency_max = or(keys.max_concurrency.as_ref(), 8);
-    Some(OpenAiSettings {
-        base_url: keys.base_url.as_ref()?.value.0.clone(),
-        model: text(keys.model.as_ref())?,
-        system_prompt: text(keys.system_prompt.as_ref()),
-        api_key,
-        temperature: keys.temperature.as_ref().map(|set| set.value),
-        tokens_max: keys.max_tokens.as_ref().map(|set| set.value),
-        history_messages_max: or(keys.history_messages.as_ref(), 50),
-        history_tokens_max: or(keys.history_tokens.as_ref(), 8000),
-        concurrency_max: Some(concurrency_max).filter(|limit| *limit > 0),
-        timeout: seconds(keys.timeout_seconds.as_ref(), 120),
-        retries_max: or(keys.max_retries.as_ref(), 2),
-    })
-}
-
-fn api_key(name: &str, keys: &OpenAiKeys, told: &mut Told<'_>) -> Option<ApiKey> {
-    let named = Named {
-        place: &format!("[agents.{name}]"),
-        file: ("api_key_file", keys.api_key_file.as_ref()),
-        env: ("api_key_env", keys.api_key_env.as_ref()),
-    };
-    secret(&named, told).map(|(secret, _)| ApiKey(secret))
 }

@@ -4,11 +4,13 @@ use serde_json::{Map, Value, json};
 use turnkeep_core::policy::CHANNELS;
 use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
+use super::budgets::{BudgetKeys, PriceKeys, UsageKeys};
 use super::raw::{
-    AgentKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys, ListenerKeys,
-    OpenAiKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
+    AgentKeys, AnthropicKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys,
+    HttpBrainKeys, ListenerKeys, ModelKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
 };
 use super::section::Key;
+use super::tools::ToolServerKeys;
 
 /// The schema, as text.
 pub(crate) fn schema() -> String {
@@ -21,7 +23,10 @@ pub(crate) fn schema() -> String {
 /// The schema.
 pub(super) fn document() -> Value {
     let mut schema = table(&[TopKeys::KEYS]);
-    let channel = table(&[ChannelKeys::KEYS, PolicyKeys::KEYS]);
+    let mut channel = table(&[ChannelKeys::KEYS, PolicyKeys::KEYS]);
+    channel["properties"]["budgets"] = table(&[BudgetKeys::KEYS]);
+    let mut tenant = table(&[PolicyKeys::KEYS]);
+    tenant["properties"]["budgets"] = table(&[BudgetKeys::KEYS]);
     let channels: Map<String, Value> =
         CHANNELS.iter().map(|facts| (facts.name.to_owned(), channel.clone())).collect();
     let tables = [
@@ -31,8 +36,12 @@ pub(super) fn document() -> Value {
         ("accumulation", words()),
         ("channels", object(channels)),
         ("agents", named(&agent())),
-        ("tenants", named(&table(&[PolicyKeys::KEYS]))),
+        ("tenants", named(&tenant)),
+        ("budgets", table(&[BudgetKeys::KEYS])),
+        ("usage", table(&[UsageKeys::KEYS])),
+        ("prices", named(&table(&[PriceKeys::KEYS]))),
         ("listeners", named(&listener())),
+        ("tools", named(&tool_server())),
     ];
     for (name, table) in tables {
         schema["properties"][name] = table;
@@ -98,12 +107,19 @@ fn words() -> Value {
 }
 
 fn agent() -> Value {
-    let kinds = [EchoKeys::KEYS, OpenAiKeys::KEYS, CommandKeys::KEYS];
+    let kinds = [
+        EchoKeys::KEYS,
+        ModelKeys::KEYS,
+        CommandKeys::KEYS,
+        HttpBrainKeys::KEYS,
+        AnthropicKeys::KEYS,
+    ];
     let mut agent = table(&[&[AgentKeys::KEYS, PolicyKeys::KEYS], &kinds[..]].concat());
     agent["properties"]["policy"] = table(&[PolicyKeys::KEYS]);
+    agent["properties"]["budgets"] = table(&[BudgetKeys::KEYS]);
     agent["required"] = json!(["kind"]);
-    let kind = |kind: &str, own: usize, required: Value| {
-        let others = kinds.iter().enumerate().filter(|(at, _)| *at != own);
+    let kind = |kind: &str, own: &[usize], required: Value| {
+        let others = kinds.iter().enumerate().filter(|(at, _)| !own.contains(at));
         let keys = others.flat_map(|(_, keys)| keys.iter());
         let without: Map<_, _> = keys.map(|key| (key.name.to_owned(), json!(false))).collect();
         json!({
@@ -112,9 +128,12 @@ fn agent() -> Value {
         })
     };
     let rules = [
-        kind("echo", 0, json!([])),
-        kind("openai", 1, json!(["base_url", "model"])),
-        kind("command", 2, json!(["command"])),
+        kind("echo", &[0], json!([])),
+        kind("openai", &[1], json!(["base_url", "model"])),
+        kind("anthropic", &[1, 4], json!(["model"])),
+        kind("command", &[2], json!(["command"])),
+        kind("http", &[3], json!(["url"])),
+        json!({"if": {"properties": {"kind": {"const": "http"}}}, "then": any_of(["secret_file", "secret_env"])}),
         json!({"dependentSchemas": {"callback_url": any_of(["callback_secret_file", "callback_secret_env"])}}),
     ];
     extend_rules(&mut agent, rules);
@@ -126,6 +145,12 @@ fn listener() -> Value {
     listener["required"] = json!(["url"]);
     extend_rules(&mut listener, [any_of(["secret_file", "secret_env"])]);
     listener
+}
+
+fn tool_server() -> Value {
+    let mut server = table(&[ToolServerKeys::KEYS]);
+    extend_rules(&mut server, [any_of(["command", "url"])]);
+    server
 }
 
 fn any_of(keys: [&str; 2]) -> Value {

@@ -56,7 +56,7 @@ impl fmt::Display for Scalar {
 }
 
 impl Scalar {
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Loose(text) => Some(text),
             _ => None,
@@ -457,7 +457,9 @@ pub(crate) enum LogFormat {
 pub(super) enum AgentKind {
     Echo,
     OpenAi,
+    Anthropic,
     Command,
+    Http,
 }
 
 words! {
@@ -465,7 +467,9 @@ words! {
     AgentKind {
         "echo" => AgentKind::Echo,
         "openai" => AgentKind::OpenAi,
+        "anthropic" => AgentKind::Anthropic,
         "command" => AgentKind::Command,
+        "http" => AgentKind::Http,
     }
     Ruling { "allow" => Ruling::Allow, "refuse" => Ruling::Refuse }
     Severity {

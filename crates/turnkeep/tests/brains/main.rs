@@ -1,102 +1,29 @@
 //! The real binary with brains that are programs: the Python examples, in everything that they show,
-//! and one that leaves somebody behind.
+//! and one that leaves somebody behind. `http` has those that are servers, `typescript` those
+//! in TypeScript, `check` holds all of them against the contract. In `messages` a model answers.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 #![expect(dead_code, reason = "the kit is shared with tests that need more of it")]
 
+mod check;
+#[path = "../crash_kit/mod.rs"]
 mod crash_kit;
+mod http;
+mod kit;
+mod messages;
+mod models;
+mod parrot;
+mod tools;
+mod typescript;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use crash_kit::{Server, client};
+use crash_kit::client;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::unix::pipe::OpenOptions;
 use tokio::time::{interval, timeout};
 
-/// Nothing here takes long; what does is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(20);
-const SESSION: &str = "default%3Adefault%3Aweb%3Adm%3Aanna";
-
-struct Place {
-    dir: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// Starts a server with this example as its agent, and these lines for the channel.
-    fn start(&self, example: &str, env: &str, channel: &str) -> Server {
-        let brain = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../examples/brains/python")
-            .join(example);
-        let env = format!("PYTHONDONTWRITEBYTECODE = \"1\"{env}");
-        self.start_with(&format!("command = [\"python3\", {brain:?}]\nenv = {{ {env} }}"), channel)
-    }
-
-    fn start_with(&self, agent: &str, channel: &str) -> Server {
-        let config = self.path().join("turnkeep.toml");
-        let text =
-            format!("[agents.default]\nkind = \"command\"\n{agent}\n[channels.web]\n{channel}\n");
-        std::fs::write(&config, text).unwrap();
-        Server::start(&config, &self.data(), &[]).unwrap()
-    }
-
-    fn data(&self) -> PathBuf {
-        self.path().join("data")
-    }
-
-    fn refunds(&self) -> String {
-        std::fs::read_to_string(self.path().join("refunds.txt")).unwrap_or_default()
-    }
-
-    /// The promises hold for everything that is on record.
-    fn audit(&self) {
-        let mut audit = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
-        let said = audit.args(["audit", "--data-dir"]).arg(self.data()).output().unwrap();
-        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
-    }
-}
-
-async fn say(server: &Server, text: &str, wait: &str) -> Value {
-    let url = format!("{}/v1/chat{wait}", server.address);
-    let body = json!({ "customer_id": "anna", "channel": "web", "message": text });
-    let answer = client().post(url).json(&body).send().await.unwrap();
-    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
-    answer.json().await.unwrap()
-}
-
-/// Says it and waits for the reply.
-async fn ask(server: &Server, text: &str) -> Value {
-    let answer = say(server, text, "?wait=60").await;
-    assert_eq!(answer["status"], "complete", "{answer}");
-    answer
-}
-
-/// Waits until the session's journal has an event of this type; everything up to there.
-async fn until(server: &Server, event: &str) -> String {
-    let url = format!("{}/v1/sessions/{SESSION}/events", server.address);
-    let mut events = client().get(url).header("last-event-id", "0").send().await.unwrap();
-    let mut seen = String::new();
-    let found = async {
-        while !seen.contains(&format!("\"type\":\"{event}\"")) {
-            let chunk = events.chunk().await.unwrap().expect("the stream ended");
-            seen.push_str(&String::from_utf8_lossy(&chunk));
-        }
-    };
-    if timeout(PATIENCE, found).await.is_err() {
-        panic!("no {event} in\n{seen}");
-    }
-    seen
-}
+use kit::{LOOK, PATIENCE, Place, SESSION, ask, gone, say, until};
 
 #[tokio::test]
 async fn a_burst_is_answered_once() {
@@ -143,6 +70,34 @@ async fn who_changes_their_mind_is_answered_anew() {
 }
 
 #[tokio::test]
+async fn a_change_of_mind_makes_again_only_what_changed_and_undoes_what_was_booked() {
+    let place = Place::new();
+    let channel = "window_ms = 0\nbusy_policy = \"agent\"\nquestion_timeout_ms = 60000";
+    let server = place.start("trip.py", "", channel);
+    say(&server, "a weekend in Rome...", "").await;
+    // The booking is on record, and the brain waits for more.
+    until(&server, "tool.returned").await;
+    let answer = ask(&server, "no, in Paris").await;
+    assert_eq!(answer["reply"], "a weekend, Hotel Paris: done");
+    let done = std::fs::read_to_string(place.path().join("trip.txt")).unwrap();
+    let expected = [
+        "made dates",
+        "made hotel",
+        "made plan",
+        "booked a weekend, Hotel Rome",
+        "made hotel",
+        "made plan",
+        "cancelled a weekend, Hotel Rome",
+        "booked a weekend, Hotel Paris",
+    ];
+    assert_eq!(done.lines().collect::<Vec<_>>(), expected);
+    let seen = until(&server, "turn.completed").await;
+    assert_eq!(seen.matches("\"type\":\"artifact.reused\"").count(), 1, "{seen}");
+    assert_eq!(seen.matches("\"type\":\"artifact.kept\"").count(), 5, "{seen}");
+    place.audit();
+}
+
+#[tokio::test]
 async fn a_user_is_asked_and_answers() {
     let place = Place::new();
     let server = place.start("refund.py", "", "window_ms = 0");
@@ -154,20 +109,6 @@ async fn a_user_is_asked_and_answers() {
     assert_eq!(answer["reply"], "Order 17 is refunded.");
     assert_eq!(place.refunds(), "17\n");
     place.audit();
-}
-
-/// Passes once a process is gone, or dead and not yet fetched by the system. What it had open is
-/// closed a moment before.
-async fn gone(pid: &str) {
-    let mut look = interval(LOOK);
-    loop {
-        look.tick().await;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
-        if matches!(state, None | Some(Some('Z' | 'X'))) {
-            return;
-        }
-    }
 }
 
 #[tokio::test]

@@ -141,6 +141,10 @@ fn check_values(told: &Told) {
     check("turnkeep_run_failures_total", &[], 1.0);
     check("turnkeep_turns_total", &[("status", "failed")], 1.0);
     check("turnkeep_outbox_parts", &[], 0.0);
+    check("turn_gateway_tokens_total", &[("agent", "default"), ("kind", "input")], 3.0);
+    check("turn_gateway_tokens_total", &[("agent", "default"), ("kind", "output")], 6.0);
+    check("turn_gateway_cost_micros_total", &[("agent", "default")], 6.0);
+    check("turn_gateway_budget_refusals_total", &[("scope", "tenant")], 0.0);
     check("turnkeep_outbox_oldest_seconds", &[], 0.0);
     check("turnkeep_slots_limit", &[("agent", "broken")], 8.0);
     check("turnkeep_slots_limit", &[("agent", "slow")], f64::INFINITY);
@@ -230,7 +234,8 @@ fn every_panel_says_what_it_shows() {
         }
         assert!(titles.insert(title.clone()), "{title} twice");
     }
-    let expect = ["Who waits", "Decisions", "Turns", "Store", "Guard", "Callbacks", "Process"];
+    let expect =
+        ["Who waits", "Decisions", "Turns", "Store", "Guard", "Money", "Callbacks", "Process"];
     assert_eq!(rows, expect);
 }
 

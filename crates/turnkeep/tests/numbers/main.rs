@@ -131,7 +131,8 @@ fn configuration(dir: &Path, receiver: SocketAddr) -> String {
          [guard]\nterms = [\"cheap pills\"]\n\
          [tenants.tight]\nrate_per_minute = 1\nrate_burst = 1\n\
          [channels.web]\nwindow_ms = 0\n[channels.sms]\nwindow_ms = 0\nspool = {spool:?}\n\
-         [agents.default]\nkind = \"echo\"\ncallback_url = \"http://{receiver}/replies\"\n\
+         [prices.echo]\noutput_per_million = 1\n\
+         [agents.default]\nkind = \"echo\"\ntokens = true\ncallback_url = \"http://{receiver}/replies\"\n\
          callback_secret_file = {secret:?}\n\
          [agents.slow]\nkind = \"echo\"\ndelay_ms = 3600000\n\
          [agents.broken]\nkind = \"openai\"\nbase_url = \"http://{receiver}\"\nmodel = \"none\"\n\

@@ -6,12 +6,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-mod page_kit;
+mod acts;
+mod kit;
 
 use fantoccini::key::Key;
-use page_kit::api::moment;
-use page_kit::browser::Browser;
-use page_kit::server::{FOREVER_MS, Server};
+use kit::api::moment;
+use kit::browser::Browser;
+use kit::server::{FOREVER_MS, Server};
 use serde_json::Value;
 
 #[tokio::test]

@@ -118,7 +118,7 @@ fn the_agent_decides() {
     let queued = ["supersede.decided", "message.requeued"];
     check(SupersedeChoice::Queue, &queued, &["one"], &["two", "three"]);
     let mut bench = check(SupersedeChoice::ForceComplete, &["supersede.decided"], &["one"], &[]);
-    assert!(bench.has(|effect| matches!(effect, Effect::ForceComplete(_))));
+    assert!(bench.has(|effect| matches!(effect, Effect::FinishNow(..))));
     bench.finish("ok");
     assert_eq!(bench.texts(), ["two", "three"]);
 }

@@ -165,6 +165,9 @@ fn bury(
         "UPDATE sessions SET key = ?2, version = version + 1, snapshot = ?3 WHERE id = ?1",
     )?;
     bury.execute(params![session_id, alias.as_str(), snapshot])?;
+    let mut unname =
+        connection.prepare_cached("UPDATE usage SET customer = NULL WHERE session_id = ?1")?;
+    unname.execute([session_id])?;
     Ok(())
 }
 

@@ -66,6 +66,7 @@ fn keep_journal_number(connection: &Connection) -> Result<()> {
 fn turns(connection: &Connection, unswept: &mut Unswept, limit: usize) -> Result<usize> {
     let mut take = connection
         .prepare_cached("DELETE FROM turns WHERE id = ?1 AND session_id = ?2 RETURNING prev")?;
+    let mut take_usage = connection.prepare_cached("DELETE FROM usage_turns WHERE turn = ?1")?;
     let mut removed = 0;
     while removed < limit {
         let Some(id) = unswept.turn_rest else { break };
@@ -74,6 +75,7 @@ fn turns(connection: &Connection, unswept: &mut Unswept, limit: usize) -> Result
                 row.get::<_, Option<[u8; 16]>>(0)
             })
             .optional()?;
+        take_usage.execute([&id[..]])?;
         removed += usize::from(prev.is_some());
         unswept.turn_rest = prev.flatten();
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{check, load_layers, load_text};
 use crate::config::command::CommandSettings;
+use crate::config::http_brain::HttpBrainSettings;
+use crate::config::model::{ModelSettings, Thinking};
 use crate::config::problem::Problems;
-use crate::config::resolved::OpenAiSettings;
 use crate::config::secret::ApiKey;
 use crate::config::{AgentSettings, Env};
 
@@ -25,8 +26,8 @@ fn spools_are_for_channels_that_are_pushed_to() {
 fn agents_have_the_keys_of_their_kind() {
     check(
         "[agents.a]\nkind = \"echo\"\nmodel = \"m\"",
-        "turnkeep.toml:3: \"model\" in [agents.a] is for kind = \"openai\"; this agent's kind is \
-         \"echo\"",
+        "turnkeep.toml:3: \"model\" in [agents.a] is for kind = \"openai\" or \"anthropic\"; this \
+         agent's kind is \"echo\"",
     );
     check(
         "[agents.a]\nkind = \"openai\"\ndelay_ms = 1",
@@ -37,8 +38,10 @@ fn agents_have_the_keys_of_their_kind() {
     );
     check(
         "[agents.a]\nkind = \"eko\"",
-        "turnkeep.toml:1: [agents.a] needs kind = \"echo\", \"openai\" or \"command\"\n\
-         turnkeep.toml:2: \"kind\" in [agents.a] must be one of echo, openai, command, not \"eko\"",
+        "turnkeep.toml:1: [agents.a] needs kind = \"echo\", \"openai\", \"anthropic\", \"command\" or \
+         \"http\"\n\
+         turnkeep.toml:2: \"kind\" in [agents.a] must be one of echo, openai, anthropic, command, \
+         http, not \"eko\"",
     );
     check(
         "[agents.a]\nkind = \"openai\"\nmodel = \"m\"\n\
@@ -50,7 +53,7 @@ fn agents_have_the_keys_of_their_kind() {
     assert_eq!(notes, ["no agent is called \"default\": messages that name no agent are refused"]);
 }
 
-fn openai(extra: &str, env: &Env) -> Result<OpenAiSettings, Problems> {
+fn openai(extra: &str, env: &Env) -> Result<ModelSettings, Problems> {
     let head = "[agents.default]\nkind = \"openai\"\nbase_url = \"http://h/v1/\"\nmodel = \"m\"\n";
     let mut resolved = load_layers(&format!("{head}{extra}"), env, &[])?;
     match resolved.agents.remove("default") {
@@ -64,13 +67,16 @@ fn models_have_sensible_bounds() {
     let settings = openai("max_concurrency = 0\ntemperature = 1", &Env::default()).unwrap();
     assert_eq!(
         settings,
-        OpenAiSettings {
+        ModelSettings {
             base_url: "http://h/v1".into(),
             model: "m".into(),
             system_prompt: None,
+            version: None,
+            fallback: None,
             api_key: None,
             temperature: Some(1.0),
             tokens_max: None,
+            tools: Vec::new(),
             history_messages_max: 50,
             history_tokens_max: 8000,
             concurrency_max: None,
@@ -81,9 +87,86 @@ fn models_have_sensible_bounds() {
 }
 
 #[test]
+fn whoever_stands_in_for_a_model_asks_one_too() {
+    let fallback = |name: &str, more: &str| {
+        let extra = format!("fallback = {name:?}\nversion = \"3\"\n[agents.other]\n{more}");
+        openai(&extra, &Env::default())
+    };
+    let model = "kind = \"anthropic\"\nmodel = \"c\"";
+    let settings = fallback("other", model).unwrap();
+    assert_eq!(settings.fallback.as_deref(), Some("other"));
+    assert_eq!(settings.version.as_deref(), Some("3"));
+    for (name, more, what) in [
+        ("default", model, "\"default\" is the agent itself"),
+        ("other", "kind = \"echo\"", "\"other\" asks no model"),
+        ("nobody", model, "\"nobody\" is no agent"),
+    ] {
+        let said = fallback(name, more).unwrap_err().to_string();
+        let expected = format!("turnkeep.toml:5: \"fallback\" in [agents.default]: {what}");
+        assert!(said.ends_with(&expected), "{said}");
+    }
+}
+
+#[test]
+fn claude_needs_no_more_than_a_name() {
+    let anthropic = |extra: &str| {
+        let head = "[agents.default]\nkind = \"anthropic\"\nmodel = \"c\"\n";
+        let mut resolved = load_text(&format!("{head}{extra}")).unwrap();
+        match resolved.agents.remove("default") {
+            Some(AgentSettings::Anthropic(settings)) => settings,
+            other => panic!("{other:?}"),
+        }
+    };
+    let settings = anthropic("");
+    assert_eq!(settings.model.base_url, "https://api.anthropic.com");
+    assert_eq!(settings.model.tokens_max, Some(4096));
+    assert_eq!((settings.cache, settings.thinking), (true, Thinking::Unsaid));
+    let settings = anthropic("thinking_budget_tokens = 2000\ncache = false");
+    assert_eq!(settings.model.tokens_max, Some(6096));
+    assert_eq!((settings.cache, settings.thinking), (false, Thinking::Budget(2000)));
+    let settings = anthropic("adaptive_thinking = true\nbase_url = \"http://h/\"");
+    assert_eq!((&*settings.model.base_url, settings.thinking), ("http://h", Thinking::Adaptive));
+    assert_eq!(anthropic("adaptive_thinking = false").thinking, Thinking::Unsaid);
+    let notes = |extra: &str| {
+        let head = "[agents.default]\nkind = \"anthropic\"\nmodel = \"c\"\n";
+        load_layers(&format!("{head}{extra}"), &Env::from([("KEY", "k")]), &[]).unwrap().notes
+    };
+    let note = "[agents.default] has no \"api_key_env\" and no \"api_key_file\"; \
+                https://api.anthropic.com answers nobody without a key";
+    assert_eq!(notes(""), [note]);
+    assert_eq!(notes("api_key_env = \"KEY\""), [""; 0]);
+    assert_eq!(notes("base_url = \"http://h\""), [""; 0]);
+    let wrong = |lines: &str, said: &str| {
+        check(&format!("[agents.a]\nkind = \"anthropic\"\nmodel = \"c\"\n{lines}"), said);
+    };
+    wrong(
+        "base_url = \"https://api.anthropic.com/v1/messages\"",
+        "turnkeep.toml:4: \"base_url\" in [agents.a] must end before /v1/messages, which is put \
+         behind it; it looks like \"https://api.anthropic.com\"",
+    );
+    wrong(
+        "temperature = 1.5",
+        "turnkeep.toml:4: \"temperature\" in [agents.a] is at most 1 with kind = \"anthropic\"",
+    );
+    wrong(
+        "temperature = 1\nadaptive_thinking = true\nthinking_budget_tokens = 2000\nmax_tokens = 2000",
+        "turnkeep.toml:4: \"temperature\" in [agents.a] can't be set for a model that thinks\n\
+         turnkeep.toml:6: \"adaptive_thinking\" and \"thinking_budget_tokens\" in [agents.a] exclude \
+         each other\n\
+         turnkeep.toml:6: \"thinking_budget_tokens\" in [agents.a] must be less than max_tokens = \
+         2000, which it is part of",
+    );
+    check(
+        "[agents.a]\nkind = \"openai\"\nbase_url = \"http://h\"\nmodel = \"m\"\ncache = true",
+        "turnkeep.toml:5: \"cache\" in [agents.a] is for kind = \"anthropic\"; this agent's kind is \
+         \"openai\"",
+    );
+}
+
+#[test]
 fn keys_come_from_variables_or_private_files() {
     let expose =
-        |settings: &OpenAiSettings| settings.api_key.as_ref().map(ApiKey::expose).map(String::from);
+        |settings: &ModelSettings| settings.api_key.as_ref().map(ApiKey::expose).map(String::from);
     let env = Env::from([("KEY", " abc\n")]);
     let settings = openai("api_key_env = \"KEY\"", &env).unwrap();
     assert_eq!(expose(&settings).as_deref(), Some("abc"));
@@ -168,6 +251,50 @@ fn a_program_gets_its_secrets_from_private_files() {
     assert!(
         said.ends_with("KEY stands in both \"env\" and \"env_files\" in [agents.default]"),
         "{said}"
+    );
+}
+
+fn http_brain(extra: &str) -> Result<(HttpBrainSettings, Vec<String>), Problems> {
+    let secret = format!("whsec_{}", "A".repeat(32));
+    let env =
+        Env::from([("OLD", secret.as_str()), ("NEW", secret.as_str()), ("SHORT", "whsec_AA")]);
+    let head = "[agents.default]\nkind = \"http\"\n";
+    let mut resolved = load_layers(&format!("{head}{extra}"), &env, &[])?;
+    match resolved.agents.remove("default") {
+        Some(AgentSettings::Http(settings)) => Ok((settings, resolved.notes)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn brains_over_http_have_an_address_and_secrets() {
+    let extra = "url = \"https://h/turns\"\nsecret_env = [\"NEW\", \"OLD\"]";
+    let (settings, notes) = http_brain(extra).unwrap();
+    assert_eq!((&*settings.url, settings.connections_max), ("https://h/turns", 256));
+    assert_eq!(settings.secrets.len(), 2);
+    assert_eq!(settings.origin(), "https://h");
+    assert_eq!(notes, [""; 0]);
+    assert!(!format!("{settings:?}").contains("[0, 0"), "{settings:?}");
+    for here in ["127.0.0.1:9000", "[::1]", "localhost:9000"] {
+        let (_, notes) =
+            http_brain(&format!("url = \"http://{here}/\"\nsecret_env = \"OLD\"")).unwrap();
+        assert_eq!(notes, [""; 0], "{here}");
+    }
+    let (_, notes) = http_brain("url = \"http://brain:9000\"\nsecret_env = \"OLD\"").unwrap();
+    let note = "\"url\" in [agents.default] is not https: whoever is between this machine and brain \
+                can read the conversations";
+    assert!(notes.len() == 1 && notes[0].ends_with(note), "{notes:?}");
+    let said = http_brain("url = \"https://h\"\nsecret_env = \"SHORT\"").unwrap_err().to_string();
+    assert!(
+        said.contains("\"secret_env\" in [agents.default]: it must be whsec_ and 24 to 64"),
+        "{said}"
+    );
+    check(
+        "[agents.a]\nkind = \"http\"\nprocesses_max = 1",
+        "turnkeep.toml:1: [agents.a] needs \"secret_file\" or \"secret_env\"\n\
+         turnkeep.toml:1: [agents.a] needs \"url\"\n\
+         turnkeep.toml:3: \"processes_max\" in [agents.a] is for kind = \"command\"; this agent's \
+         kind is \"http\"",
     );
 }
 

@@ -33,11 +33,16 @@ fn the_example_knows_every_key_and_every_key_is_known() {
     typed(&raw.channels["signal"].own);
     typed(&raw.channels["web"].policy);
     typed(&raw.agents["default"].own);
-    typed(&raw.agents["default"].openai);
+    typed(&raw.agents["default"].model);
+    typed(&raw.agents["claude"].anthropic);
     typed(&raw.agents["parrot"].echo);
     typed(&raw.agents["shop"].command);
+    typed(&raw.agents["support"].http);
     typed(&raw.listeners["crm"].keys);
     typed(&raw.guard);
+    typed(&raw.money.budgets.all);
+    typed(&raw.money.usage);
+    typed(&raw.money.prices["gpt-4.1-mini"]);
     typed(&raw.telemetry);
 }
 
@@ -91,7 +96,11 @@ fn the_schema_is_one_and_takes_what_the_loader_takes() {
         "[agents.default]\nkind = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h\"\n\
          temperature = 1",
         "[tenants.acme]\nmessage_queue_enabled = false",
+        "[channels.web.budgets]\nturn_cost = 1\n[tenants.a.budgets]\nrefused_text = \"\"",
         "[agents.a]\nkind = \"command\"\ncommand = [\"x\", \"y\"]\n[agents.a.env]\nA = \"b\"",
+        "[agents.a]\nkind = \"http\"\nurl = \"http://h\"\nsecret_env = [\"A\", \"B\"]",
+        "[agents.a]\nkind = \"anthropic\"\nmodel = \"m\"\ncache = false",
+        "[tools.a]\nurl = \"http://h\"\n[tools.a.effects]\n\"get_*\" = \"pure\"",
     ];
     for toml in right {
         assert_eq!(schema_says(toml), [""; 0], "for\n{toml}");
@@ -113,15 +122,27 @@ fn the_schema_refuses_what_the_loader_refuses() {
         "[agents.a]\nkind = \"eko\"",
         "[agents.a]\nkind = \"echo\"\nmodel = \"m\"",
         "[agents.a]\nkind = \"openai\"\nmodel = \"m\"",
+        "[agents.a]\nkind = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h\"\ncache = true",
+        "[agents.a]\nkind = \"anthropic\"",
+        "[agents.a]\nkind = \"anthropic\"\nmodel = \"m\"\nthinking_budget_tokens = 10",
         "[agents.a]\nkind = \"echo\"\ncallback_url = \"https://h\"",
         "[agents.a]\nkind = \"command\"",
         "[agents.a]\nkind = \"command\"\ncommand = \"x\"\nmodel = \"m\"",
         "[agents.a]\nkind = \"command\"\ncommand = \"x\"\nenv = { A = 1 }",
         "[agents.a]\nkind = \"command\"\ncommand = \"x\"\nenv = { \"A=B\" = \"c\" }",
+        "[agents.a]\nkind = \"http\"\nurl = \"http://h\"",
+        "[tools.a]",
+        "[tools.a]\ncommand = \"x\"\neffects = { refund = \"safe\" }",
+        "[tools.a]\ncommand = \"x\"\nkeys = { refund = \"order_id\" }",
+        "[agents.a]\nkind = \"http\"\nsecret_env = \"A\"",
+        "[agents.a]\nkind = \"http\"\nurl = \"ftp://h\"\nsecret_env = \"A\"",
         "[agents.a.policy]\nkind = \"echo\"",
         "[listeners.crm]\nurl = \"https://h\"",
         "[listeners.crm]\nurl = \"https://h\"\nsecret_env = \"A\"\nsecret_file = \"b\"",
         "[tenants.acme]\nspool = \"x\"",
+        "[tenants.acme.budgets]\nwindow_ms = 1",
+        "[budgets]\nturn_tokens = -1",
+        "[prices.m]\ninput = 1",
         "[telemetry]\notlp_endpoint = \"http://h\"\nsample_ratio = 1.5",
     ];
     for toml in wrong {
@@ -174,9 +195,11 @@ fn declared_defaults_are_the_true_ones() {
     };
     let agents = format!(
         "[agents.default]\nkind = \"openai\"\nbase_url = \"http://h\"\nmodel = \"m\"\n{}\
+         [agents.claude]\nkind = \"anthropic\"\nmodel = \"m\"\n{}\
          [agents.parrot]\nkind = \"echo\"\n{}\
          [agents.shop]\nkind = \"command\"\ncommand = \"x\"\ndir = \"/\"\n{}",
-        only_defaults(raw::OpenAiKeys::KEYS),
+        only_defaults(raw::ModelKeys::KEYS),
+        only_defaults(raw::AnthropicKeys::KEYS),
         only_defaults(raw::EchoKeys::KEYS),
         only_defaults(raw::CommandKeys::KEYS),
     );
@@ -187,6 +210,7 @@ fn declared_defaults_are_the_true_ones() {
         only_defaults(raw::PolicyKeys::KEYS),
     );
     let bare = "[agents.default]\nkind = \"openai\"\nbase_url = \"http://h\"\nmodel = \"m\"\n\
+                [agents.claude]\nkind = \"anthropic\"\nmodel = \"m\"\n\
                 [agents.parrot]\nkind = \"echo\"\n\
                 [agents.shop]\nkind = \"command\"\ncommand = \"x\"\ndir = \"/\"";
     let (typed, silent) = (load_text(&toml).unwrap(), load_text(bare).unwrap());

@@ -99,7 +99,8 @@ fn all_mistakes_are_told_in_order() {
              60000, not true\n\
              turnkeep.toml:4: unknown key \"busy\" in [channels.web]; did you mean \
              \"busy_policy\"?\n\
-             turnkeep.toml:5: [agents.a] needs kind = \"echo\", \"openai\" or \"command\"\n\
+             turnkeep.toml:5: [agents.a] needs kind = \"echo\", \"openai\", \"anthropic\", \"command\" or \
+             \"http\"\n\
              turnkeep.toml:8: unknown key \"x\" in [gateway]; known are {known}"
         ),
     );

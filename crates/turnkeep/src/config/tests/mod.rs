@@ -2,6 +2,7 @@
 
 mod access;
 mod agents;
+mod budgets;
 mod documents;
 mod form;
 mod fuzz;
@@ -13,6 +14,7 @@ mod policies;
 mod reloads;
 mod secrets;
 mod telemetry;
+mod tools;
 mod words;
 
 use super::problem::Problems;

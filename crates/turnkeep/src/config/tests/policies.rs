@@ -98,7 +98,9 @@ fn shown_policies_can_be_typed_again() {
         for (number, value) in numbers.into_iter().zip(71..) {
             *number = value;
         }
-        let times: [&mut u64; 7] = [
+        policy.operator_notice = Some("A \"person\" answers.\nHello!".into());
+        let times: [&mut u64; 8] = [
+            &mut policy.operator_timeout_ms,
             &mut policy.queue_ttl_ms,
             &mut policy.error_backoff_ms,
             &mut policy.question_ms,

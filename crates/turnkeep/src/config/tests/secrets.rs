@@ -25,6 +25,10 @@ fn section_of(key: &str) -> &'static str {
             "[guard]\nmoderation_url = \"https://h\"\n"
         }
         "headers_file" | "headers_env" => "[telemetry]\notlp_endpoint = \"https://h\"\n",
+        "token_file" | "token_env" => {
+            "[agents.default]\nkind = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h\"\n\
+             tools = \"shop.*\"\n[tools.shop]\nurl = \"https://h\"\n"
+        }
         "secret_file" | "secret_env" => "[listeners.crm]\nurl = \"https://h\"\n",
         other => panic!("a new secret: say here where \"{other}\" belongs"),
     }

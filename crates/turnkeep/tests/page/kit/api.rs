@@ -41,6 +41,13 @@ impl Api {
         events
     }
 
+    /// Steers the conversation of `name`: `what` is the last part of the address.
+    pub(crate) async fn steer(&self, name: &str, what: &str, body: &Value) {
+        let url = format!("{}/{what}", self.session_url(name));
+        let answer = self.client.post(&url).json(body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{url}: {}", answer.status());
+    }
+
     fn session_url(&self, name: &str) -> String {
         let peer = name.replace('%', "%25").replace(':', "%3A");
         let mut url = reqwest::Url::parse(&self.address).unwrap();

@@ -13,7 +13,17 @@ const rows = () => Array.from(document.querySelectorAll("#rows .row"), facts);
 const user = (text) => rows().find((row) => row.role === "user" && row.text === text);
 const status = (text) => user(text)?.status;
 const chip = (text) => user(text)?.chip ?? "";
+const calls = () =>
+  Array.from(document.querySelectorAll("#rows .row.tool"), (node) => ({
+    tool: node.querySelector(".tool-name").textContent,
+    effects: node.dataset.effects,
+    status: node.dataset.status,
+    outcome: node.querySelector("[data-testid=outcome]").textContent,
+    told: Array.from(node.querySelectorAll("pre"), (part) => part.textContent),
+    open: node.querySelector("details").open,
+  }));
 const replies = () => rows().filter((row) => row.role === "agent" && row.kind !== "draft").map((row) => row.text);
+const notices = () => rows().filter((row) => row.role === "notice").map((row) => row.text);
 const draft = () => rows().find((row) => row.kind === "draft")?.text ?? "";
 const visible = (testid) => document.querySelector(`[data-testid="${testid}"]`)?.checkVisibility() ?? false;
 

@@ -166,7 +166,9 @@ impl Person {
     pub(crate) async fn compare(&self, api: &Api) {
         let line = |seq: &Value, role: &Value, text: &Value| {
             let text = text.as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
-            (seq.as_u64().unwrap(), role.as_str().unwrap().to_owned(), text)
+            // Who answers in the agent's place stands on its side of the page.
+            let role = role.as_str().unwrap().replace("operator", "agent");
+            (seq.as_u64().unwrap(), role, text)
         };
         let messages = api.messages(&self.name).await;
         let kept: Vec<_> =

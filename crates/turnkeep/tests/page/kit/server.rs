@@ -33,6 +33,24 @@ impl Server {
         Self { child, port, home, channel }
     }
 
+    /// Starts one whose agent is this Python program, a brain.
+    pub(crate) fn with_brain(program: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("brain.py"), program).unwrap();
+        let config = "log_level = \"warn\"\n[agents.default]\nkind = \"command\"\n\
+                      command = [\"python3\", \"brain.py\"]\n";
+        std::fs::write(home.path().join("turnkeep.toml"), config).unwrap();
+        let port = free_port();
+        let child = spawn(&home, port, &[]);
+        Self { child, port, home, channel: "" }
+    }
+
+    /// Kills it and starts it again, with the same agent.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(&self.home, self.port, &[]);
+    }
+
     pub(crate) fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

@@ -1,0 +1,61 @@
+//! `turnkeep sessions pause`, `reply` and `hand-back`: a person in the agent's place.
+
+use clap::Args;
+use serde_json::{Value, json};
+use turnkeep_core::SessionKey;
+use uuid::Uuid;
+
+use super::client::Client;
+use super::send::text;
+use super::sessions::{act, path};
+
+/// `sessions pause` and `sessions hand-back`.
+#[derive(Args)]
+pub(super) struct OperatorArgs {
+    /// Its key
+    key: SessionKey,
+    /// The operator's name [default: what the key that is used is called]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
+/// `sessions reply`.
+#[derive(Args)]
+pub(super) struct ReplyArgs {
+    /// Its key
+    key: SessionKey,
+    /// What to say; - reads it from standard input
+    #[arg(required = true, value_name = "TEXT")]
+    text: Vec<String>,
+    /// The operator's name [default: what the key that is used is called]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// The reply's id; the same id is never said twice [default: a new one]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+}
+
+/// Takes the agent's place, or gives it back.
+pub(super) async fn place(
+    client: &Client,
+    args: OperatorArgs,
+    below: &str,
+    json: bool,
+) -> anyhow::Result<()> {
+    let body = named(json!({}), args.by);
+    act(client, &path(&args.key, below), &body, json).await
+}
+
+/// Answers there.
+pub(super) async fn reply(client: &Client, args: ReplyArgs, json: bool) -> anyhow::Result<()> {
+    let id = args.id.unwrap_or_else(|| Uuid::now_v7().to_string());
+    let body = named(json!({ "text": text(&args.text)?, "id": id }), args.by);
+    act(client, &path(&args.key, "/reply"), &body, json).await
+}
+
+fn named(mut body: Value, by: Option<String>) -> Value {
+    if let Some(by) = by {
+        body["by"] = by.into();
+    }
+    body
+}

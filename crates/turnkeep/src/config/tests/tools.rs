@@ -1,0 +1,117 @@
+//! Servers of tools, as typed and as used.
+
+use std::time::Duration;
+
+use turnkeep_core::tool::SideEffects;
+
+use super::{check, load_text};
+use crate::config::tools::{ToolServerSettings, ToolWay};
+
+const AGENT: &str = "[agents.default]\nkind = \"openai\"\nbase_url = \"http://localhost/v1\"\n\
+                     model = \"m\"\n";
+
+#[test]
+fn a_server_has_its_way_and_its_rules() {
+    let text = format!(
+        "{AGENT}tools = [\"shop.*\", \"time.now\"]\n\
+         [tools.shop]\ncommand = [\"npx\", \"shop\"]\nenv = {{ A = \"b\" }}\ntimeout_seconds = 5\n\
+         approval = \"refund\"\nerrors_mean_not_done = true\n\
+         [tools.shop.effects]\nrefund = \"compensatable\"\n\"get_*\" = \"pure\"\n\
+         [tools.shop.keys]\nrefund = \"/order/id\"\n\
+         [tools.time]\nurl = \"https://time.example.org/mcp?key=1\"\ntrust_annotations = true\n"
+    );
+    let resolved = load_text(&text).unwrap();
+    assert_eq!(resolved.notes, Vec::<String>::new());
+    let shop = &resolved.tools["shop"];
+    let ToolWay::Command(program) = &shop.way else { panic!("{shop:?}") };
+    assert_eq!(program.command, ["npx", "shop"]);
+    let mut effects = shop.effects.clone();
+    effects.sort();
+    let expect = [("get_*", SideEffects::Pure), ("refund", SideEffects::Compensatable)]
+        .map(|(name, effects)| (name.to_owned(), effects));
+    assert_eq!(effects, expect);
+    assert_eq!(shop.keys, [("refund".to_owned(), "/order/id".to_owned())]);
+    assert_eq!(shop.approval, ["refund"]);
+    assert_eq!(shop.timeout, Duration::from_secs(5));
+    assert!(shop.errors_mean_not_done && !shop.trust_annotations);
+    let time = &resolved.tools["time"];
+    let expect = ToolServerSettings {
+        way: ToolWay::Http("https://time.example.org/mcp?key=1".to_owned(), None),
+        timeout: Duration::from_secs(60),
+        effects: Vec::new(),
+        keys: Vec::new(),
+        approval: Vec::new(),
+        trust_annotations: true,
+        errors_mean_not_done: false,
+    };
+    assert_eq!(*time, expect);
+    // What stands in an address may be secret.
+    assert_eq!(time.told(), "https://time.example.org, 60 s; others as it says");
+    assert!(!format!("{time:?}").contains("key=1"));
+}
+
+#[test]
+fn every_mistake_is_told() {
+    let with = |text: &str| format!("{AGENT}tools = \"shop.*\"\n{text}");
+    let check = |text: &str, expect: &str| check(&with(text), expect);
+    check("[tools.shop]\n", "turnkeep.toml:6: [tools.shop] needs \"command\" or \"url\"");
+    check(
+        "[tools.shop]\ncommand = \"a\"\nurl = \"https://b\"\n",
+        "turnkeep.toml:8: \"command\" and \"url\" in [tools.shop] exclude each other",
+    );
+    check(
+        "[tools.shop]\ncommand = \"a\"\ntoken_env = \"B\"\n",
+        "turnkeep.toml:8: \"token_env\" in [tools.shop] is of no use without \"url\"",
+    );
+    check(
+        "[tools.shop]\nurl = \"https://b\"\nenv = { A = \"b\" }\n",
+        "turnkeep.toml:8: \"env\" in [tools.shop] is of no use without \"command\"",
+    );
+    check(
+        "[tools.shop]\ncommand = \"npx shop\"\n",
+        "turnkeep.toml:7: \"command\" in [tools.shop] is started without a shell; it must be a list, \
+         like [\"python3\", \"brain.py\"]",
+    );
+    check(
+        "[tools.shop]\ncommand = \"a\"\neffects = { refund = \"safe\" }\n",
+        "turnkeep.toml:8: \"effects\" in [tools.shop] must be a table of names of tools, each pure, \
+         idempotent, compensatable or irreversible, like { \"get_*\" = \"pure\" }, not a section",
+    );
+    check(
+        "[tools.shop]\ncommand = \"a\"\nkeys = { refund = \"order_id\" }\n",
+        "turnkeep.toml:8: \"keys\" in [tools.shop] must be a table of names of tools and JSON \
+         pointers, like { cancel_order = \"/order_id\" }, not a section",
+    );
+    check(
+        "[tools.shop]\ncommand = \"a\"\n[tools.my__shop]\ncommand = \"a\"\n",
+        "turnkeep.toml:8: the name of a tool server has 1 to 32 of a-z, A-Z, 0-9, - and _, with \
+         single _ only, and none at its ends",
+    );
+    check(
+        "[tools.shpo]\ncommand = \"a\"\n",
+        "turnkeep.toml:5: \"tools\" in [agents.default]: there is no [tools.shop]; did you mean \
+         \"shpo\"?",
+    );
+}
+
+#[test]
+fn tools_are_for_agents_that_ask_a_model() {
+    check(
+        "[agents.default]\nkind = \"echo\"\ntools = \"shop.*\"\n[tools.shop]\ncommand = \"a\"\n",
+        "turnkeep.toml:3: \"tools\" in [agents.default] is for kind = \"openai\" or \"anthropic\"; \
+         this agent's kind is \"echo\"",
+    );
+    check(
+        &format!("{AGENT}tools = [\"shop\"]\n[tools.shop]\ncommand = \"a\"\n"),
+        "turnkeep.toml:5: \"tools\" in [agents.default]: \"shop\" must be like \"SERVER.TOOL\" or \
+         \"SERVER.*\"",
+    );
+}
+
+#[test]
+fn a_server_that_nobody_uses_or_anybody_can_read_is_noted() {
+    let text = format!("{AGENT}[tools.shop]\nurl = \"http://shop.example.org/mcp\"\n");
+    let notes = load_text(&text).unwrap().notes;
+    assert!(notes[0].ends_with("no agent has tools of [tools.shop]; name them in \"tools\" of an agent, like \"shop.*\""), "{notes:?}");
+    assert!(notes[1].contains("\"url\" in [tools.shop] is not https"), "{notes:?}");
+}

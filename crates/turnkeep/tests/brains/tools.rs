@@ -1,0 +1,245 @@
+//! The real binary with a model that asks for tools, and a real server of tools from a registry; and
+//! with kill -9, of one and of the other, in the middle of a call.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tokio::time::{interval, timeout};
+
+use crate::crash_kit::client;
+use crate::kit::{LOOK, PATIENCE, Place, ask, gone, node, say, until};
+use crate::parrot;
+
+/// The program of the server that shows everything there is, as the project's own scripts install it.
+fn everything() -> PathBuf {
+    let server = "../../target/tools/node_modules/@modelcontextprotocol/server-everything";
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(server).join("dist/index.js");
+    assert!(program.exists(), "there is no {}: `make setup` installs it", program.display());
+    program
+}
+
+/// The keys of an agent that has all tools of `shop`, which is this server.
+async fn with_tools(server: &str) -> String {
+    let agent = parrot::start().await;
+    format!("{agent}\ntools = [\"shop.*\"]\n[tools.shop]\n{server}\n")
+}
+
+fn over_streams(place: &Place) -> String {
+    // The last argument is for those who look for the process.
+    let mark = place.path().display();
+    let program = everything();
+    format!("command = [{:?}, {program:?}, \"stdio\", \"{mark}\"]", node())
+}
+
+/// What both ways of reaching it have in common.
+async fn check(place: &Place, tools: &str) {
+    let server = place.serve(&with_tools(tools).await, "window_ms = 0");
+    let answer = ask(&server, r#"shop__echo {"message":"moin"}"#).await;
+    assert_eq!(answer["reply"], "Echo: moin");
+    let answer = ask(&server, r#"shop__get-sum {"a":19,"b":23}"#).await;
+    assert_eq!(answer["reply"], "The sum of 19 and 23 is 42.");
+    // The server itself finds what its schema does not tell.
+    let answer = ask(&server, r#"shop__get-tiny-image {}"#).await;
+    let reply = answer["reply"].as_str().unwrap();
+    assert!(reply.contains("[image, image/png, about "), "{reply}");
+    let seen = until(&server, "tool.returned").await;
+    assert!(seen.contains("\"outcome\":\"done\""), "{seen}");
+    let numbers = client().get(format!("{}/metrics", server.address)).send().await.unwrap();
+    let numbers = numbers.text().await.unwrap();
+    let calls = "turn_gateway_tool_calls_total{outcome=\"done\"} 3\n";
+    assert!(numbers.contains(calls), "{numbers}");
+    place.audit();
+}
+
+#[tokio::test]
+async fn a_real_server_is_asked_over_its_streams() {
+    let place = Place::new();
+    check(&place, &over_streams(&place)).await;
+}
+
+/// A process that ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_real_server_is_asked_over_http() {
+    let place = Place::new();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut command = Command::new(node());
+    command.arg(everything()).arg("streamableHttp").env("PORT", port.to_string());
+    let server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let _server = Ends(server.unwrap());
+    check(&place, &format!("url = \"http://127.0.0.1:{port}/mcp\"")).await;
+}
+
+/// The process of the server that this place started.
+fn process_of(place: &Place) -> Option<String> {
+    let mark = place.path().display().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut names = processes.filter_map(|process| process.file_name().into_string().ok());
+    names.find(|name| {
+        let said = std::fs::read_to_string(format!("/proc/{name}/cmdline")).unwrap_or_default();
+        said.split('\0').any(|word| word == mark) && said.contains("server-everything")
+    })
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_in_a_call_leaves_it_unknown() {
+    let place = Place::new();
+    let server = place.serve(&with_tools(&over_streams(&place)).await, "window_ms = 0");
+    let long = r#"shop__trigger-long-running-operation {"duration":1000,"steps":2}"#;
+    let first = say(&server, long, "").await;
+    until(&server, "tool.intended").await;
+    let pid = process_of(&place).expect("there is no server of tools");
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    let seen = until(&server, "turn.completed").await;
+    assert!(seen.contains("\"outcome\":\"unknown\""), "{seen}");
+    assert!(seen.contains("the connection to the tool server ended before it answered"), "{seen}");
+    let answer = ask(&server, r#"shop__echo {"message":"back"}"#).await;
+    assert_eq!(answer["reply"], "Echo: back");
+    assert_ne!(answer["turn_id"], first["turn_id"]);
+    place.audit();
+}
+
+/// What the scripted server was told, by method.
+fn told(place: &Place, method: &str) -> Vec<Value> {
+    let noted = std::fs::read_to_string(place.path().join("noted")).unwrap_or_default();
+    let messages = noted.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages.filter(|message| message["method"] == method).collect()
+}
+
+#[tokio::test]
+async fn a_call_under_way_is_not_made_again_after_a_kill() {
+    let place = Place::new();
+    let liar = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agents/tests/agents/mcp/liar.py");
+    let noted = place.path().join("noted");
+    let tools = format!(
+        "command = [\"python3\", {liar:?}]\nenv = {{ NOTED = {noted:?} }}\n\
+         keys = {{ hang = \"/order_id\" }}"
+    );
+    let agent = with_tools(&tools).await;
+    let mut server = place.serve(&agent, "window_ms = 0");
+    say(&server, r#"shop__hang {"order_id":17}"#, "").await;
+    let called = async {
+        let mut look = interval(LOOK);
+        while told(&place, "tools/call").is_empty() {
+            look.tick().await;
+        }
+    };
+    timeout(PATIENCE, called).await.expect("it was never called");
+    server.kill();
+    drop(server);
+
+    let server = place.serve(&agent, "window_ms = 0");
+    let seen = until(&server, "turn.completed").await;
+    let calls = told(&place, "tools/call");
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    assert_eq!(calls[0]["params"]["arguments"]["order_id"], 17);
+    assert!(seen.contains("nobody knows"), "{seen}");
+    place.audit();
+}
+
+#[tokio::test]
+async fn a_server_of_tools_lives_as_long_as_its_section_is_the_same() {
+    let place = Place::new();
+    let tools = over_streams(&place);
+    let agent = with_tools(&tools).await;
+    let mut server = place.serve(&agent, "window_ms = 0");
+    ask(&server, r#"shop__echo {"message":"a"}"#).await;
+    let first = process_of(&place).unwrap();
+    let reload = async |agent: &str| {
+        place.write(agent, "window_ms = 0");
+        let url = format!("{}/v1/reload", server.address);
+        let answer = client().post(url).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        answer.text().await.unwrap()
+    };
+    let told = reload(&agent.replace("[tools.shop]", "system_prompt = \"hi\"\n[tools.shop]")).await;
+    assert!(told.contains("agents.default") && !told.contains("tools.shop"), "{told}");
+    ask(&server, r#"shop__echo {"message":"b"}"#).await;
+    assert_eq!(process_of(&place).as_ref(), Some(&first), "it goes on");
+    let told = reload(&format!("{agent}effects = {{ echo = \"pure\" }}\n")).await;
+    assert!(told.contains("tools.shop"), "{told}");
+    timeout(PATIENCE, gone(&first)).await.expect("the old one lives");
+    let answer = ask(&server, r#"shop__echo {"message":"c"}"#).await;
+    assert_eq!(answer["reply"], "Echo: c");
+    let second = process_of(&place).unwrap();
+    assert_ne!(second, first);
+    // Nothing of it is left when the gateway ends.
+    let pid = server.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    server.child.wait().unwrap();
+    timeout(PATIENCE, gone(&second)).await.expect("it outlives the gateway");
+}
+
+#[tokio::test]
+async fn a_server_that_never_starts_keeps_nobody_from_an_answer() {
+    let place = Place::new();
+    let tools = "command = [\"false\"]";
+    let server = place.serve(&with_tools(tools).await, "window_ms = 0");
+    let answer = ask(&server, "hello").await;
+    assert_eq!(answer["reply"], "hello");
+    let said = Command::new(env!("CARGO_BIN_EXE_turnkeep"))
+        .args(["tools", "--config"])
+        .arg(place.path().join("turnkeep.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(said.status.code(), Some(1));
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(said, "shop is away: its process exited with status 1\n");
+}
+
+#[test]
+fn the_command_shows_what_there_is_and_what_holds_for_it() {
+    let place = Place::new();
+    let rules = "effects = { \"get-*\" = \"pure\" }\nkeys = { echo = \"/message\" }\n\
+                 approval = [\"echo\", \"ecko\"]";
+    let config = place.path().join("turnkeep.toml");
+    let text = format!(
+        "[agents.default]\nkind = \"echo\"\n[tools.shop]\n{}\n{rules}\n",
+        over_streams(&place)
+    );
+    std::fs::write(&config, text).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut tools = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
+        let said =
+            tools.arg("tools").args(arguments).arg("--config").arg(&config).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (said.status.code(), text(said.stdout), text(said.stderr))
+    };
+    let (code, shown, notes) = run(&["shop"]);
+    assert_eq!(code, Some(0), "{notes}");
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines[0], "tool\teffects\tkey\tapproval\tdescription");
+    assert_eq!(
+        lines[1],
+        "shop.echo\tirreversible\t/message\tby the user\tEchoes back the input string"
+    );
+    assert!(
+        shown.contains("\nshop.get-sum\tpure\t\t\tReturns the sum of two numbers\n"),
+        "{shown}"
+    );
+    assert!(notes.starts_with("shop is there: mcp-servers/everything "), "{notes}");
+    let stray =
+        "note: \"approval\" of shop: no tool of shop is called \"ecko\"; did you mean \"echo\"?\n";
+    assert!(notes.ends_with(stray), "{notes}");
+    let (code, shown, _) = run(&["--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (code, &shown["servers"][0]["tools"][0]["model_name"]),
+        (Some(0), &Value::from("shop__echo"))
+    );
+    let (code, _, notes) = run(&["shpo"]);
+    assert_eq!((code, notes.as_str()), (Some(1), "there is no [tools.shpo]\n"));
+}

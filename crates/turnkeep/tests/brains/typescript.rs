@@ -1,0 +1,103 @@
+//! The real binary with the examples in TypeScript, as processes and as a server; and the types of
+//! all examples.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tokio::time::{interval, timeout};
+
+use crate::crash_kit::{Server, client};
+use crate::http::Brain;
+use crate::kit::{LOOK, PATIENCE, Place, SESSION, ask, node, say, until};
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/brains/typescript").join(name)
+}
+
+fn as_process(place: &Place, name: &str, channel: &str) -> Server {
+    place.start_with(&format!("command = [{:?}, {:?}]", node(), example(name)), channel)
+}
+
+/// Starts one that listens.
+fn as_server(place: &Place, name: &str, shop_seconds: &str) -> Brain {
+    let mut command = Command::new(node());
+    command.arg(example(name));
+    Brain::of(place, command, "0", shop_seconds)
+}
+
+#[test]
+fn the_types_of_the_examples_fit() {
+    node();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/brains.sh");
+    let output = Command::new(script).arg("check").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Changes their mind in the middle of a turn.
+async fn superseded(server: &Server) {
+    let first = say(server, "go to Rome...", "").await;
+    until(server, "turn.processing").await;
+    let answer = ask(server, "no, to Paris").await;
+    assert_eq!(answer["reply"], "echo: go to Rome...\nno, to Paris");
+    assert_ne!(answer["turn_id"], first["turn_id"]);
+    let seen = until(server, "turn.completed").await;
+    assert!(seen.contains("\"choice\":\"supersede\""), "{seen}");
+}
+
+const ASKS: &str = "window_ms = 0\nbusy_policy = \"agent\"\nquestion_timeout_ms = 60000";
+
+#[tokio::test]
+async fn a_change_of_mind_is_heard_by_a_process() {
+    let place = Place::new();
+    superseded(&as_process(&place, "echo.ts", ASKS)).await;
+    place.audit();
+}
+
+#[tokio::test]
+async fn a_change_of_mind_is_heard_by_a_server() {
+    let place = Place::new();
+    let brain = as_server(&place, "echo.ts", "0");
+    superseded(&place.gateway(&brain, ASKS)).await;
+    place.audit();
+}
+
+#[tokio::test]
+async fn a_process_asks_its_user() {
+    let place = Place::new();
+    let server = as_process(&place, "refund.ts", "window_ms = 0");
+    say(&server, "I want my money back", "").await;
+    until(&server, "turn.waiting_for_input").await;
+    let answer = ask(&server, "it is 17").await;
+    assert_eq!(answer["reply"], "Order 17 is refunded.");
+    assert_eq!(place.refunds(), "17\n");
+    place.audit();
+}
+
+#[tokio::test]
+async fn a_server_refunds_once_though_the_gateway_is_killed() {
+    let place = Place::new();
+    let brain = as_server(&place, "refund.ts", "1000");
+    let mut server = place.gateway(&brain, "window_ms = 0");
+    say(&server, "please refund order 17", "").await;
+    let paid = async {
+        let mut look = interval(LOOK);
+        while place.refunds() != "17\n" {
+            look.tick().await;
+        }
+    };
+    timeout(PATIENCE, paid).await.expect("nothing was paid");
+    server.kill();
+    drop(server);
+
+    let server = place.gateway(&brain, "window_ms = 0");
+    until(&server, "turn.completed").await;
+    let url = format!("{}/v1/sessions/{SESSION}/messages", server.address);
+    let said: Value = client().get(url).send().await.unwrap().json().await.unwrap();
+    let unknown = "I can't tell whether order 17 was refunded. A person will look.";
+    let mut lines = said["messages"].as_array().unwrap().iter();
+    assert!(lines.any(|line| line["text"] == json!(unknown)), "{said}");
+    assert_eq!(place.refunds(), "17\n");
+    place.audit();
+}
