@@ -103,17 +103,17 @@ impl World<'_> {
 
     /// It is told that something is on record: if that is an artifact, it is.
     pub(crate) fn judge_kept(&mut self, run: usize) {
-        let Run { seat, group, .. } = self.runs[run];
-        let Some((name, fingerprint)) = self.runs[run].bench.keeping.take() else { return };
-        let told = newest(&self.store.rows[seat], group, name);
-        let durable = told.is_some_and(|told| {
-            matches!(told.body, EventBody::ArtifactKept { fingerprint: kept, .. }
-                if *kept == fingerprint)
+        let Run { seat, tag, .. } = self.runs[run];
+        let Some((name, kept)) = self.runs[run].bench.keeping.take() else { return };
+        let of = (tag.turn, tag.attempt, name, kept);
+        let durable = self.store.rows[seat].events.iter().rev().any(|event| {
+            matches!(event.body, EventBody::ArtifactKept { turn_id, attempt, artifact, fingerprint, .. }
+                if (turn_id, attempt, artifact, fingerprint) == of)
         });
         if !durable {
             self.judge.broken("I27", || format!("{name:?} counts as kept, and is not on record"));
         }
-        self.runs[run].bench.take(name, fingerprint);
+        self.runs[run].bench.take(name, kept);
     }
 
     pub(crate) fn is_denied(&mut self, run: usize) {

@@ -83,7 +83,7 @@ pub const MUTANTS: [(Mutant, &str, u64); 65] = [
     (planted(Planted::UndoneForgotten), "what was undone still counts as done", 5000),
     (planted(Planted::UndoneTwice), "what was undone is undone again", 5000),
     (planted(Planted::InputsIgnored), "an artifact of other inputs is taken", 2000),
-    (planted(Planted::DependencyIgnored), "an artifact is taken though its base changed", 2000),
+    (planted(Planted::DependencyIgnored), "an artifact is taken though its base changed", 20_000),
     (planted(Planted::ArtifactsForgotten), "the next attempt finds nothing that was kept", 5000),
     (planted(Planted::PauseIgnored), "attempts begin while an operator has the session", 2000),
     (planted(Planted::PauseKeepsTurn), "a pause leaves the open turn to its agent", 2000),

@@ -304,6 +304,8 @@ fn finishes(before: &[Event], turn: TurnId) -> bool {
             SupersedeChoice::AbsorbRestart => Some(false),
             _ => None,
         },
+        // What is handed back begins anew.
+        EventBody::TurnWaitingForOperator { turn_id, .. } if *turn_id == turn => Some(false),
         _ => None,
     });
     decided.unwrap_or(false)

@@ -2,6 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use super::telling;
+
+/// What of a name that a model made up is repeated.
+const NAME_SHOWN_BYTES: usize = 100;
+
 /// Arguments that fit.
 #[derive(Debug, PartialEq)]
 pub(super) struct Arguments {
@@ -39,7 +44,10 @@ fn check(arguments: &Map<String, Value>, schema: &Value) -> Result<(), String> {
     for (name, value) in arguments {
         match properties.and_then(|properties| properties.get(name)) {
             Some(property) => check_value(name, value, property)?,
-            None if closed => return Err(format!("there is no argument {name:?}")),
+            None if closed => {
+                let name = telling::within(name, NAME_SHOWN_BYTES);
+                return Err(format!("there is no argument {name:?}"));
+            }
             None => {}
         }
     }

@@ -42,6 +42,9 @@ mod telling;
 mod turn;
 mod version;
 
+#[cfg(test)]
+mod fuzz;
+
 use std::sync::Arc;
 
 use serde_json::Value;

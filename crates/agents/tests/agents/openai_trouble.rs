@@ -96,6 +96,9 @@ async fn a_broken_answer_is_a_clear_failure() {
     check("ended without an end", ended, "cut off", true, None).await;
     let garbage = begin(vec![Step::Raw("what is this\n\n".into()), Step::End]);
     check("garbage", garbage, "no event stream", true, None).await;
+    let binary =
+        begin(vec![Step::Bytes(b"\xff\xfe\x00\x1b\n\ndata: \xff\n\n".to_vec()), Step::End]);
+    check("bytes of any kind", binary, "the provider", true, None).await;
     let no_json = begin(vec![Step::Raw("data: {\"choices\":\n\n".into()), Step::End]);
     check("garbage in an event", no_json, "no chunk of an answer", true, None).await;
     let empty = begin(vec![finish("stop"), done(), Step::End]);

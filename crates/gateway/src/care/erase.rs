@@ -229,6 +229,8 @@ impl Gateway {
     /// Whoever holds the state of an erased session in memory looks again, and whoever watches it is
     /// told that it begins anew.
     fn forget_task(&self, key: &SessionKey) {
+        // Whoever comes back under the name begins at nothing.
+        self.0.ledger.doubt(key);
         if let Some(live) = self.0.lives.get(key) {
             live.begin_anew();
         }

@@ -98,6 +98,26 @@ async fn a_change_of_mind_makes_again_only_what_changed_and_undoes_what_was_book
 }
 
 #[tokio::test]
+async fn what_was_made_and_booked_before_a_kill_is_there_after_it() {
+    let place = Place::new();
+    let mut server = place.start("trip.py", "", "window_ms = 0");
+    say(&server, "a weekend in Rome...", "").await;
+    until(&server, "tool.returned").await;
+    server.kill();
+    drop(server);
+    let before = std::fs::read_to_string(place.path().join("trip.txt")).unwrap();
+    assert_eq!(before.lines().count(), 4, "{before}");
+
+    let server = place.start("trip.py", "", "window_ms = 0");
+    let answer = ask(&server, "thank you").await;
+    assert_eq!(answer["reply"], "a weekend, Hotel Rome: done");
+    assert_eq!(std::fs::read_to_string(place.path().join("trip.txt")).unwrap(), before);
+    let seen = until(&server, "turn.completed").await;
+    assert_eq!(seen.matches("\"type\":\"artifact.reused\"").count(), 3, "{seen}");
+    place.audit();
+}
+
+#[tokio::test]
 async fn a_user_is_asked_and_answers() {
     let place = Place::new();
     let server = place.start("refund.py", "", "window_ms = 0");

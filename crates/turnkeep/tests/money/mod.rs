@@ -171,13 +171,15 @@ fn old_days_are_put_together_and_an_audit_finds_what_does_not_add_up() {
 
 #[test]
 fn an_erased_customer_leaves_what_was_used_and_no_name() {
-    let home = folder(ECHO);
+    let home = folder(&format!("{ECHO}[budgets]\ncustomer_tokens_per_day = 3\n"));
     let dir = home.path();
     let _server = Server::start(dir);
     assert_eq!(run(dir, &["send", "--as", "anna", "one"]).1, "echo: one\n");
+    assert_eq!(run(dir, &["send", "--as", "anna", "one"]).0, 1);
     assert_eq!(run(dir, &["customers", "erase", "default", "anna", "--yes"]).0, 0);
     assert_eq!(tokens(&usage(dir, &["--by", "customer"]), "customer_id"), named(&[("-", 3)]));
     assert_eq!(tokens(&usage(dir, &["--by", "session"]), "session"), named(&[("-", 3)]));
+    assert_eq!(run(dir, &["send", "--as", "anna", "one"]).1, "echo: one\n");
     let (code, audited, _) = run(dir, &["audit", "--data-dir", "data"]);
     assert!(code == 0, "{audited}");
 }
