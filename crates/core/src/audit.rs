@@ -56,6 +56,9 @@ struct OpenTurn {
     /// It asked the user, who has not answered yet.
     #[serde(default)]
     asked: bool,
+    /// Where it asked for a word that only counts if it was said later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    confirm: Option<Seq>,
     /// Its agent chose to finish without new work.
     #[serde(default)]
     finishing: bool,

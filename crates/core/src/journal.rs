@@ -102,6 +102,9 @@ pub enum EventBody {
         question_id: QuestionId,
         /// What the user is asked.
         text: Arc<str>,
+        /// Only what was said after it is an answer.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        confirm: bool,
     },
     /// The turn waits for the operator who has the agent's place.
     #[serde(rename = "turn.waiting_for_operator")]

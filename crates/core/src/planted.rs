@@ -65,6 +65,7 @@ pub enum Planted {
     InputsIgnored,
     DependencyIgnored,
     ArtifactsForgotten,
+    ConfirmedBefore,
 }
 
 #[cfg(feature = "mutants")]

@@ -218,6 +218,32 @@ impl RunHandle {
             Ok(answer) => Ok(answer),
         }
     }
+
+    /// Waits for the user's answer; none where mail has to be read before the question may be put.
+    async fn put_to_user(
+        &self,
+        question: impl FnOnce(Token) -> AgentInput + Send + 'static,
+    ) -> Result<Option<Pending>, Revoked> {
+        self.shared.clear(ANSWERED);
+        let question = match self.request(question).await? {
+            AgentAnswer::Asked(question) => question,
+            AgentAnswer::MailFirst => {
+                self.shared.mail_waiting();
+                return Ok(None);
+            }
+            _ => return Err(Revoked),
+        };
+        let _paused = Paused::new(&self.shared);
+        loop {
+            self.shared.wait_for(ANSWERED).await;
+            self.shared.clear(ANSWERED);
+            let answer = lock(&self.shared.rare).answer.take();
+            if let Some((_, message)) = answer.filter(|(to, _)| *to == question) {
+                self.note_given(std::slice::from_ref(&message));
+                return Ok(Some(message));
+            }
+        }
+    }
 }
 
 impl TurnHandle for RunHandle {
@@ -262,20 +288,14 @@ impl TurnHandle for RunHandle {
     fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Revoked>> {
         let text: Arc<str> = text.into();
         Box::pin(async move {
-            self.shared.clear(ANSWERED);
-            let asked = self.request(move |token| AgentInput::Ask(token, text)).await?;
-            let AgentAnswer::Asked(question) = asked else { return Err(Revoked) };
-            let _paused = Paused::new(&self.shared);
-            loop {
-                self.shared.wait_for(ANSWERED).await;
-                self.shared.clear(ANSWERED);
-                let answer = lock(&self.shared.rare).answer.take();
-                if let Some((_, message)) = answer.filter(|(to, _)| *to == question) {
-                    self.note_given(std::slice::from_ref(&message));
-                    return Ok(message);
-                }
-            }
+            let answer = self.put_to_user(move |token| AgentInput::Ask(token, text)).await?;
+            answer.ok_or(Revoked)
         })
+    }
+
+    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Revoked>> {
+        let text: Arc<str> = text.into();
+        Box::pin(self.put_to_user(move |token| AgentInput::Confirm(token, text)))
     }
 
     fn emit(&self, name: &str, detail: &str) -> BoxFuture<'_, Result<(), Revoked>> {

@@ -179,7 +179,11 @@ impl World<'_> {
             40..=49 => self.run_asks(run, Kind::CommitPoint, AgentInput::CommitPoint),
             50..=55 if wild => {
                 let question = Arc::clone(&self.stock.question);
-                self.run_asks(run, Kind::Ask, |token| AgentInput::Ask(token, question));
+                let confirms = self.tools.are_there() && run.is_multiple_of(2);
+                self.run_asks(run, Kind::Ask, |token| match confirms {
+                    true => AgentInput::Confirm(token, question),
+                    false => AgentInput::Ask(token, question),
+                });
             }
             56..=89 if self.tools.are_there() => self.run_intends(run),
             56..=89 => {

@@ -28,7 +28,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 65] = [
+pub const MUTANTS: [(Mutant, &str, u64); 66] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -85,6 +85,7 @@ pub const MUTANTS: [(Mutant, &str, u64); 65] = [
     (planted(Planted::InputsIgnored), "an artifact of other inputs is taken", 2000),
     (planted(Planted::DependencyIgnored), "an artifact is taken though its base changed", 20_000),
     (planted(Planted::ArtifactsForgotten), "the next attempt finds nothing that was kept", 5000),
+    (planted(Planted::ConfirmedBefore), "what was said before a question allows an act", 5000),
     (planted(Planted::PauseIgnored), "attempts begin while an operator has the session", 2000),
     (planted(Planted::PauseKeepsTurn), "a pause leaves the open turn to its agent", 2000),
     (planted(Planted::PauseLeavesRun), "a pause does not end the run that it laid down", 2000),

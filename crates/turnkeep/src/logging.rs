@@ -23,7 +23,11 @@ impl Log {
 /// The SDK of tool servers tells everything that they say, at levels that are on by default; we tell
 /// what matters of it ourselves. Who asks for it by name gets it.
 fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    EnvFilter::try_new(if level.contains("rmcp") { level.to_owned() } else { format!("rmcp=off,{level}") })
+    EnvFilter::try_new(if level.contains("rmcp") {
+        level.to_owned()
+    } else {
+        format!("rmcp=off,{level}")
+    })
 }
 
 /// Starts logging; lines that wait are written when the guard is dropped.

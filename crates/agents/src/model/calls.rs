@@ -198,7 +198,9 @@ impl Turn<'_> {
             Err(why) => return Ok(Some(Came::Result(why, true))),
         };
         let handle = self.handle;
-        let answer = self.attend(handle.ask(&question)).await??;
+        let Some(answer) = self.attend(handle.confirm(&question)).await?? else {
+            return Ok(Some(Came::Mail(self.mail_now(MAIL_PATIENCE).await?)));
+        };
         self.take_note_of(&answer);
         let text = &answer.body.text;
         if !approval::allows(text) {

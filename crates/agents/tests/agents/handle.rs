@@ -196,6 +196,11 @@ impl TurnHandle for FakeHandle {
         })
     }
 
+    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Revoked>> {
+        let answer = TurnHandle::ask(self, text);
+        Box::pin(async { answer.await.map(Some) })
+    }
+
     fn emit(&self, name: &str, detail: &str) -> BoxFuture<'_, Result<(), Revoked>> {
         self.emitted.lock().unwrap().push((name.to_owned(), detail.to_owned()));
         Box::pin(std::future::ready(Ok(())))

@@ -1,7 +1,7 @@
 //! What the checker knows of a turn's life: who may begin, go on, and end it.
 
 use super::{Checker, OpenTurn};
-use crate::ids::{Attempt, Epoch, Seqs, TurnGroupId, TurnId};
+use crate::ids::{Attempt, Epoch, Seq, Seqs, TurnGroupId, TurnId};
 use crate::journal::EventBody;
 
 impl Checker {
@@ -18,8 +18,12 @@ impl Checker {
                 self.absorb(*turn_id, messages);
             }
             EventBody::TurnAnswered { turn_id, message, .. } => {
-                if let Some(turn) = &mut self.turn {
+                let confirm = self.turn.as_mut().and_then(|turn| {
                     turn.asked = false;
+                    turn.confirm.take()
+                });
+                if confirm.is_some_and(|asked| *message < asked) {
+                    self.broken("I20", || format!("message {message} answers a later question"));
                 }
                 self.absorb(*turn_id, &Seqs::from_slice(&[*message]));
             }
@@ -32,15 +36,11 @@ impl Checker {
                 self.complete(*turn_id, *attempt, *epoch, messages);
             }
             EventBody::TurnCancelled { turn_id, messages, acts, .. } => {
-                self.expect_standing(acts);
                 self.cancelled += messages.len() as u64;
-                self.end(*turn_id);
-                self.settle(messages);
+                self.end(*turn_id, messages, acts);
             }
             EventBody::TurnFailed { turn_id, messages, acts, .. } => {
-                self.expect_standing(acts);
-                self.end(*turn_id);
-                self.settle(messages);
+                self.end(*turn_id, messages, acts);
                 self.dead.extend(messages.iter().copied());
             }
             EventBody::TurnRecovered { turn_id, epoch, .. } => {
@@ -56,12 +56,13 @@ impl Checker {
             EventBody::TurnWaitingForOperator { turn_id, messages, .. } => {
                 self.wait_for_operator(*turn_id, messages);
             }
-            EventBody::TurnWaitingForInput { turn_id, .. } => {
+            EventBody::TurnWaitingForInput { turn_id, confirm, .. } => {
                 self.expect_turn(*turn_id);
                 let broken = self.operators.agent_begins(*turn_id);
                 self.note(broken);
                 if let Some(turn) = &mut self.turn {
                     turn.asked = true;
+                    turn.confirm = confirm.then_some(self.last_seq);
                 }
             }
             EventBody::SupersedeDecided { turn_id, choice, .. } => {
@@ -113,6 +114,7 @@ impl Checker {
             messages,
             committed: false,
             asked: false,
+            confirm: None,
             finishing: false,
             with_operator: false,
         });
@@ -172,9 +174,12 @@ impl Checker {
         self.settle(messages);
     }
 
-    fn end(&mut self, id: TurnId) {
+    /// It ends without an answer.
+    fn end(&mut self, id: TurnId, messages: &Seqs, acts: &[Seq]) {
+        self.expect_standing(acts);
         self.expect_turn(id);
         self.end_calls();
         self.turn = None;
+        self.settle(messages);
     }
 }

@@ -180,6 +180,7 @@ fn no_text_goes_out_unless_it_may() {
             turn_id: turn(),
             question_id: QuestionId(1),
             text: text(),
+            confirm: false,
         },
         EventBody::TurnRetrying {
             turn_id: turn(),

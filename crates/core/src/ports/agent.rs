@@ -173,6 +173,9 @@ pub trait TurnHandle: Send + Sync + 'static {
     fn say(&self, text: &str);
     /// Asks the user and waits for the answer.
     fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Revoked>>;
+    /// The same where a stray answer would do harm: only what is said after the question counts.
+    /// None, and nothing was asked, while mail waits that was not read.
+    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Revoked>>;
     /// Puts something on record.
     fn emit(&self, name: &str, detail: &str) -> BoxFuture<'_, Result<(), Revoked>>;
     /// Asks whether a tool may be called; returns only once that is durable. An irreversible tool

@@ -69,6 +69,8 @@ pub enum AgentInput {
     CommitPoint(Token),
     /// It asks the user something and waits.
     Ask(Token, Arc<str>),
+    /// The same, but only what is said from here on is an answer: mail that waits is read first.
+    Confirm(Token, Arc<str>),
     /// Something for the record.
     Emit(Token, Arc<str>, Arc<str>),
     /// Its answer to a supersede question.

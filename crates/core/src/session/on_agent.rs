@@ -40,7 +40,7 @@ impl Machine<'_> {
                 self.ignore(Ignored::RunIsWaiting);
                 self.effect(Effect::AgentAnswer(*token, AgentAnswer::Refused));
             }
-            AgentInput::Ask(token, _) if waiting => {
+            AgentInput::Ask(token, _) | AgentInput::Confirm(token, _) if waiting => {
                 self.ignore(Ignored::RunIsWaiting);
                 self.effect(Effect::AgentAnswer(*token, AgentAnswer::Refused));
             }
@@ -51,7 +51,8 @@ impl Machine<'_> {
             }
             AgentInput::TakeMail(token) => self.on_take_mail(*token),
             AgentInput::CommitPoint(token) => self.on_commit_point(*token),
-            AgentInput::Ask(token, text) => self.on_ask(*token, text),
+            AgentInput::Ask(token, text) => self.on_ask(*token, text, false),
+            AgentInput::Confirm(token, text) => self.on_ask(*token, text, true),
             AgentInput::Intend(token, intent) => self.on_intend(*token, intent),
             AgentInput::Returned(token, call, outcome, output) => {
                 self.on_returned(*token, *call, *outcome, output);
@@ -67,6 +68,7 @@ impl Machine<'_> {
             AgentInput::TakeMail(token)
             | AgentInput::CommitPoint(token)
             | AgentInput::Ask(token, _)
+            | AgentInput::Confirm(token, _)
             | AgentInput::Intend(token, _)
             | AgentInput::Returned(token, ..)
             | AgentInput::Keep(token, _)
@@ -116,23 +118,29 @@ impl Machine<'_> {
         }
     }
 
-    fn on_ask(&mut self, token: Token, text: &Arc<str>) {
+    fn on_ask(&mut self, token: Token, text: &Arc<str>, confirm: bool) {
         if self.is_paused() && self.session.turn.as_ref().is_some_and(|turn| !turn.stopping) {
             return self.ask_in_vain(token);
+        }
+        let Some(turn) = &self.session.turn else { return };
+        if turn.stopping {
+            return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
+        }
+        // What is held was said before, too, and would answer once it is let go.
+        let unread = !turn.mailbox.is_empty() || !self.session.held.is_empty();
+        if confirm && unread && !planted(Planted::ConfirmedBefore) {
+            return self.effect(Effect::AgentAnswer(token, AgentAnswer::MailFirst));
         }
         self.session.last_question = self.session.last_question.next();
         let question_id = self.session.last_question;
         let deadline = self.deadline(self.context.policy.input_ms);
         let Some(turn) = &mut self.session.turn else { return };
-        if turn.stopping {
-            return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
-        }
         turn.query = None;
         turn.stage = Stage::Waiting { question: question_id, deadline, live: true };
         let turn_id = turn.id;
         let asked = Arc::clone(text);
-        let seq =
-            self.journal(EventBody::TurnWaitingForInput { turn_id, question_id, text: asked });
+        let asked = EventBody::TurnWaitingForInput { turn_id, question_id, text: asked, confirm };
+        let seq = self.journal(asked);
         self.put_turn_row();
         self.effect(Effect::Typing(false));
         self.effect(Effect::AgentAnswer(token, AgentAnswer::Asked(question_id)));

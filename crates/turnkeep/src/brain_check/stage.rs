@@ -237,6 +237,11 @@ impl TurnHandle for Stage {
         }
     }
 
+    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Revoked>> {
+        let answer = self.ask(text);
+        Box::pin(async { answer.await.map(Some) })
+    }
+
     fn emit(&self, _: &str, _: &str) -> BoxFuture<'_, Result<(), Revoked>> {
         done(Ok(()))
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::pairs::Pairs;
 use super::paths;
 use super::problem::Origin;
-use super::pairs::Pairs;
 use super::raw::AgentRaw;
 use super::secret::{ApiKey, Told, secret_files};
 use super::value::{Set, Texts};

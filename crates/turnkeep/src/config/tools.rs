@@ -106,7 +106,8 @@ impl ToolServerSettings {
         told += &format!(", {} s", self.timeout.as_secs());
         let effects = self.effects.iter().map(|(name, effects)| (name, effects_word(*effects)));
         let rows: Vec<String> = effects.map(|(name, word)| format!("{name} {word}")).collect();
-        let others = if self.trust_annotations { "others as it says" } else { "others irreversible" };
+        let others =
+            if self.trust_annotations { "others as it says" } else { "others irreversible" };
         told += &format!("; {}", [&rows[..], &[others.to_owned()]].concat().join(", "));
         if !self.approval.is_empty() {
             told += &format!("; the user is asked before {}", self.approval.join(", "));

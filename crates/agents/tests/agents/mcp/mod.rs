@@ -17,6 +17,7 @@ use turnkeep_core::tool::ToolOutcome;
 
 /// Nothing here takes long; what does is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A server of tools that does as it is told, and an agent's view of it.
 struct Liar {
@@ -94,11 +95,12 @@ async fn tool(tools: &ToolSet, name: &str) -> Tool {
 /// Looks again and again.
 async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let looks = async {
+        let mut beat = tokio::time::interval(LOOK);
         loop {
+            beat.tick().await;
             if let Some(seen) = look().await {
                 return seen;
             }
-            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, looks).await.expect("it never comes")

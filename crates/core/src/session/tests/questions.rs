@@ -49,6 +49,20 @@ fn nobody_waits_for_ever() {
 }
 
 #[test]
+fn what_was_said_before_a_question_confirms_nothing() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    bench.say("yes");
+    bench.agent(AgentInput::Confirm(Token(1), "pay?".into()));
+    assert!(matches!(bench.answer(), AgentAnswer::MailFirst));
+    assert_eq!(bench.session.status(), SessionStatus::Processing);
+    bench.agent(AgentInput::TakeMail(Token(2)));
+    bench.agent(AgentInput::Confirm(Token(3), "pay?".into()));
+    assert!(matches!(bench.answer(), AgentAnswer::Asked(_)));
+    assert_eq!(bench.session.status(), SessionStatus::WaitingForInput);
+}
+
+#[test]
 fn mail_that_came_before_the_question_answers_it() {
     let mut bench = Bench::new(BusyPolicy::Absorb);
     bench.say("one");
