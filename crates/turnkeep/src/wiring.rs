@@ -143,7 +143,9 @@ fn agents(
             before.is_some() && before == resolved.agents.get(name)
         };
         let same = before.filter(|before| {
-            is_same(name) && fallback.is_none_or(is_same) && tools::are_same(settings, tools, before)
+            is_same(name)
+                && fallback.is_none_or(is_same)
+                && tools::are_same(settings, tools, before)
         });
         if let Some(agent) = same.and_then(|before| before.agents.get(name)) {
             return Ok((name.clone(), Arc::clone(agent)));

@@ -27,8 +27,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
 use tokio::sync::mpsc::{Receiver, WeakSender, channel};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{Agent, TurnContext};

@@ -33,6 +33,21 @@ pub(super) fn token_of(input: &Input) -> Option<Token> {
             | AgentInput::Recall(token, ..)
             | AgentInput::Emit(token, ..),
         ) => Some(*token),
-        _ => None,
+        // Named one by one: whoever waits and is missing above would wait for ever.
+        Input::Agent(
+            _,
+            AgentInput::Answer(..)
+            | AgentInput::Used(_)
+            | AgentInput::Degraded
+            | AgentInput::Finished(_)
+            | AgentInput::Failed(_),
+        )
+        | Input::Adopt { .. }
+        | Input::Ruling { .. }
+        | Input::UserTyping
+        | Input::Timer(_)
+        | Input::QuarantineGranted(_)
+        | Input::Delivered { .. }
+        | Input::Release => None,
     }
 }
