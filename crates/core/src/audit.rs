@@ -76,6 +76,8 @@ pub struct Checker {
     epoch: Epoch,
     /// Accepted and without an ending. Small: the inbox is bounded.
     open: Vec<Seq>,
+    /// Those of them that answered a question of an open turn, past what was queued by then.
+    answers: Vec<Seq>,
     /// The trust of each of them, in the same order.
     trusts: Vec<Trust>,
     /// Dead letters nobody has taken.
@@ -389,7 +391,9 @@ impl Checker {
     fn settle(&mut self, messages: &Seqs) {
         self.expect_open(messages);
         self.close(messages);
-        self.settled = self.settled.max(messages.last().copied().unwrap_or_default());
+        let in_turn = messages.iter().rev().find(|seq| !self.answers.contains(seq));
+        self.settled = self.settled.max(in_turn.copied().unwrap_or_default());
+        self.answers.retain(|seq| !messages.contains(seq));
     }
 
     /// These messages have their ending now. What left the queue says nothing of the turns' order:

@@ -23,7 +23,7 @@ mod seat;
 #[cfg(test)]
 mod fuzz;
 
-pub(crate) use pump::{Ended, Events, pump};
+pub(crate) use pump::{Ended, Events, UNREAD, breach, pump};
 pub(crate) use seat::Seat;
 
 /// The version of the contract, which every turn names.

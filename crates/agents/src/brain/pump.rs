@@ -28,6 +28,8 @@ use super::{EMITS_MAX, HISTORY_MAX, REQUESTS_MAX, SAID_BYTES_MAX, Seat, USES_MAX
 const ENDING_MAX: Duration = Duration::from_secs(2);
 /// What is refused without a better reason.
 const REVOKED: &str = "the turn was stopped, or this run of it was replaced";
+/// Why a second question is refused: there is one user, one slot to come back to and one clock.
+const ASKING: &str = "the user is being asked already; ask again after the answer";
 
 /// Where the objects of a brain come from.
 pub(crate) trait Events: Send {
@@ -40,14 +42,21 @@ pub(crate) trait Events: Send {
 pub(crate) enum Ended {
     /// With this.
     Failed(RunFailure),
+    /// It said so itself, and knows that the attempt is over.
+    SaidFailed(RunFailure),
+    /// Too much waits that it was told; the transport knows whose fault that is.
+    Unread,
     /// Its stream ended before it said that it is done; the transport knows more.
     Silent,
 }
 
+/// What is said of a brain that does not read.
+pub(crate) const UNREAD: &str = "it does not read what it is told";
+
 /// The brain broke the contract; it would do so again.
-fn broken(what: &str) -> Ended {
+pub(crate) fn breach(what: &str) -> RunFailure {
     let error = format!("the brain broke its contract: {what}").into();
-    Ended::Failed(RunFailure { error, retry: false, retry_after_ms: None })
+    RunFailure { error, retry: false, retry_after_ms: None }
 }
 
 fn unreadable(what: &str, error: &str) -> Ended {
@@ -74,6 +83,7 @@ pub(crate) async fn pump<'a>(
         line: 0,
         given: context.messages.iter().map(|message| message.seq).collect(),
         under_way: HashSet::new(),
+        asking: None,
         requests: FuturesUnordered::new(),
         calls: Vec::new(),
         questions: Vec::new(),
@@ -110,7 +120,7 @@ async fn ends(events: &mut impl Events, mut line: u64) -> Result<(), Ended> {
 }
 
 fn wrong_line(line: u64, wrong: &str) -> Ended {
-    broken(&format!("line {line} {wrong}"))
+    Ended::Failed(breach(&format!("line {line} {wrong}")))
 }
 
 /// The answer to a request.
@@ -134,6 +144,8 @@ struct Pump<'a> {
     given: HashSet<Seq>,
     /// The names of its requests that have no answer.
     under_way: HashSet<String>,
+    /// The name of its question to the user that has no answer.
+    asking: Option<String>,
     requests: FuturesUnordered<BoxFuture<'a, (String, Said)>>,
     /// Calls that it may make and has not told the outcome of.
     calls: Vec<Seq>,
@@ -195,7 +207,7 @@ impl<'a> Pump<'a> {
 
     fn tell(&self, outgoing: &ToBrain<'_>) -> Result<(), Ended> {
         match self.told.try_send(outgoing.text()) {
-            Err(TrySendError::Full(_)) => Err(broken("it does not read what it is told")),
+            Err(TrySendError::Full(_)) => Err(Ended::Unread),
             // One that has closed its ears may still finish.
             Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
         }
@@ -232,7 +244,7 @@ impl<'a> Pump<'a> {
             Some(FromBrain::Used(usage)) => self.use_up(usage)?,
             Some(FromBrain::Choose(question, choice)) => self.choose(question, choice)?,
             Some(FromBrain::Finished(finished)) => return self.finish(finished).map(Some),
-            Some(FromBrain::Failed(failure)) => return Err(Ended::Failed(failure)),
+            Some(FromBrain::Failed(failure)) => return Err(Ended::SaidFailed(failure)),
         }
         Ok(None)
     }
@@ -280,6 +292,14 @@ impl<'a> Pump<'a> {
             };
             self.calls.remove(at);
         }
+        if let Request::Ask(_) = &request {
+            // Before it touches the seat: two who come back would wait for two slots.
+            if self.asking.is_some() {
+                self.under_way.remove(&id);
+                return self.tell(&ToBrain::Refused { id: &id, reason: ASKING });
+            }
+            self.asking = Some(id.clone());
+        }
         let mut answer = self.ask(id, request);
         match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
             Poll::Ready((id, said)) => self.answer(&id, said),
@@ -317,6 +337,7 @@ impl<'a> Pump<'a> {
 
     fn answer(&mut self, id: &str, said: Said) -> Result<(), Ended> {
         self.under_way.remove(id);
+        self.asking.take_if(|asking| asking == id);
         let refused = ToBrain::Refused { id, reason: REVOKED };
         match said {
             Said::Mail(Ok(mail)) => {

@@ -28,13 +28,13 @@ impl<'a> Seat<'a> {
         Some(outside)
     }
 
-    /// Waits for a slot again.
+    /// Waits for a slot again, if it has none.
     pub(super) async fn come_back(
         &self,
         handle: &dyn TurnHandle,
         outside: Option<SemaphorePermit<'a>>,
     ) {
-        if outside.is_some() {
+        if outside.is_some() && self.lock().is_none() {
             let slot = handle.slot().await;
             *self.lock() = Some(slot);
         }

@@ -28,7 +28,7 @@ use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{Agent, TurnContext};
 use turnkeep_core::session::input::{Finished, RunFailure};
 
-use crate::brain::{Ended, Seat, UNREAD_MAX, pump};
+use crate::brain::{Ended, Seat, UNREAD, UNREAD_MAX, breach, pump};
 use last_words::LastWords;
 use lines::Lines;
 use process::Process;
@@ -122,7 +122,9 @@ impl CommandAgent {
             (said, how)
         };
         said.map_err(|ended| match ended {
-            Ended::Failed(failure) => failure,
+            Ended::Failed(failure) | Ended::SaidFailed(failure) => failure,
+            // Nothing is between us and it.
+            Ended::Unread => breach(UNREAD),
             Ended::Silent => silent(how, &words),
         })
     }

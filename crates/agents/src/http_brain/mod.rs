@@ -34,7 +34,7 @@ use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{Agent, TurnContext};
 use turnkeep_core::session::input::{Finished, RunFailure};
 
-use crate::brain::{Ended, Events, Seat, UNREAD_MAX, pump};
+use crate::brain::{Ended, Events, Seat, UNREAD, UNREAD_MAX, pump};
 use call::{Call, FAREWELLS_MAX, Farewell};
 use listen::{Heard, listen};
 use post::Poster;
@@ -155,7 +155,17 @@ impl HttpBrainAgent {
                 farewell.is_needless();
                 Ok(finished)
             }
+            Err(Ended::SaidFailed(failure)) => {
+                farewell.is_needless();
+                Err(failure)
+            }
             Err(Ended::Failed(failure)) => Err(failure),
+            // The network may be what holds it up.
+            Err(Ended::Unread) => Err(RunFailure {
+                error: format!("the brain is lost: {UNREAD}").into(),
+                retry: true,
+                retry_after_ms: None,
+            }),
             Err(Ended::Silent) => Err(lost.unwrap_or_else(|| RunFailure {
                 error: "the brain ended before it had finished".into(),
                 retry: true,

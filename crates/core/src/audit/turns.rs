@@ -25,6 +25,7 @@ impl Checker {
                 if confirm.is_some_and(|asked| *message < asked) {
                     self.broken("I20", || format!("message {message} answers a later question"));
                 }
+                self.answers.push(*message);
                 self.absorb(*turn_id, &Seqs::from_slice(&[*message]));
             }
             EventBody::TurnSuperseded { turn_id, by } => self.supersede(*turn_id, *by),

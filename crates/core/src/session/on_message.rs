@@ -178,7 +178,8 @@ impl Machine<'_> {
         match turn.stage {
             Stage::Accumulating { .. } | Stage::Operator if outside => queue,
             Stage::Accumulating { .. } | Stage::Operator => Verdict::Join,
-            Stage::Waiting { .. } if outside => queue,
+            // It answers the open turn, which is before everything that is queued.
+            Stage::Waiting { .. } if stranger => queue,
             Stage::Waiting { .. } => Verdict::Answer,
             Stage::Processing | Stage::Backoff { .. } | Stage::Quarantined => match busy {
                 BusyPolicy::Reject => Verdict::Reject,

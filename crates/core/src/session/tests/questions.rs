@@ -25,6 +25,19 @@ fn the_next_message_answers_the_waiting_run() {
 }
 
 #[test]
+fn what_is_queued_keeps_nobody_from_answering() {
+    let mut bench = Bench::new(BusyPolicy::Collect);
+    bench.say("one");
+    assert_eq!(bench.say("and another thing").action, Action::Queued);
+    bench.agent(AgentInput::Ask(Token(1), "which?".into()));
+    assert_eq!(bench.say_as("me!", Trust::Owner).action, Action::Queued);
+    assert_eq!(bench.say("this one").action, Action::EventSent);
+    assert_eq!(bench.told(), ["message.accepted", "turn.answered"]);
+    bench.finish("ok");
+    assert_eq!(bench.session.turn.as_ref().unwrap().messages[0].seq, Seq(2 + 2));
+}
+
+#[test]
 fn another_trust_does_not_answer() {
     let mut bench = asked();
     assert_eq!(bench.say_as("me!", Trust::Owner).action, Action::Queued);
