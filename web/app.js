@@ -30,6 +30,7 @@ class Chat {
     this.view = new LogView($("rows"), $("earlier"), {
       retry: (id) => this.outbox.retry(id),
       edit: (id) => this.composer.putBack(this.outbox.takeBack(id) ?? ""),
+      answer: (text) => this.send(text),
     });
     this.scroll = new ScrollKeeper($("log"), $("jump"));
     this.composer = new Composer($("composer"), $("message-input"), $("send"), (text) => this.send(text));

@@ -167,6 +167,7 @@ const HANDLERS = {
     const turn = ensureTurn(model, event.turn_id, event.seq, event.at);
     const row = agentRow(event.seq, event.at, event.text, "waiting");
     row.questionId = event.question_id;
+    row.confirm = event.confirm === true;
     addToTurn(model, turn, row);
     model.drafts.delete(turn.id);
     model.typing = false;

@@ -57,7 +57,7 @@ export class LogView {
   #elements = new Map();
   #pages = 1;
 
-  /** `actions`: `retry(id)` and `edit(id)` for refused messages. */
+  /** `actions`: `retry(id)` and `edit(id)` for refused messages, `answer(text)` to a question. */
   constructor(root, earlier, actions) {
     this.#root = root;
     this.#earlier = earlier;
@@ -157,7 +157,7 @@ export class LogView {
     if (row.messageId) node.dataset.messageId = row.messageId;
     if (row.role === "typing") fillTyping(node, row);
     else if (row.role === "user") this.#fillUser(node, row, status);
-    else if (row.role === "agent") fillAgent(node, row, status);
+    else if (row.role === "agent") fillAgent(node, row, status, this.#actions.answer);
     else if (row.role === "tool") fillTool(node, row, status);
     else fillNotice(node, row, status);
   }
@@ -189,7 +189,7 @@ function metaText(row) {
   return status === "refused" ? row.key : `${TIME.format(row.at)} ${statusText(status, row)}`;
 }
 
-function fillAgent(node, row, status) {
+function fillAgent(node, row, status, answer) {
   const body = make("div", "body markdown");
   body.append(renderMarkdown(row.text));
   const parts = [make("span", "sr", row.by ? `${row.by}:` : ROLE_TEXT.agent), body];
@@ -201,6 +201,10 @@ function fillAgent(node, row, status) {
     if (row.by) meta.append(make("span", "chip person-chip", row.by));
     if (AGENT_TAGS[status]) meta.append(make("span", "chip", AGENT_TAGS[status]));
     parts.push(meta);
+    if (row.confirm && status === "waiting") {
+      const answers = ["Yes", "No"].map((word) => button(word, word.toLowerCase(), () => answer(word)));
+      parts.push(make("div", "choices answers", answers));
+    }
   }
   node.replaceChildren(...parts);
 }

@@ -21,6 +21,10 @@ use crate::tool::Acts;
 pub const ARTIFACTS_GROUP_MAX: usize = 32;
 /// Artifacts that a session remembers; of more, those of the oldest other group are forgotten.
 pub const ARTIFACTS_MAX: usize = 128;
+/// Artifacts that one attempt may keep, the same one again included: each stands in the journal.
+pub const KEEPS_MAX: u32 = 256;
+/// The bytes of what one attempt may keep.
+pub const KEPT_BYTES_MAX: u32 = 8 << 20;
 /// Others that one artifact may depend on.
 pub const DEPENDS_MAX: usize = 8;
 

@@ -25,6 +25,8 @@ use crate::planted::{Planted, planted};
 pub const ACTS_MAX: usize = 256;
 /// Calls that one attempt may have under way at once.
 pub const CALLS_OPEN_MAX: usize = 16;
+/// Calls that one attempt may make, of whatever kind: each stands in the journal.
+pub const CALLS_MAX: u32 = 1000;
 /// How long an act is remembered after its turn group and that group's dead letters ended.
 pub const ACTS_KEPT_MS: i64 = 24 * 3_600_000;
 
@@ -70,6 +72,8 @@ pub enum Denied {
     Paused,
     /// [`CALLS_OPEN_MAX`] calls are under way.
     TooManyCalls,
+    /// This attempt made [`CALLS_MAX`] calls.
+    TooManyCallsMade,
     /// [`ACTS_MAX`] acts are remembered.
     TooManyActs,
     /// It shall undo a call that nobody made for this turn group.
@@ -84,6 +88,8 @@ pub enum Denied {
     PureUndoesNothing,
     /// [`ARTIFACTS_GROUP_MAX`](crate::artifact::ARTIFACTS_GROUP_MAX) artifacts are kept.
     TooManyArtifacts,
+    /// This attempt kept [`KEEPS_MAX`](crate::artifact::KEEPS_MAX) artifacts, or as many bytes as it may.
+    KeptTooMuch,
     /// An artifact depends on one that this attempt has neither taken nor made.
     DependencyNotHeld,
 }
@@ -98,6 +104,7 @@ impl Denied {
             Self::Waiting => "the user was asked something and has not answered yet",
             Self::Paused => "an operator took the session over",
             Self::TooManyCalls => "too many calls of this attempt are under way; the limit is 16",
+            Self::TooManyCallsMade => "this attempt made too many calls; the limit is 1000",
             Self::TooManyActs => "too many acts of this session are remembered; the limit is 256",
             Self::NothingToUndo => "no call of this number was made for this turn group",
             Self::NotCompensatable => "what that call did can't be compensated",
@@ -105,6 +112,9 @@ impl Denied {
             Self::WasNotDone => "the call that it would undo failed: there is nothing to undo",
             Self::PureUndoesNothing => "a pure call undoes nothing",
             Self::TooManyArtifacts => "this turn group keeps 32 artifacts; the limit is 32",
+            Self::KeptTooMuch => {
+                "this attempt kept too much; the limits are 256 artifacts and 8388608 bytes"
+            }
             Self::DependencyNotHeld => {
                 "it depends on an artifact that this attempt has neither recalled nor kept"
             }
@@ -341,6 +351,13 @@ impl Acts {
         }
     }
 
+    /// The dead letters up to here are gone, so nobody can take them any more.
+    pub(crate) fn forget_letters(&mut self, through: Seq) {
+        for group in &mut self.0 {
+            group.letters.retain(|seq| *seq > through);
+        }
+    }
+
     /// A dead letter was taken, to be tried again or for good.
     pub(crate) fn take_letter(&mut self, letter: Seq) {
         for group in &mut self.0 {
@@ -452,9 +469,11 @@ mod tests {
 
     #[test]
     fn whoever_is_denied_is_told_the_limit_that_holds() {
-        for (denied, limit) in
-            [(Denied::TooManyCalls, CALLS_OPEN_MAX), (Denied::TooManyActs, ACTS_MAX)]
-        {
+        for (denied, limit) in [
+            (Denied::TooManyCalls, CALLS_OPEN_MAX),
+            (Denied::TooManyActs, ACTS_MAX),
+            (Denied::TooManyCallsMade, CALLS_MAX as usize),
+        ] {
             assert!(denied.as_str().ends_with(&format!("the limit is {limit}")), "{denied:?}");
         }
     }

@@ -31,9 +31,14 @@ pub struct Usage {
 /// The longest name of a model that is kept, in bytes.
 pub const MODEL_BYTES_MAX: usize = 200;
 
-/// More than this of any number in one report is no report: it is taken for this much, so that no
-/// sum can overflow.
-pub const COUNT_MAX: u64 = 1 << 40;
+/// More tokens of any kind than this in one report are no report: they are taken for this many, so
+/// that no sum of what really happens comes near its bound.
+pub const COUNT_MAX: u64 = 1 << 32;
+/// The same for what a request costs, in millionths of the currency, whether that was reported or
+/// computed: more than a million of it.
+pub const COST_MAX: u64 = 1 << 40;
+/// No sum grows beyond this: what is kept of it in a database has a sign.
+pub const SUM_MAX: u64 = i64::MAX.unsigned_abs();
 
 impl Usage {
     /// The same within bounds: whoever reports may be wrong, or lie.
@@ -54,7 +59,7 @@ impl Usage {
             output_tokens: self.output_tokens.min(COUNT_MAX),
             cached_tokens: self.cached_tokens.min(COUNT_MAX),
             cache_write_tokens: self.cache_write_tokens.min(COUNT_MAX),
-            cost_micros: self.cost_micros.map(|cost| cost.min(COUNT_MAX)),
+            cost_micros: self.cost_micros.map(|cost| cost.min(COST_MAX)),
         }
     }
 
@@ -116,15 +121,16 @@ impl Sums {
             .saturating_add(self.cache_write_tokens)
     }
 
-    /// Adds others.
-    pub const fn add(&mut self, more: &Self) {
-        self.requests = self.requests.saturating_add(more.requests);
-        self.input_tokens = self.input_tokens.saturating_add(more.input_tokens);
-        self.output_tokens = self.output_tokens.saturating_add(more.output_tokens);
-        self.cached_tokens = self.cached_tokens.saturating_add(more.cached_tokens);
-        self.cache_write_tokens = self.cache_write_tokens.saturating_add(more.cache_write_tokens);
-        self.cost_micros = self.cost_micros.saturating_add(more.cost_micros);
-        self.unpriced = self.unpriced.saturating_add(more.unpriced);
+    /// Adds others, each up to [`SUM_MAX`].
+    pub fn add(&mut self, more: &Self) {
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more).min(SUM_MAX);
+        add(&mut self.requests, more.requests);
+        add(&mut self.input_tokens, more.input_tokens);
+        add(&mut self.output_tokens, more.output_tokens);
+        add(&mut self.cached_tokens, more.cached_tokens);
+        add(&mut self.cache_write_tokens, more.cache_write_tokens);
+        add(&mut self.cost_micros, more.cost_micros);
+        add(&mut self.unpriced, more.unpriced);
     }
 }
 
@@ -151,7 +157,8 @@ pub struct Price {
 }
 
 impl Price {
-    /// What a request costs, in millionths of the currency; a part of one counts as one.
+    /// What a request costs, in millionths of the currency, up to [`COST_MAX`]; a part of one counts
+    /// as one.
     #[must_use]
     pub fn of(&self, usage: &Usage) -> u64 {
         let parts = [
@@ -161,7 +168,8 @@ impl Price {
             (usage.cache_write_tokens, self.cache_write_micros),
         ];
         let all = parts.map(|(tokens, micros)| u128::from(tokens) * u128::from(micros));
-        u64::try_from(all.iter().sum::<u128>().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+        let cost = all.iter().fold(0, |sum: u128, part| sum.saturating_add(*part));
+        u64::try_from(cost.div_ceil(1_000_000)).unwrap_or(COST_MAX).min(COST_MAX)
     }
 }
 
@@ -272,7 +280,7 @@ const RUNS_MAX: usize = 4;
 pub struct Spent {
     /// Everything, from its beginning on, whatever was forgotten of it since.
     pub sums: Sums,
-    /// The turn of which a report came last, and what it used.
+    /// The turn of which a report came last, or the open one if one came of it, and what it used.
     #[serde(skip_serializing_if = "Option::is_none")]
     turn: Option<(TurnId, Sums)>,
     /// Runs and their last reports that are booked, so that none is booked twice.
@@ -293,8 +301,15 @@ impl Spent {
         self.runs.iter().any(|(known, last)| *known == run && *last >= report)
     }
 
-    /// Books it; says what the turn used before and uses now.
-    pub fn book(&mut self, run: RunTag, report: u32, sums: &Sums) -> (Sums, Sums) {
+    /// Books it; says what the turn used before and uses now. What is known of the `open` turn does
+    /// not make room for what a run of another one reports late.
+    pub fn book(
+        &mut self,
+        run: RunTag,
+        report: u32,
+        sums: &Sums,
+        open: Option<TurnId>,
+    ) -> (Sums, Sums) {
         self.sums.add(sums);
         let known = self.runs.iter().position(|(known, _)| *known == run);
         if known.is_none() && self.runs.len() == RUNS_MAX {
@@ -307,7 +322,10 @@ impl Spent {
         let before = self.of_turn(run.turn);
         let mut now = before;
         now.add(sums);
-        self.turn = Some((run.turn, now));
+        let is_late = self.turn.is_some_and(|(known, _)| open == Some(known) && known != run.turn);
+        if !is_late {
+            self.turn = Some((run.turn, now));
+        }
         (before, now)
     }
 
@@ -317,7 +335,7 @@ impl Spent {
         Self { sums: self.sums, ..Self::default() }
     }
 
-    /// What this turn used, as far as it is the one of which a report came last.
+    /// What this turn used, as far as it is the one that is remembered.
     #[must_use]
     pub fn of_turn(&self, turn: TurnId) -> Sums {
         self.turn.filter(|(known, _)| *known == turn).map_or_else(Sums::default, |(_, sums)| sums)
@@ -349,7 +367,10 @@ mod tests {
         check(1, 0, 0, 3);
         check(1, 0, 1, 4);
         check(1_000_000, 1_000_000, 0, 12_500_000);
-        check(COUNT_MAX, COUNT_MAX, COUNT_MAX, 15_118_284_881_920);
+        check(COUNT_MAX, COUNT_MAX, COUNT_MAX, 59_055_800_320);
+        let most = Price { input_micros: u64::MAX, output_micros: u64::MAX, ..price };
+        let usage = Usage { input_tokens: u64::MAX, output_tokens: u64::MAX, ..Usage::default() };
+        assert_eq!(most.of(&usage), COST_MAX);
     }
 
     #[test]
@@ -380,7 +401,7 @@ mod tests {
         for attempt in 1..=6 {
             for report in 1..=2 {
                 assert!(!spent.is_booked(run(attempt), report));
-                spent.book(run(attempt), report, &one);
+                spent.book(run(attempt), report, &one, None);
                 assert!(spent.is_booked(run(attempt), report));
             }
         }
@@ -399,6 +420,6 @@ mod tests {
         };
         let kept = usage.within_bounds();
         assert_eq!(kept.model.len(), MODEL_BYTES_MAX);
-        assert_eq!((kept.input_tokens, kept.cost_micros), (COUNT_MAX, Some(COUNT_MAX)));
+        assert_eq!((kept.input_tokens, kept.cost_micros), (COUNT_MAX, Some(COST_MAX)));
     }
 }

@@ -204,6 +204,22 @@ impl Drop for Paused<'_> {
     }
 }
 
+/// Who waits for its user does no work that a drain would have to wait for.
+struct Idle<'a>(&'a Gateway);
+
+impl<'a> Idle<'a> {
+    fn new(gateway: &'a Gateway) -> Self {
+        gateway.0.running.fetch_sub(1, Ordering::AcqRel);
+        Self(gateway)
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.0.running.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 impl RunHandle {
     async fn request(
         &self,
@@ -234,6 +250,7 @@ impl RunHandle {
             _ => return Err(Revoked),
         };
         let _paused = Paused::new(&self.shared);
+        let _idle = Idle::new(&self.gateway);
         loop {
             self.shared.wait_for(ANSWERED).await;
             self.shared.clear(ANSWERED);

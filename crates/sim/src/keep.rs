@@ -35,6 +35,7 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
         noticed_at,
         refused_at,
         history_from,
+        forgotten,
         updated_at,
     } = given;
     match (&mut kept.turn, turn) {
@@ -61,7 +62,8 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
     kept.last_question = *last_question;
     (kept.closed, kept.failed) = (*closed, *failed);
     (kept.hint, kept.busy, kept.noticed_at) = (*hint, *busy, *noticed_at);
-    (kept.history_from, kept.updated_at) = (*history_from, *updated_at);
+    (kept.history_from, kept.forgotten) = (*history_from, *forgotten);
+    kept.updated_at = *updated_at;
 }
 
 fn keep_turn(kept: &mut Turn, given: &Turn) {
@@ -87,6 +89,7 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
         acted,
         finishing,
         held,
+        done,
     } = given;
     let common = keep_pending(&mut kept.messages, messages);
     kept.messages.truncate(common);
@@ -102,6 +105,7 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
     kept.open_calls.clone_from(open_calls);
     (kept.acted, kept.finishing) = (*acted, *finishing);
     kept.held.clone_from(held);
+    kept.done = *done;
 }
 
 /// Overwrites what both have places for; says how many those are.

@@ -282,6 +282,7 @@ fn running(session: &mut Session, id: TurnId, pending: Pending) -> Turn {
         acted: false,
         finishing: None,
         held: SmallVec::new(),
+        done: turnkeep_core::session::Done::default(),
     }
 }
 

@@ -221,7 +221,11 @@ impl Tables {
 
 impl Row {
     fn loaded(&self) -> Loaded {
-        Loaded { session: Arc::clone(&self.session), version: self.version }
+        let mut session = Arc::clone(&self.session);
+        if let Some(forgotten) = self.forgotten.as_ref().filter(|_| !session.acts.is_empty()) {
+            Arc::make_mut(&mut session).forgotten = forgotten.through;
+        }
+        Loaded { session, version: self.version }
     }
 }
 

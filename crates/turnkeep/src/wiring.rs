@@ -222,7 +222,10 @@ fn tool_rules(resolved: &Resolved, wanted: &[String]) -> String {
     for (name, server) in &resolved.tools {
         if wanted.iter().any(|wanted| wanted.split_once('.').is_some_and(|(of, _)| of == name)) {
             let ToolServerSettings { effects, keys, approval, .. } = server;
-            rules.push_str(&format!("\n{name} {effects:?} {keys:?} {approval:?}"));
+            let ToolServerSettings { .. } = server;
+            rules.push_str(&format!(
+                "\n{name} {effects:?} {keys:?} {approval:?}"
+            ));
         }
     }
     rules

@@ -116,8 +116,12 @@ class Turn:
         self._has_mail = False
         return [message(fields) for fields in self._request("take_mail")["messages"]]
 
-    def ask(self, text: str) -> Message:
-        return message(self._request("ask", text=text)["message"])
+    def ask(self, text: str, confirm: bool = False) -> Message:
+        """Asks the user. With `confirm` only what is said after the question is an answer."""
+        said = self._request("ask", text=text, confirm=confirm)
+        if said["type"] == "mail_first":
+            raise MailFirst
+        return message(said["message"])
 
     def commit_point(self) -> None:
         self._request("commit_point")
@@ -228,9 +232,14 @@ def run(answer: Answer, decide: Decide = absorb) -> None:
 
 def over_streams(answer: Answer, decide: Decide) -> NoReturn:
     writing = threading.Lock()
+    over = False
 
     def tell(said: dict[str, Any]) -> None:
-        with writing:  # Threads must not mix their lines.
+        nonlocal over
+        with writing:  # Threads must not mix their lines, and none speaks after the last word.
+            if over:
+                return
+            over = said["type"] in ("finished", "failed")
             print(json.dumps(said), flush=True)
 
     def listen() -> None:

@@ -1,6 +1,12 @@
 """Repeats what it was told. A message that ends in `...` is not the last one: it waits for more."""
 
+import os
+import time
+
 from brain import Message, Turn, run
+
+# How long it thinks; for those who measure.
+SECONDS = float(os.environ.get("ECHO_SECONDS", "0"))
 
 
 def decide(arrived: Message) -> str:
@@ -11,6 +17,7 @@ def decide(arrived: Message) -> str:
 def answer(turn: Turn) -> str:
     messages = turn.messages
     turn.say("echo: ")
+    time.sleep(SECONDS)
     while messages[-1].text.endswith("...") and turn.wait_for_mail():
         messages += turn.mail()
     while turn.has_mail():

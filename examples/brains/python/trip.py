@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from brain import Message, Turn, run
+from brain import MailFirst, Message, Refused, Turn, run
 
 
 def note(line: str) -> str:
@@ -48,6 +48,17 @@ def undo(turn: Turn, plan: str) -> bool:
 
 
 def answer(turn: Turn) -> str:
+    while True:
+        try:
+            return travel(turn)
+        except MailFirst:
+            # What came meanwhile may change everything.
+            turn.messages += turn.mail()
+        except Refused as why:
+            return f"Nothing was booked: {why}."
+
+
+def travel(turn: Turn) -> str:
     days = last(turn.messages, r"\b(weekend|week)\b", "weekend")
     city = last(turn.messages, r"\bin (\w+)", "Rome")
     dates = turn.step("dates", lambda: make("dates", f"a {days}"), text=days)

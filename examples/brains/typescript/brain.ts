@@ -166,8 +166,12 @@ export class Turn {
     return (await this.request("mail", { type: "take_mail" })).messages;
   }
 
-  async ask(text: string): Promise<Message> {
-    return (await this.request("answer", { type: "ask", text })).message;
+  /** Asks the user. With `confirm` only what is said after the question is an answer. */
+  async ask(text: string, confirm = false): Promise<Message> {
+    const said = await this.demand({ type: "ask", text, confirm });
+    if (said.type === "mail_first") throw new MailFirst();
+    if (said.type !== "answer") throw new Error(`ask is answered by ${said.type}`);
+    return said.message;
   }
 
   async commitPoint(): Promise<void> {
@@ -317,9 +321,11 @@ function overStreams(brain: Brain): void {
   let over = false;
   const tell: Say = (object) => {
     if (over) return;
-    over = object["type"] === "finished" || object["type"] === "failed";
+    const last = object["type"] === "finished" || object["type"] === "failed";
+    over = last;
     process.stdout.write(`${JSON.stringify(object)}\n`, () => {
-      if (over) process.exit();
+      // Not when an earlier line is written: the last word may still be on its way.
+      if (last) process.exit();
     });
   };
   const lines = createInterface({ input: process.stdin });

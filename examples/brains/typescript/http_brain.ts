@@ -106,10 +106,14 @@ export function serve(brain: Brain, port: number): void {
   function take(posted: Posted, name: string, response: ServerResponse): number | undefined {
     const id = posted.turn_id;
     const known = attempts.get(id);
-    if (posted.type === "turn") {
-      if (names.has(name) || (known && posted.attempt <= known.number)) return 409;
+    if (posted.type === "turn" || posted.type === "resume") {
+      // What asks for a stream comes once.
+      if (names.has(name)) return 409;
       names.add(name);
       setTimeout(() => names.delete(name), NAMES_KEPT_MS).unref();
+    }
+    if (posted.type === "turn") {
+      if (known && posted.attempt <= known.number) return 409;
       known?.leave();
       // Its number is remembered, so that no older attempt can follow it.
       const forget = (): boolean => attempts.get(id) === attempt && attempts.delete(id);

@@ -83,7 +83,7 @@ impl Coming<'_> {
             News::Life => Ok(Some(Piece::Life)),
             News::End => {
                 // Whatever comes now, the answer is complete.
-                while self.events.tail().await.is_some() {}
+                self.events.tail(|_| ()).await;
                 Ok(self.draft.next_call().map(Piece::Call))
             }
         }

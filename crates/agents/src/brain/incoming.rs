@@ -37,11 +37,19 @@ pub(super) enum FromBrain {
 pub(super) enum Request {
     TakeMail,
     CommitPoint,
-    Ask(String),
+    /// The text, and whether only what is said after it is an answer.
+    Ask(String, bool),
     Intend(ToolCall),
-    Returned { call: Seq, outcome: ToolOutcome, output: String },
+    Returned {
+        call: Seq,
+        outcome: ToolOutcome,
+        output: String,
+    },
     Keep(Artifact),
-    Recall { name: String, inputs: Inputs },
+    Recall {
+        name: String,
+        inputs: Inputs,
+    },
 }
 
 /// Every type there is, for whoever mistypes one.
@@ -68,7 +76,7 @@ pub(super) fn read(line: &[u8]) -> Result<Option<FromBrain>, String> {
         "say" => FromBrain::Say(fields.text("text", 0..=usize::MAX)?),
         "take_mail" => fields.request(Request::TakeMail)?,
         "commit_point" => fields.request(Request::CommitPoint)?,
-        "ask" => fields.request(Request::Ask(fields.text("text", 1..=ASKED_BYTES_MAX)?))?,
+        "ask" => fields.ask()?,
         "emit" => FromBrain::Emit {
             name: fields.text("name", 1..=EMIT_NAME_BYTES_MAX)?,
             detail: fields.optional_text("detail", EMIT_DETAIL_BYTES_MAX)?.unwrap_or_default(),
@@ -156,6 +164,17 @@ impl Fields {
         Ok(FromBrain::Request(self.text("id", 1..=ID_BYTES_MAX)?, request))
     }
 
+    fn ask(&self) -> Result<FromBrain, String> {
+        let confirm = self.truth("confirm")?.unwrap_or(false);
+        self.request(Request::Ask(self.text("text", 1..=ASKED_BYTES_MAX)?, confirm))
+    }
+
+    fn truth(&self, name: &str) -> Result<Option<bool>, String> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let truth = value.as_bool().map(Some);
+        truth.ok_or_else(|| format!("has a \"{name}\" that is not true or false"))
+    }
+
     fn intend(&self) -> Result<FromBrain, String> {
         let kinds = "pure, idempotent, compensatable or irreversible";
         let effects: Option<SideEffects> = self.word("effects", kinds)?;
@@ -224,12 +243,7 @@ impl Fields {
 
     fn failed(&self) -> Result<FromBrain, String> {
         let error = self.text("error", 1..=usize::MAX)?;
-        let retry = match self.get("retry") {
-            None => true,
-            Some(value) => value
-                .as_bool()
-                .ok_or_else(|| "has a \"retry\" that is not true or false".to_owned())?,
-        };
+        let retry = self.truth("retry")?.unwrap_or(true);
         let retry_after_ms = match self.get("retry_after_s") {
             None => None,
             Some(value) => {

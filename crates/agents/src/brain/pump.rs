@@ -127,7 +127,7 @@ fn wrong_line(line: u64, wrong: &str) -> Ended {
 enum Said {
     Mail(Result<Vec<Pending>, Revoked>),
     Granted(Result<(), Revoked>),
-    Answer(Result<Pending, Revoked>),
+    Answer(Result<Option<Pending>, Revoked>),
     Permission(Result<Permission, Revoked>),
     Recorded(Result<(), Revoked>),
     Filed(Result<Recalled, Revoked>),
@@ -292,7 +292,7 @@ impl<'a> Pump<'a> {
             };
             self.calls.remove(at);
         }
-        if let Request::Ask(_) = &request {
+        if let Request::Ask(..) = &request {
             // Before it touches the seat: two who come back would wait for two slots.
             if self.asking.is_some() {
                 self.under_way.remove(&id);
@@ -316,9 +316,12 @@ impl<'a> Pump<'a> {
             let said = match request {
                 Request::TakeMail => Said::Mail(handle.mail().await),
                 Request::CommitPoint => Said::Granted(handle.commit_point().await),
-                Request::Ask(text) => {
+                Request::Ask(text, confirm) => {
                     let outside = seat.leave();
-                    let answer = handle.ask(&text).await;
+                    let answer = match confirm {
+                        true => handle.confirm(&text).await,
+                        false => handle.ask(&text).await.map(Some),
+                    };
                     seat.come_back(handle, outside).await;
                     Said::Answer(answer)
                 }
@@ -346,7 +349,8 @@ impl<'a> Pump<'a> {
                 let messages = mail.iter().map(Into::into).collect();
                 self.tell(&ToBrain::Mail { id, messages })
             }
-            Said::Answer(Ok(message)) => {
+            Said::Answer(Ok(None)) => self.tell(&ToBrain::MailFirst { id }),
+            Said::Answer(Ok(Some(message))) => {
                 self.given.insert(message.seq);
                 self.tell(&ToBrain::Answer { id, message: (&message).into() })
             }

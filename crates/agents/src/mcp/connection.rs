@@ -1,21 +1,20 @@
 //! One connection to a tool server: made, watched, and always ended.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::RoleClient;
 use rmcp::model::{CallToolRequestParams, ProtocolVersion};
 use rmcp::service::{
-    ClientInitializeError, ClientLifecycleMode, Peer, RunningService, RxJsonRpcMessage,
-    TxJsonRpcMessage, serve_client_with_lifecycle,
+    ClientInitializeError, ClientLifecycleMode, Peer, RunningService, serve_client_with_lifecycle,
 };
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::{StreamableHttpClientTransport, Transport};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use turnkeep_core::tool::ToolOutcome;
 
+use super::bounds::{Bounded, Gone};
 use super::client::Client;
 use super::content::label;
 use super::outcome::{of_error, of_response, of_transport, unknown};
@@ -47,9 +46,6 @@ pub(super) struct Connection {
     process: Option<(Process, Arc<Listener>)>,
 }
 
-/// Resolves once the connection is gone.
-pub(super) type Gone = oneshot::Receiver<Infallible>;
-
 impl Connection {
     /// Reaches the server and says hello. What went wrong is in words, without secrets.
     pub(super) async fn open(
@@ -59,12 +55,12 @@ impl Connection {
         let server: Arc<str> = settings.name.as_str().into();
         let changed = Arc::new(Notify::new());
         let client = Client { changed: Arc::clone(&changed) };
-        let (alive, gone) = oneshot::channel();
-        let (service, process) = match &settings.way {
+        let (service, process, gone) = match &settings.way {
             ToolWay::Command(command) => {
                 let (process, listener, inner) = start(command, &server)?;
-                match hello.say(client, Alive { inner, _alive: alive }).await {
-                    Ok(service) => (service, Some((process, listener))),
+                let (inner, gone) = Bounded::new(inner);
+                match hello.say(client, inner).await {
+                    Ok(service) => (service, Some((process, listener)), gone),
                     Err(error) if is_refusal(&error) => return Err(not_open(&error)),
                     Err(error) => {
                         let how = last_words(&process, &listener).await;
@@ -73,9 +69,9 @@ impl Connection {
                 }
             }
             ToolWay::Http { url, token } => {
-                let inner = http(url, token.as_deref())?;
-                let service = hello.say(client, Alive { inner, _alive: alive }).await;
-                (service.map_err(|error| not_open(&error))?, None)
+                let (inner, gone) = Bounded::new(http(url, token.as_deref())?);
+                let service = hello.say(client, inner).await;
+                (service.map_err(|error| not_open(&error))?, None, gone)
             }
         };
         let peer = service.peer().clone();
@@ -101,7 +97,7 @@ impl Connection {
         let called = timeout(tool.timeout, self.peer.call_tool_once(params)).await;
         let (said, doubted) = match called {
             Ok(Ok(response)) => (of_response(&response, tool.effects, errors_mean_not_done), false),
-            Ok(Err(error)) => of_error(&error),
+            Ok(Err(error)) => of_error(&error, tool.effects, errors_mean_not_done),
             Err(_) => {
                 let seconds = tool.timeout.as_secs_f64();
                 (unknown(format!("no answer within {seconds} seconds")), true)
@@ -158,7 +154,7 @@ impl Hello {
         }
     }
 
-    async fn say<T: Transport<RoleClient> + 'static>(
+    pub(super) async fn say<T: Transport<RoleClient> + 'static>(
         self,
         client: Client,
         transport: T,
@@ -234,6 +230,8 @@ fn http(url: &str, token: Option<&str>) -> Result<impl Transport<RoleClient> + u
         // nobody knows whether it was done.
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
+        // Its token and what is called would go to whatever the environment names.
+
         .user_agent(concat!("turnkeep/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|_| "no HTTP client can be made".to_owned())?;
@@ -246,29 +244,4 @@ fn http(url: &str, token: Option<&str>) -> Result<impl Transport<RoleClient> + u
         config = config.auth_header(token);
     }
     Ok(StreamableHttpClientTransport::with_client(client, config))
-}
-
-/// A transport whose end can be seen from outside.
-struct Alive<T> {
-    inner: T,
-    _alive: oneshot::Sender<Infallible>,
-}
-
-impl<T: Transport<RoleClient>> Transport<RoleClient> for Alive<T> {
-    type Error = T::Error;
-
-    fn send(
-        &mut self,
-        item: TxJsonRpcMessage<RoleClient>,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        self.inner.send(item)
-    }
-
-    fn receive(&mut self) -> impl Future<Output = Option<RxJsonRpcMessage<RoleClient>>> + Send {
-        self.inner.receive()
-    }
-
-    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
-        self.inner.close()
-    }
 }

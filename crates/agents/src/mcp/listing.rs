@@ -92,7 +92,7 @@ async fn pages(peer: &Peer<RoleClient>) -> Result<Vec<rmcp::model::Tool>, String
     for _ in 0..PAGES_MAX {
         let params = PaginatedRequestParams::default().with_cursor(cursor);
         let page = peer.list_tools(Some(params)).await;
-        let page = page.map_err(|error| of_error(&error).0.output)?;
+        let page = page.map_err(|error| of_error(&error, SideEffects::Pure, false).0.output)?;
         all.extend(page.tools);
         cursor = page.next_cursor;
         if cursor.is_none() || all.len() > TOOLS_MAX {

@@ -7,13 +7,14 @@
 //! | `server` | one server: started, watched, started again |
 //! | `listing` | its tools, named and bounded, each with its rules |
 //! | `names` | patterns, and names as models take them |
-//! | `connection` | one connection and the calls on it; `client` what the server may want of us |
+//! | `connection` | one connection and the calls on it; `client` what the server may want of us, `bounds` how much of it |
 //! | `stdio` | messages over a process's streams; `lines` cuts and bounds them, `scan` finds whose answer it is, `stderr` hears the rest |
 //! | `outcome` | what came of a call, as far as anybody can say |
 //! | `content` | what a tool said, as text |
 //!
 //! Whether a call may be made is not decided here: whoever calls has asked before.
 
+mod bounds;
 mod client;
 mod connection;
 mod content;

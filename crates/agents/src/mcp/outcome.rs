@@ -1,7 +1,9 @@
 //! What came of a call, as far as anybody can say.
 //!
 //! `failed` lets the same act be tried again, so it is said only where nothing can have been done:
-//! the request never left, or the server refused it before it began. Everything else is `unknown`.
+//! the request never left, the server knows no calls, or what the tool does may be done again anyway.
+//! Everything else is `unknown`, whatever the server's error is called: handlers throw errors half
+//! way, and SDKs answer "invalid params" where the *result* of a tool that ran does not fit its schema.
 
 use std::error::Error as _;
 
@@ -15,13 +17,9 @@ use super::content::{bounded, label, text};
 use super::stdio::UNUSABLE;
 use crate::tools::Said;
 
-/// What the server refuses before it begins.
-const REFUSALS: [ErrorCode; 4] = [
-    ErrorCode::INVALID_PARAMS,
-    ErrorCode::METHOD_NOT_FOUND,
-    ErrorCode::INVALID_REQUEST,
-    ErrorCode::PARSE_ERROR,
-];
+/// What servers say where they refuse a call, and also where they fail after it.
+const REFUSALS: [ErrorCode; 3] =
+    [ErrorCode::INVALID_PARAMS, ErrorCode::INVALID_REQUEST, ErrorCode::PARSE_ERROR];
 
 /// It was certainly not done.
 pub(super) fn failed(why: impl AsRef<str>) -> Said {
@@ -63,16 +61,29 @@ pub(super) fn of_response(
 }
 
 /// What a failure means, and whether the connection is to be doubted.
-pub(super) fn of_error(error: &ServiceError) -> (Said, bool) {
+pub(super) fn of_error(
+    error: &ServiceError,
+    effects: SideEffects,
+    errors_mean_not_done: bool,
+) -> (Said, bool) {
     match error {
         ServiceError::McpError(error) => {
             let said = label(&error.message);
             if error.code == UNUSABLE {
                 return (unknown(format!("the tool's answer can't be used: {said}")), false);
             }
-            let told = format!("the tool server refused the call with {}: {said}", error.code.0);
-            let refused = REFUSALS.contains(&error.code);
-            (if refused { failed(told) } else { unknown(told) }, false)
+            let code = error.code.0;
+            let harmless = matches!(effects, SideEffects::Pure | SideEffects::Idempotent);
+            let believed = harmless || errors_mean_not_done;
+            // A server without such a method has no tools that could have begun.
+            let refused = error.code == ErrorCode::METHOD_NOT_FOUND
+                || (believed && REFUSALS.contains(&error.code));
+            let said = if refused {
+                failed(format!("the tool server refused the call with {code}: {said}"))
+            } else {
+                unknown(format!("the tool server answered with error {code}: {said}"))
+            };
+            (said, false)
         }
         ServiceError::TransportSend(error) => (of_transport(error), true),
         ServiceError::TransportClosed => {
@@ -153,22 +164,40 @@ mod tests {
     }
 
     #[test]
-    fn only_a_refusal_says_that_it_was_not_done() {
-        let check = |code, expect, words: &str| {
+    fn an_error_of_the_protocol_is_no_proof_either() {
+        let check = |code, effects, trusted, expect: Said| {
             let error =
                 ServiceError::McpError(ErrorData::new(ErrorCode(code), "no\nsuch tool", None));
-            let (said, doubted) = of_error(&error);
-            assert_eq!((said.outcome, said.output.as_str(), doubted), (expect, words, false));
+            let said = of_error(&error, effects, trusted);
+            assert_eq!(said, (expect, false), "{code} {effects:?} {trusted}");
         };
-        let refused = "the tool server refused the call with -32602: no such tool";
-        check(-32602, ToolOutcome::Failed, refused);
-        check(-32601, ToolOutcome::Failed, &refused.replace("32602", "32601"));
-        check(-32603, ToolOutcome::Unknown, &refused.replace("32602", "32603"));
-        check(-32099, ToolOutcome::Unknown, "the tool's answer can't be used: no such tool");
+        let refused = |code: i32| {
+            failed(format!("the tool server refused the call with {code}: no such tool"))
+        };
+        let broke = |code: i32| {
+            unknown(format!("the tool server answered with error {code}: no such tool"))
+        };
+        for code in [-32602, -32600, -32700] {
+            check(code, SideEffects::Irreversible, false, broke(code));
+            check(code, SideEffects::Compensatable, false, broke(code));
+            check(code, SideEffects::Irreversible, true, refused(code));
+            check(code, SideEffects::Idempotent, false, refused(code));
+            check(code, SideEffects::Pure, false, refused(code));
+        }
+        check(-32601, SideEffects::Irreversible, false, refused(-32601));
+        for (effects, trusted) in [(SideEffects::Irreversible, true), (SideEffects::Pure, false)] {
+            check(-32603, effects, trusted, broke(-32603));
+            let unusable = unknown("the tool's answer can't be used: no such tool");
+            check(-32099, effects, trusted, unusable);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_ends_leaves_it_unknown() {
         for (error, doubted) in
             [(ServiceError::TransportClosed, true), (ServiceError::UnexpectedResponse, false)]
         {
-            let (said, doubts) = of_error(&error);
+            let (said, doubts) = of_error(&error, SideEffects::Pure, true);
             assert_eq!((said.outcome, doubts), (ToolOutcome::Unknown, doubted), "{error}");
         }
     }

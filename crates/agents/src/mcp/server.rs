@@ -12,7 +12,8 @@ use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::connection::{Connection, Gone, Hello, NotOpen};
+use super::bounds::Gone;
+use super::connection::{Connection, Hello, NotOpen};
 use super::listing::{Known, Listing};
 use super::outcome::failed;
 use super::settings::ToolServerSettings;

@@ -1,11 +1,13 @@
 //! What a model wrote for a call: whether it fits the tool, and what names the act.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::telling;
 
 /// What of a name that a model made up is repeated.
 const NAME_SHOWN_BYTES: usize = 100;
+/// Below this a float that is whole is that integer, and no other.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Arguments that fit.
 #[derive(Debug, PartialEq)]
@@ -14,6 +16,18 @@ pub(super) struct Arguments {
     pub(super) canonical: String,
     /// What names the act, where the tool says which argument does.
     pub(super) key: Option<String>,
+}
+
+impl Arguments {
+    /// Whether a call of the same tool on record is this act, as far as what it was called with
+    /// tells. The gateway has the last word.
+    pub(super) fn is_same_act(&self, recorded: &str, key: Option<&str>) -> bool {
+        let Ok(value) = serde_json::from_str::<Value>(recorded) else { return false };
+        match key {
+            Some(pointer) => act_key(&value, pointer).is_ok_and(|key| Some(key) == self.key),
+            None => canonical(&value) == self.canonical,
+        }
+    }
 }
 
 /// Reads what the model wrote; else says what is wrong with it, for the model.
@@ -101,7 +115,8 @@ fn act_key(arguments: &Value, pointer: &str) -> Result<String, String> {
     Ok(key)
 }
 
-/// JSON with the names of every object in order, and without blanks.
+/// JSON with the names of every object in order, without blanks, and whole numbers without a point:
+/// 5 and 5.0 are one amount, and must not be paid twice.
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(object) => {
@@ -116,7 +131,17 @@ fn canonical(value: &Value) -> String {
         Value::Array(items) => {
             format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(","))
         }
+        Value::Number(number) => number_form(number),
         other => other.to_string(),
+    }
+}
+
+fn number_form(number: &Number) -> String {
+    let whole = number.as_f64().filter(|_| number.is_f64());
+    match whole.filter(|whole| whole.fract() == 0.0 && whole.abs() < WHOLE_MAX) {
+        // Adding nothing takes the sign off a zero.
+        Some(whole) => format!("{:.0}", whole + 0.0),
+        None => number.to_string(),
     }
 }
 
@@ -154,7 +179,10 @@ mod tests {
             r#"{"order":"ü","more":{"b":[1,{"d":1,"c":2}],"a":null},"cents":null}"#,
             Ok(r#"{"cents":null,"more":{"a":null,"b":[1,{"c":2,"d":1}]},"order":"ü"}"#),
         );
-        check(r#"{"order":"17","cents":5.0}"#, Ok(r#"{"cents":5.0,"order":"17"}"#));
+        let five = Ok(r#"{"cents":5,"order":"17"}"#);
+        for written in ["5", "5.0", "5e0", "0.5e1", "50e-1"] {
+            check(&format!(r#"{{"order":"17","cents":{written}}}"#), five);
+        }
         check("", Err("\"order\" is missing"));
         check("{", Err("no valid JSON"));
         check("[1]", Err("must be a JSON object"));
@@ -162,6 +190,25 @@ mod tests {
         check(r#"{"order":"17","cents":0.5}"#, Err("of type integer or null"));
         check(r#"{"order":"17","why":"bored"}"#, Err(r#"must be one of ["late","broken"]"#));
         check(r#"{"order":"17","who":"me"}"#, Err("no argument \"who\""));
+    }
+
+    #[test]
+    fn a_number_has_one_form() {
+        let check = |written: &str, expect: &str| {
+            let value: Value = serde_json::from_str(written).unwrap();
+            assert_eq!(canonical(&value), expect, "{written}");
+        };
+        check("-0.0", "0");
+        check("-0", "0");
+        check("-17.0", "-17");
+        check("1e3", "1000");
+        check("0.5", "0.5");
+        check("9007199254740991.0", "9007199254740991");
+        // From here on a float does not tell neighbours apart.
+        check("9007199254740992.0", "9007199254740992.0");
+        check("1e300", "1e+300");
+        check("18446744073709551615", "18446744073709551615");
+        check("-9223372036854775808", "-9223372036854775808");
     }
 
     #[test]
@@ -174,6 +221,8 @@ mod tests {
         check(r#"{"order":17}"#, "/order", Some("17"));
         check(r#"{"order":{"b":1,"a":2}}"#, "/order", Some(r#"{"a":2,"b":1}"#));
         check(r#"{"order":{"number":"17"}}"#, "/order/number", Some("17"));
+        check(r#"{"order":17.0}"#, "/order", Some("17"));
+        check(r#"{"order":[17.0]}"#, "/order", Some("[17]"));
         for nothing in [r#"{"order":""}"#, r#"{"order":null}"#, "{}"] {
             check(nothing, "/order", None);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use turnkeep_core::message::Pending;
-use turnkeep_core::ports::agent::{Permission, Revoked, ToolCall, TurnHandle};
+use turnkeep_core::ports::agent::{Permission, RecordedCall, Revoked, ToolCall, TurnHandle};
 use turnkeep_core::tool::{CALLS_OPEN_MAX, SideEffects, ToolOutcome};
 
 use super::arguments::{self, Arguments};
@@ -93,8 +93,12 @@ struct Act<'a> {
 enum Came {
     /// Its result: the content, and whether it is an error.
     Result(String, bool),
-    /// Mail has to be read before it; this is it, if it could be had.
-    Mail(Vec<Pending>),
+    /// The gateway wants mail read before it.
+    MailFirst,
+    /// This mail has to be read before it; what the model is told of the call.
+    Mail(Vec<Pending>, &'static str),
+    /// A message has to be read before it that can't be had.
+    Held,
     /// The user said something else than yes.
     Denied(String),
 }
@@ -138,10 +142,12 @@ impl Turn<'_> {
                     came.push((content, true));
                     instead = Some(telling::DECIDE_AGAIN);
                 }
-                Came::Mail(taken) => {
+                Came::Mail(taken, told) => {
                     mail = taken;
+                    came.push((told.to_owned(), true));
                     instead = Some(telling::MAIL_FIRST);
                 }
+                Came::Held | Came::MailFirst => instead = Some(telling::MAIL_HELD),
             }
         }
         let result = |(call, (content, is_error)): (&Call, _)| CallResult {
@@ -154,36 +160,66 @@ impl Turn<'_> {
 
     async fn call_together(&mut self, acts: &[&Act<'_>]) -> Result<Vec<(String, bool)>, Stopped> {
         let handle = self.handle;
-        let calls = join_all(acts.iter().map(|act| governed(handle, act)));
+        let calls = join_all(acts.iter().map(|act| governed(handle, act, true)));
         let came = self.attend_to_the_end(calls).await;
         let result = |came| match came {
-            Ok(Came::Result(content, is_error)) => Ok((content, is_error)),
+            Ok(Governed { came: Came::Result(content, is_error), .. }) => Ok((content, is_error)),
             // Nobody asks for mail before a pure call, or a person.
-            Ok(Came::Mail(_) | Came::Denied(_)) => Ok((telling::MAIL_FIRST.to_owned(), true)),
+            Ok(_) => Ok((telling::MAIL_FIRST.to_owned(), true)),
             Err(Revoked) => Err(Stopped::Revoked),
         };
         came.into_iter().map(result).collect()
     }
 
     async fn call_one(&mut self, act: &Act<'_>) -> Result<Came, Stopped> {
-        if act.tool.approval
-            && let Some(came) = self.ask_person(act).await?
-        {
-            return Ok(came);
-        }
         let handle = self.handle;
+        if act.tool.approval {
+            if self.is_on_record(act) {
+                let Governed { came, .. } =
+                    self.attend_to_the_end(governed(handle, act, false)).await?;
+                if let Came::Result(..) = came {
+                    return Ok(came);
+                }
+            }
+            if let Some(came) = self.ask_person(act).await? {
+                return Ok(came);
+            }
+        }
         for _ in 0..MAIL_TRIES {
             // Only an act counts, but a call that was cut off in the middle may be one.
             self.acted |= act.tool.effects != SideEffects::Pure;
-            let came = self.attend_to_the_end(governed(handle, act)).await?;
-            let Came::Mail(_) = came else { return Ok(came) };
+            let Governed { came, made } =
+                self.attend_to_the_end(governed(handle, act, true)).await?;
+            if act.tool.approval {
+                self.recorded.extend(made);
+            }
+            let Came::MailFirst = came else { return Ok(came) };
             let mail = self.mail_now(MAIL_PATIENCE).await?;
             if !mail.is_empty() {
-                return Ok(Came::Mail(mail));
+                return Ok(Came::Mail(mail, mail_first(act)));
             }
             // There was a question about it, and it waits for its own turn now.
         }
-        Ok(Came::Mail(Vec::new()))
+        Ok(Came::Held)
+    }
+
+    /// Whether the act was done, or may have been, so that the gateway lets nobody do it again:
+    /// there is nothing to ask a person then, and a no would be told as "not done".
+    fn is_on_record(&self, act: &Act<'_>) -> bool {
+        let (tool, key) = (act.tool.spec.name.as_str(), act.tool.key.as_deref());
+        self.recorded.iter().any(|call| {
+            let stands = match call.outcome {
+                ToolOutcome::Done => true,
+                ToolOutcome::Failed => false,
+                ToolOutcome::Unknown => call.effects > SideEffects::Idempotent,
+            };
+            let undoes = call.compensates.is_some();
+            stands
+                && !undoes
+                && call.compensated_by.is_none()
+                && *call.tool == *tool
+                && act.arguments.is_same_act(&call.input, key)
+        })
     }
 
     /// Asks before anything is on record: while a person thinks, nothing has begun. None is a yes.
@@ -191,15 +227,28 @@ impl Turn<'_> {
         // What was said before the question can't be an answer to it.
         let mail = self.mail_now(Duration::ZERO).await?;
         if !mail.is_empty() {
-            return Ok(Some(Came::Mail(mail)));
+            return Ok(Some(Came::Mail(mail, telling::MAIL_FIRST)));
         }
         let question = match approval::question(&act.tool.spec.name, &act.arguments.canonical) {
             Ok(question) => question,
             Err(why) => return Ok(Some(Came::Result(why, true))),
         };
         let handle = self.handle;
-        let Some(answer) = self.attend(handle.confirm(&question)).await?? else {
-            return Ok(Some(Came::Mail(self.mail_now(MAIL_PATIENCE).await?)));
+        let mut tries = 0;
+        let answer = loop {
+            if let Some(answer) = self.attend(handle.confirm(&question)).await?? {
+                break answer;
+            }
+            tries += 1;
+            // One that is held back for a check is let go soon, or never comes.
+            let last = tries == MAIL_TRIES;
+            let mail = self.mail_now(if last { Duration::ZERO } else { MAIL_PATIENCE }).await?;
+            if !mail.is_empty() {
+                return Ok(Some(Came::Mail(mail, telling::MAIL_FIRST)));
+            }
+            if last {
+                return Ok(Some(Came::Held));
+            }
         };
         self.take_note_of(&answer);
         let text = &answer.body.text;
@@ -209,7 +258,7 @@ impl Turn<'_> {
         if handle.has_mail() {
             let mail = handle.mail().await?;
             if !mail.is_empty() {
-                return Ok(Some(Came::Mail(mail)));
+                return Ok(Some(Came::Mail(mail, telling::ALLOWED_BUT_MAIL)));
             }
         }
         Ok(None)
@@ -222,8 +271,24 @@ fn side_by_side<'b, 'a>(act: &'b Result<Act<'a>, String>) -> Option<&'b Act<'a>>
     (act.tool.effects == SideEffects::Pure && !act.tool.approval).then_some(act)
 }
 
-/// A call as the gateway allows it: on record before it is made, and what came of it behind it.
-async fn governed(handle: &dyn TurnHandle, act: &Act<'_>) -> Result<Came, Revoked> {
+/// What the model is told where mail comes before a call; a yes was given before it.
+fn mail_first(act: &Act<'_>) -> &'static str {
+    if act.tool.approval { telling::ALLOWED_BUT_MAIL } else { telling::MAIL_FIRST }
+}
+
+/// What came of a call, and what is on record of it since, if it was made.
+struct Governed {
+    came: Came,
+    made: Option<RecordedCall>,
+}
+
+/// A call as the gateway allows it: on record before it is made, and what came of it behind it. One
+/// that nobody has allowed yet is not made, whatever the gateway says, and mail comes first.
+async fn governed(
+    handle: &dyn TurnHandle,
+    act: &Act<'_>,
+    allowed: bool,
+) -> Result<Governed, Revoked> {
     let Act { tool, arguments, .. } = act;
     let call = ToolCall {
         tool: tool.spec.name.as_str().into(),
@@ -233,17 +298,32 @@ async fn governed(handle: &dyn TurnHandle, act: &Act<'_>) -> Result<Came, Revoke
         // A tool that takes another's act back is an act of its own here.
         compensates: None,
     };
+    let mut on_record = None;
     let (content, is_error) = match handle.intend(call).await? {
+        Permission::Call(call) if !allowed => {
+            handle.returned(call, ToolOutcome::Failed, telling::NOT_ALLOWED_YET).await?;
+            return Ok(Governed { came: Came::MailFirst, made: None });
+        }
         Permission::Call(call) => {
             let Said { outcome, output } = made(handle, act).await;
             handle.returned(call, outcome, &output).await?;
+            on_record = Some(RecordedCall {
+                call,
+                tool: tool.spec.name.as_str().into(),
+                effects: tool.effects,
+                input: arguments.canonical.as_str().into(),
+                outcome,
+                output: Arc::default(),
+                compensates: None,
+                compensated_by: None,
+            });
             telling::result(tool.effects, outcome, &output)
         }
         Permission::Known(before) => telling::known(&before),
         Permission::Refused(why) => (format!("not done: {why}"), true),
-        Permission::MailFirst => return Ok(Came::Mail(Vec::new())),
+        Permission::MailFirst => return Ok(Governed { came: Came::MailFirst, made: None }),
     };
-    Ok(Came::Result(content, is_error))
+    Ok(Governed { came: Came::Result(content, is_error), made: on_record })
 }
 
 /// Makes the call. A tool that takes longer than it may is left alone: nobody knows then.

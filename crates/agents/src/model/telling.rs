@@ -18,11 +18,19 @@ pub(super) const ANSWER_NOW: &str = "Note of the system, not of the user: no too
 /// A call of a line behind one that came to nothing because the user wrote.
 pub(super) const MAIL_FIRST: &str =
     "not done: new messages of the user arrived first. Read them and decide again.";
+/// The same where the user had allowed the call itself.
+pub(super) const ALLOWED_BUT_MAIL: &str = "not done yet: the user allowed it, but wrote more at the same time. Read that and decide \
+     again: if it still is to be done, call it again, and the user is asked once more.";
+/// A message has to be read first that can't be had.
+pub(super) const MAIL_HELD: &str = "not done: a message that came before is still being checked or decided on, and can't be read \
+     yet. Try again later, or tell the user that it was not done.";
 /// The same where the user was asked and said something else.
 pub(super) const DECIDE_AGAIN: &str =
     "not done: the user said something about another call first. Decide again.";
 /// No call is made any more.
 pub(super) const FINISHING: &str = "not done: the turn has to end now, without new calls.";
+/// What is on record for a call that was let through although nobody had said yes to it.
+pub(super) const NOT_ALLOWED_YET: &str = "not called: nobody has allowed it yet";
 /// An output is none.
 const NO_OUTPUT: &str = "(no output)";
 

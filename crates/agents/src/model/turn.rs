@@ -8,7 +8,9 @@ use turnkeep_core::ids::Seq;
 use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
-use turnkeep_core::ports::agent::{Revoked, SupersedeQuestion, TurnContext, TurnHandle};
+use turnkeep_core::ports::agent::{
+    RecordedCall, Revoked, SupersedeQuestion, TurnContext, TurnHandle,
+};
 use turnkeep_core::session::input::{Finished, RunFailure};
 
 use super::calls::Tools;
@@ -43,6 +45,7 @@ pub(super) async fn run(agent: &ModelAgent, context: TurnContext) -> Result<Fini
         given: None,
         reply: String::new(),
         answered: None,
+        recorded: Vec::new(),
         acted: false,
         streaming: false,
         told_to_answer: false,
@@ -54,6 +57,7 @@ pub(super) async fn run(agent: &ModelAgent, context: TurnContext) -> Result<Fini
     if let Some(note) = telling::recorded(&recorded) {
         turn.conversation.push_user(&note);
     }
+    turn.recorded = recorded;
     let ended = turn.answer_all().await;
     turn.finish(ended)
 }
@@ -105,6 +109,9 @@ pub(super) struct Turn<'a> {
     pub(super) reply: String,
     /// After the last complete round: how much of `reply` it is, and the last message it answers.
     answered: Option<(usize, Option<Seq>)>,
+    /// What was done for this turn group before this attempt, and calls of its own that somebody
+    /// had to allow. The gateway bounds both.
+    pub(super) recorded: Vec<RecordedCall>,
     /// Whether a tool did something since then.
     pub(super) acted: bool,
     /// Whether the current request's answer has begun to show.

@@ -150,10 +150,12 @@ impl Streamed<'_> {
             if !matches!(self.ending(), Ending::Length | Ending::Filtered) {
                 self.calls = std::mem::take(&mut self.assembly).whole().into();
             }
-            while let Some(data) = self.events.tail().await {
-                let chunk = serde_json::from_str::<Chunk>(&data).ok();
-                self.usage = chunk.and_then(|chunk| chunk.usage).or(self.usage);
-            }
+            let usage = &mut self.usage;
+            let hear = |data: &str| {
+                let chunk = serde_json::from_str::<Chunk>(data).ok();
+                *usage = chunk.and_then(|chunk| chunk.usage).or(*usage);
+            };
+            self.events.tail(hear).await;
         }
         self.calls.pop_front().map(Piece::Call)
     }

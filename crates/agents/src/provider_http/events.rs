@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use reqwest::Response;
 use sse_stream::{Sse, SseStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::server::Server;
 use super::words::beneath;
@@ -17,6 +17,10 @@ use crate::model::provider::ProviderError;
 /// After the answer is complete, how long its last words and the end of the stream are waited for.
 /// The end lets the connection be used again.
 const TAIL: Duration = Duration::from_millis(500);
+/// Events of those last words that are read.
+const TAIL_EVENTS_MAX: usize = 32;
+/// How often comments are told as a sign of life: others have limits of silence, too.
+const LIFE_STEP: Duration = Duration::from_secs(10);
 
 /// What came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,23 +63,36 @@ impl<'a> Events<'a> {
     /// # Errors
     /// The stream broke, is none, or is silent for too long.
     pub(crate) async fn next(&mut self) -> Result<Heard, ProviderError> {
-        let held = self.held.load(Ordering::Relaxed);
-        let event = match timeout(self.server.silence, self.stream.next()).await {
-            Ok(Some(Ok(event))) => event,
-            Ok(Some(Err(error))) => return Err(self.trouble(&error)),
-            Ok(None) => return Ok(Heard::End),
-            Err(_) if self.held.load(Ordering::Relaxed) > held => return Ok(Heard::Life),
-            Err(_) => return Err(self.server.silent()),
+        let (held, begun) = (self.held.load(Ordering::Relaxed), Instant::now());
+        let event = loop {
+            let left = self.server.silence.saturating_sub(begun.elapsed());
+            match timeout(left.min(LIFE_STEP), self.stream.next()).await {
+                Ok(Some(Ok(event))) => break event,
+                Ok(Some(Err(error))) => return Err(self.trouble(&error)),
+                Ok(None) => return Ok(Heard::End),
+                Err(_) if self.held.load(Ordering::Relaxed) > held => return Ok(Heard::Life),
+                Err(_) if begun.elapsed() >= self.server.silence => {
+                    return Err(self.server.silent());
+                }
+                Err(_) => {}
+            }
         };
         self.held.store(0, Ordering::Relaxed);
         Ok(Heard::Data(event.data.unwrap_or_default()))
     }
 
-    /// What comes behind a complete answer, for a short while; none at its end, however it ends.
-    pub(crate) async fn tail(&mut self) -> Option<String> {
-        let event = timeout(TAIL, self.stream.next()).await.ok()??.ok()?;
-        self.held.store(0, Ordering::Relaxed);
-        Some(event.data.unwrap_or_default())
+    /// Hears what comes behind a complete answer: for a short while in all, a few events, and
+    /// however it ends.
+    pub(crate) async fn tail(&mut self, mut hear: impl FnMut(&str)) {
+        let tail = async {
+            for _ in 0..TAIL_EVENTS_MAX {
+                let Some(Ok(event)) = self.stream.next().await else { return };
+                self.held.store(0, Ordering::Relaxed);
+                hear(&event.data.unwrap_or_default());
+            }
+        };
+        // Whatever is not said by then is not needed.
+        let _ = timeout(TAIL, tail).await;
     }
 
     fn trouble(&self, error: &sse_stream::Error) -> ProviderError {

@@ -187,6 +187,38 @@ async fn a_brain_that_waits_for_its_user_leaves_its_slot() {
 }
 
 #[tokio::test]
+async fn a_second_question_to_the_user_waits_for_the_answer_to_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = FakeHandle::new();
+    let agent = script(
+        dir.path(),
+        &format!(
+            r#"{NOTE}read -r turn
+               echo '{{"type":"ask","id":"1","text":"Which?"}}'
+               echo '{{"type":"ask","id":"2","text":"And when?"}}'; note
+               echo '{{"type":"say","text":"refused"}}'; note
+               echo '{{"type":"ask","id":"2","text":"When?"}}'; note
+               echo '{{"type":"finished","used":9}}'"#
+        ),
+    );
+    let user = async {
+        handle.until_said("refused").await;
+        assert_eq!(*handle.asked.borrow(), ["Which?"]);
+        assert_eq!(handle.slots.available_permits(), 1, "the refusal took the slot");
+        handle.user.send_replace(Some(message(9, "17")));
+    };
+    let (finished, ()) = tokio::join!(answer(&agent, &handle), user);
+    assert_eq!(finished.unwrap().used, Some(Seq(9)));
+    assert_eq!(*handle.asked.borrow(), ["Which?", "When?"]);
+    assert_eq!(handle.slots.available_permits(), 1);
+    let reason = "the user is being asked already; ask again after the answer";
+    let [refused, first, second] = &noted(dir.path())[..] else { panic!("three answers") };
+    assert_eq!(*refused, json!({"type": "refused", "id": "2", "reason": reason}));
+    assert_eq!((&first["type"], &first["id"]), (&json!("answer"), &json!("1")));
+    assert_eq!((&second["type"], &second["id"]), (&json!("answer"), &json!("2")));
+}
+
+#[tokio::test]
 async fn questions_of_the_gateway_are_answered() {
     let dir = tempfile::tempdir().unwrap();
     let handle = FakeHandle::new();

@@ -38,6 +38,9 @@ pub(crate) struct FakeHandle {
     /// What the user was asked, and what it answers.
     pub(crate) asked: watch::Sender<Vec<String>>,
     pub(crate) user: watch::Sender<Option<Pending>>,
+    /// How many questions are not put because of mail, and how many were not.
+    pub(crate) confirms_to_refuse: AtomicUsize,
+    pub(crate) confirms_refused: watch::Sender<usize>,
     /// What went on record.
     pub(crate) emitted: Mutex<Vec<(String, String)>>,
     /// What is said to the next calls; no more of it is a wait.
@@ -72,6 +75,8 @@ impl FakeHandle {
             mail_calls: AtomicUsize::new(0),
             asked: watch::Sender::default(),
             user: watch::Sender::default(),
+            confirms_to_refuse: AtomicUsize::new(0),
+            confirms_refused: watch::Sender::new(0),
             emitted: Mutex::default(),
             permissions: Mutex::default(),
             intents: Mutex::default(),
@@ -197,6 +202,10 @@ impl TurnHandle for FakeHandle {
     }
 
     fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Revoked>> {
+        if *self.confirms_refused.borrow() < self.confirms_to_refuse.load(Ordering::Relaxed) {
+            self.confirms_refused.send_modify(|refused| *refused += 1);
+            return Box::pin(std::future::ready(Ok(None)));
+        }
         let answer = TurnHandle::ask(self, text);
         Box::pin(async { answer.await.map(Some) })
     }

@@ -314,9 +314,15 @@ async fn a_dropped_attempt_closes_its_connection_and_says_so() {
 #[tokio::test]
 async fn a_brain_fails_in_its_own_words() {
     let failed = json!({"type": "failed", "error": "closed", "retry": false, "retry_after_s": 2});
-    let brain = Brain::start([("turn", vec![Begin, event(1, &failed), End])]).await;
+    let fails = || ("turn", vec![Begin, event(1, &failed), End]);
+    let finishes = ("turn", vec![Begin, finished(1, "a"), End]);
+    let brain = Brain::start([fails(), fails(), finishes]).await;
     let failure = RunFailure { error: "closed".into(), retry: false, retry_after_ms: Some(2000) };
     assert_eq!(brain.run().await.unwrap_err(), failure);
+    // Who said so itself need not be told. What is posted later comes later.
+    brain.run().await.unwrap_err();
+    brain.run().await.unwrap();
+    assert_eq!(brain.posted("cancelled").len(), 0);
 }
 
 #[tokio::test]

@@ -92,6 +92,18 @@ async fn an_end_is_the_end() {
 }
 
 #[tokio::test]
+async fn a_network_that_holds_up_what_it_is_told_is_no_breach() {
+    // More than one POST holds, and than may wait for the next.
+    let asks = (1..=200).map(|id| event(id, &json!({"type": "take_mail", "id": "m"})));
+    let steps = std::iter::once(Begin).chain(asks).chain([Gate]).collect();
+    let brain = Brain::start([("turn", steps), ("told", vec![Gate])]).await;
+    let failure = brain.run().await.unwrap_err();
+    let error = "the brain is lost: it does not read what it is told";
+    assert_eq!((&*failure.error, failure.retry), (error, true));
+    brain.until_posted("cancelled").await;
+}
+
+#[tokio::test]
 async fn a_commit_point_after_a_stop_is_refused() {
     let commit = event(1, &json!({"type": "commit_point", "id": "c"}));
     let brain = Brain::start([("turn", vec![Begin, commit, Gate, finished(2, "a"), End])]).await;

@@ -2,9 +2,10 @@
 //! other answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use turnkeep_core::ids::Seq;
-use turnkeep_core::ports::agent::Permission;
+use turnkeep_core::ports::agent::{Permission, RecordedCall};
 use turnkeep_core::session::input::{Finished, RunFailure};
 use turnkeep_core::tool::{SideEffects, ToolOutcome};
 
@@ -45,8 +46,11 @@ async fn a_person_allows_a_call_with_a_plain_yes() {
     assert_eq!(ended, finished("ok", 4));
     assert_eq!(called.len(), 1);
     let question = "I want to call refund with {\"order\":\"17\"}. Reply \"yes\" to allow it.";
-    assert_eq!(*handle.asked.borrow(), [question, question]);
+    // The second call is the same act, and nobody is asked about what was done.
+    assert_eq!(*handle.asked.borrow(), [question]);
     assert_eq!(told[2], "tool r: paid back");
+    let before = "it was done before, and not again now. What it said then: x";
+    assert!(told[3].ends_with(before), "{told:?}");
 }
 
 #[tokio::test]
@@ -82,4 +86,130 @@ async fn what_was_said_before_the_question_is_no_answer_to_it() {
     assert_eq!(ended, finished("ok", 4));
     assert_eq!(*handle.asked.borrow(), [""; 0]);
     assert_eq!(tools.called(), [""; 0]);
+}
+
+/// A call that a person has to allow, and won't; what is on record, and what the gateway says.
+async fn check_record(
+    key: Option<&str>,
+    recorded: RecordedCall,
+    permissions: &[Permission],
+    asked: bool,
+    expect: &str,
+) -> Arc<FakeHandle> {
+    let server = Server::start([calls("", &[REFUND]), answer(&["ok"])]).await;
+    let handle = FakeHandle::new();
+    handle.user.send_replace(Some(message(4, "no")));
+    permit(&handle, permissions.iter().cloned());
+    *handle.recorded.lock().unwrap() = vec![recorded];
+    let refund = tool("refund", SideEffects::Irreversible);
+    let key = key.map(str::to_owned);
+    let refund = turnkeep_agents::Tool { approval: true, key, ..refund };
+    let tools = Arc::new(FakeTools::new(vec![refund], |_| done("paid back")));
+    agent(&server, &tools).run(handle.turn(&["hi"])).await.unwrap();
+    assert_eq!(tools.called(), [""; 0], "{expect}");
+    assert_eq!(!handle.asked.borrow().is_empty(), asked, "{expect}");
+    let told = told(&server.requests()[1]);
+    let result = told.iter().find(|line| line.starts_with("tool r: ")).unwrap();
+    assert!(result.contains(expect), "{result}\n{expect}");
+    handle
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_what_an_earlier_attempt_did() {
+    let paid = known(ToolOutcome::Done, "paid back");
+    let lost = known(ToolOutcome::Unknown, "");
+    let is = |call: &RecordedCall| [Permission::Known(call.clone())];
+    check_record(None, paid.clone(), &is(&paid), false, "What it said then: paid back").await;
+    check_record(None, lost.clone(), &is(&lost), false, "nobody knows whether it was done").await;
+    // What else was said of the same order does not matter.
+    let more = RecordedCall { input: r#"{"order":"17","why":"late"}"#.into(), ..paid.clone() };
+    check_record(Some("/order"), more.clone(), &is(&more), false, "done before").await;
+
+    let denied = "the user was asked and did not allow it";
+    check_record(None, more.clone(), &[], true, denied).await;
+    let failed = known(ToolOutcome::Failed, "no money");
+    check_record(None, failed, &[], true, denied).await;
+    let idempotent = RecordedCall { effects: SideEffects::Idempotent, ..lost };
+    check_record(None, idempotent, &[], true, denied).await;
+    let undone = RecordedCall { compensated_by: Some(Seq(9)), ..paid.clone() };
+    check_record(None, undone, &[], true, denied).await;
+    let other = RecordedCall { tool: "cancel".into(), ..paid.clone() };
+    check_record(None, other, &[], true, denied).await;
+    let undoing = RecordedCall { compensates: Some(Seq(3)), ..paid };
+    check_record(None, undoing, &[], true, denied).await;
+}
+
+#[tokio::test]
+async fn what_only_looked_as_if_it_was_done_needs_a_yes() {
+    let paid = known(ToolOutcome::Done, "paid back");
+    let denied = "the user was asked and did not allow it";
+    // It was another act then: say, its tool had another key.
+    let handle = check_record(None, paid, &[Permission::Call(Seq(8))], true, denied).await;
+    let results = handle.results.lock().unwrap().clone();
+    assert_eq!(
+        results,
+        [(Seq(8), ToolOutcome::Failed, "not called: nobody has allowed it yet".to_owned())]
+    );
+}
+
+#[tokio::test]
+async fn a_yes_that_comes_with_mail_is_told_to_the_model() {
+    let server =
+        Server::start([calls("", &[REFUND, ("r2", "refund", "{}")]), answer(&["ok"])]).await;
+    let handle = FakeHandle::new();
+    let refund = tool("refund", SideEffects::Irreversible);
+    let refund = turnkeep_agents::Tool { approval: true, ..refund };
+    let tools = Arc::new(FakeTools::new(vec![refund], |_| done("paid back")));
+    let agent = agent(&server, &tools);
+    let meanwhile = async {
+        let mut asked = handle.asked.subscribe();
+        asked.wait_for(|asked| !asked.is_empty()).await.unwrap();
+        handle.deliver(5, "and order 18?");
+        handle.user.send_replace(Some(message(4, "yes")));
+    };
+    let (ended, ()) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
+    assert_eq!(ended, finished("ok", 5));
+    assert_eq!(tools.called(), [""; 0]);
+    let told = told(&server.requests()[1]);
+    assert!(told[2].starts_with("tool r: not done yet: the user allowed it, but"), "{told:?}");
+    assert!(told[3].starts_with("tool r2: not done: "), "{told:?}");
+    assert_eq!(told[4], "user: and order 18?");
+}
+
+/// A question that is not put so often, because a message is held back.
+async fn check_held(refusals: usize) -> (Vec<String>, Vec<String>) {
+    let server = Server::start([calls("", &[REFUND]), answer(&["ok"])]).await;
+    let handle = FakeHandle::new();
+    handle.confirms_to_refuse.store(refusals, Ordering::Relaxed);
+    handle.user.send_replace(Some(message(4, "yes")));
+    permit(&handle, [Permission::Call(Seq(5))]);
+    let refund = tool("refund", SideEffects::Irreversible);
+    let refund = turnkeep_agents::Tool { approval: true, ..refund };
+    let tools = Arc::new(FakeTools::new(vec![refund], |_| done("paid back")));
+    let agent = agent(&server, &tools);
+    let meanwhile = async {
+        let mut refused = handle.confirms_refused.subscribe();
+        refused.wait_for(|refused| *refused > 0).await.unwrap();
+        // From here on the clock runs freely.
+        tokio::time::pause();
+        refused.wait_for(|refused| *refused == refusals).await.unwrap();
+        let mut asked = handle.asked.subscribe();
+        if refusals < 3 {
+            asked.wait_for(|asked| !asked.is_empty()).await.unwrap();
+        }
+        tokio::time::resume();
+    };
+    let (ended, ()) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
+    ended.unwrap();
+    (told(&server.requests()[1]), tools.called())
+}
+
+#[tokio::test]
+async fn a_message_that_is_held_is_waited_for_and_is_no_mail() {
+    let (told, called) = check_held(2).await;
+    assert_eq!((told[2].as_str(), called.len()), ("tool r: paid back", 1));
+    let (told, called) = check_held(3).await;
+    assert!(told[2].starts_with("tool r: not done: a message"), "{told:?}");
+    assert!(told[2].contains("still being checked"), "{told:?}");
+    assert_eq!(called.len(), 0);
 }

@@ -237,3 +237,64 @@ async fn an_answer_that_is_complete_does_not_wait_for_its_end() {
     let script = vec![Step::Begin, delta("Hello"), finish("stop"), Step::UntilHungUp];
     assert_eq!(check_silence(script, "Hello").await.as_deref(), Ok("Hello"));
 }
+
+/// What is said behind a complete answer costs neither its slot nor its turn.
+#[tokio::test]
+async fn a_server_that_goes_on_after_its_answer_is_not_listened_to() {
+    let idle = || event(&json!({"choices": []}));
+    let mut script = vec![Step::Begin, delta("Hello"), Step::Gate, finish("stop")];
+    for _ in 0..1000 {
+        script.extend([Step::Pause(Duration::from_millis(400)), idle()]);
+    }
+    let server = Server::start([script]).await;
+    let handle = FakeHandle::new();
+    let agent = agent(&server);
+    let meanwhile = async {
+        handle.until_said("Hello").await;
+        tokio::time::pause();
+        server.open_gate();
+        Instant::now()
+    };
+    let (ended, paused) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
+    let waited = paused.elapsed();
+    assert_eq!(ended, finished("Hello", 1));
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+}
+
+#[tokio::test]
+async fn what_stands_far_behind_an_answer_is_not_read() {
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}});
+    for (events, counted) in [(10, 1), (100, 0)] {
+        let idle = (0..events).map(|_| event(&json!({"choices": []})));
+        let mut script = vec![Step::Begin, delta("Hello"), finish("stop")];
+        script.extend(idle);
+        script.extend([event(&usage), Step::End]);
+        let server = Server::start([script]).await;
+        let handle = FakeHandle::new();
+        assert_eq!(agent(&server).run(handle.turn(&["hi"])).await, finished("Hello", 1));
+        assert_eq!(handle.used.lock().unwrap().len(), counted, "{events}");
+    }
+}
+
+/// The gateway has a limit of silence as well, and has to hear of it before that is reached.
+#[tokio::test]
+async fn a_comment_is_told_long_before_silence_would_be_over() {
+    let mut script = vec![Step::Begin, delta("Hel")];
+    for _ in 0..6 {
+        script.extend([Step::Pause(Duration::from_secs(8)), Step::Raw(": working\n\n".into())]);
+    }
+    script.extend([delta("lo"), finish("stop"), done(), Step::End]);
+    let server = Server::start([script]).await;
+    let handle = FakeHandle::new();
+    let agent =
+        agent_with(&server, |settings, _| settings.silence_timeout = Duration::from_secs(60));
+    let meanwhile = async {
+        handle.until_said("Hel").await;
+        tokio::time::pause();
+    };
+    let (ended, ()) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
+    tokio::time::resume();
+    assert_eq!(ended, finished("Hello", 1));
+    let alive = handle.said().iter().filter(|said| said.is_empty()).count();
+    assert!((3..=5).contains(&alive), "{alive} signs of life in 48 seconds");
+}

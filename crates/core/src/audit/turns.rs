@@ -50,6 +50,7 @@ impl Checker {
             }
             EventBody::CommitReached { turn_id, .. } => {
                 self.expect_turn(*turn_id);
+                self.expect_unfinished(*turn_id, "reaches its commit point");
                 if let Some(turn) = &mut self.turn {
                     turn.committed = true;
                 }
@@ -59,6 +60,7 @@ impl Checker {
             }
             EventBody::TurnWaitingForInput { turn_id, confirm, .. } => {
                 self.expect_turn(*turn_id);
+                self.expect_unfinished(*turn_id, "asks the user");
                 let broken = self.operators.agent_begins(*turn_id);
                 self.note(broken);
                 if let Some(turn) = &mut self.turn {

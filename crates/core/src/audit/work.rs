@@ -45,6 +45,13 @@ impl Checker {
         }
     }
 
+    /// A turn that was to finish begins nothing new.
+    pub(super) fn expect_unfinished(&mut self, id: TurnId, what: &str) {
+        if self.turn.as_ref().is_some_and(|turn| turn.finishing) {
+            self.broken("I28", || format!("turn {id} {what} and was to finish"));
+        }
+    }
+
     /// What a turn says it left in the world.
     pub(super) fn expect_standing(&mut self, acts: &[Seq]) {
         let broken = acts.iter().find_map(|call| self.tools.falls(*call));

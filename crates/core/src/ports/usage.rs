@@ -64,7 +64,7 @@ pub struct UsageQuery {
     pub session: Option<SessionKey>,
     /// From this day on; none for all time, with what was so old that its days were put together.
     pub from: Option<Day>,
-    /// Up to this day, which counts.
+    /// Up to this day, which counts; without what was put together.
     pub to: Option<Day>,
 }
 

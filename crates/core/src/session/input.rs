@@ -85,7 +85,10 @@ pub enum AgentInput {
     Degraded,
     /// It made something that a later attempt may use.
     Keep(Token, Box<NewArtifact>),
-    /// Is there such an artifact, made from these inputs?
+    /// Is there such an artifact, made from these inputs? Nothing is taken yet: whether it can be
+    /// read is seen first.
+    LookUp(Token, ArtifactName, Fingerprint),
+    /// The same, and it is taken.
     Recall(Token, ArtifactName, Fingerprint),
     /// It is done.
     Finished(Finished),

@@ -32,6 +32,7 @@ pub use effect::{AgentAnswer, Controlled, Effect, Ignored, StartRun};
 pub use input::{AgentInput, Control, Finished, Input, RunFailure};
 pub use on_notice::NOTICES_MAX;
 pub use on_operator::Paused;
+pub use on_tool::Done;
 pub use on_usage::Report;
 pub use state::{
     Burst, FinishReason, Held, Notice, Query, Session, SessionStatus, Stage, Turn, Wake,

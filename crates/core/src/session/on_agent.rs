@@ -58,6 +58,7 @@ impl Machine<'_> {
                 self.on_returned(*token, *call, *outcome, output);
             }
             AgentInput::Keep(token, artifact) => self.on_keep(*token, artifact),
+            AgentInput::LookUp(token, name, inputs) => self.on_look_up(*token, *name, *inputs),
             AgentInput::Recall(token, name, inputs) => self.on_recall(*token, *name, *inputs),
         }
     }
@@ -72,6 +73,7 @@ impl Machine<'_> {
             | AgentInput::Intend(token, _)
             | AgentInput::Returned(token, ..)
             | AgentInput::Keep(token, _)
+            | AgentInput::LookUp(token, ..)
             | AgentInput::Recall(token, ..)
             | AgentInput::Emit(token, ..) => {
                 self.effect(Effect::AgentAnswer(*token, AgentAnswer::Revoked));
@@ -95,7 +97,9 @@ impl Machine<'_> {
     fn on_commit_point(&mut self, token: Token) {
         let winding_up = self.is_winding_up();
         let Some(turn) = &mut self.session.turn else { return };
-        if turn.stopping || winding_up {
+        // What can't be undone is new work, unless the turn is behind it already.
+        let finishing = turn.is_finishing() && !turn.committed;
+        if turn.stopping || winding_up || finishing {
             return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
         }
         self.reach_commit_point();
@@ -123,13 +127,15 @@ impl Machine<'_> {
             return self.ask_in_vain(token);
         }
         let Some(turn) = &self.session.turn else { return };
-        if turn.stopping {
+        if turn.stopping || turn.is_finishing() {
             return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
         }
-        // What is held was said before, too, and would answer once it is let go.
-        let unread = !turn.mailbox.is_empty() || !self.session.held.is_empty();
-        if confirm && unread && !planted(Planted::ConfirmedBefore) {
-            return self.effect(Effect::AgentAnswer(token, AgentAnswer::MailFirst));
+        if confirm && !planted(Planted::ConfirmedBefore) {
+            // What is held was said before, too, and would answer once it is let go.
+            if !self.session.held.is_empty() || self.has_mail_to_read() {
+                return self.effect(Effect::AgentAnswer(token, AgentAnswer::MailFirst));
+            }
+            self.leave_mail_to_the_next();
         }
         self.session.last_question = self.session.last_question.next();
         let question_id = self.session.last_question;
@@ -149,13 +155,17 @@ impl Machine<'_> {
         self.tell_notices();
     }
 
+    /// Mail that the turn has no room for confirms nothing either; the next turn has it.
+    fn leave_mail_to_the_next(&mut self) {
+        let Some(turn) = &mut self.session.turn else { return };
+        let mailbox = std::mem::take(&mut turn.mailbox);
+        self.requeue(mailbox.into_iter());
+    }
+
     /// It needs a person, and one is there: the operator.
     fn ask_in_vain(&mut self, token: Token) {
         self.effect(Effect::AgentAnswer(token, AgentAnswer::Revoked));
-        let Some(turn) = self.session.turn.take() else { return };
-        self.end_run(&turn);
-        self.session.turn = Some(turn);
-        self.wait_for_operator(None);
+        self.lay_down(None);
     }
 
     /// Mail that came before the question was asked is what the user had to say: it answers.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{AgentAnswer, Effect, Machine};
 use crate::artifact::{
-    ARTIFACTS_GROUP_MAX, ArtifactName, Dependencies, Dependency, Fingerprint, Kept, NewArtifact,
+    ARTIFACTS_GROUP_MAX, ArtifactName, Dependencies, Dependency, Fingerprint, KEEPS_MAX,
+    KEPT_BYTES_MAX, Kept, NewArtifact,
 };
 use crate::ids::{Token, TurnGroupId};
 use crate::journal::EventBody;
@@ -21,6 +22,11 @@ impl Machine<'_> {
         self.tidy_acts();
         let Some(turn) = &self.session.turn else { return AgentAnswer::Refused };
         let (turn_id, attempt, group) = (turn.id, turn.attempt, turn.group);
+        let bytes = u32::try_from(new.content.len()).unwrap_or(u32::MAX);
+        let kept_bytes = turn.done.kept_bytes.saturating_add(bytes);
+        if turn.done.keeps >= KEEPS_MAX || kept_bytes > KEPT_BYTES_MAX {
+            return AgentAnswer::NotAllowed(Denied::KeptTooMuch);
+        }
         let acts = &self.session.acts;
         let is_new = acts.artifact(group, new.name).is_none();
         if is_new && acts.artifacts(group).len() >= ARTIFACTS_GROUP_MAX {
@@ -46,6 +52,10 @@ impl Machine<'_> {
             depends: depends.to_vec(),
             content: Arc::clone(content),
         });
+        if let Some(turn) = &mut self.session.turn {
+            turn.done.keeps += 1;
+            turn.done.kept_bytes = kept_bytes;
+        }
         self.hold_artifact(artifact);
         let kept = Kept { name: artifact, at, inputs, fingerprint, depends };
         self.session.acts.keep(group, kept);
@@ -59,6 +69,13 @@ impl Machine<'_> {
         {
             turn.held.push(artifact);
         }
+    }
+
+    pub(super) fn on_look_up(&mut self, token: Token, name: ArtifactName, inputs: Fingerprint) {
+        let Some(turn) = &self.session.turn else { return };
+        let found = self.session.acts.recall(turn.group, &turn.held, (name, inputs)).cloned();
+        let answer = AgentAnswer::Recalled(found.map(Box::new));
+        self.effect(Effect::AgentAnswer(token, answer));
     }
 
     pub(super) fn on_recall(&mut self, token: Token, name: ArtifactName, inputs: Fingerprint) {

@@ -46,10 +46,10 @@ impl Machine<'_> {
         match &mut self.session.paused {
             // The same one again: the time begins anew, where there is one.
             Some(paused) if paused.by == *by => {
-                paused.until = until;
-                match until {
-                    Some(_) => self.changed(),
-                    None => self.ignore(Ignored::NothingToControl),
+                // Or there is one no more.
+                match std::mem::replace(&mut paused.until, until) == until {
+                    false => self.changed(),
+                    true => self.ignore(Ignored::NothingToControl),
                 }
                 return Controlled::Paused;
             }
@@ -92,23 +92,33 @@ impl Machine<'_> {
             self.session.turn = Some(turn);
             return self.changed();
         }
+        self.session.turn = Some(turn);
+        self.lay_down(None);
+    }
+
+    /// Ends the run of the open turn, which the operator has from here on.
+    pub(super) fn lay_down(&mut self, error: Option<Arc<str>>) {
+        let Some(turn) = self.session.turn.take() else { return };
         if !planted(Planted::PauseLeavesRun) {
             self.end_run(&turn);
         }
         self.session.turn = Some(turn);
-        self.wait_for_operator(None);
+        self.wait_for_operator(error);
     }
 
     /// The agent is at work on the open turn, and is past its commit point or in the middle of a
     /// call that acts.
     fn is_kept(&self) -> bool {
-        let acts = |turn: &Turn| {
-            let acts = self.session.acts.of(turn.group);
-            turn.open_calls.iter().any(|call| acts.iter().any(|act| act.call == *call))
-        };
-        self.session.turn.as_ref().is_some_and(|turn| {
-            matches!(turn.stage, Stage::Processing) && (turn.committed || acts(turn))
+        let turn = self.session.turn.as_ref();
+        turn.is_some_and(|turn| {
+            matches!(turn.stage, Stage::Processing) && (turn.committed || self.is_acting(turn))
         })
+    }
+
+    /// A call of this turn that acts is under way.
+    pub(super) fn is_acting(&self, turn: &Turn) -> bool {
+        let acts = self.session.acts.of(turn.group);
+        turn.open_calls.iter().any(|call| acts.iter().any(|act| act.call == *call))
     }
 
     /// The open turn waits for the operator, with its whole mailbox; `error` is what its agent

@@ -2,11 +2,40 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{AgentAnswer, Effect, Ignored, Machine, Turn};
 use crate::ids::{Seq, Seqs, Token, TurnGroupId};
 use crate::journal::EventBody;
 use crate::planted::{Planted, planted};
-use crate::tool::{ACTS_MAX, Act, CALLS_OPEN_MAX, Denied, Intent, SideEffects, ToolOutcome};
+use crate::tool::{
+    ACTS_MAX, Act, CALLS_MAX, CALLS_OPEN_MAX, Denied, Intent, SideEffects, ToolOutcome,
+};
+
+/// What one attempt put on record, which is bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Done {
+    /// Calls that it made.
+    pub calls: u32,
+    /// Artifacts that it kept.
+    pub keeps: u32,
+    /// How long those are together, in bytes.
+    pub kept_bytes: u32,
+}
+
+impl Done {
+    pub(crate) const fn is_nothing(&self) -> bool {
+        self.calls == 0 && self.keeps == 0
+    }
+}
+
+impl Turn {
+    /// It begins nothing new.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishing.is_some() && !planted(Planted::FinishIgnored)
+    }
+}
 
 impl Machine<'_> {
     pub(super) fn on_intend(&mut self, token: Token, intent: &Intent) {
@@ -23,7 +52,7 @@ impl Machine<'_> {
         if turn.stopping {
             return AgentAnswer::NotAllowed(Denied::Stopping);
         }
-        if turn.finishing.is_some() && !planted(Planted::FinishIgnored) {
+        if turn.is_finishing() {
             return AgentAnswer::NotAllowed(Denied::Finishing);
         }
         if turn.open_calls.len() >= CALLS_OPEN_MAX {
@@ -43,6 +72,9 @@ impl Machine<'_> {
             if known.is_none() && self.session.acts.len() >= ACTS_MAX {
                 return AgentAnswer::NotAllowed(Denied::TooManyActs);
             }
+        }
+        if turn.done.calls >= CALLS_MAX {
+            return AgentAnswer::NotAllowed(Denied::TooManyCallsMade);
         }
         if let Some(denied) = self.may_not_undo(group, intent) {
             return AgentAnswer::NotAllowed(denied);
@@ -65,6 +97,7 @@ impl Machine<'_> {
         });
         if let Some(turn) = &mut self.session.turn {
             turn.open_calls.push(call);
+            turn.done.calls += 1;
             turn.acted |= acts;
         }
         if acts {
@@ -95,7 +128,7 @@ impl Machine<'_> {
     }
 
     /// Mail that the agent can still take, or that it owes an answer on.
-    fn has_mail_to_read(&self) -> bool {
+    pub(super) fn has_mail_to_read(&self) -> bool {
         let room = self.context.policy.absorbed_max;
         self.session.turn.as_ref().is_some_and(|turn| {
             !turn.mailbox.is_empty() && (turn.query.is_some() || turn.absorbed < room)
@@ -163,6 +196,7 @@ impl Machine<'_> {
         }
         let mut acts = std::mem::take(&mut self.session.acts);
         let session = &self.session;
+        acts.forget_letters(session.forgotten);
         acts.tidy(self.context.now, |group| {
             session.turn.as_ref().is_some_and(|turn| turn.group == group)
                 || session.pending().any(|pending| pending.group == Some(group))

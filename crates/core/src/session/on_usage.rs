@@ -41,7 +41,8 @@ impl Machine<'_> {
         }
         let sums = usage.sums();
         let counted = if planted(Planted::UsageUncounted) { Sums::default() } else { sums };
-        let (before, now) = self.spent().book(tag, *number, &counted);
+        let open = self.session.turn.as_ref().map(|turn| turn.id);
+        let (before, now) = self.spent().book(tag, *number, &counted, open);
         let (turn_id, attempt) = (tag.turn, tag.attempt);
         let (agent, usage) = (agent.clone(), usage.clone());
         self.step.rows.usage.push(UsageRow {
@@ -66,14 +67,19 @@ impl Machine<'_> {
     }
 
     /// At its limit a turn is asked to finish; at twice of it, it is given up, unless it did what
-    /// can't be undone.
+    /// can't be undone, or is doing something whose result has to be on record.
     fn limit_turn(&mut self, before: &Sums, now: &Sums) {
         let limit = self.turn_limit();
-        let committed = self.session.turn.as_ref().is_some_and(|turn| turn.committed);
-        if limit.is_used_up(now, 2) && !committed {
+        let turn = self.session.turn.as_ref();
+        let keeps = turn.is_some_and(|turn| turn.committed || self.is_acting(turn));
+        if limit.is_used_up(now, 2) && !keeps {
             let tokens = now.tokens();
             let error = format!("the turn used {tokens} tokens, more than twice its budget");
-            return self.fail(DeadReason::AgentFailed, &error.into());
+            // Where an operator has the session, a person goes on with it.
+            return match self.is_paused() {
+                true => self.lay_down(Some(error.into())),
+                false => self.fail(DeadReason::AgentFailed, &error.into()),
+            };
         }
         if limit.is_used_up(now, 1) && !limit.is_used_up(before, 1) {
             self.finish_now(FinishReason::Budget);
@@ -99,12 +105,13 @@ impl Machine<'_> {
         }
     }
 
-    /// A message is refused because a budget is used up: its sender is told, once a day.
+    /// A message is refused because a budget is used up: its sender is told, once a day, in a
+    /// conversation that is there already. Names that nobody knows must not make sessions.
     pub(super) fn tell_refused(&mut self) {
         let text = self.context.policy.budgets.as_ref().map(|all| Arc::clone(&all.refused_text));
         let today = Day::of(self.context.now);
         let told = self.session.spent.as_ref().and_then(|spent| spent.refused_on);
-        if self.session.closed {
+        if self.session.closed || self.session.last_seq == crate::ids::Seq(0) {
             return;
         }
         if let Some(text) = self.worth_telling(text, told, today) {

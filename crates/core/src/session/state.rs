@@ -16,7 +16,7 @@ use crate::moderation::Ruled;
 use crate::outbox::Outbox;
 use crate::planted::{Planted, planted};
 use crate::policy::{BusyPolicy, Policy, Trust};
-use crate::session::Paused;
+use crate::session::{Done, Paused};
 use crate::tool::Acts;
 use crate::usage::Spent;
 
@@ -84,6 +84,10 @@ pub struct Session {
     pub refused_at: Option<Timestamp>,
     /// The place of the last `/new`; history never reaches behind it.
     pub history_from: Seq,
+    /// What stands up to here is gone, its dead letters too. Not in the snapshot: the store that
+    /// forgot it fills it in on load, where acts are remembered.
+    #[serde(skip)]
+    pub forgotten: Seq,
     /// When anything last changed.
     pub updated_at: Timestamp,
 }
@@ -160,6 +164,9 @@ pub struct Turn {
     /// Artifacts that this attempt has taken or made.
     #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
     pub held: SmallVec<[ArtifactName; 1]>,
+    /// What this attempt put on record so far.
+    #[serde(default, skip_serializing_if = "Done::is_nothing")]
+    pub done: Done,
 }
 
 /// Why a turn finishes without new work.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Burst, Effect, Finished, Machine, Stage, StartRun, Turn};
+use super::{Burst, Done, Effect, Finished, Machine, Stage, StartRun, Turn};
 use crate::ids::{Attempt, RunTag, Seqs, TurnGroupId};
 use crate::journal::{CancelReason, DeadReason, EventBody};
 use crate::message::Pending;
@@ -65,6 +65,7 @@ impl Machine<'_> {
             acted: false,
             finishing: None,
             held: SmallVec::new(),
+            done: Done::default(),
         }));
         if window_ms == 0 || self.is_paused() {
             self.begin_attempt();
@@ -109,6 +110,7 @@ impl Machine<'_> {
         turn.epoch = self.context.epoch;
         turn.stage = Stage::Processing;
         turn.query = None;
+        turn.done = Done::default();
         turn.given = u32::try_from(turn.messages.len()).unwrap_or(u32::MAX);
         let start = StartRun {
             tag: turn.tag(),

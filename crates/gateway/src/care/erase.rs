@@ -230,7 +230,7 @@ impl Gateway {
     /// told that it begins anew.
     fn forget_task(&self, key: &SessionKey) {
         // Whoever comes back under the name begins at nothing.
-        self.0.ledger.doubt(key);
+        self.0.ledger.erased(key);
         if let Some(live) = self.0.lives.get(key) {
             live.begin_anew();
         }

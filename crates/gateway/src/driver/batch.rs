@@ -30,6 +30,7 @@ pub(super) fn token_of(input: &Input) -> Option<Token> {
             | AgentInput::Intend(token, _)
             | AgentInput::Returned(token, ..)
             | AgentInput::Keep(token, _)
+            | AgentInput::LookUp(token, ..)
             | AgentInput::Recall(token, ..)
             | AgentInput::Emit(token, ..),
         ) => Some(*token),

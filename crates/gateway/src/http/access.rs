@@ -43,6 +43,11 @@ impl Asker {
         &self.0.principal
     }
 
+    /// Whether it is a customer, signed in on the web page.
+    pub(super) fn is_person(&self) -> bool {
+        self.who().visit().is_some()
+    }
+
     /// Which tenant is meant: the one that was asked for, the asker's own, or none where the asker
     /// is bound to none.
     pub(super) fn tenant(&self, asked: Option<String>) -> Result<Option<String>, Problem> {

@@ -204,7 +204,8 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
         };
         let seq = decision.seq.unwrap_or_default();
         let store = Arc::clone(shared.gateway.store());
-        let mut feed = Feed::new(store, key.clone(), subscription, Seq(seq.0.saturating_sub(1)));
+        let feed = Feed::new(store, key.clone(), subscription, Seq(seq.0.saturating_sub(1)));
+        let mut feed = feed.without_use(asker.is_person());
         feed.open_with("accepted", &accepted);
         if !asker.who().may(Scope::Read) {
             feed = feed.narrowed();

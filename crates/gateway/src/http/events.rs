@@ -6,6 +6,7 @@ use axum::extract::State;
 use hyper::{HeaderMap, Uri};
 use turnkeep_core::ids::Seq;
 
+use super::access::Asker;
 use super::entry::Shared;
 use super::feed::{Feed, Reset};
 use super::path::KeyPath;
@@ -42,6 +43,7 @@ use super::reply::Answer;
 )]
 pub(super) async fn events(
     State(shared): State<Arc<Shared>>,
+    asker: Asker,
     KeyPath(key): KeyPath,
     headers: HeaderMap,
     uri: Uri,
@@ -63,7 +65,8 @@ pub(super) async fn events(
     let forgotten = forgotten.map_or(Seq(0), |forgotten| forgotten.through);
     // Who begins at the beginning has missed nothing.
     let first_seq = (after > Seq(0) && after < forgotten).then(|| forgotten.next());
-    let mut feed = Feed::new(store, key, subscription, after.max(forgotten).min(last_seq));
+    let feed = Feed::new(store, key, subscription, after.max(forgotten).min(last_seq));
+    let mut feed = feed.without_use(asker.is_person());
     if after > last_seq || first_seq.is_some() {
         feed.open_with("reset", &Reset { last_seq, first_seq });
     }

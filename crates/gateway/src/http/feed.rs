@@ -59,6 +59,8 @@ pub(super) struct Feed {
     unseen: bool,
     /// The watcher may see nothing but what answers its own message.
     narrow: bool,
+    /// The watcher may not see what it costs.
+    frugal: bool,
     /// The turn that the awaited message is part of; only its draft is a narrow watcher's.
     own: Option<TurnId>,
     /// What goes out before anything else.
@@ -111,6 +113,7 @@ impl Feed {
             until: None,
             unseen: false,
             narrow: false,
+            frugal: false,
             own: None,
             opening: Vec::new(),
             done: false,
@@ -121,6 +124,15 @@ impl Feed {
     /// message, and how that ended. What others wrote and were answered stays in the journal.
     pub(super) fn narrowed(self) -> Self {
         Self { narrow: true, ..self }
+    }
+
+    /// For a customer: what the answers cost is not theirs to see.
+    pub(super) fn without_use(self, yes: bool) -> Self {
+        Self { frugal: yes, ..self }
+    }
+
+    fn may_show(&self, body: &EventBody) -> bool {
+        !self.narrow && !(self.frugal && matches!(body, EventBody::UsageRecorded { .. }))
     }
 
     /// Says something first.
@@ -253,7 +265,7 @@ impl Feed {
             self.after = event.seq;
             self.note_ended(&event.body);
             self.note_own(&event.body);
-            if !self.narrow {
+            if self.may_show(&event.body) {
                 write_event(out, Some(event.seq), event.body.name(), event);
             }
             if let EventBody::TurnWaitingForOperator { turn_id, .. } = &event.body {

@@ -79,9 +79,13 @@ pub(super) async fn sessions(State(shared): State<Arc<Shared>>, asker: Asker, ur
         (status = 422, description = "It is no session key", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn session(State(shared): State<Arc<Shared>>, KeyPath(key): KeyPath) -> Answer {
+pub(super) async fn session(
+    State(shared): State<Arc<Shared>>,
+    asker: Asker,
+    KeyPath(key): KeyPath,
+) -> Answer {
     let loaded = shared.loaded(&key).await?;
-    read(&SessionShape::new(&key, &loaded))
+    read(&SessionShape::new(&key, &loaded).without_use(asker.is_person()))
 }
 
 /// Lists a session's turns.
@@ -102,6 +106,7 @@ pub(super) async fn session(State(shared): State<Arc<Shared>>, KeyPath(key): Key
 )]
 pub(super) async fn session_turns(
     State(shared): State<Arc<Shared>>,
+    asker: Asker,
     KeyPath(key): KeyPath,
     uri: Uri,
 ) -> Answer {
@@ -113,7 +118,7 @@ pub(super) async fn session_turns(
     let page = limit.page(rows);
     let next = page.next(|row| row.id.to_string());
     let ids = page.rows.iter().map(|row| row.id).collect();
-    let used = shared.gateway.usage().usage_of_turns(ids).await?;
+    let used = shared.usage_of_turns(&asker, ids).await?;
     let turns = page.rows.iter().map(|row| TurnShape::new(&key, row).using(&used)).collect();
     read(&TurnsPage { turns, next })
 }

@@ -198,6 +198,11 @@ impl From<Rhythm> for RhythmShape {
 }
 
 impl<'a> SessionShape<'a> {
+    /// For a customer: what their conversation costs is not theirs to see.
+    pub(super) fn without_use(self, yes: bool) -> Self {
+        Self { usage: self.usage.filter(|_| !yes), ..self }
+    }
+
     pub(super) fn new(key: &'a SessionKey, loaded: &Loaded) -> Self {
         let session = &loaded.session;
         let mailbox = session.turn.as_ref().map_or(0, |turn| turn.mailbox.len());
@@ -284,7 +289,7 @@ impl<'a> TurnShape<'a> {
         }
     }
 
-    /// With what it used, if it is among these.
+    /// With what it used, if it is among these. Customers are shown none of it.
     pub(super) fn using(self, used: &[(TurnId, Sums)]) -> Self {
         let own = used.iter().find(|(turn, _)| *turn == self.turn_id);
         Self { usage: own.map(|(_, sums)| sums.into()), ..self }

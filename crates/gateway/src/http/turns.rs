@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use turnkeep_core::TurnId;
+use turnkeep_core::ports::store::StoreError;
+use turnkeep_core::usage::Sums;
 
 use super::access::Asker;
 use super::entry::Shared;
@@ -33,6 +36,18 @@ pub(super) async fn turn(
     let missing = || Problem::new(Kind::NotFound, format!("there is no turn {id}"));
     let (key, row) = found.ok_or_else(missing)?;
     asker.reach(&key, missing)?;
-    let used = shared.gateway.usage().usage_of_turns(vec![id]).await?;
+    let used = shared.usage_of_turns(&asker, vec![id]).await?;
     read(&TurnShape::new(&key, &row).using(&used))
+}
+
+impl Shared {
+    /// What turns used; nothing for a customer, whose business it is not.
+    pub(super) async fn usage_of_turns(
+        &self,
+        asker: &Asker,
+        turns: Vec<TurnId>,
+    ) -> Result<Vec<(TurnId, Sums)>, StoreError> {
+        let turns = if asker.is_person() { Vec::new() } else { turns };
+        self.gateway.usage().usage_of_turns(turns).await
+    }
 }

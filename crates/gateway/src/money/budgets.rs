@@ -65,7 +65,8 @@ impl Gateway {
     }
 
     /// Refuses a message whose budget is used up. Where it may be a twin of what was accepted, or
-    /// its sender has to be told where it was written, it goes on with the refusal.
+    /// its sender has to be told where it was written, it goes on with the refusal, as often as the
+    /// guard lets its sender ask.
     pub(crate) async fn within_budget(
         &self,
         key: &SessionKey,
@@ -79,7 +80,8 @@ impl Gateway {
             return Ok(());
         }
         let (now, sender) = (clock::now(), Arc::clone(&inbound.body.sender));
-        let exceeded = self.exceeded(budgets, key, Some(&sender), now).await;
+        let customer = customer_of(key);
+        let exceeded = self.exceeded(budgets, key, customer.as_deref(), now).await;
         let exceeded = exceeded.map_err(|error| Refusal::Unavailable(error.to_string()))?;
         let Some(budget) = exceeded else { return Ok(()) };
         Metrics::over_budget(budget.scope);
@@ -88,7 +90,8 @@ impl Gateway {
         let rejection = Rejection::BudgetExceeded { budget, retry_after_ms };
         let tells = policy.facts.reopens && !budgets.refused_text.is_empty();
         let tenant = key.tenant();
-        if tells || (inbound.is_named() && self.0.guard.may_ask_again(&tenant, &sender, now)) {
+        let asks = tells || inbound.is_named();
+        if asks && self.0.guard.may_ask_again(&tenant, &sender, now) {
             inbound.refused = Some(rejection);
             return Ok(());
         }

@@ -2,10 +2,9 @@
 //! remembered, and whoever is forgotten is read from the store again.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
 use turnkeep_core::SessionKey;
 use turnkeep_core::budget::Scope;
 use turnkeep_core::ids::Timestamp;
@@ -16,8 +15,6 @@ use turnkeep_core::usage::{Day, Sums, customer_of};
 
 /// Sums that are remembered, at most.
 const KNOWN_MAX: usize = 100_000;
-/// Commits are told apart by this many marks.
-const MARKS: usize = 256;
 /// Days of a month, and some.
 const DAYS_MAX: usize = 64;
 
@@ -55,6 +52,26 @@ pub(super) struct Used {
 }
 
 impl Used {
+    /// The same as of this day; none if that is over: the clock was ahead, and what it counted then
+    /// is not what counts now.
+    fn as_of(self, today: Day) -> Option<Self> {
+        (today >= self.day).then(|| self.on(today))
+    }
+
+    fn book(&mut self, day: Day, sums: &Sums) {
+        *self = self.on(day);
+        self.of_day.add(sums);
+        self.of_month.add(sums);
+    }
+
+    /// The same with what was counted beside it.
+    fn with(self, other: &Self) -> Self {
+        let mut both = self.on(other.day);
+        both.of_day.add(&other.of_day);
+        both.of_month.add(&other.of_month);
+        both
+    }
+
     /// The same as of a later day.
     fn on(self, day: Day) -> Self {
         if day <= self.day {
@@ -91,31 +108,85 @@ impl Booked {
     }
 }
 
+/// A read that is under way.
+struct Reading {
+    /// What was booked since it began; none if what it finds is not to be built on.
+    meanwhile: Option<Used>,
+    /// Ends with what was read.
+    found: watch::Sender<Option<Result<Used, StoreError>>>,
+}
+
+#[derive(Default)]
 struct Known {
     sums: HashMap<Whose, Used>,
-    /// Grow with each commit, so that who reads from the store sees whether one came meanwhile.
-    marks: [u64; MARKS],
+    /// One for each: whoever else asks waits for it.
+    reading: HashMap<Whose, Reading>,
+}
+
+impl Known {
+    fn way(&mut self, whose: &Whose, today: Day) -> Way {
+        match self.reading.get(whose) {
+            Some(reading) => Way::Waits(reading.found.subscribe()),
+            None => {
+                let meanwhile = Some(Used { day: today, ..Used::default() });
+                let found = watch::Sender::new(None);
+                self.reading.insert(whose.clone(), Reading { meanwhile, found });
+                Way::Reads
+            }
+        }
+    }
+
+    fn book(&mut self, whose: &Whose, day: Day, sums: &Sums) {
+        if let Some(used) = self.sums.get_mut(whose) {
+            used.book(day, sums);
+        }
+        if let Some(used) = self.reading.get_mut(whose).and_then(|read| read.meanwhile.as_mut()) {
+            used.book(day, sums);
+        }
+    }
+
+    fn doubt(&mut self, whose: &Whose) {
+        self.sums.remove(whose);
+        if let Some(reading) = self.reading.get_mut(whose) {
+            reading.meanwhile = None;
+        }
+    }
 }
 
 /// Every sum that somebody asked for.
 pub(crate) struct Ledger {
     pub(super) store: Arc<dyn UsageStore>,
-    hasher: RandomState,
     known: Mutex<Known>,
+}
+
+/// Ends a read, also where whoever began it is gone.
+struct Ends<'a> {
+    ledger: &'a Ledger,
+    whose: &'a Whose,
+    done: bool,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.ledger.lock().reading.remove(self.whose);
+        }
+    }
+}
+
+/// How somebody comes to know a sum.
+enum Way {
+    Reads,
+    Waits(watch::Receiver<Option<Result<Used, StoreError>>>),
 }
 
 impl Ledger {
     pub(crate) fn new(store: Arc<dyn UsageStore>) -> Self {
-        let known = Known { sums: HashMap::new(), marks: [0; MARKS] };
-        Self { store, hasher: RandomState::new(), known: Mutex::new(known) }
+        Self { store, known: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn mark(&self, whose: &Whose) -> usize {
-        usize::try_from(self.hasher.hash_one(whose) % MARKS as u64).unwrap_or(0)
     }
 
     /// A commit is durable.
@@ -123,12 +194,7 @@ impl Ledger {
         let day = Day::of(booked.at);
         let mut known = self.lock();
         for whose in Whose::all(key) {
-            known.marks[self.mark(&whose)] += 1;
-            if let Some(used) = known.sums.get_mut(&whose) {
-                *used = used.on(day);
-                used.of_day.add(&booked.sums);
-                used.of_month.add(&booked.sums);
-            }
+            known.book(&whose, day, &booked.sums);
         }
     }
 
@@ -136,45 +202,83 @@ impl Ledger {
     pub(crate) fn doubt(&self, key: &SessionKey) {
         let mut known = self.lock();
         for whose in Whose::all(key) {
-            known.marks[self.mark(&whose)] += 1;
-            known.sums.remove(&whose);
+            known.doubt(&whose);
+        }
+    }
+
+    /// A session is erased: its name and its customer's begin at nothing. What the tenant used
+    /// stays as it is.
+    pub(crate) fn erased(&self, key: &SessionKey) {
+        let mut known = self.lock();
+        for whose in Whose::all(key).filter(|whose| whose.scope != Scope::Tenant) {
+            known.doubt(&whose);
         }
     }
 
     /// What was used up to now.
     pub(super) async fn used(&self, whose: &Whose, now: Timestamp) -> Result<Used, StoreError> {
         let today = Day::of(now);
-        let before = {
-            let mut known = self.lock();
-            if let Some(used) = known.sums.get_mut(whose) {
-                *used = used.on(today);
-                return Ok(*used);
+        loop {
+            let way = {
+                let mut known = self.lock();
+                match known.sums.get(whose).and_then(|used| used.as_of(today)) {
+                    Some(used) => {
+                        known.sums.insert(whose.clone(), used);
+                        return Ok(used);
+                    }
+                    None => known.way(whose, today),
+                }
+            };
+            let mut found = match way {
+                Way::Reads => return self.read_for_all(whose, today).await,
+                Way::Waits(found) => found,
+            };
+            // Whoever read may be gone before it was done: then the next one does.
+            if let Ok(found) = found.wait_for(Option::is_some).await
+                && let Some(found) = &*found
+            {
+                return found.clone();
             }
-            known.marks[self.mark(whose)]
-        };
-        let used = self.read(whose, today).await?;
-        let mut known = self.lock();
-        // A commit that came meanwhile may be in what was read, or not: it is good enough for now,
-        // and not to build on.
-        if known.marks[self.mark(whose)] == before {
-            make_room(&mut known.sums, today);
-            known.sums.insert(whose.clone(), used);
         }
-        Ok(used)
+    }
+
+    /// Reads, and tells everybody who waits for it.
+    async fn read_for_all(&self, whose: &Whose, today: Day) -> Result<Used, StoreError> {
+        let mut ends = Ends { ledger: self, whose, done: false };
+        let read = self.read(whose, today).await;
+        let mut known = self.lock();
+        ends.done = true;
+        let Some(Reading { meanwhile, found }) = known.reading.remove(whose) else { return read };
+        // A commit that came meanwhile may be in what was read, or not: it is counted, at worst
+        // twice.
+        let used = match (&read, meanwhile) {
+            (Ok(used), Some(meanwhile)) => {
+                let used = used.with(&meanwhile);
+                make_room(&mut known.sums, today);
+                known.sums.insert(whose.clone(), used);
+                Ok(used)
+            }
+            _ => read,
+        };
+        drop(known);
+        found.send_replace(Some(used.clone()));
+        used
     }
 
     async fn read(&self, whose: &Whose, today: Day) -> Result<Used, StoreError> {
+        let month = today.month();
         let name = |scope| (whose.scope == scope).then(|| Arc::clone(&whose.name));
         let query = UsageQuery {
             by: By::Day,
             tenant: Some(Arc::clone(&whose.tenant)),
             customer: name(Scope::Customer),
             session: name(Scope::Session).and_then(|key| key.parse().ok()),
-            from: Some(today.month().0),
-            to: None,
+            from: Some(month.0),
+            // A clock that was ahead wrote of days that are still to come.
+            to: Some(month.1.plus(-1)),
         };
         let lines = self.store.usage(query, DAYS_MAX).await?;
-        let of_day = lines.iter().filter(|line| line.day >= Some(today));
+        let of_day = lines.iter().filter(|line| line.day == Some(today));
         Ok(Used {
             day: today,
             of_day: of_day.map(|line| &line.sums).sum(),
@@ -198,8 +302,10 @@ fn make_room(sums: &mut HashMap<Whose, Used>, today: Day) {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use tokio::sync::Semaphore;
     use turnkeep_core::ports::BoxFuture;
     use turnkeep_core::ports::usage::UsageLine;
+    use turnkeep_core::usage::DAY_MS;
     use turnkeep_core::{SessionKind, TurnId};
 
     use super::*;
@@ -219,15 +325,19 @@ mod tests {
         check("2026-11-29", 1, 5);
         check("2026-11-30", 0, 5);
         check("2026-12-01", 0, 0);
-        // A clock that stepped back gives nothing back.
+        // A commit may tell of a day that is just over.
         check("2026-11-28", 1, 5);
+        assert_eq!(used.as_of(day("2026-11-28")), None);
+        assert_eq!(used.as_of(day("2026-11-30")), Some(used.on(day("2026-11-30"))));
     }
 
-    /// A store that knows one sum, counts who asks, and lets something happen meanwhile.
+    /// A store that knows one sum, counts who asks, lets something happen meanwhile, and answers
+    /// when it may.
     struct Slow {
         used: Sums,
         reads: AtomicU32,
         meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+        may: Semaphore,
     }
 
     impl UsageStore for Slow {
@@ -237,14 +347,21 @@ mod tests {
             _: usize,
         ) -> BoxFuture<'_, Result<Vec<UsageLine>, StoreError>> {
             self.reads.fetch_add(1, Ordering::Relaxed);
-            let lines = vec![
+            let ahead = Day::of(NOW).plus(1);
+            let mut lines = vec![
                 UsageLine { day: query.from, sums: sums(100), ..UsageLine::default() },
                 UsageLine { day: Some(Day::of(NOW)), sums: self.used, ..UsageLine::default() },
+                UsageLine { day: Some(ahead), sums: sums(1000), ..UsageLine::default() },
+                UsageLine { day: Some(ahead.plus(40)), sums: sums(10_000), ..UsageLine::default() },
             ];
+            lines.retain(|line| query.to.is_none() || line.day <= query.to);
             if let Some(happens) = self.meanwhile.lock().unwrap().take() {
                 happens();
             }
-            Box::pin(std::future::ready(Ok(lines)))
+            Box::pin(async move {
+                let _may = self.may.acquire().await;
+                Ok(lines)
+            })
         }
 
         fn usage_of_turns(
@@ -264,7 +381,7 @@ mod tests {
 
     fn ledger() -> (Arc<Slow>, Arc<Ledger>, SessionKey, Whose) {
         let (reads, meanwhile) = (AtomicU32::new(0), Mutex::new(None));
-        let store = Arc::new(Slow { used: sums(5), reads, meanwhile });
+        let store = Arc::new(Slow { used: sums(5), reads, meanwhile, may: Semaphore::new(1) });
         let key = SessionKey::new("acme", "a", "api", SessionKind::Dm, "anna").unwrap();
         let name = "anna".into();
         let whose = Whose { scope: Scope::Customer, tenant: "acme".into(), name };
@@ -275,9 +392,14 @@ mod tests {
         Booked { at: NOW, agent: None, sums: sums(1) }
     }
 
+    /// What was used today and this month; a clock that was ahead wrote of tomorrow.
     async fn asks(ledger: &Ledger, whose: &Whose) -> (u64, u64) {
         let used = ledger.used(whose, NOW).await.unwrap();
-        (used.of_day.requests, used.of_month.requests)
+        (used.of_day.requests, used.of_month.requests - 1000)
+    }
+
+    fn reads(store: &Slow) -> u32 {
+        store.reads.load(Ordering::Relaxed)
     }
 
     #[tokio::test]
@@ -286,22 +408,69 @@ mod tests {
         ledger.book(&key, &one());
         assert_eq!(asks(&ledger, &whose).await, (5, 105));
         ledger.book(&key, &one());
-        assert_eq!(asks(&ledger, &whose).await, (6, 106));
-        assert_eq!(store.reads.load(Ordering::Relaxed), 1);
+        assert_eq!((asks(&ledger, &whose).await, reads(&store)), ((6, 106), 1));
         ledger.doubt(&key);
-        assert_eq!(asks(&ledger, &whose).await, (5, 105));
-        assert_eq!(store.reads.load(Ordering::Relaxed), 2);
+        assert_eq!((asks(&ledger, &whose).await, reads(&store)), ((5, 105), 2));
+        ledger.erased(&key);
+        assert_eq!((asks(&ledger, &whose).await, reads(&store)), ((5, 105), 3));
     }
 
     #[tokio::test]
-    async fn what_was_read_while_somebody_wrote_is_read_again() {
+    async fn what_is_booked_while_it_is_read_counts_and_nothing_is_read_again() {
         let (store, ledger, key, whose) = ledger();
         let writes = Arc::clone(&ledger);
         *store.meanwhile.lock().unwrap() = Some(Box::new(move || writes.book(&key, &one())));
-        for expect in [1, 2, 2] {
-            asks(&ledger, &whose).await;
-            assert_eq!(store.reads.load(Ordering::Relaxed), expect);
+        for _ in 0..3 {
+            assert_eq!((asks(&ledger, &whose).await, reads(&store)), ((6, 106), 1));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_doubt_while_it_is_read_is_read_again() {
+        let (store, ledger, key, whose) = ledger();
+        let writes = Arc::clone(&ledger);
+        *store.meanwhile.lock().unwrap() = Some(Box::new(move || writes.doubt(&key)));
+        for expect in [1, 2, 2] {
+            assert_eq!((asks(&ledger, &whose).await, reads(&store)), ((5, 105), expect));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_erasure_leaves_the_sum_of_the_tenant() {
+        let (store, ledger, key, whose) = ledger();
+        let tenant = Whose { scope: Scope::Tenant, name: Arc::default(), ..whose };
+        asks(&ledger, &tenant).await;
+        ledger.erased(&key);
+        assert_eq!((asks(&ledger, &tenant).await, reads(&store)), ((5, 105), 1));
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_share_one_read() {
+        let (store, ledger, _, whose) = ledger();
+        let may = store.may.acquire().await.unwrap();
+        let mut all: Vec<_> = (0..20).map(|_| Box::pin(asks(&ledger, &whose))).collect();
+        for one in &mut all {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        assert_eq!(reads(&store), 1);
+        // The one who reads goes away: the next one does.
+        drop(all.remove(0));
+        drop(may);
+        for one in all {
+            assert_eq!(one.await, (5, 105));
+        }
+        assert_eq!(reads(&store), 2);
+        assert!(ledger.lock().reading.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_ahead_is_forgotten_when_it_is_right_again() {
+        let (store, ledger, key, whose) = ledger();
+        ledger.used(&whose, NOW + 40 * DAY_MS).await.unwrap();
+        ledger.book(&key, &Booked { at: NOW + 40 * DAY_MS, ..one() });
+        assert_eq!((asks(&ledger, &whose).await, reads(&store)), ((5, 105), 2));
+        ledger.book(&key, &one());
+        assert_eq!((asks(&ledger, &whose).await, reads(&store)), ((6, 106), 2));
     }
 
     #[test]

@@ -65,7 +65,21 @@ impl RunHandle {
             Err(reason) => return Ok(self.refuse(reason)),
         };
         let name = name_of(name);
+        let found = self.request(move |token| AgentInput::LookUp(token, name, inputs)).await?;
+        // On record as reused is only what can be: its content is there.
+        let content = match found {
+            AgentAnswer::Recalled(Ok(kept)) => match self.content_of(&kept).await {
+                Some(content) => (kept.at, content),
+                None => return Ok(Recalled::Stale(Stale::Missing)),
+            },
+            AgentAnswer::Recalled(Err(why)) => return Ok(Recalled::Stale(why)),
+            _ => return Err(Revoked),
+        };
         match self.request(move |token| AgentInput::Recall(token, name, inputs)).await? {
+            AgentAnswer::Recalled(Ok(kept)) if kept.at == content.0 => {
+                Ok(Recalled::Kept(content.1))
+            }
+            // The same run kept it anew meanwhile.
             AgentAnswer::Recalled(Ok(kept)) => Ok(self
                 .content_of(&kept)
                 .await

@@ -1,7 +1,10 @@
 //! What agents keep for their next attempt, and what they undo, through the real gateway over SQLite.
 
+use turnkeep_core::SessionKey;
 use turnkeep_core::artifact::Stale;
+use turnkeep_core::care::{Reading, Why};
 use turnkeep_core::ports::agent::{Artifact, Inputs, Recalled};
+use turnkeep_core::ports::care::{Forget, Forgot};
 
 use super::*;
 
@@ -93,6 +96,45 @@ async fn a_dead_letter_that_is_retried_after_a_restart_finds_what_was_kept() {
     let expected = [Recalled::Stale(Stale::Missing), Recalled::Kept("a plan".into())];
     assert_eq!(*seen.lock().unwrap(), expected);
     journal(&second, "anna").await;
+}
+
+/// The beginning of a history is gone, as retention takes it.
+async fn forget(gateway: &Gateway, key: &SessionKey, through: Seq) {
+    let mut reading = Reading::all(None, through);
+    for event in gateway.store().events(key, Seq(0), usize::MAX).await.unwrap() {
+        if !reading.observe(&event) {
+            break;
+        }
+    }
+    let expected = gateway.store().load(key).await.unwrap().unwrap().version;
+    let (key, forgotten) = (key.clone(), reading.forgotten(Why::Retention, 0));
+    let order = Forget { key, expected, from: Seq(0), forgotten, bury_as: None };
+    assert!(matches!(gateway.care().forget(order).await.unwrap(), Forgot::Done(_)));
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_any_more_is_not_on_record_as_reused() {
+    let gate = Arc::new((Notify::new(), Notify::new(), Mutex::new(None)));
+    let agent = agent(&gate, |turn, gate| async move {
+        if turn.tag.attempt.0 == 1 {
+            keep(&turn, "plan", Inputs::default(), &[], "a plan").await;
+            return failure("the model is gone", true);
+        }
+        gate.0.notify_one();
+        gate.1.notified().await;
+        let found = recall(&turn, "plan", Inputs::default()).await;
+        *gate.2.lock().unwrap() = Some(found);
+        reply("done")
+    });
+    let (gateway, _folder) = over_sqlite(agent, |policy| policy.error_backoff_ms = 1).await;
+    let sent = gateway.submit(says("anna", "api", "plan it"), true).await.unwrap();
+    gate.0.notified().await;
+    forget(&gateway, &sent.session_key, Seq(4)).await;
+    gate.1.notify_one();
+    sent.follow.unwrap().await.unwrap();
+    assert_eq!(*gate.2.lock().unwrap(), Some(Recalled::Stale(Stale::Missing)));
+    let events = gateway.store().events(&sent.session_key, Seq(4), 100).await.unwrap();
+    assert!(!names(&events).contains(&"artifact.reused"), "{:?}", names(&events));
 }
 
 #[tokio::test]

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use turnkeep_core::ids::{Attempt, Epoch};
+use turnkeep_core::access::{Principal, Visit};
+use turnkeep_core::ids::{Attempt, Epoch, TurnGroupId};
 use turnkeep_core::journal::EventBody;
-use turnkeep_core::ports::store::{Commit, CommitOutcome, Rows, Store, UsageRow};
+use turnkeep_core::ports::store::{
+    Commit, CommitOutcome, Rows, Store, TurnRow, TurnStatus, UsageRow,
+};
 use turnkeep_core::usage::{Day, Usage};
 use turnkeep_core::{Event, RunTag, Seq, Session, SessionKey, SessionKind, TurnId, Version};
 
@@ -14,16 +17,30 @@ use crate::kit::World;
 
 /// A session that used so many tokens at the beginning of this day.
 async fn used(world: &World, tenant: &str, customer: &str, day: &str, tokens: u64) {
-    let key = SessionKey::new(tenant, "default", "api", SessionKind::Dm, customer).unwrap();
+    let key = SessionKey::new(tenant, "default", "web", SessionKind::Dm, customer).unwrap();
     let at = day.parse::<Day>().unwrap().start();
     let (turn, attempt) = (TurnId(uuid::Uuid::from_u128(u128::from(tokens))), Attempt(1));
     let usage = Usage { model: "m".into(), output_tokens: tokens, ..Usage::default() };
     let mut session = Session { last_seq: Seq(1), updated_at: at, ..Session::new() };
     let run = RunTag { turn, epoch: Epoch(1), attempt };
-    session.spent.get_or_insert_default().book(run, 1, &usage.sums());
+    session.spent.get_or_insert_default().book(run, 1, &usage.sums(), None);
     let (model, sums) = (Arc::clone(&usage.model), usage.sums());
     let body = EventBody::UsageRecorded { turn_id: turn, attempt, agent: None, usage };
+    let turn_row = TurnRow {
+        id: turn,
+        group: TurnGroupId(turn.0),
+        status: TurnStatus::Failed,
+        attempt,
+        epoch: run.epoch,
+        started_at: at,
+        ended_at: Some(at),
+        message_ids: [].into_iter().collect(),
+        reply: None,
+        error: None,
+        version: None,
+    };
     let rows = Rows {
+        turns: vec![turn_row],
         events: vec![Event { seq: Seq(1), at, body }],
         usage: vec![UsageRow { turn, at, agent: None, model, sums }],
         ..Rows::default()
@@ -57,7 +74,7 @@ async fn a_tenant_sees_only_its_own() {
         let own: u64 = tokens(&acme, &format!("?by={by}")).await.iter().sum();
         assert_eq!((all, own), (111, 11), "{by}");
     }
-    assert_eq!(tokens(&acme, "?session=other:default:api:dm:carl").await, [] as [u64; 0]);
+    assert_eq!(tokens(&acme, "?session=other:default:web:dm:carl").await, [] as [u64; 0]);
     assert_eq!(tokens(&acme, "?customer_id=anna").await, [1]);
     assert_eq!(tokens(&acme, "?from=2026-11-21").await, [10]);
     assert_eq!(tokens(&acme, "?to=2026-11-20").await, [1]);
@@ -86,5 +103,37 @@ async fn what_makes_no_sense_is_named() {
     check("session=x", "session").await;
     check("customer_id=anna", "tenant_id").await;
     check("limit=0", "limit").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_is_signed_in_on_the_page_is_not_told_what_it_costs() {
+    let world = world().await;
+    used(&world, "acme", "anna", "2026-11-20", 1).await;
+    let visit = Visit { tenant: "acme".into(), customer: "anna".into(), agent: None };
+    let code = world.access.invite(&Principal::operator(), visit).await.unwrap().code;
+    let cookie = world.access.sign_in(&code, None).await.unwrap().unwrap().cookie;
+    let cookie = format!("turnkeep_visit={cookie}");
+    let (key, _) = key(&world, "acme", "admin", None).await;
+    let bearer = format!("Bearer {key}");
+    let session = "/v1/sessions/acme%3Adefault%3Aweb%3Adm%3Aanna";
+    let close = format!("{session}/close");
+    assert_eq!(call(&world, "POST", &close, &key, Some(json!({}))).await.status, 200);
+    let turn = format!("/v1/turns/{}", uuid::Uuid::from_u128(1));
+    for (name, value, sees) in [("cookie", &cookie, false), ("authorization", &bearer, true)] {
+        let headers = [(name, value.as_str()), ("sec-fetch-site", "same-origin")];
+        let get = async |path: &str| {
+            let answer = world.call("GET", path, &headers, "").await;
+            assert_eq!(answer.status, 200, "{path} {}", answer.text());
+            answer.json()
+        };
+        let turns = get(&format!("{session}/turns")).await;
+        for shown in [&get(session).await, &get(&turn).await, &turns["turns"][0]] {
+            assert_eq!(shown.get("usage").is_some(), sees, "{shown}");
+        }
+        let mut events = world.watch(&format!("{session}/events"), &headers).await;
+        let heard = events.until("session.closed").await;
+        assert_eq!(heard.iter().any(|heard| heard.event == "usage.recorded"), sees, "{heard:?}");
+    }
     world.end().await;
 }

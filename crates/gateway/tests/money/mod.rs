@@ -1,9 +1,12 @@
 //! What agents report to have used, through the real gateway over SQLite: a turn's budget, and runs
 //! that are over.
 
-use turnkeep_core::budget::{Budgets, Limit};
+use turnkeep_core::budget::{Budgets, Limit, Scope, Window};
+use turnkeep_core::message::Rejection;
 use turnkeep_core::session::FinishReason;
-use turnkeep_core::usage::{Sums, Usage};
+use turnkeep_core::usage::{COST_MAX, Sums, Usage};
+use turnkeep_gateway::ingress::Submission;
+use turnkeep_gateway::service::Refusal;
 
 use super::*;
 
@@ -80,4 +83,74 @@ async fn what_a_run_used_that_was_stopped_is_booked() {
     assert_eq!(of_turn, [(turn, Sums { requests: 3, unpriced: 3, ..tokens(7).sums() })]);
     let journal = journal(&gateway, "anna").await;
     assert_eq!(names(&journal)[4..], ["turn.cancelled", "usage.recorded", "usage.recorded"]);
+}
+
+/// A budget of ten tokens a day.
+fn ten_a_day(policy: &mut Policy, scope: Scope) {
+    let mut budgets = Budgets { refused_text: "tomorrow".into(), ..Budgets::default() };
+    budgets.limits[scope as usize][Window::Day as usize] = Limit { tokens: 10, cost_micros: 0 };
+    policy.budgets = Some(Arc::new(budgets));
+}
+
+fn spends(spends: u64) -> Arc<Scripted> {
+    agent(&Arc::new(()), move |turn, _| async move {
+        turn.handle.used(tokens(spends));
+        reply("hello")
+    })
+}
+
+async fn is_over_budget(gateway: &Gateway, submission: Submission) -> bool {
+    let refused = gateway.submit(submission, false).await.err();
+    matches!(refused, Some(Refusal::Rejected(Rejection::BudgetExceeded { .. })))
+}
+
+#[tokio::test]
+async fn who_comes_when_the_budget_is_used_up_leaves_no_session() {
+    let (gateway, _folder) = over_sqlite(spends(10), |policy| ten_a_day(policy, Scope::Tenant)).await;
+    answered(&gateway, says("anna", "web", "hi")).await;
+    for number in 0..20 {
+        assert!(is_over_budget(&gateway, says(&format!("new{number}"), "web", "hi")).await);
+    }
+    // Who is refused without end is told, and asks the store no more often than others may.
+    for _ in 0..40 {
+        assert!(is_over_budget(&gateway, says("anna", "web", "hi")).await);
+    }
+    let sessions = gateway.store().sessions(None, None, 100).await.unwrap();
+    let keys: Vec<&str> = sessions.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["default:default:web:dm:anna"]);
+    let events = history(&gateway, &keys[0].parse().unwrap()).await;
+    let told = names(&events).iter().filter(|name| **name == "session.notice").count();
+    assert_eq!(told, 1);
+}
+
+#[tokio::test]
+async fn a_budget_is_that_of_the_customer_to_whom_use_is_booked() {
+    let (gateway, _folder) =
+        over_sqlite(spends(10), |policy| ten_a_day(policy, Scope::Customer)).await;
+    let session = "default:default:api:dm:anna";
+    let of = |customer: &str| Submission {
+        session: Some(session.to_owned()),
+        channel: None,
+        ..says(customer, "", "hi")
+    };
+    answered(&gateway, of("ben")).await;
+    // Whoever writes there, it is anna's; ben used nothing of his own.
+    assert!(is_over_budget(&gateway, of("ben")).await);
+    assert!(!is_over_budget(&gateway, says("ben", "api", "hi")).await);
+}
+
+#[tokio::test]
+async fn a_price_beyond_all_reason_stops_nothing() {
+    let agent = agent(&Arc::new(()), |turn, _| async move {
+        let most = Usage { cost_micros: Some(u64::MAX), ..tokens(u64::MAX) };
+        for _ in 0..3 {
+            turn.handle.used(most.clone());
+        }
+        reply("hello")
+    });
+    let (gateway, _folder) = over_sqlite(agent, |_| ()).await;
+    ask(&gateway, "hi").await;
+    let sums = used(&gateway).await;
+    assert_eq!((sums.requests, sums.cost_micros), (3, 3 * COST_MAX));
+    ask(&gateway, "again").await;
 }

@@ -123,6 +123,8 @@ fn asked(query: &UsageQuery, (key, day, ..): &Place, kept: &Kept) -> bool {
         && query.session.as_ref().is_none_or(|session| key == session)
         && query.from.is_none_or(|from| *day >= from)
         && query.to.is_none_or(|to| *day <= to)
+        // What was put together is of no day that could be asked for.
+        && (query.from.or(query.to).is_none() || *day != TOGETHER)
 }
 
 impl UsageStore for MemoryStore {

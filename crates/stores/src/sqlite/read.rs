@@ -68,6 +68,9 @@ impl SessionRow {
             let text = statement.query_row(place, |row| row.get(0)).optional()?;
             part.text = text.ok_or_else(|| missing(&self.key, "a part of its outbox"))?;
         }
+        if !session.acts.is_empty() {
+            session.forgotten = super::care::through_seq(connection, self.id)?;
+        }
         Ok(Loaded { session: Arc::new(session), version: self.version })
     }
 }

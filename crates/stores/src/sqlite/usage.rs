@@ -8,7 +8,7 @@ use turnkeep_core::care::is_tombstone;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{StoreError, UsageRow};
 use turnkeep_core::ports::usage::{By, UsageLine, UsageQuery, UsageStore};
-use turnkeep_core::usage::{Day, Sums, customer_of};
+use turnkeep_core::usage::{Day, SUM_MAX, Sums, customer_of};
 use turnkeep_core::{SessionKey, TurnId};
 
 use super::SqliteStore;
@@ -18,9 +18,22 @@ use crate::check::{MODELS_MAX, OTHER_MODELS, TOGETHER};
 
 type Answer<'a, T> = BoxFuture<'a, std::result::Result<T, StoreError>>;
 
-/// The counts in the order of the tables, summed up.
-const SUMS: &str = "sum(requests), sum(input), sum(output), sum(cached), sum(cache_write), \
-                    sum(cost), sum(unpriced)";
+/// The counts in the order of the tables.
+const COUNTS: [&str; 7] =
+    ["requests", "input", "output", "cached", "cache_write", "cost", "unpriced"];
+
+/// The counts, each by this template.
+fn each(template: impl Fn(&str) -> String) -> String {
+    COUNTS.map(template).join(", ")
+}
+
+/// The counts summed up. A sum of whole numbers that overflows is an error to SQLite, so their halves
+/// are summed up; what is too large becomes a fraction on the way, and the largest number by the cast.
+fn sums() -> String {
+    each(|count| {
+        format!("CAST(sum({count} >> 32) * 4294967296 + sum({count} & 4294967295) AS INTEGER)")
+    })
+}
 
 /// What the writer needs to add to the sums.
 pub(super) struct UsageStatements<'connection> {
@@ -42,16 +55,15 @@ struct Place<'a> {
 
 impl<'connection> UsageStatements<'connection> {
     pub(super) fn prepare(connection: &'connection Connection) -> Result<Self> {
-        const MORE: &str =
-            "requests = requests + excluded.requests, input = input + excluded.input,
-             output = output + excluded.output, cached = cached + excluded.cached,
-             cache_write = cache_write + excluded.cache_write, cost = cost + excluded.cost,
-             unpriced = unpriced + excluded.unpriced";
+        // Beyond the largest number SQLite goes on in fractions, which the tables refuse.
+        let more = each(|count| {
+            format!("{count} = min({count}, {SUM_MAX} - excluded.{count}) + excluded.{count}")
+        });
         let prepare = |sql: &str| connection.prepare_cached(sql);
         Ok(Self {
             add: prepare(&format!(
                 "INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-                 ON CONFLICT (session_id, day, agent, model) DO UPDATE SET {MORE}"
+                 ON CONFLICT (session_id, day, agent, model) DO UPDATE SET {more}"
             ))?,
             models: prepare("SELECT count(*) FROM usage WHERE session_id = ?1 AND day = ?2")?,
             known: prepare(
@@ -60,7 +72,7 @@ impl<'connection> UsageStatements<'connection> {
             )?,
             add_to_turn: prepare(&format!(
                 "INSERT INTO usage_turns VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                 ON CONFLICT (turn) DO UPDATE SET {MORE}"
+                 ON CONFLICT (turn) DO UPDATE SET {more}"
             ))?,
         })
     }
@@ -137,9 +149,9 @@ impl Counts {
         let Sums { requests, input_tokens, output_tokens, cached_tokens, .. } = *sums;
         let Sums { cache_write_tokens, cost_micros, unpriced, .. } = *sums;
         let counts = [requests, input_tokens, output_tokens, cached_tokens];
-        let [requests, input, output, cached] = counts.map(u64::cast_signed);
-        let [cache_write, cost, unpriced] =
-            [cache_write_tokens, cost_micros, unpriced].map(u64::cast_signed);
+        let signed = |count: u64| count.min(SUM_MAX).cast_signed();
+        let [requests, input, output, cached] = counts.map(signed);
+        let [cache_write, cost, unpriced] = [cache_write_tokens, cost_micros, unpriced].map(signed);
         Self([requests, input, output, cached, cache_write, cost, unpriced])
     }
 }
@@ -196,13 +208,17 @@ fn lines(connection: &Connection, query: &UsageQuery, limit: usize) -> Result<Ve
     };
     let order = match query.by {
         By::Day => "day",
-        _ => "sum(cost) DESC, sum(input + output + cached + cache_write) DESC, 1, 2, 3",
+        _ => {
+            "total(cost) DESC,
+             total(input) + total(output) + total(cached) + total(cache_write) DESC, 1, 2, 3"
+        }
     };
     let (filter, mut values) = filter_of(query);
     values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
     let by = group.replace(", NULL", "");
     let sql = format!(
-        "SELECT {group}, {SUMS} FROM usage WHERE {filter} GROUP BY {by} ORDER BY {order} LIMIT ?"
+        "SELECT {group}, {} FROM usage WHERE {filter} GROUP BY {by} ORDER BY {order} LIMIT ?",
+        sums()
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
@@ -229,6 +245,9 @@ fn filter_of(query: &UsageQuery) -> (String, Vec<Value>) {
     and(" AND session_id = (SELECT id FROM sessions WHERE key = ?)", key);
     and(" AND day >= ?", query.from.map(|day| day.0.into()));
     and(" AND day <= ?", query.to.map(|day| day.0.into()));
+    // What was put together is of no day that could be asked for.
+    let of_days = query.from.or(query.to);
+    and(" AND day <> ?", of_days.map(|_| TOGETHER.0.into()));
     (filter, values)
 }
 
@@ -261,7 +280,8 @@ fn key_of(connection: &Connection, session_id: i64) -> Result<Option<SessionKey>
 /// All that a session used, for the audit.
 pub(super) fn of_session(connection: &Connection, key: &SessionKey) -> Result<Sums> {
     let sql = format!(
-        "SELECT {SUMS} FROM usage WHERE session_id = (SELECT id FROM sessions WHERE key = ?1)"
+        "SELECT {} FROM usage WHERE session_id = (SELECT id FROM sessions WHERE key = ?1)",
+        sums()
     );
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_row([key.as_str()], |row| sums_of(row, 0))?)

@@ -232,11 +232,16 @@ pub(crate) async fn dead_letters_go_with_their_places(home: &impl Home) {
     // The second is taken by a person, behind the place up to which everything goes.
     chat.event(EventBody::MessageDiscarded { message: dead[1] });
     chat.guard(turnkeep_core::ports::store::Guard::TakeDeadLetter(dead[1]));
+    // What acted for one of them is remembered until nobody can take it any more.
+    let acts = r#"[{"group": "00000000-0000-0000-0000-000000000001", "letters": [1], "acts": []}]"#;
+    chat.session.acts = serde_json::from_str(acts).unwrap();
     chat.commit(&store).await;
+    assert_eq!(store.load(&chat.key).await.unwrap().unwrap().session.forgotten, Seq(0));
     let forget = order(&store, &chat.key, Seq(12), None).await;
     assert_eq!(store.forget(forget).await.unwrap(), Forgot::Done(2));
     let left = store.letters(&chat.key).await.unwrap();
     assert_eq!(left.iter().map(|letter| letter.seq).collect::<Vec<_>>(), [dead[3]]);
+    assert_eq!(store.load(&chat.key).await.unwrap().unwrap().session.forgotten, Seq(12));
     assert_eq!(store.dead_letters(0, 10).await.unwrap().len(), 1);
     assert_eq!(audit(&store, &chat.key).await, (vec![], 4));
     assert_eq!(store.forgotten(&chat.key).await.unwrap().unwrap().letters, 2);

@@ -160,7 +160,7 @@ impl Chat {
         let run = RunTag { turn, epoch: Epoch(1), attempt: Attempt(1) };
         let spent = self.session.spent.get_or_insert_default();
         let number = u32::try_from(spent.sums.requests + 1).unwrap();
-        spent.book(run, number, &sums);
+        spent.book(run, number, &sums, None);
         let (at, agent) = (self.session.updated_at, None);
         let usage = Usage {
             model: model.into(),

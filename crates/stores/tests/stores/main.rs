@@ -102,6 +102,7 @@ macro_rules! store_conformance {
                 usage::old_days_are_put_together_and_nothing_is_lost,
                 usage::models_that_are_made_up_are_bounded,
                 usage::a_commit_that_does_not_happen_counts_nothing,
+                usage::sums_that_are_too_large_stop_at_the_largest,
             );
         })*
     };

@@ -94,6 +94,7 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
         acted: true,
         finishing: None,
         held: [].into_iter().collect(),
+        done: turnkeep_core::session::Done::default(),
     }));
     hold_and_notify(&mut chat);
     remember_acts(&mut chat);

@@ -6,7 +6,7 @@ use turnkeep_core::care::{Reading, Why};
 use turnkeep_core::ports::care::{CareStore, Forget, Forgot};
 use turnkeep_core::ports::store::{CommitOutcome, Store, TurnStatus};
 use turnkeep_core::ports::usage::{By, UsageLine, UsageQuery, UsageStore};
-use turnkeep_core::usage::{Day, Sums};
+use turnkeep_core::usage::{Day, SUM_MAX, Sums};
 use turnkeep_core::{Seq, SessionKey, SessionKind, Timestamp};
 
 use crate::care::exchange;
@@ -189,8 +189,14 @@ pub(crate) async fn old_days_are_put_together_and_nothing_is_lost(home: &impl Ho
         .map(|line| (line.day.map(|day| day.0 - before.0), line.sums.tokens()))
         .collect();
     assert_eq!(told, [(None, 7), (Some(0), 1), (Some(1), 1), (Some(2), 1)]);
-    let query = UsageQuery { from: Some(Day::of(NOW)), ..all(By::Tenant) };
-    assert_eq!(lines(&store, query).await[0].sums.tokens(), 3);
+    // What was put together is of no day that is asked for.
+    let (from, to) = (Some(Day::of(NOW)), Some(before.plus(1)));
+    for (from, to, tokens) in
+        [(from, None, 3), (None, to, 2), (from, to, 2), (Some(Day(-1)), None, 3)]
+    {
+        let query = UsageQuery { from, to, ..all(By::Tenant) };
+        assert_eq!(lines(&store, query.clone()).await[0].sums.tokens(), tokens, "{query:?}");
+    }
     assert_eq!(lines(&store, all(By::Customer)).await[0].customer.as_deref(), Some("anna"));
 }
 
@@ -216,4 +222,28 @@ pub(crate) async fn a_commit_that_does_not_happen_counts_nothing(home: &impl Hom
     late.used(turn_id(1), "m", sums(10));
     assert_eq!(store.commit(late.draft()).await.unwrap(), CommitOutcome::Conflict);
     assert_eq!(lines(&store, all(By::Tenant)).await[0].sums.tokens(), 2);
+}
+
+pub(crate) async fn sums_that_are_too_large_stop_at_the_largest(home: &impl Home) {
+    let store = home.open();
+    let (mut anna, mut ben) = (Chat::new("anna"), Chat::new("ben"));
+    for days in [0, 0, 0, 1] {
+        uses(&store, &mut anna, NOW + days * DAY_MS, "m", SUM_MAX / 2).await;
+    }
+    uses(&store, &mut ben, NOW, "m", SUM_MAX / 2).await;
+    uses(&store, &mut ben, NOW, "m", 7).await;
+    for by in By::ALL {
+        let costs: Vec<u64> =
+            lines(&store, all(by)).await.iter().map(|line| line.sums.cost_micros).collect();
+        let expect = match by {
+            By::Customer | By::Session => vec![SUM_MAX, SUM_MAX / 2 + 7],
+            By::Day => vec![SUM_MAX, SUM_MAX / 2],
+            _ => vec![SUM_MAX],
+        };
+        assert_eq!(costs, expect, "{by:?}");
+    }
+    let of_turn = store.usage_of_turns(vec![turn_id(1)]).await.unwrap();
+    assert_eq!((of_turn[0].1.output_tokens, of_turn[0].1.requests), (SUM_MAX, 6));
+    assert_eq!(store.put_days_together(Day::of(NOW).plus(9), 10).await.unwrap(), 3);
+    assert_eq!(lines(&store, all(By::Customer)).await[0].sums.cost_micros, SUM_MAX);
 }

@@ -52,7 +52,7 @@ rules! {
     BROKEN: "broken", "ends on input that is no JSON, without hanging", "the-contract";
     SIGNED: "signed", "answers 401 to what is not signed with its secret", "signatures";
     STALE: "stale", "answers 401 to a timestamp that is ten minutes away", "signatures";
-    REPLAYED: "replayed", "answers 409 to a turn whose webhook-id it knows", "signatures";
+    REPLAYED: "replayed", "answers 409 to a turn or a resume whose webhook-id it knows", "signatures";
     OLDER: "older", "answers 409 to an attempt that is not higher than the one it knows",
         "signatures";
     NEWER: "newer", "ends an older attempt when a newer one comes", "what-is-resumed";

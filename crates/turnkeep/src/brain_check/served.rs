@@ -106,7 +106,18 @@ async fn replayed(poster: &Poster) -> Answer {
     let (name, body) = (format!("check_{}", uuid::Uuid::now_v7()), plain().to_string());
     let _first = poster.send(&name, body.clone(), Signed::Rightly).await?;
     let again = poster.send(&name, body, Signed::Rightly).await?.status().as_u16();
-    expect("the same POST again", again, &[409])
+    expect("the same turn again", again, &[409])?;
+    let events = begin(poster, &plain()).await?;
+    let mut resume = events.about("resume");
+    resume["last_event_id"] = 0.into();
+    let (name, body) = (format!("check_{}", uuid::Uuid::now_v7()), resume.to_string());
+    let first = poster.send(&name, body.clone(), Signed::Rightly).await?;
+    if matches!(first.status().as_u16(), 404 | 409 | 410) {
+        // It resumes nothing, so nobody gains by asking for it again.
+        return Ok(Found::Right("409 to the same turn again".to_owned()));
+    }
+    let again = poster.send(&name, body, Signed::Rightly).await?.status().as_u16();
+    expect("the same resume again", again, &[409])
 }
 
 async fn older(poster: &Poster) -> Answer {

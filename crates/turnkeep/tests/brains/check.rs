@@ -169,7 +169,7 @@ fn the_typescript_examples_keep_the_contract() {
 #[test]
 fn a_process_that_lies_is_found_out() {
     let place = Place::new();
-    let lies = ["--timeout", "4", "--message", "act", "--command", "python3", &liar()];
+    let lies = ["--message", "act", "--command", "python3", &liar()];
     let (fine, report) = place.check(&lies);
     assert!(!fine, "{report:#}");
     assert_eq!(named(&report, "right"), ["finishes"], "{report:#}");
@@ -179,10 +179,23 @@ fn a_process_that_lies_is_found_out() {
 }
 
 #[test]
+fn a_process_that_sleeps_is_not_waited_for() {
+    let place = Place::new();
+    let asleep = ["--timeout", "1", "--command", "python3", &liar(), "asleep"];
+    let (fine, report) = place.check(&asleep);
+    assert!(!fine, "{report:#}");
+    assert_eq!(named(&report, "right"), [""; 0], "{report:#}");
+    let wrong = named(&report, "wrong");
+    for rule in ["finishes", "finish_now", "unknown"].iter().chain(&OF_PROCESSES) {
+        assert!(wrong.iter().any(|name| name == rule), "{rule} in {report:#}");
+    }
+}
+
+#[test]
 fn a_server_that_lies_is_found_out() {
     let place = Place::new();
     let server = place.serve(&["python3", &liar()]);
-    let (fine, report) = place.check(&["--timeout", "4", &server.url, "--secret-env", "SECRET"]);
+    let (fine, report) = place.check(&[&server.url, "--secret-env", "SECRET"]);
     assert!(!fine, "{report:#}");
     let wrong = named(&report, "wrong");
     for rule in OF_SERVERS.iter().chain(&["finishes", "unknown", "silent", "nonsense"]) {
@@ -193,7 +206,7 @@ fn a_server_that_lies_is_found_out() {
 #[test]
 fn what_is_wrong_is_told_in_plain_words() {
     let place = Place::new();
-    let output = place.run(&["--timeout", "2", "--command", "python3", &liar(), "mute"]);
+    let output = place.run(&["--command", "python3", &liar(), "mute"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap();
     let expected = "✗ answers a plain turn and finishes\n    expected  it answers a plain turn and \

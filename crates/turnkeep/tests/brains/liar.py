@@ -1,6 +1,7 @@
 """Breaks every rule of the contract, for the test of `turnkeep brain check`.
 
-As a process all but the first, and that one with the argument `mute`; as a server with a port.
+As a process all but the first, and that one with the argument `mute` or `asleep`; as a server with
+a port. Only `asleep` lets anybody wait: the others lie at once, however slow the machine is.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def process() -> None:
     try:
         turn = hear(10) or {}
     except ValueError:
-        time.sleep(1000)
+        finish("whatever it was")
     text = turn["messages"][0]["text"]
     if text == "act":
         act(turn)
@@ -90,7 +91,8 @@ def process() -> None:
         say("failed", error="I did that already", retry=False)
     if "Its name is " in text:
         alone(text.split("Its name is ")[1])
-    news = hear(0.3) or {"type": "nothing"}
+    # Long enough for what comes right behind the turn.
+    news = hear(5) or {"type": "nothing"}
     if news["type"] == "mail_waiting":
         say("take_mail", id="1")
         hear(10)
@@ -98,6 +100,7 @@ def process() -> None:
     if news["type"] == "question":
         say("choose", question_id=news["question_id"] + 1, choice="queue")
     if news["type"] == "finish_now":
+        say("failed", error="not yet")
         time.sleep(1000)
     finish("hello")
 
@@ -143,6 +146,8 @@ def serve(port: int) -> None:
 if __name__ == "__main__":
     if "mute" in sys.argv:
         sys.exit("I have nothing to say")
+    if "asleep" in sys.argv:
+        time.sleep(1000)
     if len(sys.argv) > 1:
         serve(int(sys.argv[1]))
     process()

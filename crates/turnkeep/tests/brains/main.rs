@@ -132,6 +132,60 @@ async fn a_user_is_asked_and_answers() {
 }
 
 #[tokio::test]
+async fn who_asks_twice_at_once_comes_back_to_the_only_slot() {
+    let place = Place::new();
+    let script = "import json\n\
+        hear = lambda: json.loads(input())\n\
+        say = lambda **said: print(json.dumps(said), flush=True)\n\
+        turn = hear()\n\
+        if turn['messages'][0]['text'] == 'two':\n\
+        \x20   say(type='ask', id='1', text='which?')\n\
+        \x20   say(type='ask', id='2', text='and when?')\n\
+        \x20   say(type='finished', reply=' '.join(hear()['type'] for _ in range(2)))\n\
+        else:\n\
+        \x20   say(type='finished', reply='hello')\n";
+    let agent = format!("command = [\"python3\", \"-c\", {script:?}]\nprocesses_max = 1");
+    let server = place.start_with(&agent, "window_ms = 0");
+    say(&server, "two", "").await;
+    until(&server, "turn.waiting_for_input").await;
+    assert_eq!(ask(&server, "17").await["reply"], "refused answer");
+    // The slot is free for the next.
+    assert_eq!(ask(&server, "one").await["reply"], "hello");
+    place.audit();
+}
+
+/// The question comes before the last word, and is decided behind it.
+#[test]
+fn the_python_kit_says_nothing_after_its_last_word() {
+    let place = Place::new();
+    let script = "import sys, threading; sys.path.insert(0, sys.argv[1]); import brain\n\
+        asked, over, leave = threading.Event(), threading.Event(), brain.leave\n\
+        def decide(_):\n\
+        \x20   asked.set(); over.wait(); return 'queue'\n\
+        def last(status=0):\n\
+        \x20   if threading.current_thread() is not threading.main_thread(): leave(status)\n\
+        \x20   over.set(); threading.Event().wait()\n\
+        brain.leave = last\n\
+        brain.over_streams(lambda _: asked.wait() and 'done', decide)\n";
+    let message = json!({"seq": 1, "message_id": "1", "sender": "a", "text": "a", "at": 0});
+    let turn = json!({"type": "turn", "messages": [message], "history": [], "recorded": []});
+    let question = json!({"type": "question", "question_id": 1, "message": message});
+    let told = place.path().join("told");
+    std::fs::write(&told, format!("{turn}\n{question}\n")).unwrap();
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(kit::example_path("")).env("PYTHONDONTWRITEBYTECODE", "1");
+    let said = python.stdin(std::fs::File::open(told).unwrap()).output().unwrap();
+    let lines: Vec<Value> = said
+        .stdout
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    let last = json!({"type": "finished", "reply": "done", "used": null, "hint": null,
+                      "version": null});
+    assert_eq!(lines, [last], "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[tokio::test]
 async fn a_stop_ends_the_brain_and_whoever_it_started() {
     let place = Place::new();
     let alive = place.path().join("alive");

@@ -85,9 +85,23 @@ fn start(place: &Place, model: SocketAddr, seconds: &str, shop: &str) -> Server 
 
 #[tokio::test]
 async fn nothing_is_refunded_twice_though_the_model_wants_it() {
+    check_killed("").await;
+}
+
+/// Who is asked after the kill would say no to what was done, and hear that it was not.
+#[tokio::test]
+async fn nobody_is_asked_about_what_was_allowed_and_begun_before_a_kill() {
+    check_killed("approval = [\"refund\"]").await;
+}
+
+async fn check_killed(shop: &str) {
     let (place, model) = (Place::new(), model().await);
-    let mut server = start(&place, model, "1000", "");
+    let mut server = start(&place, model, "1000", shop);
     say(&server, "please refund order 17", "").await;
+    if !shop.is_empty() {
+        until(&server, "turn.waiting_for_input").await;
+        say(&server, "yes", "").await;
+    }
     until(&server, "tool.intended").await;
     let paid = async {
         let mut look = interval(LOOK);
@@ -99,7 +113,7 @@ async fn nothing_is_refunded_twice_though_the_model_wants_it() {
     server.kill();
     drop(server);
 
-    let server = start(&place, model, "0", "");
+    let server = start(&place, model, "0", shop);
     let next = ask(&server, "thank you").await;
     assert_eq!(next["reply"], "I was told: thank you");
     let url = format!("{}/v1/sessions/{SESSION}/messages", server.address);

@@ -243,3 +243,53 @@ fn the_command_shows_what_there_is_and_what_holds_for_it() {
     let (code, _, notes) = run(&["shpo"]);
     assert_eq!((code, notes.as_str()), (Some(1), "there is no [tools.shpo]\n"));
 }
+
+#[test]
+fn a_server_over_http_is_asked_past_any_proxy_of_the_environment() {
+    let place = Place::new();
+    let liar = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agents/tests/agents/mcp/liar.py");
+    let mut server = Command::new("python3");
+    server.arg(liar).arg("--http").env("NOTED", place.path().join("noted"));
+    let mut server = Ends(server.stdout(Stdio::piped()).spawn().unwrap());
+    let mut port = String::new();
+    let out = server.0.stdout.as_mut().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut port).unwrap();
+    let config = place.path().join("turnkeep.toml");
+    let url = format!("url = \"http://127.0.0.1:{}/mcp\"", port.trim());
+    std::fs::write(&config, format!("[agents.default]\nkind = \"echo\"\n[tools.shop]\n{url}\n"))
+        .unwrap();
+    // Nobody listens on that port.
+    let proxies = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+    let said = Command::new(env!("CARGO_BIN_EXE_turnkeep"))
+        .args(["tools", "--config"])
+        .arg(config)
+        .envs(proxies.map(|name| (name, "http://127.0.0.1:1")))
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY")
+        .output()
+        .unwrap();
+    let (said, error) =
+        (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(error.starts_with("shop is there: liar 1"), "{said}{error}");
+}
+
+#[test]
+fn whatever_tools_may_do_is_part_of_the_agents_version() {
+    let place = Place::new();
+    let agent = "kind = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n\
+                 tools = [\"shop.*\"]\n[tools.shop]\ncommand = [\"false\"]";
+    let version = |rules: &str| {
+        let config = place.write(&format!("{agent}\n{rules}"), "window_ms = 0");
+        let mut check = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
+        let said = check.args(["check", "--config"]).arg(config).output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let version = said.split(", version m#").nth(1).expect(&said);
+        version.chars().take_while(char::is_ascii_alphanumeric).collect::<String>()
+    };
+    let rules =
+        ["", "approval = [\"refund\"]", "trust_annotations = true", "errors_mean_not_done = true"];
+    let versions: std::collections::BTreeSet<String> =
+        rules.iter().map(|rules| version(rules)).collect();
+    assert_eq!(versions.len(), rules.len(), "{versions:?}");
+    assert_eq!(version("trust_annotations = false"), version(""));
+}

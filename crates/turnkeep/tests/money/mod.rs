@@ -92,7 +92,7 @@ fn a_budget_that_is_used_up_refuses_until_the_day_is_over() {
     let server = Server::start(dir);
     let hello = ["send", "--as", "anna", "--id", "1", "one two three"];
     assert_eq!(run(dir, &hello).1, "echo: one two three\n");
-    assert_eq!(run(dir, &["send", "--as", "anna", "a"]).1, "echo: a\n");
+    assert_eq!(run(dir, &["send", "--as", "anna", "--channel", "web", "a"]).1, "echo: a\n");
     let refused = |args: &[&str]| {
         let (code, _, said) = run(dir, &[&["send"], args].concat());
         let expected = "the customer's budget for today is used up (budget_exceeded); try again in";
@@ -113,6 +113,9 @@ fn a_budget_that_is_used_up_refuses_until_the_day_is_over() {
     }
     assert_eq!(notices(dir, "default:default:web:dm:anna"), ["Tomorrow."]);
     assert_eq!(notices(dir, "default:default:api:dm:anna"), [""; 0]);
+    // Nothing is written for a conversation that was never there.
+    refused(&["--as", "anna", "--channel", "sms", "hello?"]);
+    assert_eq!(run(dir, &["sessions", "show", "default:default:sms:dm:anna"]).0, 1);
     assert_eq!(tokens(&usage(dir, &["--customer", "anna"]), "agent_id"), named(&[("default", 10)]));
     let (code, audited, _) = run(dir, &["audit", "--data-dir", "data"]);
     assert!(code == 0, "{audited}");

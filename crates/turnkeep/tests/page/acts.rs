@@ -99,3 +99,32 @@ async fn a_person_answers_in_the_agents_place() {
     anna.until("replies().includes('echo: no') && replies().includes('Anything else?')").await;
     browser.is_content().await;
 }
+
+/// Asks before it acts.
+const CAREFUL: &str = r#"
+import json, sys
+
+turn = json.loads(sys.stdin.readline())
+asked = turn["messages"][0]["text"]
+print(json.dumps({"type": "ask", "id": "1", "text": f"Shall I refund {asked}?", "confirm": True}), flush=True)
+said = json.loads(sys.stdin.readline())["message"]["text"]
+print(json.dumps({"type": "finished", "reply": f"You said {said}."}), flush=True)
+"#;
+
+#[tokio::test]
+async fn a_question_that_allows_an_act_has_a_yes_and_a_no() {
+    let server = Server::with_brain(CAREFUL);
+    let browser = Browser::start().await;
+    let anna = browser.person(&server, "Anna").await;
+    for (order, word) in [("order 17", "yes"), ("order 18", "no")] {
+        anna.write(order).await;
+        anna.until(&format!("replies().includes('Shall I refund {order}?') && visible('{word}')"))
+            .await;
+        anna.holds("faint(4.5).length === 0").await;
+        anna.click(word).await;
+        let said = if word == "yes" { "You said Yes." } else { "You said No." };
+        anna.until(&format!("replies().includes('{said}') && !visible('yes')")).await;
+    }
+    anna.compare(&server.api()).await;
+    browser.is_content().await;
+}

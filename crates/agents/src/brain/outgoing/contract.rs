@@ -178,7 +178,7 @@ fn sayings() -> Vec<Value> {
         json!({ "type": "say", "text": "" }),
         json!({ "type": "take_mail", "id": "1" }),
         json!({ "type": "commit_point", "id": "1" }),
-        json!({ "type": "ask", "id": "1", "text": "which?" }),
+        json!({ "type": "ask", "id": "1", "text": "which?", "confirm": true }),
         json!({ "type": "emit", "name": "a", "detail": "b" }),
         json!({ "type": "intend", "id": "1", "tool": "t", "effects": "pure", "key": "k",
                 "input": "{}", "compensates": 7 }),

@@ -1,6 +1,7 @@
 //! What a server of tools may answer, and what that says of the act.
 
 use serde_json::json;
+use turnkeep_core::tool::SideEffects;
 use turnkeep_core::tool::ToolOutcome::{Done, Failed, Unknown};
 
 use super::Liar;
@@ -10,9 +11,10 @@ async fn an_answer_says_what_came_of_the_call() {
     let liar = Liar::new(|_| ());
     liar.check("echo", r#"{"text":"moin"}"#, Done, "moin").await;
     liar.check("fail", "{}", Unknown, "no money left").await;
-    let refused = "the tool server refused the call with -32602: which order?";
-    liar.check("refuse", "{}", Failed, refused).await;
-    let broke = "the tool server refused the call with -32603: oh";
+    // Said before it began, or after it was done? Nobody can tell.
+    let refused = "the tool server answered with error -32602: which order?";
+    liar.check("refuse", "{}", Unknown, refused).await;
+    let broke = "the tool server answered with error -32603: oh";
     liar.check("break", "{}", Unknown, broke).await;
     liar.check("shapeless", "{}", Unknown, "the tool's answer makes no sense").await;
     liar.check("wrong_id", "{}", Done, "right").await;
@@ -43,8 +45,19 @@ async fn an_answer_that_can_not_be_taken_settles_its_call_at_once() {
 async fn whoever_trusts_a_servers_errors_may_call_again() {
     let liar = Liar::new(|settings| settings.policy.errors_mean_not_done = true);
     liar.check("fail", "{}", Failed, "no money left").await;
-    let broke = "the tool server refused the call with -32603: oh";
+    let refused = "the tool server refused the call with -32602: which order?";
+    liar.check("refuse", "{}", Failed, refused).await;
+    let broke = "the tool server answered with error -32603: oh";
     liar.check("break", "{}", Unknown, broke).await;
+}
+
+#[tokio::test]
+async fn what_may_be_done_again_may_be_called_again() {
+    let liar = Liar::new(|settings| {
+        settings.policy.effects = vec![("refuse".to_owned(), SideEffects::Idempotent)];
+    });
+    let refused = "the tool server refused the call with -32602: which order?";
+    liar.check("refuse", "{}", Failed, refused).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 use smallvec::SmallVec;
 
 use super::*;
-use crate::artifact::{ARTIFACTS_GROUP_MAX, ArtifactName, Fingerprint, NewArtifact, Stale};
+use crate::artifact::{
+    ARTIFACTS_GROUP_MAX, ArtifactName, Fingerprint, KEEPS_MAX, KEPT_BYTES_MAX, NewArtifact, Stale,
+};
 use crate::ports::store::DeadLetter;
 use crate::tool::Denied;
 
@@ -111,4 +113,33 @@ fn what_depends_on_nothing_known_or_is_one_too_many_is_refused() {
     bench.agent_as(late, AgentInput::Recall(Token(1), name(7), NEW));
     assert!(matches!(bench.answer(), AgentAnswer::Revoked));
     assert!(bench.session.acts.is_empty());
+}
+
+#[test]
+fn an_attempt_keeps_so_many_and_so_much() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    for _ in 0..KEEPS_MAX {
+        assert!(matches!(bench.keep(1, OLD, &[]), AgentAnswer::Recorded));
+    }
+    assert!(matches!(bench.keep(1, OLD, &[]), AgentAnswer::NotAllowed(Denied::KeptTooMuch)));
+    assert_eq!(bench.told(), NOT_CHANGED);
+    assert!(bench.recall(1, OLD).is_ok());
+    bench.fail(true);
+    bench.wait();
+    // So it is with their bytes.
+    let content: Arc<str> = "x".repeat(1 << 16).into();
+    let mut keep_long = || {
+        let (inputs, title, content) = (OLD, "plan".into(), Arc::clone(&content));
+        let (name, depends, fingerprint) = (name(1), SmallVec::new(), OLD);
+        let new = NewArtifact { name, title, inputs, depends, fingerprint, content };
+        bench.agent(AgentInput::Keep(Token(1), Box::new(new)));
+        bench.answer()
+    };
+    for _ in 0..KEPT_BYTES_MAX >> 16 {
+        assert!(matches!(keep_long(), AgentAnswer::Recorded));
+    }
+    assert!(matches!(keep_long(), AgentAnswer::NotAllowed(Denied::KeptTooMuch)));
+    let words = format!("{KEEPS_MAX} artifacts and {KEPT_BYTES_MAX} bytes");
+    assert!(Denied::KeptTooMuch.as_str().ends_with(&words));
 }

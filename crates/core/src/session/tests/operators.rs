@@ -272,3 +272,16 @@ fn the_user_is_told_once_and_another_operator_takes_over() {
     assert_eq!(bench.told(), ["session.paused"]);
     assert_eq!(&*bench.session.paused.as_ref().unwrap().by, "Bob");
 }
+
+#[test]
+fn whoever_pauses_again_where_the_limit_was_taken_away_has_none_for_good() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.policy.operator_timeout_ms = 60_000;
+    bench.pause();
+    bench.policy.operator_timeout_ms = 0;
+    bench.pause();
+    assert_eq!(bench.session.paused.as_ref().unwrap().until, None);
+    assert_eq!((bench.last.changed, bench.last.ignored), (true, None));
+    bench.pause();
+    assert_eq!((bench.last.changed, bench.last.ignored), (false, Some(Ignored::NothingToControl)));
+}

@@ -76,6 +76,26 @@ fn what_was_said_before_a_question_confirms_nothing() {
 }
 
 #[test]
+fn mail_that_a_turn_has_no_room_for_holds_up_no_question() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.policy.absorbed_max = 1;
+    for text in ["one", "two", "yes"] {
+        bench.say(text);
+    }
+    bench.agent(AgentInput::Confirm(Token(1), "pay?".into()));
+    assert!(matches!(bench.answer(), AgentAnswer::MailFirst));
+    bench.agent(AgentInput::TakeMail(Token(2)));
+    bench.agent(AgentInput::Confirm(Token(3), "pay?".into()));
+    assert!(matches!(bench.answer(), AgentAnswer::Asked(_)));
+    assert_eq!(bench.told(), ["message.requeued", "turn.waiting_for_input"]);
+    assert_eq!(bench.queued(), ["yes"]);
+    assert_eq!(bench.say("do it").action, Action::EventSent);
+    assert_eq!(bench.texts(), ["one", "two", "do it"]);
+    bench.finish("done");
+    assert_eq!(bench.texts(), ["yes"]);
+}
+
+#[test]
 fn mail_that_came_before_the_question_answers_it() {
     let mut bench = Bench::new(BusyPolicy::Absorb);
     bench.say("one");

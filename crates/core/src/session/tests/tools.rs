@@ -3,7 +3,10 @@
 use super::*;
 use crate::journal::{EventBody, SupersedeChoice};
 use crate::session::FinishReason;
-use crate::tool::{ACTS_MAX, ActName, CALLS_OPEN_MAX, Denied, Intent, SideEffects, ToolOutcome};
+use crate::tool::{
+    ACTS_KEPT_MS, ACTS_MAX, ActName, CALLS_MAX, CALLS_OPEN_MAX, Denied, Intent, SideEffects,
+    ToolOutcome,
+};
 
 /// What is told of a call that did what it should.
 pub(super) fn done(call: Seq) -> AgentInput {
@@ -244,4 +247,64 @@ fn a_turn_that_finishes_now_is_let_through_to_nothing() {
     let start = bench.started().unwrap();
     assert_eq!((start.finishing, start.messages.len()), (None, 3));
     assert!(matches!(bench.intend(SideEffects::Pure, 3), AgentAnswer::Call(_)));
+}
+
+#[test]
+fn a_turn_that_finishes_now_begins_nothing_that_can_not_be_undone() {
+    let mut bench = Bench::new(BusyPolicy::Agent);
+    bench.say("one");
+    bench.say("two");
+    let id = bench.session.turn.as_ref().unwrap().query.unwrap().id;
+    bench.agent(AgentInput::Answer(id, SupersedeChoice::ForceComplete));
+    let inputs: [fn(Token) -> AgentInput; 3] = [
+        AgentInput::CommitPoint,
+        |token| AgentInput::Ask(token, "which?".into()),
+        |token| AgentInput::Confirm(token, "pay?".into()),
+    ];
+    for input in inputs {
+        bench.agent(input(Token(1)));
+        assert!(matches!(bench.answer(), AgentAnswer::Refused));
+        assert_eq!(bench.told(), NOT_CHANGED);
+    }
+    bench.finish("done");
+    bench.agent(AgentInput::CommitPoint(Token(1)));
+    assert!(matches!(bench.answer(), AgentAnswer::Granted));
+}
+
+#[test]
+fn an_attempt_makes_so_many_calls_and_the_next_one_as_many_again() {
+    let mut bench = running();
+    for _ in 0..CALLS_MAX {
+        bench.make(SideEffects::Pure, 1);
+    }
+    assert_eq!(bench.denied(SideEffects::Pure, 1), Denied::TooManyCallsMade);
+    assert_eq!(bench.denied(SideEffects::Idempotent, 2), Denied::TooManyCallsMade);
+    let json = serde_json::to_string(&bench.session).unwrap();
+    let read: Session = serde_json::from_str(&json).unwrap();
+    assert_eq!(read.turn.unwrap().done, bench.session.turn.as_ref().unwrap().done);
+    bench.fail(true);
+    bench.wait();
+    bench.make(SideEffects::Pure, 1);
+}
+
+#[test]
+fn an_act_whose_letters_were_forgotten_is_forgotten_after_a_day() {
+    let mut bench = running();
+    bench.make(SideEffects::Idempotent, 1);
+    bench.fail(false);
+    let (letter, group) =
+        (bench.last.rows.dead_letters[0].seq, bench.last.rows.dead_letters[0].group);
+    let look = |bench: &mut Bench| {
+        for _ in 0..2 {
+            bench.say("more");
+            bench.make(SideEffects::Idempotent, 2);
+            bench.finish("done");
+            bench.now += ACTS_KEPT_MS;
+        }
+        !bench.session.acts.of(group).is_empty()
+    };
+    assert!(look(&mut bench), "somebody may still take it");
+    // What a store says that forgot it.
+    bench.session.forgotten = letter;
+    assert!(!look(&mut bench));
 }

@@ -1,9 +1,11 @@
 //! What runs used is booked once, whatever became of them; and what a turn's budget does.
 
+use super::tools::done;
 use super::*;
 use crate::budget::{Budgets, Exceeded, Limit, Scope, Window};
 use crate::journal::{DeadReason, EventBody};
 use crate::session::{FinishReason, Report};
+use crate::tool::SideEffects;
 use crate::usage::{DAY_MS, Sums, Usage};
 
 fn report(number: u32, tokens: u64) -> AgentInput {
@@ -118,6 +120,25 @@ fn a_turn_that_did_what_can_not_be_undone_is_not_given_up() {
     assert_eq!((finishing(&bench), bench.session.turn.is_some()), (1, true));
 }
 
+#[test]
+fn a_late_report_of_another_turn_does_not_begin_the_budget_anew() {
+    let mut bench = limited(10);
+    bench.say("one");
+    let old = bench.tag();
+    bench.agent(report(1, 1));
+    bench.stop();
+    bench.say("two");
+    bench.agent(report(1, 9));
+    bench.agent_as(old, report(2, 1));
+    let spent = bench.session.spent.as_ref().unwrap();
+    assert_eq!((tokens(&bench), spent.of_turn(bench.tag().turn).tokens()), (11, 9));
+    bench.agent(report(2, 1));
+    assert_eq!(finishing(&bench), 1);
+    bench.agent_as(old, report(3, 1));
+    bench.agent(report(3, 10));
+    assert!(bench.session.turn.is_none());
+}
+
 fn told(bench: &Bench) -> usize {
     let notice = |event: &&crate::Event| matches!(event.body, EventBody::SessionNotice { .. });
     bench.last.rows.events.iter().filter(notice).count()
@@ -149,6 +170,10 @@ fn who_is_refused_is_told_once_a_day_and_nothing_else_is_written() {
         (told(bench), bench.last.rows.events.len(), bench.session.turn.is_some())
     };
     let mut bench = with(Budgets { refused_text: "tomorrow".into(), ..Budgets::default() });
+    // A name that nobody knows makes no session.
+    assert_eq!((refused(&mut bench), bench.last.changed), ((0, 0, false), false));
+    bench.say("one");
+    bench.stop();
     assert_eq!(refused(&mut bench), (1, 1, false));
     assert_eq!(refused(&mut bench), (0, 0, false));
     bench.now += DAY_MS;
@@ -156,6 +181,8 @@ fn who_is_refused_is_told_once_a_day_and_nothing_else_is_written() {
     // A program reads the answer.
     let mut api = Bench::new(BusyPolicy::Collect);
     api.policy.budgets.clone_from(&bench.policy.budgets);
+    api.say("one");
+    api.stop();
     assert_eq!(refused(&mut api), (0, 0, false));
 }
 
@@ -169,4 +196,29 @@ fn what_was_spent_survives_in_the_snapshot() {
     assert_eq!(read.spent, bench.session.spent);
     let buried = read.spent.unwrap().buried();
     assert_eq!((buried.sums.tokens(), buried.of_turn(bench.tag().turn)), (10, Sums::default()));
+}
+
+#[test]
+fn a_call_that_acts_ends_before_its_turn_is_given_up() {
+    let mut bench = limited(10);
+    bench.say("one");
+    let AgentAnswer::Call(call) = bench.intend(SideEffects::Compensatable, 1) else { panic!() };
+    bench.agent(report(1, 25));
+    assert_eq!((finishing(&bench), bench.told()), (1, vec!["usage.recorded"]));
+    bench.agent(done(call));
+    assert_eq!(bench.told(), ["tool.returned"]);
+    bench.agent(report(2, 1));
+    assert_eq!(bench.last.rows.dead_letters[0].reason, DeadReason::AgentFailed);
+}
+
+#[test]
+fn what_an_operator_took_over_is_not_given_up() {
+    let mut bench = limited(10);
+    bench.say("one");
+    let AgentAnswer::Call(call) = bench.intend(SideEffects::Compensatable, 1) else { panic!() };
+    bench.control(Control::Pause { by: "Ann".into() });
+    bench.agent(report(1, 25));
+    assert_eq!((finishing(&bench), bench.told()), (1, vec!["usage.recorded"]));
+    bench.agent(done(call));
+    assert_eq!(bench.told(), ["tool.returned", "turn.waiting_for_operator"]);
 }
