@@ -222,9 +222,9 @@ fn tool_rules(resolved: &Resolved, wanted: &[String]) -> String {
     for (name, server) in &resolved.tools {
         if wanted.iter().any(|wanted| wanted.split_once('.').is_some_and(|(of, _)| of == name)) {
             let ToolServerSettings { effects, keys, approval, .. } = server;
-            let ToolServerSettings { .. } = server;
+            let ToolServerSettings { trust_annotations, errors_mean_not_done, .. } = server;
             rules.push_str(&format!(
-                "\n{name} {effects:?} {keys:?} {approval:?}"
+                "\n{name} {effects:?} {keys:?} {approval:?} {trust_annotations} {errors_mean_not_done}"
             ));
         }
     }

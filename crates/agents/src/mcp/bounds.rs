@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 /// Requests of a server whose answers are not written yet.
-const UNANSWERED_MAX: usize = 100_000;
+const UNANSWERED_MAX: usize = 16;
 /// What a server may say in a second that nobody asked for.
 const UNASKED_MAX: u32 = 1000;
 const SECOND: Duration = Duration::from_secs(1);
@@ -110,7 +110,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Bounded<T> {
     /// Dropping the future loses nothing.
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         loop {
-            if self.unasked >= u32::MAX {
+            if self.unasked >= UNASKED_MAX {
                 sleep_until(self.since + SECOND).await;
             }
             let room = Arc::clone(&self.room).acquire_owned().await.ok()?;

@@ -231,7 +231,7 @@ fn http(url: &str, token: Option<&str>) -> Result<impl Transport<RoleClient> + u
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
         // Its token and what is called would go to whatever the environment names.
-
+        .no_proxy()
         .user_agent(concat!("turnkeep/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|_| "no HTTP client can be made".to_owned())?;

@@ -129,11 +129,11 @@ async fn what_can_not_be_read_any_more_is_not_on_record_as_reused() {
     let (gateway, _folder) = over_sqlite(agent, |policy| policy.error_backoff_ms = 1).await;
     let sent = gateway.submit(says("anna", "api", "plan it"), true).await.unwrap();
     gate.0.notified().await;
-    forget(&gateway, &sent.session_key, Seq(4)).await;
+    forget(&gateway, &sent.key, Seq(4)).await;
     gate.1.notify_one();
     sent.follow.unwrap().await.unwrap();
     assert_eq!(*gate.2.lock().unwrap(), Some(Recalled::Stale(Stale::Missing)));
-    let events = gateway.store().events(&sent.session_key, Seq(4), 100).await.unwrap();
+    let events = gateway.store().events(&sent.key, Seq(4), 100).await.unwrap();
     assert!(!names(&events).contains(&"artifact.reused"), "{:?}", names(&events));
 }
 
@@ -271,6 +271,8 @@ async fn who_chose_to_finish_now_is_let_through_to_nothing_more() {
             turn.handle.answer(question.id, SupersedeChoice::ForceComplete);
             turn.handle.finishing().await;
             seen.intend(&turn, call("look up", SideEffects::Pure, "17")).await;
+            assert!(turn.handle.commit_point().await.is_err());
+            assert!(turn.handle.ask("which?").await.is_err());
             return failure("gone", true);
         }
         assert!(turn.handle.finish_now(), "it is told from the start");

@@ -40,7 +40,7 @@ async fn used(world: &World, tenant: &str, customer: &str, day: &str, tokens: u6
         version: None,
     };
     let rows = Rows {
-        turns: vec![turn_row],
+        turns: vec![turn_row].into(),
         events: vec![Event { seq: Seq(1), at, body }],
         usage: vec![UsageRow { turn, at, agent: None, model, sums }],
         ..Rows::default()

@@ -1,12 +1,14 @@
 //! What agents report to have used, through the real gateway over SQLite: a turn's budget, and runs
 //! that are over.
 
+use std::collections::HashMap;
+
 use turnkeep_core::budget::{Budgets, Limit, Scope, Window};
 use turnkeep_core::message::Rejection;
 use turnkeep_core::session::FinishReason;
-use turnkeep_core::usage::{COST_MAX, Sums, Usage};
-use turnkeep_gateway::ingress::Submission;
-use turnkeep_gateway::service::Refusal;
+use turnkeep_core::usage::{COST_MAX, Price, Sums, Usage};
+use turnkeep_gateway::money::Prices;
+use turnkeep_gateway::{Refusal, Submission};
 
 use super::*;
 
@@ -106,7 +108,8 @@ async fn is_over_budget(gateway: &Gateway, submission: Submission) -> bool {
 
 #[tokio::test]
 async fn who_comes_when_the_budget_is_used_up_leaves_no_session() {
-    let (gateway, _folder) = over_sqlite(spends(10), |policy| ten_a_day(policy, Scope::Tenant)).await;
+    let (gateway, _folder) =
+        over_sqlite(spends(10), |policy| ten_a_day(policy, Scope::Tenant)).await;
     answered(&gateway, says("anna", "web", "hi")).await;
     for number in 0..20 {
         assert!(is_over_budget(&gateway, says(&format!("new{number}"), "web", "hi")).await);
@@ -142,13 +145,18 @@ async fn a_budget_is_that_of_the_customer_to_whom_use_is_booked() {
 #[tokio::test]
 async fn a_price_beyond_all_reason_stops_nothing() {
     let agent = agent(&Arc::new(()), |turn, _| async move {
-        let most = Usage { cost_micros: Some(u64::MAX), ..tokens(u64::MAX) };
         for _ in 0..3 {
-            turn.handle.used(most.clone());
+            turn.handle.used(tokens(u64::MAX));
         }
         reply("hello")
     });
-    let (gateway, _folder) = over_sqlite(agent, |_| ()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    let mut parts = parts(Arc::new(store), agent, |_| ());
+    let price = Price { output_micros: u64::MAX, ..Price::default() };
+    let by_model = HashMap::from([("m".into(), price)]);
+    parts.settings.prices = Arc::new(Prices { by_model, ..Prices::default() });
+    let gateway = started(parts).await;
     ask(&gateway, "hi").await;
     let sums = used(&gateway).await;
     assert_eq!((sums.requests, sums.cost_micros), (3, 3 * COST_MAX));
