@@ -132,7 +132,8 @@ impl Feed {
     }
 
     fn may_show(&self, body: &EventBody) -> bool {
-        !self.narrow && !(self.frugal && matches!(body, EventBody::UsageRecorded { .. }))
+        let of_use = matches!(body, EventBody::UsageRecorded { .. });
+        !self.narrow && (!self.frugal || !of_use)
     }
 
     /// Says something first.

@@ -113,9 +113,6 @@ fn a_budget_that_is_used_up_refuses_until_the_day_is_over() {
     }
     assert_eq!(notices(dir, "default:default:web:dm:anna"), ["Tomorrow."]);
     assert_eq!(notices(dir, "default:default:api:dm:anna"), [""; 0]);
-    // Nothing is written for a conversation that was never there.
-    refused(&["--as", "anna", "--channel", "sms", "hello?"]);
-    assert_eq!(run(dir, &["sessions", "show", "default:default:sms:dm:anna"]).0, 1);
     assert_eq!(tokens(&usage(dir, &["--customer", "anna"]), "agent_id"), named(&[("default", 10)]));
     let (code, audited, _) = run(dir, &["audit", "--data-dir", "data"]);
     assert!(code == 0, "{audited}");
