@@ -125,6 +125,7 @@ class Server(ThreadingHTTPServer):
         self._decide = decide
         self._attempts: dict[str, Attempt] = {}
         self._names: dict[str, float] = {}
+        self._forgot_at = time.monotonic()
         self._lock = threading.Lock()
 
     def is_new(self, name: str) -> bool:
@@ -155,7 +156,12 @@ class Server(ThreadingHTTPServer):
         return known if current else None
 
     def _forget(self) -> None:
-        old = time.monotonic() - KEPT_S
+        """Now and then: everything that is remembered is looked at."""
+        now = time.monotonic()
+        if now < self._forgot_at + KEPT_S / 10:
+            return
+        self._forgot_at = now
+        old = now - KEPT_S
         self._names = {name: at for name, at in self._names.items() if at > old}
         # Numbers are remembered, so that no older attempt can follow.
         for turn, attempt in list(self._attempts.items()):
