@@ -85,7 +85,7 @@ export class Conversation {
           row.final = answered.has(one.turn_id) ? "answered" : "sent";
         }
       } else if (one.role === "agent" || one.role === "operator") {
-        const row = { ...agentRow(one.seq, at, one.text, "complete"), by: one.by ?? null };
+        const row = agentRow(one.seq, at, one.text, "complete", one.by);
         if (one.turn_id) addToTurn(this, ensureTurn(this, one.turn_id, one.seq, at), row);
         else addBlock(this, "notice", row);
       } else {
@@ -233,7 +233,7 @@ const HANDLERS = {
       turn,
       silent
         ? noticeRow(event.seq, event.at, "The agent read this and chose not to reply.", "info")
-        : { ...agentRow(event.seq, event.at, event.reply, "complete"), by: event.by ?? null },
+        : agentRow(event.seq, event.at, event.reply, "complete", event.by),
     );
     endTurn(model, turn, "complete");
     moveUp(model);
@@ -271,7 +271,7 @@ const HANDLERS = {
   },
   "session.notice"(model, event) {
     const row = event.by
-      ? { ...agentRow(event.seq, event.at, event.text, "complete"), by: event.by }
+      ? agentRow(event.seq, event.at, event.text, "complete", event.by)
       : noticeRow(event.seq, event.at, event.text, "info");
     addBlock(model, "notice", row);
   },
@@ -302,8 +302,9 @@ function failureText({ reason, error }) {
   return error ? `${why} ${kept} (${error})` : `${why} ${kept}`;
 }
 
-function agentRow(seq, at, text, status) {
-  return { key: `a:${seq}`, role: "agent", seq, at, text, status, rev: 0, turn: null };
+/** `by` is the operator who answered in the place of the agent, if one did. */
+function agentRow(seq, at, text, status, by = null) {
+  return { key: `a:${seq}`, role: "agent", seq, at, text, status, by, rev: 0, turn: null };
 }
 
 /** A call of a tool. Its status is what came of it: `done`, `failed`, `unknown`, or `calling` until then. */

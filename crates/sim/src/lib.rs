@@ -17,6 +17,7 @@ pub mod stock;
 pub mod store;
 pub mod world;
 
+mod acks;
 mod agent;
 mod artifacts;
 mod bill;

@@ -10,6 +10,7 @@ use turnkeep_core::journal::{EventBody, NoticeSource};
 use turnkeep_core::session::{Control, Controlled, Stage};
 use turnkeep_gateway::driver::Driver;
 
+use crate::acks::{Ack, Acks};
 use crate::agent::Run;
 use crate::plan::{Act, FAULTS_MS};
 use crate::rng::Rng;
@@ -78,8 +79,7 @@ pub(crate) fn control(stock: &Stock, seat: usize, act: Act) -> Control {
 /// Who was told that a reply is ours.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
-    /// (seat, number, place, when they were told).
-    acks: Vec<(usize, usize, Seq, u64)>,
+    acks: Acks,
 }
 
 impl Desk {
@@ -95,29 +95,26 @@ impl Desk {
         told: &Controlled,
         row: &Row,
     ) -> Option<String> {
-        let mut known = self.acks.iter().filter(|ack| (ack.0, ack.1) == (seat, number));
-        let Controlled::Replied { seq, turn, .. } = told else {
-            let before = known.find(|ack| ack.3 < asked);
-            return before
-                .map(|ack| format!("I11: {ack:?} was taken, and is refused now: {told:?}"));
+        let place = match told {
+            Controlled::Replied { seq, .. } => Some(*seq),
+            _ => None,
         };
-        if let Some(ack) = known.find(|ack| ack.2 != *seq) {
-            return Some(format!("I11: {ack:?} is taken again, at {seq}"));
+        if let Some(wrong) = self.acks.judge((seat, number), asked, place, told) {
+            return Some(wrong);
         }
+        let Controlled::Replied { seq, turn, .. } = told else { return None };
         if said_at(row, *seq) != Some((number, turn.is_some())) {
             return Some(format!("I2: reply {number} is ours at {seq}, which says otherwise"));
         }
-        self.acks.push((seat, number, *seq, now));
+        self.acks.take((seat, number, *seq, now));
         None
     }
 
     /// What is wrong with a session that came to rest.
     pub(crate) fn end(&self, seat: usize, row: &Row) -> Option<String> {
-        let is_there = |ack: &(usize, usize, Seq, u64)| {
-            said_at(row, ack.2).is_some_and(|(number, _)| number == ack.1)
-        };
-        if let Some(ack) = self.acks.iter().find(|ack| ack.0 == seat && !is_there(ack)) {
-            return Some(format!("I15: {ack:?} is gone"));
+        let is_there = |ack: &Ack| said_at(row, ack.2).is_some_and(|(number, _)| number == ack.1);
+        if let Some(wrong) = self.acks.gone(seat, is_there) {
+            return Some(wrong);
         }
         let mut said = [false; REPLIES];
         for (number, _) in row.events.iter().filter_map(|event| said_in(&event.body)) {

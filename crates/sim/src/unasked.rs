@@ -6,6 +6,7 @@ use turnkeep_core::Seq;
 use turnkeep_core::journal::{EventBody, NoticeSource};
 use turnkeep_core::session::{Control, Controlled};
 
+use crate::acks::{Ack, Acks};
 use crate::plan::Act;
 use crate::rng::Rng;
 use crate::stock::{NOTICES, SESSIONS, Stock, number_in};
@@ -47,8 +48,7 @@ pub(crate) fn control(stock: &Stock, seat: usize, number: usize) -> Control {
 /// Who was told that a notice is ours.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    /// (seat, number, place, when they were told).
-    acks: Vec<(usize, usize, Seq, u64)>,
+    acks: Acks,
 }
 
 impl Book {
@@ -64,28 +64,26 @@ impl Book {
         told: &Controlled,
         row: &Row,
     ) -> Option<String> {
-        let mut known = self.acks.iter().filter(|ack| (ack.0, ack.1) == (seat, number));
-        let Controlled::Noticed { seq, .. } = told else {
-            let before = known.find(|ack| ack.3 < asked);
-            return before
-                .map(|ack| format!("I11: {ack:?} was taken, and is refused now: {told:?}"));
+        let place = match told {
+            Controlled::Noticed { seq, .. } => Some(*seq),
+            _ => None,
         };
-        if let Some(ack) = known.find(|ack| ack.2 != *seq) {
-            return Some(format!("I11: {ack:?} is taken again, at {seq}"));
+        if let Some(wrong) = self.acks.judge((seat, number), asked, place, told) {
+            return Some(wrong);
         }
+        let Controlled::Noticed { seq, .. } = told else { return None };
         if taken_at(row, *seq) != Some(number) {
             return Some(format!("I2: notice {number} is ours at {seq}, which says otherwise"));
         }
-        self.acks.push((seat, number, *seq, now));
+        self.acks.take((seat, number, *seq, now));
         None
     }
 
     /// What is wrong with a session that came to rest.
     pub(crate) fn end(&self, seat: usize, row: &Row) -> Option<String> {
-        let gone =
-            self.acks.iter().find(|ack| ack.0 == seat && taken_at(row, ack.2) != Some(ack.1));
-        if let Some(ack) = gone {
-            return Some(format!("I15: {ack:?} is gone"));
+        let is_there = |ack: &Ack| taken_at(row, ack.2) == Some(ack.1);
+        if let Some(wrong) = self.acks.gone(seat, is_there) {
+            return Some(wrong);
         }
         let mut taken = [false; NOTICES];
         for event in &row.events {

@@ -88,6 +88,14 @@ fn name_of(asker: &Asker, given: Option<String>) -> Result<Arc<str>, Problem> {
     Ok(name.into())
 }
 
+/// Who takes a session or gives it back.
+async fn who(shared: &Shared, asker: &Asker, request: Request) -> Result<Arc<str>, Problem> {
+    let (parts, body) = request.into_parts();
+    let request: OperatorRequest =
+        body::json_or_default(&parts.headers, body, &shared.settings).await?;
+    name_of(asker, request.by)
+}
+
 /// What a control came to, and how the session stands after it.
 async fn control(
     shared: &Shared,
@@ -95,9 +103,7 @@ async fn control(
     key: &SessionKey,
     control: Control,
 ) -> Result<Response, Problem> {
-    steer::check(shared, asker, key, Steering::Other)?;
-    shared.loaded(key).await?;
-    let result = match shared.gateway.control(key, control).await? {
+    let result = match steer::control(shared, asker, key, control).await? {
         Controlled::Paused => "paused",
         Controlled::HandedBack => "handed_back",
         _ => "not_paused",
@@ -137,10 +143,7 @@ pub(super) async fn pause(
     KeyPath(key): KeyPath,
     request: Request,
 ) -> Answer {
-    let (parts, body) = request.into_parts();
-    let request: OperatorRequest =
-        body::json_or_default(&parts.headers, body, &shared.settings).await?;
-    let by = name_of(&asker, request.by)?;
+    let by = who(&shared, &asker, request).await?;
     control(&shared, &asker, &key, Control::Pause { by }).await
 }
 
@@ -167,10 +170,7 @@ pub(super) async fn hand_back(
     KeyPath(key): KeyPath,
     request: Request,
 ) -> Answer {
-    let (parts, body) = request.into_parts();
-    let request: OperatorRequest =
-        body::json_or_default(&parts.headers, body, &shared.settings).await?;
-    let by = name_of(&asker, request.by)?;
+    let by = who(&shared, &asker, request).await?;
     control(&shared, &asker, &key, Control::HandBack { by }).await
 }
 

@@ -111,7 +111,7 @@ pub(super) fn check(
 }
 
 /// Steers a session that is there, if the guard lets the asker.
-async fn control(
+pub(super) async fn control(
     shared: &Shared,
     asker: &Asker,
     key: &SessionKey,

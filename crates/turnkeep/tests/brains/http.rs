@@ -164,13 +164,7 @@ async fn nothing_is_refunded_twice_after_the_gateway_was_killed() {
     let brain = Brain::start(&place, "refund.py", "0", "1000");
     let mut server = place.gateway(&brain, "window_ms = 0");
     say(&server, "please refund order 17", "").await;
-    let paid = async {
-        let mut look = interval(LOOK);
-        while place.refunds() != "17\n" {
-            look.tick().await;
-        }
-    };
-    timeout(PATIENCE, paid).await.expect("nothing was paid");
+    place.until_refunded("17\n").await;
     server.kill();
     drop(server);
 
@@ -208,13 +202,7 @@ async fn nothing_is_refunded_twice_after_the_brain_was_killed() {
     let mut brain = Brain::start(&place, "refund.py", "0", "1000");
     let server = place.gateway(&brain, "window_ms = 0");
     say(&server, "please refund order 17", "").await;
-    let paid = async {
-        let mut look = interval(LOOK);
-        while place.refunds() != "17\n" {
-            look.tick().await;
-        }
-    };
-    timeout(PATIENCE, paid).await.expect("nothing was paid");
+    place.until_refunded("17\n").await;
     brain.kill();
     let _next = Brain::start(&place, "refund.py", &brain.port, "1000");
     let seen = until(&server, "turn.completed").await;

@@ -61,6 +61,17 @@ impl Place {
         std::fs::read_to_string(self.path().join("refunds.txt")).unwrap_or_default()
     }
 
+    /// Waits until these are the refunds that were paid.
+    pub(crate) async fn until_refunded(&self, refunds: &str) {
+        let paid = async {
+            let mut look = interval(LOOK);
+            while self.refunds() != refunds {
+                look.tick().await;
+            }
+        };
+        timeout(PATIENCE, paid).await.expect("nothing was paid");
+    }
+
     /// The promises hold for everything that is on record.
     pub(crate) fn audit(&self) {
         let mut audit = Command::new(env!("CARGO_BIN_EXE_turnkeep"));

@@ -21,9 +21,9 @@ use crash_kit::client;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::unix::pipe::OpenOptions;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
-use kit::{LOOK, PATIENCE, Place, SESSION, ask, gone, say, until};
+use kit::{PATIENCE, Place, SESSION, ask, gone, say, until};
 
 #[tokio::test]
 async fn a_burst_is_answered_once() {
@@ -221,13 +221,7 @@ async fn nothing_is_refunded_twice_after_a_kill() {
     let mut server = place.start("refund.py", ", SHOP_SECONDS = \"1000\"", "window_ms = 0");
     say(&server, "please refund order 17", "").await;
     until(&server, "tool.intended").await;
-    let paid = async {
-        let mut look = interval(LOOK);
-        while place.refunds() != "17\n" {
-            look.tick().await;
-        }
-    };
-    timeout(PATIENCE, paid).await.expect("nothing was paid");
+    place.until_refunded("17\n").await;
     // Past the commit point nobody interferes.
     let next = say(&server, "and order 18", "").await;
     assert_eq!(next["action"], "queued");

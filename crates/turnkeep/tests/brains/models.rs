@@ -8,10 +8,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{interval, timeout};
 
 use crate::crash_kit::{Server, client};
-use crate::kit::{LOOK, PATIENCE, Place, SESSION, ask, say, until};
+use crate::kit::{Place, SESSION, ask, say, until};
 
 /// A model that wants a refund whenever it reads of one, and else says what it was told last.
 async fn model() -> SocketAddr {
@@ -103,13 +102,7 @@ async fn check_killed(shop: &str) {
         say(&server, "yes", "").await;
     }
     until(&server, "tool.intended").await;
-    let paid = async {
-        let mut look = interval(LOOK);
-        while place.refunds() != "17\n" {
-            look.tick().await;
-        }
-    };
-    timeout(PATIENCE, paid).await.expect("nothing was paid");
+    place.until_refunded("17\n").await;
     server.kill();
     drop(server);
 

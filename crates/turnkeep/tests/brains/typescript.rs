@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tokio::time::{interval, timeout};
 
 use crate::crash_kit::{Server, client};
 use crate::http::Brain;
-use crate::kit::{LOOK, PATIENCE, Place, SESSION, ask, node, say, until};
+use crate::kit::{Place, SESSION, ask, node, say, until};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/brains/typescript").join(name)
@@ -81,13 +80,7 @@ async fn a_server_refunds_once_though_the_gateway_is_killed() {
     let brain = as_server(&place, "refund.ts", "1000");
     let mut server = place.gateway(&brain, "window_ms = 0");
     say(&server, "please refund order 17", "").await;
-    let paid = async {
-        let mut look = interval(LOOK);
-        while place.refunds() != "17\n" {
-            look.tick().await;
-        }
-    };
-    timeout(PATIENCE, paid).await.expect("nothing was paid");
+    place.until_refunded("17\n").await;
     server.kill();
     drop(server);
 
