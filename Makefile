@@ -26,11 +26,13 @@ test: setup lint unit simulate mutants
 	@$(MAKE) --no-print-directory contract
 
 # Chromium and its driver, from the distribution's packages, and a C compiler for the crash tests;
-# Node, checkers of types for the example brains and a real server of tools, below target/.
+# Node, checkers of types for the example brains, a real server of tools and a real signal-cli, below
+# target/.
 setup:
 	@scripts/setup.sh
 	@scripts/brains.sh
 	@scripts/tools.sh
+	@scripts/signal.sh
 
 lint:
 	$(CARGO) fmt --all --check
@@ -41,6 +43,7 @@ lint:
 unit:
 	@scripts/brains.sh
 	@scripts/tools.sh
+	@scripts/signal.sh
 	$(CARGO) test --workspace --locked
 
 page:

@@ -14,6 +14,8 @@ import { LogView, statusText } from "./view.js";
 const NAME_KEY = "turnkeep.name";
 /** The bound of a session key's segment. */
 const NAME_BYTES_MAX = 128;
+/** What tells that a message is the gateway's. */
+const WRITTEN = new Set(["message.accepted", "message.command", "message.context"]);
 const RENDER_INTERVAL_MS = 30;
 /** An accepted message shows up in the journal at once; if it doesn't, the stream is suspect. */
 const CONFIRM_MS = 4_000;
@@ -110,7 +112,7 @@ class Chat {
   journal(event) {
     const live = this.live;
     if (!this.conversation.apply(event)) return;
-    if (event.type === "message.accepted") this.outbox.confirmed(event.message_id);
+    if (WRITTEN.has(event.type)) this.outbox.confirmed(event.message_id);
     if (live) this.announceEvent(event);
     this.changed();
   }

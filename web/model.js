@@ -128,6 +128,12 @@ const HANDLERS = {
       place(model, row, turn);
     }
   },
+  "message.command": (model, event) => addAside(model, event),
+  "message.context"(model, event) {
+    // One that was held stands there already.
+    if (event.of) settleAll(model, [event.of], "sent");
+    else addAside(model, event);
+  },
   "message.requeued"(model, event) {
     for (const row of rowsOf(model, event.messages)) {
       row.joined = false;
@@ -325,6 +331,13 @@ function addMessage(model, { seq, at, text, message_id: messageId }) {
   model.messages.set(seq, row);
   model.loose.push(row);
   return row;
+}
+
+/** What is not said to the agent: it waits for nothing. */
+function addAside(model, event) {
+  const row = addMessage(model, event);
+  settle(row, "sent");
+  standAlone(model, row);
 }
 
 function rowsOf(model, seqs) {

@@ -7,7 +7,7 @@
 import { getSession, sessionPath } from "./api.js";
 
 const JOURNAL_TYPES = [
-  "message.accepted", "message.cancelled", "message.expired", "message.requeued", "message.discarded",
+  "message.accepted", "message.command", "message.context", "message.cancelled", "message.expired", "message.requeued", "message.discarded",
   "guard.allowed", "guard.refused",
   "turn.started", "turn.processing", "turn.message_absorbed", "turn.waiting_for_input", "turn.answered",
   "turn.retrying", "turn.recovered", "turn.superseded", "turn.completed", "turn.cancelled", "turn.failed",

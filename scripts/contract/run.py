@@ -95,7 +95,7 @@ class Server:
             sys.exit(f"{method} {path}: {refused.code} {refused.read().decode()}")
 
 
-def furnish(server, key):
+def furnish(server, key, operator):
     """Makes one of everything, and says what it is called."""
     anna = server.ask(key, "POST", "/v1/chat?wait=10", {"customer_id": "anna", "message": "hi"})
     sms = {"customer_id": "+1", "channel": "sms", "message": "hi"}
@@ -111,7 +111,16 @@ def furnish(server, key):
     for person in people:
         server.ask(key, "POST", "/v1/chat", {"customer_id": person, "message": "hi"})
     keys = [server.ask(key, "POST", "/v1/keys", {"scopes": ["read"]})["id"] for _ in range(5)]
+    pair = lambda number: server.ask(operator, "POST", "/v1/pairing", {"user": f"user {number}"})
+    pairings = [pair(number)["id"] for number in range(5)]
+    told = {"customer_id": "anna", "channel": "web"}
+    job = {"name": "news", "schedule": "0 7 * * *", "prompt": "what is new?", **told}
+    server.ask(key, "POST", "/v1/cron", job)
+    reminder = {"in_seconds": 86_400, "text": "the oven", **told}
+    reminder = server.ask(key, "POST", "/v1/reminders", reminder)
     return {
+        "/v1/cron/": {"name": ["news"]},
+        "/v1/reminders/": {"name": [reminder["name"]]},
         "/v1/sessions/": {
             "session": [anna["session"], sms["session"], broken["session"]],
             "reply": ["1", "2", "3", "4"],
@@ -119,6 +128,7 @@ def furnish(server, key):
         },
         "/v1/turns/": {"turn_id": [anna["turn_id"], broken["turn_id"]]},
         "/v1/keys/": {"id": keys},
+        "/v1/pairing/": {"id": pairings},
         "/v1/restrictions/": {"id": [str(restriction["id"])]},
         "/v1/deadletters/": {"id": [str(letter["id"]) for letter in letters]},
         "/v1/listeners/": {"name": ["nobody"]},
@@ -166,7 +176,7 @@ def main():
         for scope in ("send", "read", "admin"):
             made = server.run("keys", "create", "--tenant", "acme", "--scope", scope)
             keys[f"a tenant's key with the scope {scope}"] = made
-        known = furnish(server, keys["a tenant's key with the scope admin"])
+        known = furnish(server, keys["a tenant's key with the scope admin"], operator)
         began = time.monotonic()
         well = [check(server, who, key, known, examples) for who, key in keys.items()]
         still = server.process.poll() is None

@@ -15,6 +15,7 @@
 //! | [`openai`] | any server that speaks OpenAI's chat completions, hosted or at home |
 //! | [`anthropic`] | Anthropic's Messages API |
 //! | `provider_http` | how both are reached |
+//! | `outward` | what every HTTP client of ours refuses |
 
 pub mod anthropic;
 mod brain;
@@ -24,6 +25,7 @@ pub mod http_brain;
 pub mod mcp;
 pub mod model;
 pub mod openai;
+mod outward;
 mod provider_http;
 mod tools;
 
@@ -35,4 +37,4 @@ pub use mcp::{ToolPolicy, ToolServer, ToolServerSettings, ToolSet, ToolWay};
 pub use model::{ModelAgent, TurnSettings};
 pub use openai::OpenAiSettings;
 pub use provider_http::{KeySource, ProviderSetupError};
-pub use tools::{Said, Tool, ToolSpec, Toolbox};
+pub use tools::{Origin, Said, Tool, ToolSpec, Toolbox};

@@ -22,6 +22,8 @@ pub struct ToolSpec {
 pub struct Tool {
     /// What the model is told.
     pub spec: ToolSpec,
+    /// Where it is, as people call it; none where its name says it all.
+    pub origin: Option<Origin>,
     /// What it does to the world.
     pub effects: SideEffects,
     /// Which argument names the act, like an order's number; a JSON pointer.
@@ -30,6 +32,15 @@ pub struct Tool {
     pub approval: bool,
     /// How long a call may take.
     pub timeout: Duration,
+}
+
+/// Whose tool it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The server, as it is configured.
+    pub server: String,
+    /// What the server calls the tool.
+    pub name: String,
 }
 
 /// What a tool said.

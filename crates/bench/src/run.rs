@@ -198,6 +198,12 @@ async fn read_again<D: Dial>(run: &Run<D>, observed: &mut Observed) {
             Reading::of_processes(pid)
         }
     };
+    if observed.after.server_cpu.is_none() {
+        let key = "an operator's key with the scope read (TURNKEEP_KEY)";
+        observed.notes.push(format!(
+            "what the server used is not known: it tells that at /metrics, where it has keys to {key}"
+        ));
+    }
 }
 
 /// A picture that can't be written costs the picture, not the report.

@@ -10,14 +10,19 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
+//! | [`signal`] | Signal, through signal-cli; it also hears |
 //! | [`spool`] | any push channel whose carrier is another program that reads a file |
 //! | [`moderation`] | no channel: asks an external check about a message |
 //! | [`webhook`] | no channel: carries callbacks of listeners to whoever runs them |
+//! | `outward` | what every HTTP client of ours refuses |
 
 pub mod moderation;
+mod outward;
+pub mod signal;
 pub mod spool;
 pub mod webhook;
 
 pub use moderation::HttpModerator;
+pub use signal::{SignalChannel, SignalSettings};
 pub use spool::SpoolChannel;
 pub use webhook::{WebhookClient, WebhookCourier};

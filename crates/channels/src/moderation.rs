@@ -1,7 +1,8 @@
 //! Asks an external check over HTTP whether a message may go on: one POST of JSON, one answer.
 //!
 //! The address is the operator's own, so it may be anywhere, this machine included. A redirect is
-//! not followed: it would lead texts of customers to where nobody has allowed them to go.
+//! not followed, and no proxy of the environment is used: either would lead texts of customers and the
+//! secret to where nobody has allowed them to go.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use turnkeep_core::moderation::Ruling;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::moderator::{Checked, Checkup, Moderator};
 
+use crate::outward;
 use crate::webhook::innermost;
 
 /// The longest answer that is read.
@@ -68,10 +70,7 @@ impl HttpModerator {
     /// # Errors
     /// No TLS provider is installed, the system refuses, or the address or the secret is none.
     pub fn new(url: &str, secret: Option<&str>) -> Result<Self, ModeratorError> {
-        // Without one, making a client would panic, even one for plain http.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(ModeratorError::NoTlsProvider);
-        }
+        let http = outward::client().ok_or(ModeratorError::NoTlsProvider)?;
         let url = Url::parse(url).map_err(|_| ModeratorError::Address)?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(ModeratorError::Address);
@@ -82,11 +81,9 @@ impl HttpModerator {
             value.set_sensitive(true);
             Ok(value)
         });
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
+        let http = http
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .user_agent(concat!("turnkeep/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ModeratorError::Client(innermost(&error)))?;
         Ok(Self { http, url, authorization: authorization.transpose()? })

@@ -23,6 +23,7 @@ use turnkeep_core::network::{Network, may_reach};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::listeners::{Carried, Courier, Delivery};
 
+use crate::outward;
 use guarded::Guarded;
 pub use guarded::{Forbidden, Lookup};
 
@@ -73,17 +74,11 @@ impl WebhookClient {
     /// # Errors
     /// No TLS provider is installed, or the system refuses.
     pub fn with_lookup(allowed: &[Network], lookup: Lookup) -> Result<Self, WebhookError> {
-        // Without one, making a client would panic, even one for plain http.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(WebhookError::NoTlsProvider);
-        }
         let allowed: Arc<[Network]> = allowed.into();
-        let http = reqwest::Client::builder()
+        let http = outward::client()
+            .ok_or(WebhookError::NoTlsProvider)?
             .dns_resolver(Arc::new(Guarded::new(Arc::clone(&allowed), lookup)))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .user_agent(concat!("turnkeep/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| WebhookError::Client(innermost(&error)))?;
         Ok(Self { http, allowed })

@@ -28,6 +28,7 @@ fn part(key: &str, text: &str) -> Outgoing {
         idempotency_key: key.to_owned(),
         attempt: 2,
         text: text.into(),
+        quote: None,
     }
 }
 

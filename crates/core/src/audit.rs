@@ -7,13 +7,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Attempt, Epoch, Seq, Seqs, TurnGroupId, TurnId};
-use crate::journal::{Event, EventBody};
+use crate::journal::{Event, EventBody, NoticeSource};
 use crate::outbox::DeliveryState;
 use crate::policy::Trust;
 use crate::session::Session;
 use crate::usage::Sums;
 
 mod artifacts;
+mod commands;
 mod held;
 mod notices;
 mod operator;
@@ -22,6 +23,7 @@ mod turns;
 mod work;
 
 use artifacts::ArtifactBook;
+use commands::CommandBook;
 use held::HeldBook;
 use notices::{Broken, Notices};
 use operator::OperatorBook;
@@ -90,6 +92,7 @@ pub struct Checker {
     artifacts: ArtifactBook,
     notices: Notices,
     operators: OperatorBook,
+    commands: CommandBook,
     /// What runs used.
     spent: Sums,
     /// The last message that any turn settled: turns never go back behind it.
@@ -101,6 +104,7 @@ pub struct Checker {
     committed: u64,
     cancelled: u64,
     discarded: u64,
+    context: u64,
     retried: u64,
     #[serde(skip)]
     violations: Vec<Violation>,
@@ -122,7 +126,7 @@ impl Checker {
         &self.violations
     }
 
-    /// Messages accepted so far.
+    /// Messages accepted so far, commands and context among them.
     #[must_use]
     pub const fn accepted(&self) -> u64 {
         self.accepted
@@ -144,6 +148,18 @@ impl Checker {
     #[must_use]
     pub const fn discarded(&self) -> u64 {
         self.discarded
+    }
+
+    /// Commands so far. None is in any turn.
+    #[must_use]
+    pub const fn commands(&self) -> u64 {
+        self.commands.count()
+    }
+
+    /// Messages so far that were only said in the agent's presence. None is in any turn.
+    #[must_use]
+    pub const fn context(&self) -> u64 {
+        self.context
     }
 
     /// Dead letters that were tried again so far; each counts as accepted once more.
@@ -200,8 +216,18 @@ impl Checker {
             | EventBody::MessageExpired { .. }
             | EventBody::MessageRequeued { .. }
             | EventBody::MessageDiscarded { .. }
+            | EventBody::MessageContext { .. }
             | EventBody::GuardAllowed { .. }
             | EventBody::GuardRefused { .. }) => self.observe_message(event.seq, body),
+            EventBody::MessageCommand { .. } => {
+                self.accepted += 1;
+                let broken = self.commands.asked(event.seq);
+                self.note(broken);
+            }
+            EventBody::SessionNotice { source: NoticeSource::Command, of, .. } => {
+                let broken = self.commands.answered(*of);
+                self.note(broken);
+            }
             body @ (EventBody::SessionNotice { .. }
             | EventBody::SessionNoticeAccepted { .. }
             | EventBody::SessionNoticeCancelled { .. }
@@ -255,6 +281,7 @@ impl Checker {
                 self.dead.extend(messages.iter().copied());
             }
             EventBody::MessageRequeued { messages } => self.requeue(messages),
+            EventBody::MessageContext { of, .. } => self.keep(*of),
             EventBody::MessageDiscarded { message } => {
                 self.discarded += 1;
                 self.take_dead(*message);
@@ -324,6 +351,19 @@ impl Checker {
         if let Some(old) = retry_of {
             self.retried += 1;
             self.take_dead(old);
+        }
+    }
+
+    /// Context: one that was held is the first of those, and has its ending now.
+    fn keep(&mut self, held: Option<Seq>) {
+        self.context += 1;
+        match held {
+            Some(message) => {
+                let broken = self.held.ruled(message);
+                self.note(broken);
+                self.close(&[message]);
+            }
+            None => self.accepted += 1,
         }
     }
 

@@ -192,10 +192,14 @@ pub struct Traces {
 impl Traces {
     /// Takes the next entry of the session's journal.
     pub fn observe(&mut self, event: &Event, customer: &str) {
-        if let EventBody::MessageAccepted { sender, .. } = &event.body
-            && **sender == *customer
-        {
+        if event.body.sender().is_some_and(|sender| **sender == *customer) {
             self.messages.insert(event.seq);
+            self.places.insert(event.seq);
+        }
+        if let EventBody::SessionNotice { source: NoticeSource::Command, of: Some(of), .. } =
+            &event.body
+            && self.messages.contains(of)
+        {
             self.places.insert(event.seq);
         }
         let Some((turn, messages)) = turn_of(&event.body) else { return };
@@ -251,9 +255,15 @@ pub fn blank(event: &mut Event) {
 fn blank_body(body: &mut EventBody) -> bool {
     let take = |text: &mut Arc<str>| !std::mem::take(text).is_empty();
     match body {
-        EventBody::MessageAccepted { message_id, sender, text, .. } => {
+        EventBody::MessageAccepted { message_id, sender, text, .. }
+        | EventBody::MessageCommand { message_id, sender, text, .. }
+        | EventBody::MessageContext { message_id, sender, text, .. } => {
             let (id, sender) = (take(message_id), take(sender));
             take(text) || id || sender
+        }
+        EventBody::SessionPaused { by, from: Some(from) } => {
+            let named = take(by);
+            take(from) || named
         }
         EventBody::TurnCompleted { reply: Some(text), by: Some(by), .. } => {
             let named = take(by);
@@ -263,7 +273,7 @@ fn blank_body(body: &mut EventBody) -> bool {
         | EventBody::TurnCancelled { reply: Some(text), .. }
         | EventBody::TurnWaitingForInput { text, .. }
         | EventBody::TurnWaitingForOperator { error: Some(text), .. }
-        | EventBody::SessionPaused { by: text }
+        | EventBody::SessionPaused { by: text, from: None }
         | EventBody::SessionHandedBack { by: Some(text) }
         | EventBody::TurnRetrying { error: text, .. }
         | EventBody::TurnFailed { error: text, .. }
@@ -272,7 +282,11 @@ fn blank_body(body: &mut EventBody) -> bool {
         EventBody::SessionNotice {
             text,
             message_id,
-            source: NoticeSource::Unasked | NoticeSource::Operator,
+            source:
+                NoticeSource::Unasked
+                | NoticeSource::Operator
+                | NoticeSource::Command
+                | NoticeSource::Scheduled,
             by,
             ..
         } => {
@@ -280,7 +294,7 @@ fn blank_body(body: &mut EventBody) -> bool {
             let by = by.as_mut().is_some_and(take);
             take(text) || named || by
         }
-        EventBody::SessionNoticeAccepted { message_id, text } => {
+        EventBody::SessionNoticeAccepted { message_id, text, .. } => {
             let named = take(message_id);
             take(text) || named
         }
@@ -305,6 +319,7 @@ pub fn blank_turn(row: &mut TurnRow) {
     row.message_ids.clear();
     row.reply = row.reply.take().map(|_| Arc::default());
     row.error = None;
+    row.by = row.by.take().map(|_| Arc::default());
 }
 
 #[cfg(test)]

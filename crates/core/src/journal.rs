@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use words::{CancelReason, DeadReason, NoticeSource, SupersedeChoice};
+pub use words::{CancelReason, CommandName, DeadReason, NoticeSource, SupersedeChoice};
 
 use crate::artifact::{ArtifactName, Dependency, Fingerprint};
 use crate::ids::{
     Attempt, Epoch, Generation, QuestionId, Seq, Seqs, Timestamp, TurnGroupId, TurnId,
 };
-use crate::message::{Action, MessageBody};
+use crate::message::Action;
 use crate::policy::Trust;
 use crate::tool::{ActName, SideEffects, ToolOutcome};
 use crate::usage::Usage;
 
+mod asked;
 mod names;
 mod words;
 
@@ -59,6 +60,41 @@ pub enum EventBody {
         /// It waits for an external check, or behind one that does.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         held: bool,
+    },
+    /// Something was said to the gateway itself. What it asks for is done in the same step.
+    #[serde(rename = "message.command")]
+    MessageCommand {
+        /// The channel's own id.
+        message_id: Arc<str>,
+        /// Who wrote it.
+        sender: Arc<str>,
+        /// The text.
+        text: Arc<str>,
+        /// How far its sender is trusted.
+        trust: Trust,
+        /// What it asks for.
+        command: CommandName,
+        /// It was not done: who wrote what it is about is trusted further than its sender.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        refused: bool,
+    },
+    /// Something was said in the agent's presence and not to it; the next turn may read it.
+    #[serde(rename = "message.context")]
+    MessageContext {
+        /// The channel's own id.
+        message_id: Arc<str>,
+        /// Who wrote it.
+        sender: Arc<str>,
+        /// The text.
+        text: Arc<str>,
+        /// How far its sender is trusted.
+        trust: Trust,
+        /// The place of its acceptance, if it was held.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<Seq>,
+        /// Nobody said in time whether it was for the agent, or nobody had to.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_default: bool,
     },
     /// A turn began to gather messages.
     #[serde(rename = "turn.started")]
@@ -392,7 +428,7 @@ pub enum EventBody {
         /// The sender's own id of it, or one that the gateway made.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message_id: Option<Arc<str>>,
-        /// The place of its acceptance, if it had to wait.
+        /// The place of its acceptance, if it had to wait, or of the command that it answers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<Seq>,
         /// The operator who said it.
@@ -404,6 +440,9 @@ pub enum EventBody {
     SessionPaused {
         /// Their name.
         by: Arc<str>,
+        /// The operator who had it before, if another one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Arc<str>>,
     },
     /// The agent has its place again.
     #[serde(rename = "session.handed_back")]
@@ -419,6 +458,9 @@ pub enum EventBody {
         message_id: Arc<str>,
         /// What.
         text: Arc<str>,
+        /// A job or a reminder has it told.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        scheduled: bool,
     },
     /// Notices that waited are not told any more.
     #[serde(rename = "session.notice_cancelled")]
@@ -447,25 +489,4 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<Arc<str>>,
     },
-}
-
-impl EventBody {
-    /// A notice of the gateway's own.
-    #[must_use]
-    pub const fn notice(text: Arc<str>) -> Self {
-        let source = NoticeSource::Gateway;
-        Self::SessionNotice { text, source, message_id: None, of: None, by: None }
-    }
-
-    /// What a snapshot leaves to the journal: the body of an accepted message or of a notice.
-    #[must_use]
-    pub fn accepted_body(&self) -> Option<Arc<MessageBody>> {
-        let (message_id, sender, text) = match self {
-            Self::MessageAccepted { message_id, sender, text, .. } => (message_id, sender, text),
-            Self::SessionNoticeAccepted { message_id, text } => (message_id, &Arc::default(), text),
-            _ => return None,
-        };
-        let [message_id, sender, text] = [message_id, sender, text].map(Arc::clone);
-        Some(Arc::new(MessageBody { message_id, sender, text }))
-    }
 }

@@ -46,6 +46,7 @@ pub mod planted;
 pub mod policy;
 pub mod ports;
 pub mod run_clock;
+pub mod schedule;
 pub mod session;
 pub mod session_key;
 pub mod tool;

@@ -42,8 +42,10 @@ const PAUSES_MS: [u64; 9] = [
 const RETRY_AFTER_MS_MAX: u64 = 24 * HOUR_MS;
 
 /// Every type of event, as [`EventBody::name`](crate::EventBody::name) gives them.
-pub const EVENT_TYPES: [&str; 39] = [
+pub const EVENT_TYPES: [&str; 41] = [
     "message.accepted",
+    "message.command",
+    "message.context",
     "turn.started",
     "turn.processing",
     "turn.message_absorbed",

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::budget::Exceeded;
 use crate::guard::AbuseKind;
 use crate::ids::{Seq, Timestamp, Token, TurnId};
-use crate::policy::Trust;
+use crate::journal::CommandName;
+use crate::moderation::Trigger;
+use crate::policy::{BusyPolicy, Trust};
 
 /// What a message says; shared, because journal, mailbox and agent all hold it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,6 +49,52 @@ pub struct Inbound {
     /// The guard did not let it in, for this reason. It comes here all the same so that a twin of
     /// an accepted message still gets its first decision; nothing else becomes of it.
     pub refused: Option<Rejection>,
+    /// What it is to the session.
+    pub kind: InboundKind,
+}
+
+/// What an admitted message is to its session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum InboundKind {
+    /// Said to the agent.
+    #[default]
+    Message,
+    /// Said in its presence; whether to it is asked of another agent first. It is held meanwhile,
+    /// and it is context where that says so, or nothing in time.
+    Unclear(Trigger),
+    /// Said in its presence and not to it: kept for the next turn to read. It starts none.
+    Context,
+    /// Said to the gateway. It is done in the step that takes it, and answered in the same one.
+    Command(CommandAct),
+}
+
+/// What a command does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandAct {
+    /// Begin a new conversation.
+    New,
+    /// End the open turn.
+    Stop {
+        /// The part of the reply that was already shown; the session's task fills it in.
+        shown: Option<Arc<str>>,
+    },
+    /// Choose the busy policy of this session; none for the configured one.
+    Queue(Option<BusyPolicy>),
+    /// Nothing, but answer with this.
+    Say(Arc<str>),
+}
+
+impl CommandAct {
+    /// What it asks for, as the journal names it.
+    #[must_use]
+    pub const fn name(&self) -> CommandName {
+        match self {
+            Self::New => CommandName::New,
+            Self::Stop { .. } => CommandName::Stop,
+            Self::Queue(_) => CommandName::Queue,
+            Self::Say(_) => CommandName::Say,
+        }
+    }
 }
 
 impl Inbound {
@@ -103,9 +151,23 @@ pub enum Action {
     Queued,
     /// It was not accepted.
     Rejected,
+    /// It was a command: what it asked for is done.
+    Command,
+    /// It was not said to the agent: it is kept for the next turn to read.
+    Context,
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::WorkflowStarted,
+        Self::EventSent,
+        Self::Queued,
+        Self::Rejected,
+        Self::Command,
+        Self::Context,
+    ];
+
     /// The wire name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -114,6 +176,8 @@ impl Action {
             Self::EventSent => "event_sent",
             Self::Queued => "queued",
             Self::Rejected => "rejected",
+            Self::Command => "command",
+            Self::Context => "context",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The external check of messages: what it may say, and what holds where it says nothing.
+//! The checks of messages that wait for somebody outside: whether one may go on, and whether it is
+//! for the agent at all. What they may say, and what holds where they say nothing.
 
 use std::sync::Arc;
 
@@ -18,6 +19,36 @@ pub enum Ruling {
     Allow,
     /// It goes nowhere.
     Refuse,
+    /// It is for the agent.
+    Addressed,
+    /// It is not for the agent: it is kept as context.
+    Context,
+}
+
+impl Ruling {
+    /// It says whether a message is for the agent, not whether it may go on.
+    #[must_use]
+    pub const fn is_of_trigger(self) -> bool {
+        matches!(self, Self::Addressed | Self::Context)
+    }
+}
+
+/// Who is asked whether a message is for the agent, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// The agent that is asked, by its configured name.
+    pub agent: Arc<str>,
+    /// After so long it is not, in milliseconds; [`TIMEOUT_MS_MAX`] at most.
+    pub timeout_ms: u64,
+}
+
+/// What is asked of somebody about a held message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Whether it may go on.
+    Moderation,
+    /// Whether it is for the agent; this other one is asked.
+    Trigger(Arc<str>),
 }
 
 /// That every message is checked, and how long that may take.

@@ -66,6 +66,14 @@ pub enum Planted {
     DependencyIgnored,
     ArtifactsForgotten,
     ConfirmedBefore,
+    CommandUnguarded,
+    CommandQueued,
+    CommandTrustIgnored,
+    CommandUnanswered,
+    ContextTaken,
+    SilenceSent,
+    UnaddressedTaken,
+    TriggerSkipped,
 }
 
 #[cfg(feature = "mutants")]

@@ -28,6 +28,30 @@ pub enum Trust {
     Owner,
 }
 
+impl Trust {
+    /// All of them, the least first.
+    pub const ALL: [Self; 5] =
+        [Self::Public, Self::Familiar, Self::Inner, Self::Full, Self::Owner];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Familiar => "familiar",
+            Self::Inner => "inner",
+            Self::Full => "full",
+            Self::Owner => "owner",
+        }
+    }
+
+    /// How far a word trusts.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trust| trust.as_str() == word)
+    }
+}
+
 /// What happens to a message that arrives while a turn is processing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

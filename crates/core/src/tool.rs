@@ -99,7 +99,7 @@ impl Denied {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Finishing => "it was decided that this turn finishes now, without new tools",
+            Self::Finishing => "it was decided that this turn finishes now, without anything new",
             Self::Stopping => "the turn was stopped, and ends after the calls under way",
             Self::Waiting => "the user was asked something and has not answered yet",
             Self::Paused => "an operator took the session over",

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use turnkeep_core::care::is_tombstone;
 use turnkeep_core::ids::Token;
-use turnkeep_core::message::{Inbound, MessageBody, Seen};
+use turnkeep_core::message::{Inbound, InboundKind, MessageBody, Seen};
 use turnkeep_core::policy::{Policy, Trust};
 use turnkeep_core::session_key::{SEGMENT_BYTES_MAX, SessionKey, SessionKeyError, SessionKind};
 use turnkeep_core::trace::SpanContext;
@@ -15,6 +15,7 @@ mod operator;
 mod unasked;
 
 pub use operator::{AdmittedReply, OPERATOR_CHARS_MAX, OperatorReply, admit_reply, check_operator};
+pub(crate) use unasked::scheduled_name;
 pub use unasked::{AdmittedUnasked, admit_unasked};
 
 /// What a caller hands in.
@@ -41,6 +42,28 @@ pub struct Submission {
     pub request_of: Option<String>,
     /// The span that it came with, for traces. Nothing is decided by it.
     pub trace: Option<SpanContext>,
+    /// What an adapter knows of it; none for what a client hands in.
+    pub heard: Option<Box<HeardAs>>,
+}
+
+/// What is known of a message that an adapter heard, and what no client may say of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeardAs {
+    /// How far its sender is trusted there.
+    pub trust: Trust,
+    /// What sort of conversation it is of.
+    pub kind: SessionKind,
+    /// Whose that is: a person's or a group's.
+    pub peer: String,
+    /// Which of our accounts heard it.
+    pub account: String,
+    /// The provider's lasting name of its sender.
+    pub person: String,
+    /// The provider's id of it. It alone makes a twin: texts are made here, and a name that
+    /// changed would make another one.
+    pub id: String,
+    /// What it is to its session.
+    pub what: InboundKind,
 }
 
 /// A mistake in a submission, by field.
@@ -108,7 +131,11 @@ pub fn admit(
     let policy = policy_of(&key, policies)?;
     let sender = sender(submission.customer, &key)?;
     let id = submission.message_id.map(check_id).transpose()?;
-    let seen = id.as_deref().map(|id| seen(salt, &key, &sender, id, &submission.text));
+    let heard = submission.heard;
+    let seen = id.as_deref().map(|id| match &heard {
+        Some(heard) => heard_name(salt, &key, &heard.account, &heard.person, &heard.id),
+        None => seen(salt, &key, &sender, id, &submission.text),
+    });
     let (request, derived) = match &submission.request_name {
         Some(name) => {
             let id = id.as_deref().unwrap_or("");
@@ -127,13 +154,16 @@ pub fn admit(
         text: submission.text.into(),
     };
     // A key tells whose customers they are, not how far to trust them: so far, all alike.
+    let (trust, kind) =
+        heard.map_or((Trust::Public, InboundKind::Message), |heard| (heard.trust, heard.what));
     let inbound = Inbound {
         token: Token(0),
         body: Arc::new(body),
-        trust: Trust::Public,
+        trust,
         seen,
         request,
         refused: None,
+        kind,
     };
     Ok(Admitted { key, policy, inbound })
 }
@@ -151,7 +181,11 @@ fn policy_of(key: &SessionKey, policies: &dyn Policies) -> Result<Arc<Policy>, F
     })
 }
 
-fn check_text(field: &'static str, text: &str, bytes_max: usize) -> Result<(), FieldError> {
+pub(crate) fn check_text(
+    field: &'static str,
+    text: &str,
+    bytes_max: usize,
+) -> Result<(), FieldError> {
     if is_blank(text) {
         return Err(FieldError::new(field, "must not be empty"));
     }
@@ -174,7 +208,7 @@ fn check_text(field: &'static str, text: &str, bytes_max: usize) -> Result<(), F
 
 /// Whether there is nothing to see in it: white space, and characters that take no room at all or
 /// show as a gap.
-fn is_blank(text: &str) -> bool {
+pub(crate) fn is_blank(text: &str) -> bool {
     text.chars().all(|character| {
         character.is_whitespace()
             || matches!(character,
@@ -243,7 +277,10 @@ fn route(submission: &Submission) -> Result<SessionKey, FieldError> {
     let tenant = submission.tenant.as_deref().unwrap_or("default");
     let agent = submission.agent.as_deref().unwrap_or("default");
     let channel = submission.channel.as_deref().unwrap_or("api");
-    SessionKey::new(tenant, agent, channel, SessionKind::Dm, customer).map_err(|error| {
+    let heard = submission.heard.as_ref();
+    let (kind, peer) =
+        heard.map_or((SessionKind::Dm, customer), |heard| (heard.kind, &heard.peer));
+    SessionKey::new(tenant, agent, channel, kind, peer).map_err(|error| {
         let field = match &error {
             SessionKeyError::Empty(name)
             | SessionKeyError::TooLong(name)
@@ -272,6 +309,21 @@ fn seen(salt: &[u8], key: &SessionKey, sender: &str, message_id: &str, text: &st
     Seen { key: half(&framed(salt, &parts)), body_hash: body_hash(&framed(salt, &[text])) }
 }
 
+/// The name of what an adapter heard. Which agent answers and what we call its sender may change
+/// between it and its twin, so neither counts. So many parts has no other key.
+pub(crate) fn heard_name(
+    salt: &[u8],
+    key: &SessionKey,
+    account: &str,
+    person: &str,
+    id: &str,
+) -> Seen {
+    let (tenant, channel, chat) = (key.tenant(), key.channel(), key.peer());
+    let kind = key.kind().as_str();
+    let parts = ["heard", &tenant, &channel, kind, account, &chat, person, id];
+    Seen { key: half(&framed(salt, &parts)), body_hash: 0 }
+}
+
 /// Whose name space a request's name is of: the tenant's, or one customer's own.
 fn whose<'a>(tenant: &'a str, customer: Option<&'a str>) -> SmallVec<[&'a str; 2]> {
     std::iter::once(tenant).chain(customer).collect()
@@ -291,7 +343,7 @@ fn request(salt: &[u8], whose: &[&str], name: &str, asked: &[&str]) -> (Seen, St
 
 /// Every part is framed by its length, so that no two different lists hash the same bytes. What is
 /// stored of it outlives an erasure, so the store's secret goes first.
-fn framed(salt: &[u8], parts: &[&str]) -> [u8; 32] {
+pub(crate) fn framed(salt: &[u8], parts: &[&str]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in std::iter::once(salt).chain(parts.iter().map(|part| part.as_bytes())) {
         hash.update((part.len() as u64).to_le_bytes());

@@ -24,7 +24,9 @@ pub(crate) fn kinds_of(events: &[Event]) -> Vec<Kind> {
         return Vec::new();
     }
     let kind = |event: &Event| match event.body {
-        EventBody::MessageAccepted { .. } => Some(Kind::Accept),
+        EventBody::MessageAccepted { .. }
+        | EventBody::MessageCommand { .. }
+        | EventBody::MessageContext { .. } => Some(Kind::Accept),
         EventBody::TurnMessageAbsorbed { .. } => Some(Kind::Absorb),
         EventBody::TurnCompleted { .. } => Some(Kind::Commit),
         _ => None,

@@ -25,6 +25,8 @@ impl Gateway {
         self.0.listeners.start().await?;
         self.load_restrictions().await?;
         self.load_salt().await?;
+        self.load_people().await?;
+        self.0.schedule.load(&self.setup().settings.jobs, clock::now()).await?;
         let taken = self.tend(Timestamp::MAX).await?;
         self.set_phase(Phase::Ready);
         Ok(taken)
@@ -75,6 +77,7 @@ impl Gateway {
             if let Err(error) = self.store().forget_seen(clock::now(), FORGET).await {
                 tracing::warn!(%error, "old message ids could not be forgotten");
             }
+            self.tidy_people(clock::now()).await;
             if self.0.guard.is_due(clock::now()) {
                 self.tidy_guard(clock::now()).await;
             }
@@ -87,6 +90,8 @@ impl Gateway {
     /// Stops taking messages; running turns may go on for the grace period, the rest is laid down
     /// uncounted, to be taken up by the next start.
     pub async fn drain(&self) {
+        // First, so that nothing is heard that could not be taken.
+        self.hear(Vec::new()).await;
         self.set_phase(Phase::Draining);
         let grace = Duration::from_millis(self.setup().settings.shutdown_grace_ms);
         if tokio::time::timeout(grace, self.quiet()).await.is_err() {

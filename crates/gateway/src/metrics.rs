@@ -33,7 +33,7 @@ const REJECTIONS: [&str; 7] = [
 ];
 
 pub(crate) struct Metrics {
-    decisions: [Counter; 4],
+    decisions: [Counter; Action::ALL.len()],
     /// Few, so looking through them is cheaper than making a name for each refusal.
     rejected: Vec<(&'static str, Counter)>,
     duplicates: Counter,
@@ -85,12 +85,7 @@ impl Metrics {
         let forgotten =
             |why: &'static str| counter!("turnkeep_forgotten_messages_total", "why" => why);
         Self {
-            decisions: [
-                decision(Action::WorkflowStarted),
-                decision(Action::EventSent),
-                decision(Action::Queued),
-                decision(Action::Rejected),
-            ],
+            decisions: Action::ALL.map(decision),
             rejected: REJECTIONS
                 .into_iter()
                 .chain(AbuseKind::ALL.map(AbuseKind::rejection))

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use turnkeep_core::SessionKey;
 use turnkeep_core::ids::Seq;
 use turnkeep_core::message::{MessageBody, Pending};
-use turnkeep_core::moderation::{Ruling, kept_reason};
+use turnkeep_core::moderation::{Check, Ruling, kept_reason};
 use turnkeep_core::ports::moderator::{Checked, Checkup};
 
 use crate::mail::{Mail, Ruled};
@@ -30,18 +30,29 @@ pub(crate) fn places() -> Semaphore {
 
 impl Gateway {
     /// Has a message checked and tells its session what came of it, also that nothing did in time.
-    pub(crate) fn check(&self, key: &SessionKey, message: &Pending, wait_ms: u64) {
+    pub(crate) fn check(&self, key: &SessionKey, message: &Pending, check: Check, wait_ms: u64) {
         let (gateway, key) = (self.clone(), key.clone());
         let (seq, body) = (message.seq, Arc::clone(&message.body));
         let until = Instant::now() + Duration::from_millis(wait_ms);
         tokio::spawn(async move {
-            let checked = timeout_at(until, gateway.checked(&key, seq, &body)).await.ok().flatten();
-            let outcome = match &checked {
-                Some(Checkup { ruling: Ruling::Allow, .. }) => "allow",
-                Some(Checkup { ruling: Ruling::Refuse, .. }) => "refuse",
+            let asked = async {
+                match &check {
+                    Check::Moderation => gateway.checked(&key, seq, &body).await,
+                    Check::Trigger(agent) => {
+                        let _place = gateway.0.checks.acquire().await.ok()?;
+                        gateway.judged(&key, agent, &body).await
+                    }
+                }
+            };
+            let checked = timeout_at(until, asked).await.ok().flatten();
+            let outcome = match checked.as_ref().map(|checked| checked.ruling) {
+                Some(Ruling::Allow) => "allow",
+                Some(Ruling::Refuse) => "refuse",
+                Some(Ruling::Addressed) => "addressed",
+                Some(Ruling::Context) => "context",
                 None => "overdue",
             };
-            Metrics::guard("moderation", outcome);
+            Metrics::guard(name_of(&check), outcome);
             let ruled = checked.map(|Checkup { ruling, reason }| {
                 (ruling, reason.and_then(|reason| kept_reason(&reason)))
             });
@@ -75,5 +86,12 @@ impl Gateway {
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+}
+
+const fn name_of(check: &Check) -> &'static str {
+    match check {
+        Check::Moderation => "moderation",
+        Check::Trigger(_) => "trigger",
     }
 }

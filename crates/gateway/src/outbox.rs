@@ -6,16 +6,22 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedSender;
-use turnkeep_core::SessionKey;
+use turnkeep_core::ids::Seq;
+use turnkeep_core::journal::EventBody;
 use turnkeep_core::outbox::{Delivery, DeliveryOutcome};
 use turnkeep_core::ports::channel::{Channel, Outgoing};
+use turnkeep_core::ports::intake::Quoted;
+use turnkeep_core::{SessionKey, SessionKind};
 
+use crate::intake::{id_and_author, words};
 use crate::killpoint;
 use crate::mail::{Delivered, Mail};
 use crate::run::panic_text;
 use crate::service::Gateway;
 use crate::trace::{OpenSpan, names};
 
+/// How long a look at what a reply answers may take; without it the reply quotes nothing.
+const READ_LIMIT: Duration = Duration::from_secs(5);
 /// How long one call of a channel may take.
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 
@@ -31,11 +37,16 @@ pub(crate) fn deliver(
     gateway.0.metrics.deliveries.increment(1);
     tokio::spawn(async move {
         let Delivery { reply, part, attempt, text } = delivery;
+        let quote = match (key.kind(), part) {
+            (SessionKind::Group, 0) => gateway.quoted(&key, reply).await,
+            _ => None,
+        };
         let outgoing = Outgoing {
             idempotency_key: format!("{key}/{reply}/{part}"),
             session: key,
             attempt,
             text,
+            quote,
         };
         killpoint::reached("deliver.before");
         let outcome = send(channel, outgoing).await;
@@ -44,6 +55,32 @@ pub(crate) fn deliver(
         gateway.0.metrics.delivered(&outcome);
         let _ = task.send(Mail::Delivered(Box::new(Delivered { reply, part, attempt, outcome })));
     });
+}
+
+impl Gateway {
+    /// What a reply in a group answers: the last message of its turn. None for whatever is no
+    /// reply, and where it can't be read soon.
+    async fn quoted(&self, key: &SessionKey, reply: Seq) -> Option<Quoted> {
+        let answered = match self.event_at(key, reply).await? {
+            EventBody::TurnCompleted { messages, .. }
+            | EventBody::TurnCancelled { messages, .. } => messages.iter().copied().max()?,
+            _ => return None,
+        };
+        let EventBody::MessageAccepted { message_id, text, .. } =
+            self.event_at(key, answered).await?
+        else {
+            return None;
+        };
+        let (id, author) = id_and_author(&message_id)?;
+        let text = words::bare(&text, true).into();
+        Some(Quoted { message_id: id.into(), author: author.into(), text })
+    }
+
+    async fn event_at(&self, key: &SessionKey, seq: Seq) -> Option<EventBody> {
+        let read = self.store().events(key, Seq(seq.0.checked_sub(1)?), 1);
+        let events = tokio::time::timeout(READ_LIMIT, read).await.ok()?.ok()?;
+        events.into_iter().find(|event| event.seq == seq).map(|event| event.body)
+    }
 }
 
 /// Ends the span of a delivery. What the channel said stays out of it: it may quote the text.

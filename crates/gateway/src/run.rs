@@ -13,7 +13,7 @@ use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Artifact, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked, SlotGuard,
+    Artifact, Declined, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked, SlotGuard,
     SupersedeQuestion, ToolCall, TurnHandle,
 };
 use turnkeep_core::run_clock::{Overdue, RunClock};
@@ -21,17 +21,21 @@ use turnkeep_core::session::{AgentAnswer, AgentInput, FinishReason, StartRun};
 use turnkeep_core::tool::{Act, ToolOutcome};
 use turnkeep_core::trace::SpanContext;
 use turnkeep_core::usage::Usage;
-use turnkeep_core::{Policy, SessionKey};
+use turnkeep_core::{ChannelFacts, Policy, SessionKey};
 
 use crate::mail::{Ask, Mail};
 use crate::money::Reports;
+use crate::recent::Recent;
 use crate::service::Gateway;
 use crate::slots::Slots;
 use crate::trace::OpenSpan;
 use artifacts::Given;
+use asks::Asks;
 
 mod absent;
 mod artifacts;
+mod asks;
+mod bootstrap;
 mod attempt;
 mod history;
 mod span;
@@ -179,11 +183,19 @@ pub(crate) struct RunHandle {
     slots: Arc<Slots>,
     reports: Reports,
     history_from: Seq,
+    /// What the session's task remembered when it began.
+    recent: Option<Arc<Recent>>,
     /// The first and the last of the messages that it began with.
     first: Seq,
     last: Seq,
+    /// The first one's id.
+    first_id: Arc<str>,
+    /// What its channel can do.
+    facts: ChannelFacts,
     /// What tools did for its turn group before it.
     acts: Vec<Act>,
+    /// What it may ask its user.
+    asks: Asks,
     /// What the messages say that it was given so far: artifacts are made from them.
     given: Mutex<Given>,
 }
@@ -225,40 +237,24 @@ impl RunHandle {
         &self,
         input: impl FnOnce(Token) -> AgentInput + Send + 'static,
     ) -> Result<AgentAnswer, Revoked> {
+        match self.request_or_refused(input).await? {
+            AgentAnswer::Refused => Err(Revoked),
+            answer => Ok(answer),
+        }
+    }
+
+    /// The same where a refusal is an answer like any other.
+    async fn request_or_refused(
+        &self,
+        input: impl FnOnce(Token) -> AgentInput + Send + 'static,
+    ) -> Result<AgentAnswer, Revoked> {
         self.shared.heard();
         let (reply, answer) = oneshot::channel();
         let ask = Ask { tag: self.shared.tag, input: Box::new(input), reply };
         self.task.send(Mail::Ask(Box::new(ask))).map_err(|_| Revoked)?;
         match answer.await {
-            Ok(AgentAnswer::Revoked | AgentAnswer::Refused) | Err(_) => Err(Revoked),
+            Ok(AgentAnswer::Revoked) | Err(_) => Err(Revoked),
             Ok(answer) => Ok(answer),
-        }
-    }
-
-    /// Waits for the user's answer; none where mail has to be read before the question may be put.
-    async fn put_to_user(
-        &self,
-        question: impl FnOnce(Token) -> AgentInput + Send + 'static,
-    ) -> Result<Option<Pending>, Revoked> {
-        self.shared.clear(ANSWERED);
-        let question = match self.request(question).await? {
-            AgentAnswer::Asked(question) => question,
-            AgentAnswer::MailFirst => {
-                self.shared.mail_waiting();
-                return Ok(None);
-            }
-            _ => return Err(Revoked),
-        };
-        let _paused = Paused::new(&self.shared);
-        let _idle = Idle::new(&self.gateway);
-        loop {
-            self.shared.wait_for(ANSWERED).await;
-            self.shared.clear(ANSWERED);
-            let answer = lock(&self.shared.rare).answer.take();
-            if let Some((_, message)) = answer.filter(|(to, _)| *to == question) {
-                self.note_given(std::slice::from_ref(&message));
-                return Ok(Some(message));
-            }
         }
     }
 }
@@ -286,8 +282,13 @@ impl TurnHandle for RunHandle {
         Box::pin(self.shared.wait_for(MAIL))
     }
 
-    fn commit_point(&self) -> BoxFuture<'_, Result<(), Revoked>> {
-        Box::pin(async { self.request(AgentInput::CommitPoint).await.map(|_| ()) })
+    fn commit_point(&self) -> BoxFuture<'_, Result<(), Declined>> {
+        Box::pin(async {
+            match self.request(AgentInput::CommitPoint).await? {
+                AgentAnswer::NotAllowed(denied) => Err(Declined::Refused(denied.as_str())),
+                _ => Ok(()),
+            }
+        })
     }
 
     fn say(&self, text: &str) {
@@ -302,17 +303,13 @@ impl TurnHandle for RunHandle {
         }
     }
 
-    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Revoked>> {
+    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Declined>> {
         let text: Arc<str> = text.into();
-        Box::pin(async move {
-            let answer = self.put_to_user(move |token| AgentInput::Ask(token, text)).await?;
-            answer.ok_or(Revoked)
-        })
+        Box::pin(async move { self.put_to_user(text, false).await?.ok_or(Revoked.into()) })
     }
 
-    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Revoked>> {
-        let text: Arc<str> = text.into();
-        Box::pin(self.put_to_user(move |token| AgentInput::Confirm(token, text)))
+    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Declined>> {
+        Box::pin(self.put_to_user(text.into(), true))
     }
 
     fn emit(&self, name: &str, detail: &str) -> BoxFuture<'_, Result<(), Revoked>> {

@@ -9,14 +9,16 @@ use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
 use turnkeep_core::ids::{Seq, TurnId};
-use turnkeep_core::message::{Decision, Inbound, MessageBody, Rejection};
+use turnkeep_core::message::{Decision, Inbound, Rejection};
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::moderator::Moderator;
+use turnkeep_core::ports::schedule::ScheduleStore;
 use turnkeep_core::ports::store::{FirstDecision, Store};
 use turnkeep_core::ports::trace::Tracer;
 use turnkeep_core::ports::usage::UsageStore;
+use turnkeep_core::schedule::Job;
 use turnkeep_core::session::{Control, Controlled};
 use turnkeep_core::trace::SpanContext;
 use turnkeep_core::{Policy, SessionKey};
@@ -25,13 +27,19 @@ use crate::care::Care;
 use crate::driver::duplicate_of;
 use crate::follow::{Settled, find_settled};
 use crate::guard::{Guard, GuardParts, GuardSettings, Question};
+use crate::hearing::Hearing;
 use crate::ingress::{Admitted, FieldError, Policies, Submission, admit};
+use crate::intake::Desk;
+use crate::intake::routing::Routing;
 use crate::listeners::{ListenerParts, Listeners};
 use crate::live::{Lives, Subscription};
 use crate::mail::{Mail, Submit};
 use crate::metrics::{Metrics, Standings};
 use crate::money::{Ledger, Prices};
+use crate::recent::Kept;
 use crate::overload::{Overload, UNDECIDED_MAX};
+use crate::people::People;
+use crate::schedule::Schedule;
 use crate::registry::Registry;
 use crate::setup::{Current, Setup, configured};
 use crate::trace::{Spans, decided};
@@ -53,6 +61,10 @@ pub struct Settings {
     pub log_text: bool,
     /// What requests to providers cost.
     pub prices: Arc<Prices>,
+    /// Who is known on the channels that adapters listen to, and where they are.
+    pub routing: Arc<Routing>,
+    /// Jobs that stand in the configuration.
+    pub jobs: Arc<[Job]>,
 }
 
 impl Default for Settings {
@@ -65,6 +77,8 @@ impl Default for Settings {
             sweep_ms: 1000,
             log_text: false,
             prices: Arc::default(),
+            routing: Arc::default(),
+            jobs: Arc::default(),
         }
     }
 }
@@ -77,6 +91,10 @@ pub struct Parts {
     pub care: Arc<dyn CareStore>,
     /// The same, for what was used.
     pub usage: Arc<dyn UsageStore>,
+    /// The same, for who became known by a code.
+    pub people: Arc<dyn turnkeep_core::ports::people::People>,
+    /// The same, for jobs and reminders.
+    pub schedule: Arc<dyn ScheduleStore>,
     /// Agents by their configured names.
     pub agents: HashMap<String, Arc<dyn Agent>>,
     /// Adapters of the channels that are pushed to, by name.
@@ -170,12 +188,22 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) lives: Lives,
     pub(crate) listeners: Listeners,
+    /// Who became known by a code.
+    pub(crate) people: People,
+    /// Jobs and reminders.
+    pub(crate) schedule: Schedule,
+    /// What was heard lately.
+    pub(crate) desk: Desk,
+    /// Who hears what comes in by itself.
+    pub(crate) hearing: Hearing,
     pub(crate) guard: Guard,
     pub(crate) overload: Overload,
     pub(crate) metrics: Metrics,
     /// Begins spans, where they are collected.
     pub(crate) spans: Option<Spans>,
     pub(crate) standings: Standings,
+    /// How much tasks remember of what was said.
+    pub(crate) kept: Arc<Kept>,
     /// The one place in which turns run that may be what kills the process.
     pub(crate) quarantine: Arc<tokio::sync::Semaphore>,
     /// Places for checks of held messages.
@@ -207,11 +235,16 @@ impl Gateway {
             registry: Registry::default(),
             lives: Lives::default(),
             listeners: Listeners::new(parts.listeners),
+            people: People::new(parts.people),
+            schedule: Schedule::new(parts.schedule),
+            desk: Desk::default(),
+            hearing: Hearing::default(),
             guard: Guard::new(parts.guard.record),
             overload: Overload::new(),
             metrics: Metrics::new(),
             spans: parts.tracer.map(Spans::new),
             standings: Standings::default(),
+            kept: Arc::default(),
             quarantine: Arc::new(tokio::sync::Semaphore::new(1)),
             checks: crate::moderation::places(),
             running: AtomicUsize::new(0),
@@ -257,7 +290,7 @@ impl Gateway {
         let made_id = || crate::clock::fresh_uuid().to_string();
         let sent_by = submission.trace.take();
         let admitted = admit(submission, &*setup.policies, self.salt()?, bytes_max, made_id);
-        let admitted = admitted.map_err(Refusal::Field)?;
+        let admitted = self.recognised(admitted.map_err(Refusal::Field)?).await;
         let span = self.spans().and_then(|spans| spans.decide(sent_by.as_ref(), &admitted));
         let trace = span.as_ref().map(|span| span.context().clone());
         let outcome = self.decide(admitted, &setup.guard, follow, trace).await;
@@ -339,47 +372,6 @@ impl Gateway {
         Err(Refusal::Rejected(refused.rejection))
     }
 
-    /// Counts a decision and writes its line of the log.
-    pub(crate) fn note_decision(
-        &self,
-        key: &SessionKey,
-        body: &MessageBody,
-        decision: &Decision,
-        since: Instant,
-    ) {
-        let latency_ms = since.elapsed().as_secs_f64() * 1000.0;
-        self.0.metrics.decided(decision.action, decision.rejection.as_ref(), latency_ms);
-        self.log_decision(key, body, decision.action.as_str(), decision, latency_ms);
-    }
-
-    /// Counts a message that came before, and writes its line of the log.
-    pub(crate) fn note_duplicate(&self, body: &MessageBody, first: &FirstDecision, since: Instant) {
-        let latency_ms = since.elapsed().as_secs_f64() * 1000.0;
-        self.0.metrics.duplicate();
-        self.log_decision(&first.session, body, "duplicate", &duplicate_of(first), latency_ms);
-    }
-
-    /// Every line has every field, but the reason of what was not refused.
-    fn log_decision(
-        &self,
-        key: &SessionKey,
-        body: &MessageBody,
-        action: &'static str,
-        decision: &Decision,
-        latency_ms: f64,
-    ) {
-        tracing::info!(
-            session_key = key.as_str(),
-            action,
-            message_id = &*body.message_id,
-            workflow_run_id = %RunId(decision.turn),
-            reason = decision.rejection.as_ref().map(Rejection::as_str),
-            latency_ms,
-            text = self.setup().settings.log_text.then_some(&*body.text),
-            "gateway_decision"
-        );
-    }
-
     /// Waits for the session's task; if it went away, the journal knows.
     async fn settled(
         &self,
@@ -451,15 +443,6 @@ impl Gateway {
 
     pub(crate) fn send(&self, key: &SessionKey, policy: Arc<Policy>, mail: Mail) {
         self.0.registry.send(self, key, policy, mail);
-    }
-}
-
-/// A turn in a line of the log: empty for a message that has none yet.
-struct RunId(Option<TurnId>);
-
-impl std::fmt::Display for RunId {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.map_or(Ok(()), |turn| turn.fmt(formatter))
     }
 }
 

@@ -129,6 +129,7 @@ impl Gateway {
         // Deadlines depend on the policy, and a task that sleeps has computed its own by the old.
         self.0.registry.broadcast(|| Mail::Renew);
         self.0.listeners.replace(new.listeners).await;
+        self.0.schedule.configure(&self.setup().settings.jobs, crate::clock::now()).await?;
         Ok(())
     }
 

@@ -7,16 +7,18 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use turnkeep_core::ids::{Seq, Token};
+use turnkeep_core::ids::{QuestionId, Seq, Token};
+use turnkeep_core::message::{CommandAct, InboundKind};
 use turnkeep_core::session::{AgentAnswer, Control, Controlled, Input, Stage, Wake};
 use turnkeep_core::{Policy, SessionKey};
 
 use crate::driver::{Driver, Outcome, Request};
-use crate::follow::{Settled, find_settled};
+use crate::follow::{Settled, find_asked, find_settled};
 use crate::live::Live;
 use crate::mail::{Mail, Ruled, Submit};
 use crate::metrics::Standing;
 use crate::outbox::Typing;
+use crate::recent::Memory;
 use crate::run::RunShared;
 use crate::service::Gateway;
 use crate::{clock, killpoint};
@@ -72,6 +74,8 @@ pub(crate) struct SessionTask {
     lost: bool,
     /// What this session adds to the gauges.
     standing: Standing,
+    /// What was said last, for its runs.
+    memory: Memory,
     /// Its spans, where somebody collects them.
     spans: Option<Box<TurnSpans>>,
 }
@@ -107,6 +111,7 @@ impl SessionTask {
             releasing: false,
             lost: false,
             standing: gateway.0.standings.take_up(&key),
+            memory: Memory::new(Arc::clone(&gateway.0.kept)),
             spans: gateway.spans().map(|_| Box::default()),
         };
         tokio::spawn(async move {
@@ -205,8 +210,11 @@ impl SessionTask {
                     // What was asked before the state was known is asked again, and whoever watches
                     // may have missed entries of a commit that only seemed to have failed.
                     self.refollow();
-                    if let (Some(live), Some(session)) = (&self.live, self.driver.session()) {
-                        live.loaded(session.last_seq);
+                    if let Some(session) = self.driver.session() {
+                        self.memory.loaded(session.last_seq);
+                        if let Some(live) = &self.live {
+                            live.loaded(session.last_seq);
+                        }
                     }
                 }
                 Some(Request::Commit(commit)) => {
@@ -219,6 +227,7 @@ impl SessionTask {
                     self.driver.on_committed(result, &mut outcome);
                     if outcome.committed {
                         killpoint::after(&news.kinds);
+                        self.remember(&mut news);
                         self.trace(&outcome, std::mem::take(&mut news.traced));
                         told = Some(news);
                     } else if !news.booked.is_empty() {
@@ -325,6 +334,7 @@ impl SessionTask {
         match mail {
             Mail::Submit(submit) => {
                 let mut inbound = submit.inbound.clone();
+                self.fill_draft(&mut inbound.kind);
                 inbound.token = self.token(Waiter::Submit(submit));
                 self.driver.push(Input::Message(inbound));
             }
@@ -377,12 +387,20 @@ impl SessionTask {
     /// Stop commits the part that was shown.
     fn with_draft(&self, control: Control) -> Control {
         match control {
-            Control::Stop { turn, shown: None } => {
-                let shown = self.run.as_ref().and_then(|run| run.drafted());
-                Control::Stop { turn, shown }
-            }
+            Control::Stop { turn, shown: None } => Control::Stop { turn, shown: self.drafted() },
             other => other,
         }
+    }
+
+    /// So does a stop that comes as a command.
+    fn fill_draft(&self, kind: &mut InboundKind) {
+        if let InboundKind::Command(CommandAct::Stop { shown }) = kind {
+            *shown = self.drafted();
+        }
+    }
+
+    fn drafted(&self) -> Option<Arc<str>> {
+        self.run.as_ref().and_then(|run| run.drafted())
     }
 
     fn watch(&mut self, live: Arc<Live>) {
@@ -394,19 +412,32 @@ impl SessionTask {
         self.live = Some(live);
     }
 
-    /// Tells now how a message ended, or later when it does.
+    /// The question that this message's turn waits with.
+    fn asked_for(&self, seq: Seq) -> Option<QuestionId> {
+        let turn = self.driver.session()?.turn.as_ref()?;
+        let Stage::Waiting { question, .. } = turn.stage else { return None };
+        let mut messages = turn.messages.iter().chain(&turn.mailbox);
+        messages.any(|pending| pending.seq == seq).then_some(question)
+    }
+
+    /// Tells now how a message ended or what its turn asks, or later when there is such a thing.
     fn follow(&mut self, seq: Seq, settle: oneshot::Sender<Settled>) {
+        let asked = self.asked_for(seq);
         let open = self
             .driver
             .session()
             .is_none_or(|session| session.pending().any(|pending| pending.seq == seq));
-        if open {
+        if open && asked.is_none() {
             self.followers.push((seq, settle));
             return;
         }
         let (store, key) = (Arc::clone(&self.gateway.0.store), self.driver.key().clone());
         tokio::spawn(async move {
-            if let Ok(Some(settled)) = find_settled(&*store, &key, seq).await {
+            let found = match asked {
+                Some(question) => find_asked(&*store, &key, seq, question).await,
+                None => find_settled(&*store, &key, seq).await,
+            };
+            if let Ok(Some(settled)) = found {
                 let _ = settle.send(settled);
             }
         });

@@ -33,7 +33,7 @@ impl Gateway {
         let AdmittedUnasked { key, seen, body } = admitted.map_err(Refusal::Field)?;
         self.may_steer(&key, None, Steering::Other)?;
         let message_id = Arc::clone(&body.message_id);
-        let told = self.control(&key, Control::Notify { seen, body }).await?;
+        let told = self.control(&key, Control::Notify { seen, body, scheduled: false }).await?;
         let outcome = match &told {
             Controlled::Noticed { duplicate: true, .. } => "duplicate",
             Controlled::Noticed { waits: true, .. } => "waiting",

@@ -144,7 +144,7 @@ async fn a_turn_is_counted_where_it_stands() {
 
     // An operator who has nothing to do is counted, and so is what waits for them.
     let key = submitted.key;
-    let pause = Control::Pause { by: "Olga".into() };
+    let pause = Control::Pause { by: "Olga".into(), take_over: false };
     counted.gateway.control(&key, pause).await.unwrap();
     counted.until("turnkeep_sessions_paused", 1.0).await;
     counted.gateway.submit(says("anna", "web", "hello?"), false).await.unwrap();

@@ -1,7 +1,10 @@
 //! The shell through its handle, over the memory store: bursts, panics, drains, deliveries.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod conversations;
+mod heard;
 mod kit;
+mod schedule;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -226,7 +229,7 @@ async fn the_agent_sees_what_an_operator_said() {
     let first = answered(&gateway, says("alice", "api", "one")).await;
     assert_eq!(first.reply.as_deref(), Some("[]+one"));
     let key: SessionKey = "default:default:api:dm:alice".parse().unwrap();
-    gateway.control(&key, Control::Pause { by: "Olga".into() }).await.unwrap();
+    gateway.control(&key, Control::Pause { by: "Olga".into(), take_over: false }).await.unwrap();
     let says_as_olga = async |text: &str| {
         let reply = OperatorReply { by: "Olga".into(), text: text.to_owned(), id: None };
         gateway.answer_as_operator(&key, reply).await.unwrap().1

@@ -6,6 +6,7 @@
 mod artifacts;
 mod kit;
 mod money;
+mod questions;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -285,7 +286,15 @@ async fn a_stop_waits_for_the_call_in_flight_and_keeps_its_result() {
         _ => None,
     };
     assert_eq!(events.iter().find_map(outcome), Some(ToolOutcome::Done));
-    assert_eq!(names(&events)[5..], ["tool.returned", "turn.cancelled"]);
+    let told = ["session.notice", "tool.returned", "turn.cancelled", "session.notice"];
+    assert_eq!(names(&events)[5..], told);
+    let notice = |event: &Event| match &event.body {
+        EventBody::SessionNotice { text, .. } => Some(text.to_string()),
+        _ => None,
+    };
+    let notices: Vec<String> = events.iter().filter_map(notice).collect();
+    assert!(notices[0].starts_with("Stopping. "), "{notices:?}");
+    assert_eq!(notices[1], "Stopped. What had been begun was done.");
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub(crate) struct Run {
     /// What it does with artifacts.
     pub(crate) bench: Bench,
     question: Option<QuestionId>,
+    /// What the user answered when no run was there.
+    answered: Option<QuestionId>,
     clock: Option<RunClock>,
 }
 
@@ -111,6 +113,7 @@ impl World<'_> {
             hands: Hands::default(),
             bench: Bench::default(),
             question: None,
+            answered: start.answered,
             clock: None,
         };
         self.runs.push(run);
@@ -177,6 +180,10 @@ impl World<'_> {
         match self.rng.below(100) {
             0..=39 => self.run_asks(run, Kind::TakeMail, AgentInput::TakeMail),
             40..=49 => self.run_asks(run, Kind::CommitPoint, AgentInput::CommitPoint),
+            50..=55 if self.runs[run].answered.is_some() => {
+                let question = self.runs[run].answered.take().unwrap_or_default();
+                self.run_asks(run, Kind::Ask, |token| AgentInput::AskAgain(token, question));
+            }
             50..=55 if wild => {
                 let question = Arc::clone(&self.stock.question);
                 let confirms = self.tools.are_there() && run.is_multiple_of(2);
@@ -227,6 +234,7 @@ impl World<'_> {
             _ if self.is_wild() => Some(Arc::clone(&self.stock.replies[3])),
             _ => None,
         };
+        let reply = self.aside.quiet().or(reply);
         let used = if self.rng.permille(400) {
             let at = self.rng.index(self.runs[run].seen.len().max(1));
             self.runs[run].seen.get(at).copied()
@@ -410,7 +418,10 @@ impl World<'_> {
             return self.judge.broken("I8", || "an answer finds a run that did not ask".to_owned());
         }
         taken.state = State::Working;
-        taken.seen.push(message.seq);
+        // One that it began with answers what an attempt before it had asked.
+        if !taken.seen.contains(&message.seq) {
+            taken.seen.push(message.seq);
+        }
         self.agent_soon(run);
     }
 }

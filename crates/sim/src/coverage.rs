@@ -47,9 +47,11 @@ pub enum Kind {
     Reply,
     HandBack,
     Used,
+    Command,
+    Context,
 }
 
-const KINDS: usize = 35;
+const KINDS: usize = 37;
 const KIND_NAMES: [&str; KINDS] = [
     "adopt",
     "release",
@@ -86,6 +88,8 @@ const KIND_NAMES: [&str; KINDS] = [
     "reply",
     "hand back",
     "used",
+    "command",
+    "context",
 ];
 
 const STAGES: usize = 11;
@@ -104,7 +108,7 @@ const STAGE_NAMES: [&str; STAGES] = [
 ];
 
 /// Outcomes: the last journal entry's type, or a change without one, or effects only, or a reason.
-const EVENTS: [&str; 39] = [
+const EVENTS: [&str; 41] = [
     "message.accepted",
     "turn.started",
     "turn.processing",
@@ -144,6 +148,8 @@ const EVENTS: [&str; 39] = [
     "session.handed_back",
     "turn.waiting_for_operator",
     "usage.recorded",
+    "message.command",
+    "message.context",
 ];
 const CHANGED: usize = EVENTS.len();
 const ANSWERED: usize = CHANGED + 1;
@@ -315,6 +321,8 @@ const fn event_number(body: &EventBody) -> usize {
         EventBody::SessionHandedBack { .. } => 36,
         EventBody::TurnWaitingForOperator { .. } => 37,
         EventBody::UsageRecorded { .. } => 38,
+        EventBody::MessageCommand { .. } => 39,
+        EventBody::MessageContext { .. } => 40,
     }
 }
 

@@ -2,7 +2,6 @@
 //! tries again. It draws from a source of its own, so a schedule without it is what it was before.
 
 use turnkeep_core::ids::Token;
-use turnkeep_core::journal::EventBody;
 use turnkeep_core::message::{Decision, Rejection};
 
 use crate::plan::Act;
@@ -54,7 +53,5 @@ pub(crate) fn was_taken_all_the_same(decision: &Decision, act: Act, row: &Row) -
         return false;
     };
     let made = format!("made-{number}");
-    row.events.iter().any(|event| {
-        matches!(&event.body, EventBody::MessageAccepted { message_id, .. } if **message_id == *made)
-    })
+    row.events.iter().any(|event| event.body.written_id().is_some_and(|id| **id == *made))
 }

@@ -4,11 +4,12 @@
 use turnkeep_core::audit::Checker;
 use turnkeep_core::ids::{RunTag, Seq, TurnGroupId, TurnId};
 use turnkeep_core::journal::{DeadReason, Event, EventBody};
-use turnkeep_core::message::{Decision, Pending, Rejection};
+use turnkeep_core::message::{Action, Decision, Pending, Rejection};
 use turnkeep_core::ports::store::{Loaded, StoreError, TurnStatus};
 use turnkeep_core::session::{Controlled, StartRun};
 use turnkeep_core::{Policy, Trust};
 
+use crate::aside::Aside;
 use crate::guard;
 use crate::moderator::{self, Moderator};
 use crate::plan::Act;
@@ -94,7 +95,7 @@ impl Judge {
         (seat, now, calm): (usize, u64, bool),
         row: &Row,
         policy: &Policy,
-        moderator: &Moderator,
+        (moderator, aside): (&Moderator, &Aside),
     ) {
         let Self { sides, violations } = self;
         let side = &mut sides[seat];
@@ -104,7 +105,8 @@ impl Judge {
             side.checker.observe(event);
             side.note(event, policy, now, calm, violations);
             crate::queue::hold(event, policy, violations);
-            violations.extend(moderator.judge(event, row, policy, calm));
+            violations.extend(moderator.judge((seat, aside), event, (row, policy), calm));
+            violations.extend(aside.judge(seat, event, policy));
         }
         violations.extend(moderator::bound(&row.session, policy));
         if let Some(what) = side.typing.verdict(&row.session, fresh, policy).filter(|_| calm) {
@@ -304,7 +306,7 @@ struct Found {
     number: Option<usize>,
     forged: bool,
     retried: bool,
-    told: (turnkeep_core::Action, Option<TurnId>, Option<u32>),
+    told: (Action, Option<TurnId>, Option<u32>),
 }
 
 fn accepted(event: &Event) -> Option<Found> {
@@ -323,8 +325,25 @@ fn accepted(event: &Event) -> Option<Found> {
             retried: retry_of.is_some(),
             told: (*action, *turn_id, *queue_position),
         }),
+        EventBody::MessageCommand { .. } => taken(event, Action::Command),
+        EventBody::MessageContext { of: None, .. } => taken(event, Action::Context),
         _ => None,
     }
+}
+
+/// Something that is not said to the agent.
+fn taken(event: &Event, action: Action) -> Option<Found> {
+    let (EventBody::MessageCommand { message_id, text, .. }
+    | EventBody::MessageContext { message_id, text, .. }) = &event.body
+    else {
+        return None;
+    };
+    Some(Found {
+        number: number_in(message_id),
+        forged: &**text == FORGED,
+        retried: false,
+        told: (action, None, None),
+    })
 }
 
 fn accepted_at(row: &Row, seq: Seq) -> Option<Found> {

@@ -90,6 +90,8 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
         finishing,
         held,
         done,
+        answered,
+        stopped_in,
     } = given;
     let common = keep_pending(&mut kept.messages, messages);
     kept.messages.truncate(common);
@@ -106,6 +108,8 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
     (kept.acted, kept.finishing) = (*acted, *finishing);
     kept.held.clone_from(held);
     kept.done = *done;
+    kept.answered.clone_from(answered);
+    kept.stopped_in.clone_from(stopped_in);
 }
 
 /// Overwrites what both have places for; says how many those are.

@@ -20,6 +20,7 @@ pub mod world;
 mod acks;
 mod agent;
 mod artifacts;
+mod aside;
 mod bill;
 mod faults;
 mod guard;

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use turnkeep_core::journal::{Event, EventBody};
-use turnkeep_core::message::Pending;
-use turnkeep_core::moderation::{Moderation, Ruling};
+use turnkeep_core::message::{InboundKind, Pending};
+use turnkeep_core::moderation::{Check, Moderation, Ruling};
 use turnkeep_core::session::Input;
 use turnkeep_core::{Policy, Seq, Session};
 
+use crate::aside::Aside;
 use crate::coverage::Kind;
 use crate::rng::Rng;
 use crate::stock::{SESSIONS, number_in};
@@ -58,20 +59,23 @@ impl Moderator {
     /// Holds an entry against what it thinks; says what is wrong.
     pub(crate) fn judge(
         &self,
+        (seat, aside): (usize, &Aside),
         event: &Event,
-        row: &Row,
-        policy: &Policy,
+        (row, policy): (&Row, &Policy),
         calm: bool,
     ) -> Option<String> {
         let (message, by_default, ruling) = match &event.body {
-            EventBody::MessageAccepted { retry_of: None, held: false, .. }
-                if policy.moderation.is_some() =>
-            {
-                return Some(format!("I24: message {} is not checked", event.seq));
+            EventBody::MessageAccepted { retry_of: None, held: false, message_id, .. } => {
+                let unclear = matches!(kind_of(aside, seat, message_id), InboundKind::Unclear(_));
+                return (policy.moderation.is_some() || unclear)
+                    .then(|| format!("I24: message {} is not checked", event.seq));
             }
             EventBody::GuardAllowed { message, by_default } => (message, by_default, Ruling::Allow),
             EventBody::GuardRefused { message, by_default, .. } => {
                 (message, by_default, Ruling::Refuse)
+            }
+            EventBody::MessageContext { of: Some(message), by_default, .. } => {
+                (message, by_default, Ruling::Context)
             }
             _ => return None,
         };
@@ -83,19 +87,37 @@ impl Moderator {
         if retry_of.is_some() {
             return None;
         }
+        let waited = event.at - accepted.at;
+        let ruling = match (kind_of(aside, seat, message_id), ruling) {
+            (InboundKind::Unclear(_), Ruling::Refuse) => Ruling::Refuse,
+            (InboundKind::Unclear(trigger), ruling) => {
+                let ruling = if ruling == Ruling::Allow { Ruling::Addressed } else { ruling };
+                let asked = (&**message_id, waited);
+                return aside.judge_ruled(trigger, asked, (ruling, *by_default), calm);
+            }
+            // It goes on as what it is.
+            (InboundKind::Context, Ruling::Context) => Ruling::Allow,
+            (_, ruling) => ruling,
+        };
         let Some(Moderation { timeout_ms, default }) = policy.moderation else {
-            return Some(format!("I24: message {message} is ruled on, and nobody rules"));
+            // It stood behind one of which somebody asked something.
+            let behind = aside.wonders(seat) && *by_default && ruling == Ruling::Allow;
+            return (!behind)
+                .then(|| format!("I24: message {message} is ruled on, and nobody rules"));
         };
         if !by_default {
             let opinion = self.opinion(message_id);
             return (ruling != opinion)
                 .then(|| format!("I24: the ruling on {message} is {opinion:?}, not {ruling:?}"));
         }
-        let waited = event.at - accepted.at;
         let early = calm && waited < i64::try_from(timeout_ms).unwrap_or(i64::MAX);
         (early || ruling != default)
             .then(|| format!("I24: {message} is {ruling:?} by default after {waited} ms"))
     }
+}
+
+fn kind_of<'a>(aside: &'a Aside, seat: usize, message_id: &str) -> &'a InboundKind {
+    number_in(message_id).map_or(&InboundKind::Message, |number| aside.kind(seat, number))
 }
 
 /// What is held counts in the inbox.
@@ -106,16 +128,26 @@ pub(crate) fn bound(session: &Session, policy: &Policy) -> Option<String> {
 
 impl World<'_> {
     /// A message is given to whoever checks.
-    pub(crate) fn check(&mut self, process: usize, seat: usize, message: &Pending, wait_ms: u64) {
+    pub(crate) fn check(
+        &mut self,
+        (process, seat): (usize, usize),
+        message: &Pending,
+        check: &Check,
+        wait_ms: u64,
+    ) {
         let accepted = self.store.rows[seat].events.iter().any(|event| event.seq == message.seq);
         if !accepted || message.body.text.is_empty() {
             self.judge.complain(format!("I24: message {} is checked too early", message.seq));
         }
-        if self.moderator.rng.permille(self.moderator.silence) {
-            return;
-        }
-        let after = self.moderator.rng.below(wait_ms * 3 / 2 + 1);
-        let ruling = self.moderator.opinion(&message.body.message_id);
+        let (id, moderator) = (&message.body.message_id, &mut self.moderator);
+        let (after, ruling) = match check {
+            Check::Trigger(_) => (self.aside.answers_after(wait_ms), self.aside.opinion(id)),
+            Check::Moderation if moderator.rng.permille(moderator.silence) => return,
+            Check::Moderation => {
+                (Some(moderator.rng.below(wait_ms * 3 / 2 + 1)), moderator.opinion(id))
+            }
+        };
+        let Some(after) = after else { return };
         self.schedule(after, What::Ruled(process, seat, message.seq, ruling));
     }
 

@@ -28,7 +28,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 66] = [
+pub const MUTANTS: [(Mutant, &str, u64); 74] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -98,6 +98,14 @@ pub const MUTANTS: [(Mutant, &str, u64); 66] = [
     ),
     (planted(Planted::LateUsageDropped), "what a run used that is over does not count", 2000),
     (planted(Planted::UsageBookedTwice), "a report that comes again is booked again", 2000),
+    (planted(Planted::CommandUnguarded), "a command does not ask whether it is a twin", 2000),
+    (planted(Planted::CommandQueued), "a command is given to the agent", 2000),
+    (planted(Planted::CommandTrustIgnored), "a command cancels what is trusted further", 5000),
+    (planted(Planted::CommandUnanswered), "a command is done and not answered", 2000),
+    (planted(Planted::ContextTaken), "what is not said to the agent starts a turn", 2000),
+    (planted(Planted::SilenceSent), "an agent's silence is sent", 2000),
+    (planted(Planted::UnaddressedTaken), "what is not for the agent goes on to it", 2000),
+    (planted(Planted::TriggerSkipped), "nobody is asked whether it is for the agent", 2000),
     (planted(Planted::UsageUncounted), "what was used is on record and not in the sums", 2000),
 ];
 

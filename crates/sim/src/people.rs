@@ -1,7 +1,7 @@
 //! People: they write, write again when nobody answered, type, stop, and tidy up.
 
 use turnkeep_core::ids::Token;
-use turnkeep_core::message::{Decision, Inbound, Rejection};
+use turnkeep_core::message::{Decision, Inbound, InboundKind, Rejection};
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::FirstDecision;
 use turnkeep_core::session::{Control, Controlled, Input};
@@ -76,8 +76,14 @@ impl World<'_> {
         let token = self.token(process, seat, Who::Person(act));
         let trust = self.plan.trust[seat][number];
         let refused = self.guard.refuses(token);
-        let inbound = Inbound { token, trust, refused, ..inbound };
-        self.push(process, seat, Kind::Message, Input::Message(inbound));
+        let kind = self.aside.kind(seat, number).clone();
+        let input = match kind {
+            InboundKind::Command(_) => Kind::Command,
+            InboundKind::Context => Kind::Context,
+            InboundKind::Message | InboundKind::Unclear(_) => Kind::Message,
+        };
+        let inbound = Inbound { token, trust, refused, kind, ..inbound };
+        self.push(process, seat, input, Input::Message(inbound));
     }
 
     fn control(&mut self, process: usize, seat: usize, act: Act, control: Control) {
@@ -167,7 +173,7 @@ impl World<'_> {
         let (seat, asked) = self.seat_of(token);
         let Some(Who::Person(act)) = self.close_waiter(token) else { return };
         let decision = duplicate_of(first);
-        if self.stock.keys.iter().position(|key| *key == first.session) == Some(seat) {
+        if *self.aside.key(self.stock, seat) == first.session {
             self.judge.decided((seat, act), (asked, self.now), &decision, &self.store.rows[seat]);
         } else {
             self.judge.broken("I11", || "a twin is told of another session's message".to_owned());

@@ -135,7 +135,7 @@ impl World<'_> {
 
     fn driver(&mut self, process: usize, seat: usize) -> &mut Driver {
         let epoch = self.processes[process].epoch;
-        let (key, policy) = (&self.stock.keys[seat], &self.plan.policies[seat]);
+        let (key, policy) = (self.aside.key(self.stock, seat), &self.plan.policies[seat]);
         self.processes[process].seats[seat]
             .driver
             .get_or_insert_with(|| Driver::new(key.clone(), epoch, Arc::clone(policy)))
@@ -306,7 +306,7 @@ impl World<'_> {
                 (seat, self.now, self.plan.is_steady()),
                 &self.store.rows[seat],
                 &self.plan.policies[seat],
-                &self.moderator,
+                (&self.moderator, &self.aside),
             );
         } else {
             note!(self, "  {seat}: {outcome:?}");
@@ -447,7 +447,9 @@ impl World<'_> {
                 }
                 self.next_in_line(process);
             }
-            Effect::Check(message, wait_ms) => self.check(process, seat, &message, wait_ms),
+            Effect::Check(message, check, wait_ms) => {
+                self.check((process, seat), &message, &check, wait_ms);
+            }
             Effect::Typing(on) => self.processes[process].seats[seat].typing = on,
             Effect::Deliver(delivery) => self.deliver(process, seat, *delivery),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use turnkeep_core::message::{Inbound, MessageBody, Seen};
 use turnkeep_core::policy::channel_facts;
+use turnkeep_core::session_key::SessionKind;
 use turnkeep_core::{Policy, SessionKey};
 use turnkeep_gateway::ingress::{
     OperatorReply, Policies, Submission, UnknownPart, admit, admit_reply, admit_unasked,
@@ -64,6 +65,8 @@ pub struct PreparedNotice {
 pub struct Stock {
     /// The sessions' keys.
     pub keys: [SessionKey; SESSIONS],
+    /// The keys of groups in their place.
+    pub groups: [SessionKey; SESSIONS],
     /// Messages by session.
     pub messages: [Vec<Prepared>; SESSIONS],
     /// Notices by session.
@@ -116,10 +119,17 @@ impl Stock {
             record: "step".into(),
             error: "the provider is busy".into(),
             shown: "so far".into(),
+            groups: [group_of(&one)?, group_of(&two)?],
             keys: [one, two],
             messages: [first, second],
         })
     }
+}
+
+fn group_of(key: &SessionKey) -> Result<SessionKey, String> {
+    let (tenant, agent, channel) = (key.tenant(), key.agent(), key.channel());
+    SessionKey::new(&tenant, &agent, &channel, SessionKind::Group, "home")
+        .map_err(|error| error.to_string())
 }
 
 fn prepare_session(channel: &str, customer: &str) -> Result<(SessionKey, Vec<Prepared>), String> {

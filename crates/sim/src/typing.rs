@@ -4,6 +4,7 @@
 use turnkeep_core::accumulation::{Rhythm, window_ms};
 use turnkeep_core::ids::{Seq, Timestamp};
 use turnkeep_core::journal::{Event, EventBody};
+use turnkeep_core::message::Action;
 use turnkeep_core::policy::WindowMode;
 use turnkeep_core::session::Stage;
 use turnkeep_core::{Policy, Session};
@@ -35,11 +36,12 @@ impl Typing {
     /// The next entry; `open` are the messages that had no ending before it.
     pub(crate) fn observe(&mut self, event: &Event, open: &[Seq], policy: &Policy) {
         match &event.body {
-            EventBody::MessageAccepted { retry_of: None, .. } => {
+            EventBody::MessageAccepted { retry_of: None, action, .. } => {
                 let last = open.iter().max();
                 let before =
                     self.came.iter().rev().find(|(seq, _)| Some(seq) == last).map(|(_, at)| *at);
                 if let Some(gap) = before.and_then(|before| u64::try_from(event.at - before).ok())
+                    && *action != Action::Context
                     && !self.asked
                     && gap <= policy.window_total_ms.into()
                 {

@@ -42,7 +42,14 @@ pub(crate) fn acts(seed: u64, mut act: impl FnMut(u64, u64, usize, Act)) {
 /// What somebody does, as the session hears it.
 pub(crate) fn control(stock: &Stock, seat: usize, number: usize) -> Control {
     let prepared = &stock.notices[seat][number];
-    Control::Notify { seen: prepared.seen, body: prepared.body.clone() }
+    // Some are told whether their customer opted in or not, because a job has them told.
+    let scheduled = is_scheduled(number);
+    Control::Notify { seen: prepared.seen, body: prepared.body.clone(), scheduled }
+}
+
+/// Whether a job has it told.
+const fn is_scheduled(number: usize) -> bool {
+    number % 4 == 3
 }
 
 /// Who was told that a notice is ours.
@@ -102,7 +109,7 @@ fn taken_in(body: &EventBody) -> Option<usize> {
         EventBody::SessionNoticeAccepted { message_id, .. }
         | EventBody::SessionNotice {
             message_id: Some(message_id),
-            source: NoticeSource::Unasked,
+            source: NoticeSource::Unasked | NoticeSource::Scheduled,
             of: None,
             ..
         } => number_in(message_id),

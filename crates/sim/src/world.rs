@@ -7,6 +7,7 @@ use turnkeep_core::session::Wake;
 use uuid::Uuid;
 
 use crate::agent::Run;
+use crate::aside::Aside;
 use crate::bill::Bill;
 use crate::coverage::Coverage;
 use crate::guard::Guard;
@@ -90,6 +91,7 @@ pub struct World<'a> {
     pub(crate) tools: Tools,
     pub(crate) bill: Bill,
     pub(crate) moderator: Moderator,
+    pub(crate) aside: Aside,
     /// The clock that never jumps.
     pub(crate) now: u64,
     wall: i64,
@@ -146,6 +148,7 @@ impl<'a> World<'a> {
         Self {
             stock,
             moderator: Moderator::new(0, &mut plan.policies),
+            aside: Aside::new(0),
             plan,
             rng,
             guard: Guard::new(0),
@@ -217,6 +220,7 @@ impl<'a> World<'a> {
         self.guard = Guard::new(seed);
         self.tools = Tools::new(seed);
         self.bill = Bill::new(seed);
+        self.aside = Aside::new(seed);
         self.plan = Plan::draw(&mut self.rng);
         queue::switch(seed, &mut self.plan.policies);
         operators::limits(seed, &mut self.plan.policies, &self.stock.shown);

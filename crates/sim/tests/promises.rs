@@ -119,6 +119,22 @@ const WANTED: &[(&str, &str, &str)] = &[
     ("with operator", "hand back", "turn.processing"),
     ("with operator", "timer", "turn.processing"),
     ("with operator", "close", "session.closed"),
+    ("idle", "command", "session.notice"),
+    ("closed", "command", "session.notice"),
+    ("accumulating", "command", "session.notice"),
+    ("processing", "command", "session.notice"),
+    ("committed", "command", "session.notice"),
+    ("stopping", "command", "session.notice"),
+    ("backoff", "command", "session.notice"),
+    ("quarantined", "command", "session.notice"),
+    ("waiting", "command", "session.notice"),
+    ("waiting, run gone", "command", "session.notice"),
+    ("with operator", "command", "session.notice"),
+    ("idle", "context", "message.context"),
+    ("processing", "context", "message.context"),
+    ("waiting", "context", "message.context"),
+    ("idle", "ruling", "message.context"),
+    ("processing", "ruling", "message.context"),
 ];
 
 #[test]

@@ -278,6 +278,8 @@ fn running(session: &mut Session, id: TurnId, pending: Pending) -> Turn {
         absorbed: 0,
         mailbox: Vec::new(),
         query: None,
+        answered: None,
+        stopped_in: SmallVec::new(),
         open_calls: SmallVec::new(),
         acted: false,
         finishing: None,
@@ -323,6 +325,7 @@ fn row(session: &Session, id: TurnId, status: TurnStatus, message_id: &Arc<str>)
         reply: None,
         error: None,
         version: None,
+        by: None,
     }
 }
 

@@ -4,6 +4,8 @@ mod care;
 mod guard;
 mod keys;
 mod listeners;
+mod people;
+mod schedule;
 mod usage;
 
 use std::collections::{BTreeMap, HashMap};
@@ -37,6 +39,8 @@ struct Tables {
     last_dead_letter: u64,
     seen: HashMap<[u8; 16], SeenRow>,
     keys: keys::KeyTable,
+    pairings: people::PairingTable,
+    schedule: schedule::ScheduleTables,
     listeners: listeners::ListenerTables,
     restrictions: guard::RestrictionTable,
     usage: usage::UsageTables,

@@ -32,6 +32,10 @@ struct Report {
     cancelled: u64,
     discarded: u64,
     retried: u64,
+    /// Of the accepted ones, those that were commands to the gateway.
+    commands: u64,
+    /// Of the accepted ones, those that were not said to the agent.
+    context: u64,
     open: u64,
     dead_letters: u64,
     /// Of the accepted ones, those that were too old for their tenant.
@@ -157,6 +161,8 @@ fn audit_session(
     report.cancelled += checker.cancelled();
     report.discarded += checker.discarded();
     report.retried += checker.retried();
+    report.commands += checker.commands();
+    report.context += checker.context();
     report.open += checker.open().len() as u64;
     for violation in checker.violations() {
         report.found(Finding {
@@ -208,6 +214,11 @@ fn describe(report: &Report) -> String {
          {committed} answered by a committed turn + {cancelled} cancelled + {open} open + \
          {dead_letters} dead letters + {discarded} discarded + {retried} tried again"
     );
+    for (count, what) in [(report.commands, "commands"), (report.context, "context")] {
+        if count > 0 {
+            let _ = write!(text, " + {count} {what}");
+        }
+    }
     let Report { forgotten_by_retention: old, forgotten_by_erasure: erased, .. } = report;
     let letters = report.forgotten_dead_letters;
     if letters > 0 {

@@ -13,6 +13,7 @@ mod logging;
 mod process;
 mod reload;
 mod serve;
+mod signal;
 mod telemetry;
 mod wiring;
 

@@ -106,6 +106,7 @@ impl Reloader {
         let Running { gateway, http, address, log } = &self.0.running;
         // The level can't be wrong any more, and the store is the only one left who can refuse.
         gateway.replace(next.replacement()).await.map_err(words)?;
+        gateway.hear(next.hears()).await;
         let began = http_settings(&self.0.began, *address);
         http.replace(HttpSettings {
             connections_max: began.connections_max,

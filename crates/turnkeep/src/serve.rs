@@ -59,6 +59,7 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
     let wired = wiring::wire(resolved, None)?;
     let gateway = wired.gateway(store, telemetry.as_ref());
     let running = Running { gateway: gateway.clone(), http: settings.clone(), address, log };
+    let hears = wired.hears();
     let reloader = Reloader::new(source, running, wired);
     let shutdown = CancellationToken::new();
     let spans = telemetry.as_ref().map(|telemetry| Arc::clone(&telemetry.exporter));
@@ -75,10 +76,13 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
     if taken > 0 {
         tracing::info!(sessions = taken, "open work was taken up");
     }
+    gateway.hear(hears).await;
     let (sweeper, until) = (gateway.clone(), shutdown.clone());
     tokio::spawn(async move { sweeper.sweep(until).await });
     let (keeper, until) = (gateway.clone(), shutdown.clone());
     tokio::spawn(async move { keeper.keep(until).await });
+    let (clerk, until) = (gateway.clone(), shutdown.clone());
+    tokio::spawn(async move { clerk.keep_schedule(until).await });
     let until = shutdown.clone();
     tokio::spawn(async move { access.tend(until).await });
     tokio::spawn(upkeep(recorder, shutdown.clone()));
@@ -179,6 +183,7 @@ fn render(
         let measured = gateway.measure();
         let mut text = recorder.render();
         text.push_str(&measured);
+        text.push_str(&crate::signal::metrics(&gateway.accounts("signal")));
         text.push_str(&crate::process::metrics(started));
         text.push_str(&reloader.metrics());
         text.extend(spans.as_ref().map(|spans| spans.metrics()));

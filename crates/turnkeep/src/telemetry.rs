@@ -90,6 +90,8 @@ impl Telemetry {
             .default_headers(settings.headers.clone())
             // Following would show the headers to wherever the answer points.
             .redirect(reqwest::redirect::Policy::none())
+            // It would see them, too.
+            .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(SEND_TIMEOUT)
             .user_agent(concat!("turnkeep/", env!("CARGO_PKG_VERSION")))

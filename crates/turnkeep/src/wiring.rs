@@ -1,5 +1,7 @@
 //! The only place that names concrete adapters: makes a gateway out of a configuration.
 
+mod routing;
+pub(crate) mod signal;
 pub(crate) mod tools;
 
 use std::collections::HashMap;
@@ -10,10 +12,11 @@ use anyhow::Context as _;
 use turnkeep_agents::{
     CommandAgent, EchoAgent, HttpBrainAgent, KeySource, ModelAgent, ToolSet, TurnSettings,
 };
-use turnkeep_channels::{HttpModerator, SpoolChannel, WebhookClient, WebhookCourier};
+use turnkeep_channels::{HttpModerator, SignalChannel, SpoolChannel, WebhookClient, WebhookCourier};
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
+use turnkeep_core::ports::intake::Listener as Hears;
 use turnkeep_core::ports::keys::Keys;
 use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::{Policy, Session, SessionKey};
@@ -57,6 +60,7 @@ pub(crate) struct Wired {
     tools: tools::ToolServers,
     agents: HashMap<String, Arc<dyn Agent>>,
     channels: HashMap<String, Arc<dyn Channel>>,
+    signal: Option<Arc<SignalChannel>>,
     listeners: Vec<Listener>,
     moderator: Option<Arc<dyn Moderator>>,
 }
@@ -65,10 +69,12 @@ pub(crate) struct Wired {
 pub(crate) fn wire(resolved: Resolved, before: Option<&Wired>) -> anyhow::Result<Wired> {
     let tools = tools::servers(&resolved, before);
     let agents = agents(&resolved, &tools, before)?;
-    let channels = channels(&resolved, before)?;
+    let mut channels = channels(&resolved, before)?;
+    let signal = signal::channel(&resolved, before)?;
+    channels.extend(signal.iter().map(|signal| ("signal".to_owned(), Arc::clone(signal) as _)));
     let listeners = listeners(&resolved, before)?;
     let moderator = moderator(&resolved, before)?;
-    Ok(Wired { resolved: Arc::new(resolved), tools, agents, channels, listeners, moderator })
+    Ok(Wired { resolved: Arc::new(resolved), tools, agents, channels, signal, listeners, moderator })
 }
 
 impl Wired {
@@ -85,6 +91,8 @@ impl Wired {
         Gateway::new(Parts {
             care: store.clone(),
             usage: store.clone(),
+            people: store.clone(),
+            schedule: store.clone(),
             store,
             agents,
             channels,
@@ -95,6 +103,11 @@ impl Wired {
             tracer: telemetry.map(|telemetry| telemetry.exporter.clone() as _),
             settings,
         })
+    }
+
+    /// Adapters that hear what comes in by itself.
+    pub(crate) fn hears(&self) -> Vec<Arc<dyn Hears>> {
+        self.signal.iter().map(|signal| Arc::clone(signal) as _).collect()
     }
 
     /// For a gateway that runs already.
@@ -116,6 +129,8 @@ impl Wired {
                 shutdown_grace_ms: millis(resolved.shutdown_grace),
                 log_text: resolved.log.text,
                 prices: Arc::clone(&resolved.prices),
+                routing: Arc::new(routing::routing(resolved)),
+                jobs: resolved.jobs.clone().into(),
                 ..Settings::default()
             },
         }
@@ -166,7 +181,7 @@ fn agents(
             }
             AgentSettings::Command(program) => Arc::new(CommandAgent::new(command(program))),
             AgentSettings::Http(brain) => Arc::new(
-                HttpBrainAgent::new(&http_brain(brain))
+                HttpBrainAgent::new(&http_brain(name, brain))
                     .with_context(|| format!("[agents.{name}]"))?,
             ),
         };
@@ -282,9 +297,10 @@ fn command(program: &CommandSettings) -> turnkeep_agents::CommandSettings {
     }
 }
 
-fn http_brain(brain: &HttpBrainSettings) -> turnkeep_agents::HttpBrainSettings {
+fn http_brain(name: &str, brain: &HttpBrainSettings) -> turnkeep_agents::HttpBrainSettings {
     let secrets = brain.secrets.iter().map(|secret| secret.expose().to_vec());
     turnkeep_agents::HttpBrainSettings {
+        name: name.to_owned(),
         connections_max: brain.connections_max,
         ..turnkeep_agents::HttpBrainSettings::new(&*brain.url, secrets.collect())
     }
@@ -300,7 +316,8 @@ pub(crate) fn brain(name: String, settings: &AgentSettings) -> anyhow::Result<Op
             (Arc::new(CommandAgent::new(settings)), way)
         }
         AgentSettings::Http(brain) => {
-            let settings = http_brain(brain);
+            // Its address will do: what is checked may have no name.
+            let settings = http_brain("", brain);
             let (url, secrets) = (settings.url.clone(), settings.secrets.clone());
             let way = Way::Http(Address { url, secrets });
             (Arc::new(HttpBrainAgent::new(&settings)?), way)

@@ -104,6 +104,19 @@ fn complete(reply: &str) -> Answer {
 }
 
 #[test]
+fn a_question_is_printed_and_has_a_code_of_its_own() {
+    let body = json!({ "status": "waiting_for_input", "question": "May I?\u{1b}[2J",
+        "question_id": 1, "turn_id": "t", "session": "default:default:api:dm:anna" });
+    let ran = run(&["send", "pay it back"], vec![Answer::Say(202, body.clone())]);
+    assert_eq!(ran.code, Some(3), "{}", ran.said);
+    assert_eq!(ran.out, "May I?\\u{1b}[2J\n");
+    assert!(ran.said.contains("the turn waits for your answer"), "{}", ran.said);
+    let ran = run(&["send", "--json", "pay it back"], vec![Answer::Say(202, body.clone())]);
+    assert_eq!(ran.code, Some(3), "{}", ran.said);
+    assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap(), body);
+}
+
+#[test]
 fn a_message_gets_its_reply() {
     let ran = run(
         &["send", "--channel", "web", "--tenant", "acme", "hello", "there"],
@@ -253,6 +266,11 @@ fn sessions_are_steered() {
     check(&["sessions", "opt-in", KEY], "/opt-in", json!({}));
     check(&["sessions", "opt-out", KEY], "/opt-out", json!({}));
     check(&["sessions", "pause", KEY], "/pause", json!({}));
+    check(
+        &["sessions", "pause", "--take-over", "--by", "Bob", KEY],
+        "/pause",
+        json!({ "by": "Bob", "take_over": true }),
+    );
     check(&["sessions", "hand-back", KEY, "--by", "Olga"], "/hand_back", json!({ "by": "Olga" }));
     let said = json!({ "text": "hello there", "id": "r-1", "by": "Olga" });
     let args = ["sessions", "reply", KEY, "hello", "there", "--id", "r-1", "--by", "Olga"];

@@ -13,7 +13,7 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 19] = [
     "serve",
     "send",
     "sessions",
@@ -21,9 +21,12 @@ const COMMANDS: [&str; 16] = [
     "deadletters",
     "listeners",
     "guard",
+    "pair",
     "keys",
     "brain",
     "check",
+    "signal",
+    "doctor",
     "reload",
     "audit",
     "backup",

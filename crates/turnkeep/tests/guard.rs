@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly, its helpers too")]
 
 mod money;
+mod pairing;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

@@ -195,6 +195,22 @@ export class Turn {
   }
 
   /**
+   * What an earlier attempt made of the same, or else what `make` makes now. `depends` names steps
+   * of this attempt.
+   */
+  async step(
+    name: string,
+    make: () => Promise<string>,
+    { depends = [], ...inputs }: Inputs & { depends?: string[] } = {},
+  ): Promise<string> {
+    const kept = await this.recall(name, inputs);
+    if (kept !== undefined) return kept;
+    const content = await make();
+    await this.keep(name, content, inputs, depends);
+    return content;
+  }
+
+  /**
    * Acts, unless it was done before or may have been. `key` tells this act from others;
    * `compensates` names a call that this one takes back.
    */

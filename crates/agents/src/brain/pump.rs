@@ -15,7 +15,7 @@ use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Permission, Recalled, Revoked, SupersedeQuestion, TurnContext, TurnHandle,
+    Declined, Permission, Recalled, Revoked, SupersedeQuestion, TurnContext, TurnHandle,
 };
 use turnkeep_core::session::input::{Finished, RunFailure};
 use turnkeep_core::usage::Usage;
@@ -26,8 +26,6 @@ use super::{EMITS_MAX, HISTORY_MAX, REQUESTS_MAX, SAID_BYTES_MAX, Seat, USES_MAX
 
 /// How long a brain that has finished may take to end its stream.
 const ENDING_MAX: Duration = Duration::from_secs(2);
-/// What is refused without a better reason.
-const REVOKED: &str = "the turn was stopped, or this run of it was replaced";
 /// Why a second question is refused: there is one user, one slot to come back to and one clock.
 const ASKING: &str = "the user is being asked already; ask again after the answer";
 
@@ -126,8 +124,8 @@ fn wrong_line(line: u64, wrong: &str) -> Ended {
 /// The answer to a request.
 enum Said {
     Mail(Result<Vec<Pending>, Revoked>),
-    Granted(Result<(), Revoked>),
-    Answer(Result<Option<Pending>, Revoked>),
+    Granted(Result<(), Declined>),
+    Answer(Result<Option<Pending>, Declined>),
     Permission(Result<Permission, Revoked>),
     Recorded(Result<(), Revoked>),
     Filed(Result<Recalled, Revoked>),
@@ -341,7 +339,6 @@ impl<'a> Pump<'a> {
     fn answer(&mut self, id: &str, said: Said) -> Result<(), Ended> {
         self.under_way.remove(id);
         self.asking.take_if(|asking| asking == id);
-        let refused = ToBrain::Refused { id, reason: REVOKED };
         match said {
             Said::Mail(Ok(mail)) => {
                 self.knows_of_mail = false;
@@ -378,13 +375,17 @@ impl<'a> Pump<'a> {
                 Permission::MailFirst => self.tell(&ToBrain::MailFirst { id }),
                 Permission::Refused(reason) => self.tell(&ToBrain::Refused { id, reason }),
             },
+            Said::Answer(Err(why)) | Said::Granted(Err(why)) => {
+                self.tell(&ToBrain::Refused { id, reason: why.as_str() })
+            }
             Said::Mail(Err(Revoked))
-            | Said::Answer(Err(Revoked))
-            | Said::Granted(Err(Revoked))
             | Said::Recorded(Err(Revoked))
             | Said::Filed(Err(Revoked))
             | Said::Recalled(Err(Revoked))
-            | Said::Permission(Err(Revoked)) => self.tell(&refused),
+            | Said::Permission(Err(Revoked)) => {
+                let reason = Declined::Revoked(Revoked).as_str();
+                self.tell(&ToBrain::Refused { id, reason })
+            }
         }
     }
 }

@@ -51,6 +51,8 @@ const DEAF_TIME: Duration = Duration::from_secs(2);
 /// Which server, and how it is asked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpBrainSettings {
+    /// What the agent is called in errors; nothing if it is empty.
+    pub name: String,
     /// Where everything is posted to.
     pub url: String,
     /// What is signed with, each of them: the bytes behind `whsec_`. At least one.
@@ -68,6 +70,7 @@ impl HttpBrainSettings {
     #[must_use]
     pub fn new(url: impl Into<String>, secrets: Vec<Vec<u8>>) -> Self {
         Self {
+            name: String::new(),
             url: url.into(),
             secrets,
             connections_max: 256,
@@ -161,17 +164,22 @@ impl HttpBrainAgent {
             }
             Err(Ended::Failed(failure)) => Err(failure),
             // The network may be what holds it up.
-            Err(Ended::Unread) => Err(RunFailure {
+            Err(Ended::Unread) => Err(self.named(RunFailure {
                 error: format!("the brain is lost: {UNREAD}").into(),
                 retry: true,
                 retry_after_ms: None,
-            }),
-            Err(Ended::Silent) => Err(lost.unwrap_or_else(|| RunFailure {
+            })),
+            Err(Ended::Silent) => Err(self.named(lost.unwrap_or_else(|| RunFailure {
                 error: "the brain ended before it had finished".into(),
                 retry: true,
                 retry_after_ms: None,
-            })),
+            }))),
         }
+    }
+
+    /// With who it is about: what is wrong with a server or on the way to it is mended there.
+    fn named(&self, failure: RunFailure) -> RunFailure {
+        RunFailure { error: format!("{}: {}", self.poster.whom, failure.error).into(), ..failure }
     }
 }
 

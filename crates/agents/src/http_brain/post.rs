@@ -10,6 +10,7 @@ use turnkeep_core::session::input::RunFailure;
 
 use super::sign::Signer;
 use super::{HttpBrainError, HttpBrainSettings};
+use crate::outward::{self, Proxies};
 
 /// Tells the brain which span it is asked for.
 const TRACEPARENT: &str = "traceparent";
@@ -69,6 +70,8 @@ pub(super) struct Poster {
     signer: Signer,
     begin_timeout: Duration,
     pub(super) retry_pause: Duration,
+    /// The agent and its server, for a person. Without the path, which may be a secret.
+    pub(super) whom: String,
 }
 
 impl Poster {
@@ -78,21 +81,19 @@ impl Poster {
             return Err(HttpBrainError::Address);
         }
         let signer = Signer::new(&settings.secrets).ok_or(HttpBrainError::NoSecret)?;
-        // Without one, making a client would panic, even one for plain http.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(HttpBrainError::NoTlsProvider);
-        }
-        let http = reqwest::Client::builder()
+        let http = outward::client(Proxies::Never)
+            .ok_or(HttpBrainError::NoTlsProvider)?
             .connect_timeout(CONNECT_TIME)
             .pool_idle_timeout(IDLE_TIME)
-            // Following would send the conversation to wherever the answer points.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("turnkeep/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| HttpBrainError::Client(innermost(&error)))?;
         let HttpBrainSettings { begin_timeout, retry_pause, .. } = *settings;
-        Ok(Self { http, url, signer, begin_timeout, retry_pause })
+        let origin = url.origin().ascii_serialization();
+        let whom = match settings.name.as_str() {
+            "" => origin,
+            name => format!("agent {name:?} at {origin}"),
+        };
+        Ok(Self { http, url, signer, begin_timeout, retry_pause, whom })
     }
 
     /// Posts what is answered by a stream.

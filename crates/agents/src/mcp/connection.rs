@@ -23,6 +23,7 @@ use super::stderr::Listener;
 use super::stdio::{MESSAGE_BYTES_MAX, Stdio};
 use crate::command::CommandSettings;
 use crate::command::process::Process;
+use crate::outward::{self, Proxies};
 use crate::tools::{Said, Tool};
 
 /// For a connection to a server over HTTP.
@@ -220,19 +221,13 @@ fn start(
 }
 
 fn http(url: &str, token: Option<&str>) -> Result<impl Transport<RoleClient> + use<>, String> {
-    // Without one, making a client would panic, even one for plain http.
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        return Err("no TLS provider is installed in this process".to_owned());
-    }
-    let client = reqwest::Client::builder()
+    // Its token and what is called would go to whatever the environment names.
+    let client = outward::client(Proxies::Never)
+        .ok_or("no TLS provider is installed in this process")?
         .connect_timeout(CONNECT_TIME)
         // A connection that was kept may be closed by the server just when a call goes out, and then
         // nobody knows whether it was done.
         .pool_max_idle_per_host(0)
-        .redirect(reqwest::redirect::Policy::none())
-        // Its token and what is called would go to whatever the environment names.
-        .no_proxy()
-        .user_agent(concat!("turnkeep/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|_| "no HTTP client can be made".to_owned())?;
     let mut config = StreamableHttpClientTransportConfig::with_uri(url)

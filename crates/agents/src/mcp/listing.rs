@@ -14,7 +14,7 @@ use super::content::label;
 use super::names::{said_of, towards_model, unknown};
 use super::outcome::of_error;
 use super::settings::{ToolPolicy, ToolServerSettings};
-use crate::tools::{Tool, ToolSpec};
+use crate::tools::{Origin, Tool, ToolSpec};
 
 /// How long a server may take to tell all of its tools.
 const LIST_TIME: Duration = Duration::from_secs(30);
@@ -140,6 +140,7 @@ fn known(told: &rmcp::model::Tool, settings: &ToolServerSettings) -> Result<Tool
             description: description(told.description.as_deref().unwrap_or_default()),
             schema,
         },
+        origin: Some(Origin { server: settings.name.clone(), name: name.to_owned() }),
         effects: effects(policy, name, told.annotations.as_ref()),
         key: said_of(&policy.keys, name).cloned(),
         approval: policy.approval.iter().any(|pattern| super::names::matches(pattern, name)),
@@ -200,16 +201,21 @@ mod tests {
         );
         let Listing { tools, notes } = Listing::of(tools, &settings(policy));
         let tool = |name: &str, description: &str, schema, effects| Tool {
-            spec: ToolSpec { name: name.into(), description: description.into(), schema },
+            spec: ToolSpec {
+                name: towards_model("shop", name),
+                description: description.into(),
+                schema,
+            },
+            origin: Some(Origin { server: "shop".into(), name: name.into() }),
             effects,
             key: None,
             approval: false,
             timeout: Duration::from_secs(7),
         };
         let schema = json!({"type": "object", "properties": {}});
-        let refund = tool("shop__refund", "Pays back", schema, SideEffects::Irreversible);
+        let refund = tool("refund", "Pays back", schema, SideEffects::Irreversible);
         let refund = Tool { key: Some("/order_id".into()), approval: true, ..refund };
-        let order = tool("shop__get_order", "", json!({"type": "object"}), SideEffects::Pure);
+        let order = tool("get order", "", json!({"type": "object"}), SideEffects::Pure);
         let expect = [("refund", refund), ("get order", order)];
         assert_eq!(tools, expect.map(|(name, tool)| Known { name: name.into(), tool }));
         assert_eq!(

@@ -15,6 +15,7 @@ use turnkeep_core::tool::{SideEffects, ToolOutcome};
 
 use super::content::{bounded, label, text};
 use super::stdio::UNUSABLE;
+use crate::provider_http::causes;
 use crate::tools::Said;
 
 /// What servers say where they refuse a call, and also where they fail after it.
@@ -123,18 +124,17 @@ pub(super) fn of_transport(error: &DynamicTransportError) -> Said {
 
 /// An error with its causes; none of ours holds a secret.
 fn words(error: &StreamableHttpError<reqwest::Error>) -> String {
-    let mut words = match error {
+    match error {
         // Its words name the address, which may hold one.
-        StreamableHttpError::Client(_) => "the request failed".to_owned(),
-        other => return other.to_string(),
-    };
-    let mut cause = error.source().and_then(std::error::Error::source);
-    while let Some(error) = cause {
-        words += ": ";
-        words += &error.to_string();
-        cause = error.source();
+        StreamableHttpError::Client(error) => {
+            let beneath = error.source().map(causes);
+            beneath.map_or_else(
+                || "the request failed".to_owned(),
+                |beneath| format!("the request failed: {beneath}"),
+            )
+        }
+        other => other.to_string(),
     }
-    words
 }
 
 #[cfg(test)]

@@ -1,32 +1,83 @@
-//! Asks a person before a call: the words of the question, and which answers mean yes.
+//! Asks a person before a call: the words of the question, and what the model is told of the answer.
+
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use super::telling;
+use crate::tools::Tool;
 
 /// The longest arguments that a person can be asked about: nobody allows what nobody was shown.
 const SHOWN_BYTES_MAX: usize = 3000;
 
-/// Yes in the languages that people are likely to answer in. Nothing else allows a call: who says
-/// "yes, but …" has something to say that the model should hear first.
-const YES: [&str; 36] = [
-    "yes", "y", "yep", "yeah", "ok", "okay", "sure", "allow", "approve", "approved", "go ahead",
-    "ja", "jo", "jawohl", "erlaubt", "oui", "ouais", "d'accord", "sí", "si", "vale", "claro",
-    "sim", "sì", "va bene", "tak", "ano", "igen", "da", "да", "evet", "はい", "好", "是", "네",
-    "👍",
-];
+/// What of one argument is shown, in characters; the question says what is missing.
+const VALUE_CHARS_MAX: usize = 200;
+
+/// How often somebody is asked again whose answer was neither a yes nor a no.
+pub(super) const AGAIN_MAX: usize = 2;
 
 /// Blanks in a row that are shown as they are; more could push words out of sight.
 const BLANKS_MAX: usize = 8;
 
-/// What is asked; else why nobody can be asked, for the model.
-pub(super) fn question(tool: &str, arguments: &str) -> Result<String, String> {
-    let arguments = visible(arguments);
-    if arguments.len() > SHOWN_BYTES_MAX {
+/// What is asked; else why nobody can be asked, for the model. `arguments` in their canonical form.
+pub(super) fn question(tool: &Tool, arguments: &str) -> Result<String, String> {
+    let name = match &tool.origin {
+        Some(origin) => {
+            format!("{} (server {})", of_text(&origin.name), of_text(&origin.server))
+        }
+        None => of_text(&tool.spec.name),
+    };
+    let arguments: Map<String, Value> = serde_json::from_str(arguments)
+        .map_err(|_| "not done: the arguments must be a JSON object".to_owned())?;
+    let shown = arguments.iter().map(|(name, value)| format!("{}: {}", of_text(name), of(value)));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    if shown.len() > SHOWN_BYTES_MAX {
         return Err(format!(
             "not done: a person has to allow this call, and its arguments are longer than the \
              {SHOWN_BYTES_MAX} bytes that one can be shown"
         ));
     }
-    Ok(format!("I want to call {tool} with {arguments}. Reply \"yes\" to allow it."))
+    let shown = if shown.is_empty() { "(no arguments)" } else { &shown };
+    Ok(format!("May I call {name}? {shown}\nReply \"yes\" to allow it, \"no\" to refuse it."))
+}
+
+/// The same question for somebody whose answer was neither.
+pub(super) fn again(question: &str) -> String {
+    format!("I did not understand that as a yes or a no. {question}")
+}
+
+/// A value as a person reads it; one that is made of others as JSON.
+fn of(value: &Value) -> String {
+    match value {
+        Value::String(text) => of_text(text),
+        other => cut(&other.to_string(), ""),
+    }
+}
+
+/// A text; between marks where it could be taken for anything else.
+fn of_text(text: &str) -> String {
+    let is_plain = |one: char| one.is_alphanumeric() || " -_./@+#%&€$£".contains(one);
+    let plain = !text.is_empty() && text.trim() == text && text.chars().all(is_plain);
+    if plain {
+        return cut(text, "");
+    }
+    let written = Value::from(text).to_string();
+    let between = written.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    cut(between.unwrap_or(&written), "\"")
+}
+
+/// Not more of it than a person reads, and everything of that in sight.
+fn cut(written: &str, mark: &str) -> String {
+    let length = written.chars().count();
+    let Some((at, _)) = written.char_indices().nth(VALUE_CHARS_MAX) else {
+        return format!("{mark}{}{mark}", visible(written));
+    };
+    let whole = Sha256::digest(written.as_bytes());
+    let whole: String = whole.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "{mark}{}{mark} … (cut: {VALUE_CHARS_MAX} of {length} characters; the whole has the mark \
+         {whole})",
+        visible(&written[..at])
+    )
 }
 
 /// A text in which everything can be seen, in the order in which it stands.
@@ -80,57 +131,122 @@ fn hides(char: char) -> bool {
             | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// Whether an answer allows the call.
-pub(super) fn allows(answer: &str) -> bool {
-    let answer = answer.trim().trim_end_matches(['.', '!', ' ']).to_lowercase();
-    // Apostrophes are typed in two ways.
-    YES.contains(&answer.replace('’', "'").as_str())
+/// What the model is told of answers that are a no.
+pub(super) fn refused(answers: &[String]) -> String {
+    format!("not done: the user was asked and did not allow it; they said: {}", said(answers))
 }
 
-/// What the model is told of an answer that does not.
-pub(super) fn refused(answer: &str) -> String {
-    let answer = telling::within(answer, telling::RESULT_BYTES_MAX / 2);
-    format!("not done: the user was asked and did not allow it; they said: {answer}")
+/// What it is told where the user said something else than yes or no.
+pub(super) fn left_open(answers: &[String]) -> String {
+    format!(
+        "not done: the user was asked and said neither yes nor no, but: {}\nRead that and decide \
+         again. If it still is to be done, call it again, and the user is asked once more.",
+        said(answers)
+    )
+}
+
+fn said(answers: &[String]) -> String {
+    telling::within(&answers.join("\n"), telling::RESULT_BYTES_MAX / 2)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tools::{Origin, ToolSpec};
+    use serde_json::json;
+    use std::time::Duration;
+    use turnkeep_core::tool::SideEffects;
+
+    fn tool(origin: Option<(&str, &str)>) -> Tool {
+        let name =
+            |(server, name): (&str, &str)| Origin { server: server.into(), name: name.into() };
+        Tool {
+            spec: ToolSpec {
+                name: "shop__refund".into(),
+                description: String::new(),
+                schema: Value::Null,
+            },
+            origin: origin.map(name),
+            effects: SideEffects::Irreversible,
+            key: None,
+            approval: true,
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn asked(arguments: &Value) -> String {
+        let asked = question(&tool(Some(("shop", "refund"))), &arguments.to_string()).unwrap();
+        let (asked, _) = asked.split_once("\nReply").unwrap();
+        asked.strip_prefix("May I call refund (server shop)? ").unwrap().to_owned()
+    }
 
     #[test]
-    fn only_a_plain_yes_allows() {
-        for yes in ["yes", " Yes! ", "JA.", "Sí", "d’accord", "Да", "👍", "OK"] {
-            assert!(allows(yes), "{yes}");
-        }
-        for no in ["", "no", "yes, but only 5", "yes?", "not ok", "ja nein", "!", "stop"] {
-            assert!(!allows(no), "{no}");
-        }
+    fn a_question_is_made_for_people() {
+        let text = question(&tool(Some(("shop", "refund"))), r#"{"amount":30,"order":"42"}"#);
+        assert_eq!(
+            text.unwrap(),
+            "May I call refund (server shop)? amount: 30, order: 42\nReply \"yes\" to allow it, \
+             \"no\" to refuse it."
+        );
+        let without = question(&tool(None), "{}").unwrap();
+        assert!(without.starts_with("May I call shop__refund? (no arguments)\n"), "{without}");
+        assert_eq!(
+            asked(
+                &json!({"a": "late, and broken", "b": [1, {"c": null}], "d": true, "e": "", "f": 0.5})
+            ),
+            r#"a: "late, and broken", b: [1,{"c":null}], d: true, e: "", f: 0.5"#
+        );
+    }
+
+    #[test]
+    fn no_text_passes_for_another_argument_or_another_tool() {
+        assert_eq!(asked(&json!({"order": "42, amount: 1"})), r#"order: "42, amount: 1""#);
+        assert_eq!(asked(&json!({"order": "a\nReply"})), r#"order: "a\nReply""#);
+        assert_eq!(asked(&json!({"a: 1, b": 2})), r#""a: 1, b": 2"#);
+        let odd = question(&tool(Some(("shop", "look? (server bank)"))), "{}").unwrap();
+        assert!(odd.starts_with(r#"May I call "look? (server bank)" (server shop)? "#), "{odd}");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_and_the_question_says_so() {
+        let long = asked(&json!({"why": "x".repeat(4312), "z": 1}));
+        let (shown, rest) = long.split_once(" … (cut: 200 of 4312 characters; ").unwrap();
+        assert_eq!(shown, format!("why: {}", "x".repeat(200)));
+        assert!(rest.ends_with("), z: 1"), "{rest}");
+        // What is not shown still tells two questions apart.
+        let other = asked(&json!({"why": format!("{}y", "x".repeat(4311)), "z": 1}));
+        assert_ne!(long, other);
+        let quoted = asked(&json!({"why": "a,".repeat(200)}));
+        assert!(quoted.contains(",\" … (cut: 200 of "), "{quoted}");
     }
 
     #[test]
     fn nobody_is_asked_about_what_can_not_be_shown() {
-        let asked = question("refund", r#"{"order":"17"}"#).unwrap();
-        assert_eq!(asked, r#"I want to call refund with {"order":"17"}. Reply "yes" to allow it."#);
-        assert!(question("refund", &"ä".repeat(1501)).unwrap_err().contains("3000 bytes"));
-        assert!(question("refund", &"\u{202e}".repeat(501)).is_err(), "as long as it is shown");
+        let many = |count: usize, value: &str| {
+            let many = (0..count).map(|at| (format!("n{at}"), json!(value)));
+            question(&tool(None), &Value::Object(many.collect()).to_string())
+        };
+        assert!(many(10, "abc").is_ok());
+        assert!(many(20, &"ä".repeat(150)).unwrap_err().contains("3000 bytes"));
+        assert!(many(10, &"\u{202e}".repeat(90)).is_err(), "as long as it is shown");
     }
 
     #[test]
     fn a_question_shows_what_would_not_be_seen() {
         let check = |text: &str, expect: &str| {
-            let asked = question("refund", &format!("{{\"order\":\"{text}\"}}")).unwrap();
-            assert!(asked.contains(&format!("\"order\":\"{expect}\"")), "{asked}");
+            assert_eq!(asked(&json!({"order": text})), format!("order: {expect}"));
         };
-        check("ä 東京 👍 нет", "ä 東京 👍 нет");
-        check("17\u{202e}71", r"17\u202e71");
-        check("\u{2066}a\u{2069}", r"\u2066a\u2069");
-        check("1\u{200b}7\u{feff}", r"1\u200b7\ufeff");
-        check("a\u{2028}b\u{2029}c\u{85}d\u{7f}", r"a\u2028b\u2029c\u0085d\u007f");
-        check("x\u{e0041}", r"x\udb40\udc41");
-        check("a\u{2800}\u{3164}b", r"a\u2800\u3164b");
+        check("ä 東京 нет", "ä 東京 нет");
+        check("👍", r#""👍""#);
+        check("17\u{202e}71", r#""17\u202e71""#);
+        check("\u{2066}a\u{2069}", r#""\u2066a\u2069""#);
+        check("1\u{200b}7\u{feff}", r#""1\u200b7\ufeff""#);
+        check("a\u{2028}b\u{2029}c\u{85}d\u{7f}", r#""a\u2028b\u2029c\u0085d\u007f""#);
+        check("x\u{e0041}", r#""x\udb40\udc41""#);
+        check("a\u{2800}\u{3164}b", r#""a\u2800\u3164b""#);
         check("a    b", "a    b");
-        check(&format!("a{}b", " ".repeat(300)), "a … (300 blanks) … b");
-        check(&format!("a{}b", "\u{a0}".repeat(300)), "a … (300 blanks) … b");
-        check(&format!("a{}b", " \u{3000}".repeat(20)), "a … (40 blanks) … b");
+        check(&format!("a{}b", " ".repeat(190)), "a … (190 blanks) … b");
+        check(&format!("a{}b", "\u{a0}".repeat(190)), "\"a … (190 blanks) … b\"");
+        check(&format!("a{}b", " \u{3000}".repeat(20)), "\"a … (40 blanks) … b\"");
     }
 }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use turnkeep_core::message::Pending;
-use turnkeep_core::ports::agent::{Permission, RecordedCall, Revoked, ToolCall, TurnHandle};
+use turnkeep_core::ports::agent::{Declined, Permission, RecordedCall, Revoked, ToolCall, TurnHandle};
 use turnkeep_core::tool::{CALLS_OPEN_MAX, SideEffects, ToolOutcome};
 
 use super::arguments::{self, Arguments};
 use super::asking::LIFE_INTERVAL;
+use super::consent::{self, Consent};
 use super::provider::{Call, CallResult};
 use super::turn::{Stopped, Turn};
 use super::{approval, telling};
@@ -99,7 +100,7 @@ enum Came {
     Mail(Vec<Pending>, &'static str),
     /// A message has to be read before it that can't be had.
     Held,
-    /// The user said something else than yes.
+    /// The user did not allow it.
     Denied(String),
 }
 
@@ -229,40 +230,76 @@ impl Turn<'_> {
         if !mail.is_empty() {
             return Ok(Some(Came::Mail(mail, telling::MAIL_FIRST)));
         }
-        let question = match approval::question(&act.tool.spec.name, &act.arguments.canonical) {
+        let question = match approval::question(act.tool, &act.arguments.canonical) {
             Ok(question) => question,
             Err(why) => return Ok(Some(Came::Result(why, true))),
         };
-        let handle = self.handle;
-        let mut tries = 0;
-        let answer = loop {
-            if let Some(answer) = self.attend(handle.confirm(&question)).await?? {
-                break answer;
+        let mut said = Vec::new();
+        loop {
+            let put = match said.is_empty() {
+                true => self.put(&question).await?,
+                false => self.put(&approval::again(&question)).await?,
+            };
+            let text = match put {
+                Put::Answered(text) => text,
+                Put::Instead(came) => return Ok(Some(came)),
+            };
+            let meant = consent::of(&text);
+            said.push(text);
+            match meant {
+                Consent::Yes => break,
+                Consent::No => return Ok(Some(Came::Denied(approval::refused(&said)))),
+                Consent::Unclear if said.len() <= approval::AGAIN_MAX => {}
+                Consent::Unclear | Consent::Words => {
+                    return Ok(Some(Came::Denied(approval::left_open(&said))));
+                }
             }
-            tries += 1;
-            // One that is held back for a check is let go soon, or never comes.
-            let last = tries == MAIL_TRIES;
-            let mail = self.mail_now(if last { Duration::ZERO } else { MAIL_PATIENCE }).await?;
-            if !mail.is_empty() {
-                return Ok(Some(Came::Mail(mail, telling::MAIL_FIRST)));
-            }
-            if last {
-                return Ok(Some(Came::Held));
-            }
-        };
-        self.take_note_of(&answer);
-        let text = &answer.body.text;
-        if !approval::allows(text) {
-            return Ok(Some(Came::Denied(approval::refused(text))));
         }
-        if handle.has_mail() {
-            let mail = handle.mail().await?;
+        if self.handle.has_mail() {
+            let mail = self.handle.mail().await?;
             if !mail.is_empty() {
                 return Ok(Some(Came::Mail(mail, telling::ALLOWED_BUT_MAIL)));
             }
         }
         Ok(None)
     }
+
+    /// Puts a question to the user, behind everything that they said before it.
+    async fn put(&mut self, question: &str) -> Result<Put, Stopped> {
+        let handle = self.handle;
+        let mut tries = 0;
+        loop {
+            match self.attend(handle.confirm(question)).await? {
+                Ok(Some(answer)) => {
+                    self.take_note_of(&answer);
+                    return Ok(Put::Answered(answer.body.text.to_string()));
+                }
+                Ok(None) => {}
+                Err(Declined::Refused(why)) => {
+                    return Ok(Put::Instead(Came::Result(format!("not done: {why}"), true)));
+                }
+                Err(Declined::Revoked(_)) => return Err(Stopped::Revoked),
+            }
+            tries += 1;
+            // One that is held back for a check is let go soon, or never comes.
+            let last = tries == MAIL_TRIES;
+            let mail = self.mail_now(if last { Duration::ZERO } else { MAIL_PATIENCE }).await?;
+            if !mail.is_empty() {
+                return Ok(Put::Instead(Came::Mail(mail, telling::MAIL_FIRST)));
+            }
+            if last {
+                return Ok(Put::Instead(Came::Held));
+            }
+        }
+    }
+}
+
+/// What came of a question.
+enum Put {
+    /// The user answered.
+    Answered(String),
+    /// It was not put; this came of the call.
+    Instead(Came),
 }
 
 /// An act that may run beside others.

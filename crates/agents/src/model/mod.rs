@@ -35,6 +35,7 @@ mod approval;
 mod arguments;
 mod asking;
 mod calls;
+mod consent;
 mod conversation;
 pub(crate) mod provider;
 mod settings;

@@ -19,4 +19,4 @@ mod words;
 pub(crate) use events::{Events, Heard};
 pub use key::{KeySource, ProviderSetupError};
 pub(crate) use server::{Reach, Refusal, Server};
-pub(crate) use words::short;
+pub(crate) use words::{causes, short};

@@ -12,6 +12,7 @@ use super::events::Events;
 use super::key::{Key, KeySource, ProviderSetupError};
 use super::words::{beneath, short};
 use crate::model::provider::ProviderError;
+use crate::outward::{self, Proxies};
 
 /// Tells the server which span it is asked for.
 const TRACEPARENT: &str = "traceparent";
@@ -90,17 +91,15 @@ impl Server {
             let (name, before) = reach.key_header;
             headers.insert(name, key.header(before)?);
         }
-        // Without one, making a client would panic, even one for plain http.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(ProviderSetupError::NoTlsProvider);
-        }
-        let http = reqwest::Client::builder()
+        // Only over TLS a proxy sees no key and no conversation.
+        let proxies = match endpoint.scheme() {
+            "https" => Proxies::OfTheEnvironment,
+            _ => Proxies::Never,
+        };
+        let http = outward::client(proxies)
+            .ok_or(ProviderSetupError::NoTlsProvider)?
             .default_headers(headers)
             .connect_timeout(reach.connect_timeout)
-            // A completion is not something that moves; following would send the conversation to
-            // wherever the answer points.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("turnkeep/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ProviderSetupError::Client(beneath(&error)))?;
         Ok(Self {

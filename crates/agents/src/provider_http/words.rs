@@ -23,17 +23,24 @@ pub(crate) fn short(text: &str) -> String {
     }
 }
 
-/// An error and what lies beneath it, without the address.
-pub(super) fn beneath(error: &reqwest::Error) -> String {
-    let mut text = String::new();
+/// An error and its causes, each said once: some layers repeat the one beneath them.
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        if !text.is_empty() {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
             text.push_str(": ");
+            text.push_str(&words);
         }
-        text.push_str(&error.to_string());
         cause = error.source();
     }
+    text
+}
+
+/// What lies beneath an error, which itself names the address.
+pub(super) fn beneath(error: &reqwest::Error) -> String {
+    let text = error.source().map(causes).unwrap_or_default();
     if !text.is_empty() {
         return text;
     }
@@ -43,6 +50,29 @@ pub(super) fn beneath(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        #[derive(Debug)]
+        struct Layer(&'static str, Option<Box<Layer>>);
+        impl std::fmt::Display for Layer {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str(self.0)
+            }
+        }
+        impl Error for Layer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                self.1.as_ref().map(|beneath| &**beneath as _)
+            }
+        }
+        let layers = |words: [&'static str; 3]| {
+            let [one, two, three] = words;
+            causes(&Layer(one, Some(Box::new(Layer(two, Some(Box::new(Layer(three, None))))))))
+        };
+        assert_eq!(layers(["lost", "sending", "refused"]), "lost: sending: refused");
+        assert_eq!(layers(["sending", "sending", "refused"]), "sending: refused");
+        assert_eq!(layers(["tcp: refused", "refused", "refused"]), "tcp: refused");
+    }
 
     #[test]
     fn what_a_server_says_becomes_one_short_line() {

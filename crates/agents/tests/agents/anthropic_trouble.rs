@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::Instant;
 use turnkeep_core::ports::agent::{Agent, Role};
 use turnkeep_core::session::input::RunFailure;
 
@@ -11,7 +10,7 @@ use crate::handle::FakeHandle;
 use crate::messages::{
     agent, agent_with, answer, end, event, ping, refusal, start, text, text_delta, whole,
 };
-use crate::server::{Server, Step};
+use crate::server::{SILENCE, Server, Step, silence};
 
 /// One request, one failure; what was used is told if the server told it.
 async fn check(case: &str, script: Vec<Step>, words: &str, retry: bool, after: Option<u64>) {
@@ -199,26 +198,11 @@ async fn an_answer_has_a_limit_wherever_it_grows() {
     check("many parts", begun(vec![many]), "more than 1024 parts", false, None).await;
 }
 
-/// Lets the clock run freely once the server has the request, so that silence costs no time.
 async fn check_silence(script: Vec<Step>, said: &str) -> Result<String, RunFailure> {
-    let server = Server::start([script]).await;
-    let handle = FakeHandle::new();
-    let agent = agent_with(&server, |settings, _| {
-        settings.silence_timeout = Duration::from_secs(60);
-    });
-    let meanwhile = async {
-        server.until_requests(1).await;
-        handle.until_said(said).await;
-        tokio::time::pause();
-        Instant::now()
-    };
-    let (ended, paused) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
-    let waited = paused.elapsed();
-    tokio::time::resume();
-    if ended.is_err() {
-        assert!(waited > Duration::from_secs(59) && waited < Duration::from_secs(61), "{waited:?}");
-    }
-    ended.map(|finished| finished.reply.unwrap().to_string())
+    silence(script, said, |server| {
+        agent_with(server, |settings, _| settings.silence_timeout = SILENCE)
+    })
+    .await
 }
 
 #[tokio::test]

@@ -53,9 +53,18 @@ impl Brain {
             connections_max: 2,
             begin_timeout,
             retry_pause: Duration::from_millis(1),
-            ..HttpBrainSettings::new(&*self.server.base_url, secrets)
+            name: "shop".to_owned(),
+            ..HttpBrainSettings::new(format!("{}?key=SECRET", self.server.base_url), secrets)
         })
         .unwrap()
+    }
+
+    /// What is said of a failure of the way to it, behind its name and address.
+    pub(crate) fn said_of(&self, failure: &RunFailure) -> String {
+        let origin = self.server.base_url.strip_suffix("/v1").unwrap();
+        let whom = format!("agent \"shop\" at {origin}: ");
+        let said = failure.error.strip_prefix(&*whom);
+        said.unwrap_or_else(|| panic!("{whom} in {failure:?}")).to_owned()
     }
 
     /// Answers one turn.

@@ -11,7 +11,7 @@ use turnkeep_core::message::{MessageBody, Pending};
 use turnkeep_core::policy::{Trust, channel_facts};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Artifact, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked, Role, SlotGuard,
+    Artifact, Declined, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked, Role, SlotGuard,
     SupersedeQuestion, ToolCall, TurnContext, TurnHandle,
 };
 use turnkeep_core::session::FinishReason;
@@ -184,15 +184,16 @@ impl TurnHandle for FakeHandle {
         })
     }
 
-    fn commit_point(&self) -> BoxFuture<'_, Result<(), Revoked>> {
-        Box::pin(std::future::ready(if *self.revoked.borrow() { Err(Revoked) } else { Ok(()) }))
+    fn commit_point(&self) -> BoxFuture<'_, Result<(), Declined>> {
+        let revoked = *self.revoked.borrow();
+        Box::pin(std::future::ready(if revoked { Err(Revoked.into()) } else { Ok(()) }))
     }
 
     fn say(&self, text: &str) {
         self.said.send_modify(|said| said.push(text.to_owned()));
     }
 
-    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Revoked>> {
+    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Declined>> {
         self.asked.send_modify(|asked| asked.push(text.to_owned()));
         Box::pin(async {
             let mut user = self.user.subscribe();
@@ -201,13 +202,18 @@ impl TurnHandle for FakeHandle {
         })
     }
 
-    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Revoked>> {
+    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Declined>> {
         if *self.confirms_refused.borrow() < self.confirms_to_refuse.load(Ordering::Relaxed) {
             self.confirms_refused.send_modify(|refused| *refused += 1);
             return Box::pin(std::future::ready(Ok(None)));
         }
         let answer = TurnHandle::ask(self, text);
-        Box::pin(async { answer.await.map(Some) })
+        Box::pin(async {
+            let answer = answer.await;
+            // What was said before the next question is no answer to it.
+            self.user.send_replace(None);
+            answer.map(Some)
+        })
     }
 
     fn emit(&self, name: &str, detail: &str) -> BoxFuture<'_, Result<(), Revoked>> {

@@ -36,7 +36,7 @@ async fn a_turn_is_posted_and_answered_by_a_stream() {
     assert_eq!(done.reply.as_deref(), Some("hello"));
     assert_eq!(brain.handle.said(), ["hel", "lo"]);
     let [turn] = &brain.posted("turn")[..] else { panic!("one turn") };
-    assert_eq!(turn.path, "/v1");
+    assert_eq!(turn.path, "/v1?key=SECRET");
     assert_eq!(turn.header("accept"), Some("text/event-stream"));
     assert_eq!(turn.header("content-type"), Some("application/json"));
     assert_eq!(turn.header("traceparent"), Some(PARENT));
@@ -173,7 +173,7 @@ async fn what_comes_after_the_end_of_a_broken_stream_is_not_missed() {
 async fn lost(scripts: Vec<(&'static str, Vec<crate::server::Step>)>, expect: &str) {
     let brain = Brain::start(scripts).await;
     let failure = brain.run().await.unwrap_err();
-    assert_eq!((&*failure.error, failure.retry), (expect, true));
+    assert_eq!((&*brain.said_of(&failure), failure.retry), (expect, true));
     brain.until_posted("cancelled").await;
 }
 
@@ -287,7 +287,7 @@ async fn who_refuses_to_hear_is_given_up() {
         let brain = Brain::start([("turn", steps), ("told", refused(status, "no"))]).await;
         let failure = brain.run().await.unwrap_err();
         let error = format!("while it was told something: the brain said {expect}: no");
-        assert_eq!((&*failure.error, failure.retry), (&*error, retry));
+        assert_eq!((brain.said_of(&failure), failure.retry), (error, retry));
         timed(brain.server.until_hung_up()).await;
     };
     check(404, "404 Not Found", true).await;
@@ -330,8 +330,8 @@ async fn a_busy_brain_is_left_alone_for_as_long_as_it_asks() {
     let busy = Respond(429, vec![("retry-after", "7".to_owned())], "{}".to_owned());
     let brain = Brain::start([("turn", vec![busy])]).await;
     let failure = brain.run().await.unwrap_err();
-    let error = "the brain said 429 Too Many Requests: {}".into();
-    assert_eq!(failure, RunFailure { error, retry: true, retry_after_ms: Some(7000) });
+    assert_eq!(brain.said_of(&failure), "the brain said 429 Too Many Requests: {}");
+    assert_eq!((failure.retry, failure.retry_after_ms), (true, Some(7000)));
     // Too long for the middle of an attempt.
     let away = Respond(503, vec![("retry-after", "60".to_owned())], String::new());
     let scripts = [("turn", vec![Begin, Cut]), ("resume", vec![away])];

@@ -17,7 +17,7 @@ use crate::server::Step::{self, Begin, End, Gate, Raw, Respond};
 async fn check(steps: Vec<Step>, retry: bool, expect: &str) {
     let brain = Brain::start([("turn", steps)]).await;
     let failure = brain.run().await.unwrap_err();
-    assert_eq!((&*failure.error, failure.retry), (expect, retry));
+    assert_eq!((&*brain.said_of(&failure), failure.retry), (expect, retry));
 }
 
 /// The same for a mistake in what it says.
@@ -99,7 +99,7 @@ async fn a_network_that_holds_up_what_it_is_told_is_no_breach() {
     let brain = Brain::start([("turn", steps), ("told", vec![Gate])]).await;
     let failure = brain.run().await.unwrap_err();
     let error = "the brain is lost: it does not read what it is told";
-    assert_eq!((&*failure.error, failure.retry), (error, true));
+    assert_eq!((&*brain.said_of(&failure), failure.retry), (error, true));
     brain.until_posted("cancelled").await;
 }
 
@@ -219,7 +219,8 @@ async fn who_is_not_there_or_does_not_speak_is_tried_again() {
     check(vec![Step::Cut], true, "the brain was lost: connection closed before message completed")
         .await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/SECRET", listener.local_addr().unwrap());
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let url = format!("{origin}/SECRET");
     let settings = HttpBrainSettings {
         begin_timeout: Duration::from_millis(1),
         ..HttpBrainSettings::new(url, vec![b"x".to_vec()])
@@ -228,18 +229,17 @@ async fn who_is_not_there_or_does_not_speak_is_tried_again() {
     let agent = HttpBrainAgent::new(&settings).unwrap();
     // It takes the connection and says nothing.
     let failure = agent.run(FakeHandle::new().turn(&["a"])).await.unwrap_err();
-    assert_eq!(&*failure.error, "the brain did not begin to answer within 1ms");
-    assert!(failure.retry);
+    // Who has no name is told by the address.
+    let error = format!("{origin}: the brain did not begin to answer within 1ms");
+    assert_eq!((&*failure.error, failure.retry), (&*error, true));
     drop(listener);
     let agent = HttpBrainAgent::new(&HttpBrainSettings {
         begin_timeout: Duration::from_secs(30),
         ..settings
     });
     let failure = agent.unwrap().run(FakeHandle::new().turn(&["a"])).await.unwrap_err();
-    assert!(
-        failure.error.starts_with("the brain can't be reached: Connection refused"),
-        "{failure:?}"
-    );
+    let error = format!("{origin}: the brain can't be reached: Connection refused");
+    assert!(failure.error.starts_with(&error), "{failure:?}");
     assert!(failure.retry && !failure.error.contains("SECRET"));
 }
 
@@ -249,7 +249,7 @@ async fn who_answers_too_late_is_not_heard() {
     let brain = Brain::start([("turn", late)]).await;
     let agent = brain.agent_within(Duration::from_millis(1));
     let failure = agent.run(brain.handle.turn(&["a"])).await.unwrap_err();
-    assert_eq!(&*failure.error, "the brain did not begin to answer within 1ms");
+    assert_eq!(brain.said_of(&failure), "the brain did not begin to answer within 1ms");
     brain.server.open_gate();
     brain.until_posted("cancelled").await;
     assert_eq!(brain.handle.said(), [""; 0]);

@@ -40,12 +40,12 @@ async fn check_approval(
 }
 
 #[tokio::test]
-async fn a_person_allows_a_call_with_a_plain_yes() {
+async fn a_person_allows_a_call_with_a_yes() {
     let permissions = [Permission::Call(Seq(5)), Permission::Known(known(ToolOutcome::Done, "x"))];
-    let (ended, told, called, handle) = check_approval("Ja!", &permissions).await;
+    let (ended, told, called, handle) = check_approval("Ja, bitte!", &permissions).await;
     assert_eq!(ended, finished("ok", 4));
     assert_eq!(called.len(), 1);
-    let question = "I want to call refund with {\"order\":\"17\"}. Reply \"yes\" to allow it.";
+    let question = "May I call refund? order: 17\nReply \"yes\" to allow it, \"no\" to refuse it.";
     // The second call is the same act, and nobody is asked about what was done.
     assert_eq!(*handle.asked.borrow(), [question]);
     assert_eq!(told[2], "tool r: paid back");
@@ -59,11 +59,49 @@ async fn anything_else_than_yes_allows_nothing_and_is_heard() {
     assert_eq!(ended, finished("ok", 4));
     assert_eq!(called, [""; 0]);
     assert_eq!(handle.asked.borrow().len(), 1, "the next call waits for another decision");
-    assert_eq!(
-        told[2],
-        "tool r: not done: the user was asked and did not allow it; they said: yes, but only half"
-    );
+    let open = "tool r: not done: the user was asked and said neither yes nor no, but: yes, but only half\n";
+    assert!(told[2].starts_with(open), "{told:?}");
     assert!(told[3].contains("Decide again"), "{told:?}");
+    let (_, told, called, handle) = check_approval("please don’t", &[]).await;
+    assert_eq!((called.len(), handle.asked.borrow().len()), (0, 1));
+    let refused =
+        "tool r: not done: the user was asked and did not allow it; they said: please don’t";
+    assert_eq!(told[2], refused);
+}
+
+/// What somebody says who is asked again and again.
+async fn check_unclear(says: &'static [&'static str]) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let server = Server::start([calls("", &[REFUND]), answer(&["ok"])]).await;
+    let handle = FakeHandle::new();
+    permit(&handle, [Permission::Call(Seq(9))]);
+    let refund = tool("refund", SideEffects::Irreversible);
+    let refund = turnkeep_agents::Tool { approval: true, ..refund };
+    let tools = Arc::new(FakeTools::new(vec![refund], |_| done("paid back")));
+    let agent = agent(&server, &tools);
+    let meanwhile = async {
+        let mut asked = handle.asked.subscribe();
+        for (at, said) in says.iter().enumerate() {
+            asked.wait_for(|asked| asked.len() == at + 1).await.unwrap();
+            handle.user.send_replace(Some(message(4 + at as u64, said)));
+        }
+    };
+    let (ended, ()) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
+    assert_eq!(ended, finished("ok", 3 + says.len() as u64));
+    let asked = handle.asked.borrow().clone();
+    (told(&server.requests()[1]), tools.called(), asked)
+}
+
+#[tokio::test]
+async fn who_is_not_understood_is_asked_again_but_not_for_ever() {
+    let (told, called, asked) = check_unclear(&["hmm", "yes please"]).await;
+    assert_eq!((told[2].as_str(), called.len(), asked.len()), ("tool r: paid back", 1, 2));
+    assert_eq!(asked[1], format!("I did not understand that as a yes or a no. {}", asked[0]));
+    let (told, called, asked) = check_unclear(&["hmm", "maybe", "well"]).await;
+    assert_eq!((called.len(), asked.len()), (0, 3));
+    assert!(told[2].contains("neither yes nor no, but: hmm\nmaybe\nwell\n"), "{told:?}");
+    let (told, called, _) = check_unclear(&["hmm", "no"]).await;
+    assert_eq!(called.len(), 0);
+    assert!(told[2].ends_with("did not allow it; they said: hmm\nno"), "{told:?}");
 }
 
 #[tokio::test]

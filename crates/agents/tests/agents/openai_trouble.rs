@@ -11,7 +11,7 @@ use turnkeep_core::session::input::RunFailure;
 
 use crate::handle::FakeHandle;
 use crate::openai::{agent, agent_with, finished, model_agent};
-use crate::server::{Server, Step, answer, delta, done, event, finish, refusal};
+use crate::server::{SILENCE, Server, Step, answer, delta, done, event, finish, refusal, silence};
 use crate::toolbox::{FakeTools, done as tool_done};
 
 fn check_failure(case: &str, failure: RunFailure, words: &str, retry: bool, after: Option<u64>) {
@@ -180,25 +180,11 @@ async fn a_server_that_is_not_there() {
     check_failure("refused", failure, "can't reach the provider", true, None);
 }
 
-/// Lets the clock run freely once the server has the request, so that silence costs no time.
 async fn check_silence(script: Vec<Step>, said: &str) -> Result<String, RunFailure> {
-    let server = Server::start([script]).await;
-    let handle = FakeHandle::new();
-    let agent =
-        agent_with(&server, |settings, _| settings.silence_timeout = Duration::from_secs(60));
-    let meanwhile = async {
-        server.until_requests(1).await;
-        handle.until_said(said).await;
-        tokio::time::pause();
-        Instant::now()
-    };
-    let (ended, paused) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
-    let waited = paused.elapsed();
-    tokio::time::resume();
-    if ended.is_err() {
-        assert!(waited > Duration::from_secs(59) && waited < Duration::from_secs(61), "{waited:?}");
-    }
-    ended.map(|finished| finished.reply.unwrap().to_string())
+    silence(script, said, |server| {
+        model_agent(server, |settings, _| settings.silence_timeout = SILENCE)
+    })
+    .await
 }
 
 #[tokio::test]

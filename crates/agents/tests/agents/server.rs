@@ -1,11 +1,17 @@
 //! A server that speaks the documented protocol over plain HTTP/1.1, as scripted.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use turnkeep_core::ports::agent::Agent;
+use turnkeep_core::session::input::RunFailure;
+
+use crate::handle::FakeHandle;
 
 /// What it does with one request, step by step.
 pub(crate) enum Step {
@@ -20,7 +26,7 @@ pub(crate) enum Step {
     /// Waits for [`Server::open_gate`].
     Gate,
     /// Waits in tokio's time.
-    Pause(std::time::Duration),
+    Pause(Duration),
     /// Ends the stream properly.
     End,
     /// Breaks the connection in the middle of whatever it is.
@@ -260,4 +266,33 @@ pub(crate) fn refusal(status: u16, headers: &[(&'static str, &str)], message: &s
     let mut all = vec![("content-type", "application/json".to_owned())];
     all.extend(headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
     vec![Step::Respond(status, all, body.to_string())]
+}
+
+/// How long an agent lets its server be silent in [`silence`].
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+
+/// What comes of a turn with this server, whose agent has said this before it falls silent. The clock
+/// runs freely once the server has the request, so that silence costs no time.
+pub(crate) async fn silence<A: Agent>(
+    script: Vec<Step>,
+    said: &str,
+    agent: impl FnOnce(&Server) -> A,
+) -> Result<String, RunFailure> {
+    let server = Server::start([script]).await;
+    let handle = FakeHandle::new();
+    let agent = agent(&server);
+    let meanwhile = async {
+        server.until_requests(1).await;
+        handle.until_said(said).await;
+        tokio::time::pause();
+        Instant::now()
+    };
+    let (ended, paused) = tokio::join!(agent.run(handle.turn(&["hi"])), meanwhile);
+    let waited = paused.elapsed();
+    tokio::time::resume();
+    if ended.is_err() {
+        let second = Duration::from_secs(1);
+        assert!(waited > SILENCE - second && waited < SILENCE + second, "{waited:?}");
+    }
+    ended.map(|finished| finished.reply.unwrap().to_string())
 }

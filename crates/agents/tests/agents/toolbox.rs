@@ -52,6 +52,7 @@ pub(crate) fn tool(name: &str, effects: SideEffects) -> Tool {
                 "required": ["order"],
             }),
         },
+        origin: None,
         effects,
         key: None,
         approval: false,

@@ -145,6 +145,7 @@ async fn users_leave_a_server_that_is_gone() {
     assert_eq!((report.gave_up, report.complete), (2, 4));
     assert_eq!(report.errors["cannot connect: connection refused"], 60);
     assert!(report.notes[0].contains("did not answer after the run"), "{:?}", report.notes);
+    assert!(report.notes[1].contains("what the server used is not known"), "{:?}", report.notes);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,8 @@ use crate::session::Session;
 pub(super) struct Notices {
     /// Accepted and not told yet, in order.
     waiting: Vec<Seq>,
+    /// Those among them that nobody has to opt in for.
+    scheduled: Vec<Seq>,
     opted_in: bool,
 }
 
@@ -31,17 +33,26 @@ impl Notices {
             EventBody::SessionOptedIn => self.opted_in = true,
             EventBody::SessionOptedOut => {
                 self.opted_in = false;
-                if !self.waiting.is_empty() {
+                let unasked = |seq: &&Seq| !self.scheduled.contains(*seq);
+                if self.waiting.iter().any(|seq| unasked(&seq)) {
                     let waiting = &self.waiting;
                     let what = format!("opted out, and notices still wait: {waiting:?}");
                     return Some(("I23", what));
                 }
             }
-            EventBody::SessionNoticeAccepted { .. } => {
+            EventBody::SessionNoticeAccepted { scheduled, .. } => {
                 self.waiting.push(seq);
+                if *scheduled {
+                    self.scheduled.push(seq);
+                    return None;
+                }
                 return self.consent(seq);
             }
-            EventBody::SessionNotice { source: NoticeSource::Unasked, of, .. } => {
+            EventBody::SessionNotice {
+                source: source @ (NoticeSource::Unasked | NoticeSource::Scheduled),
+                of,
+                ..
+            } => {
                 if let Some(of) = *of
                     && self.waiting.first() != Some(&of)
                 {
@@ -50,10 +61,12 @@ impl Notices {
                     return Some(("I4", what));
                 }
                 self.waiting.retain(|waiting| Some(*waiting) != *of);
+                self.scheduled.retain(|waiting| Some(*waiting) != *of);
                 if in_a_turn {
                     return Some(("I4", format!("notice {seq} is told in the middle of a turn")));
                 }
-                return self.consent(seq);
+                let unasked = *source == NoticeSource::Unasked;
+                return unasked.then(|| self.consent(seq)).flatten();
             }
             EventBody::SessionNoticeCancelled { notices, .. } => {
                 let unknown = notices.iter().find(|notice| !self.waiting.contains(notice));
@@ -61,6 +74,7 @@ impl Notices {
                     ("I2", format!("notice {notice} is cancelled, and does not wait"))
                 });
                 self.waiting.retain(|waiting| !notices.contains(waiting));
+                self.scheduled.retain(|waiting| !notices.contains(waiting));
                 return unknown;
             }
             _ => {}

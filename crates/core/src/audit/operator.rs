@@ -1,6 +1,8 @@
 //! What the checker knows of operators: while one has a session no attempt begins there, and what
 //! they say completes the turn that waits for them, with all of its messages.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::notices::Broken;
@@ -10,10 +12,12 @@ use crate::journal::{EventBody, NoticeSource};
 use crate::session::{Session, Stage};
 
 /// Whether somebody has the agent's place.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct OperatorBook {
     paused: bool,
+    /// Who has it; no name where that was forgotten.
+    by: Arc<str>,
 }
 
 impl OperatorBook {
@@ -21,7 +25,15 @@ impl OperatorBook {
     pub(super) fn observe(&mut self, body: &EventBody) -> Option<Broken> {
         let before = self.paused;
         match body {
-            EventBody::SessionPaused { .. } => self.paused = true,
+            EventBody::SessionPaused { by, from } => {
+                self.paused = true;
+                let had = std::mem::replace(&mut self.by, Arc::clone(by));
+                let known = !had.is_empty() && from.as_ref().is_some_and(|from| !from.is_empty());
+                // Before it was written down, nobody said whose place it was.
+                let wrong = from.as_ref().is_some_and(|from| !before || (known && *from != had));
+                return wrong
+                    .then(|| ("I29", "taken over from somebody who does not have it".to_owned()));
+            }
             EventBody::SessionHandedBack { .. } => {
                 self.paused = false;
                 return (!before).then(|| ("I29", "handed back, and nobody had it".to_owned()));

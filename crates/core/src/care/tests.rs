@@ -209,7 +209,11 @@ fn blanking_leaves_what_the_audit_reads() {
 #[test]
 fn a_notice_that_waits_keeps_itself_and_loses_its_text_with_the_rest() {
     let accepted =
-        EventBody::SessionNoticeAccepted { message_id: "words".into(), text: "words".into() };
+        EventBody::SessionNoticeAccepted {
+            message_id: "words".into(),
+            text: "words".into(),
+            scheduled: false,
+        };
     let told = EventBody::SessionNotice {
         text: "words".into(),
         source: NoticeSource::Unasked,
@@ -223,7 +227,7 @@ fn a_notice_that_waits_keeps_itself_and_loses_its_text_with_the_rest() {
         events.map(|(body, seq)| Event { seq: Seq(seq), at: 0, body }).collect();
     let mut session = Session { last_seq: Seq(4), opted_in: true, ..Session::new() };
     let body = std::sync::Arc::new(MessageBody::default());
-    session.notices.push(crate::session::Notice { seq: Seq(2), body });
+    session.notices.push(crate::session::Notice { seq: Seq(2), scheduled: false, body });
     let mut reading = Reading::old(None, &session, Timestamp::MAX);
     events.iter().take_while(|event| reading.observe(event)).count();
     assert_eq!(reading.after(), Seq(1));
@@ -237,4 +241,60 @@ fn a_notice_that_waits_keeps_itself_and_loses_its_text_with_the_rest() {
     session.notices.clear();
     checker.finish(&session);
     assert_eq!(checker.violations(), []);
+}
+
+#[test]
+fn commands_and_context_are_their_senders_and_so_are_the_answers() {
+    let (id, words): (std::sync::Arc<str>, std::sync::Arc<str>) = ("ann-1".into(), "words".into());
+    let trust = Trust::Inner;
+    let bodies = |sender: &str| {
+        let (message_id, text, sender) = (id.clone(), words.clone(), sender.into());
+        [
+            EventBody::MessageCommand {
+                message_id: message_id.clone(),
+                sender: std::sync::Arc::clone(&sender),
+                text: text.clone(),
+                trust,
+                command: crate::journal::CommandName::Say,
+                refused: false,
+            },
+            EventBody::MessageContext {
+                message_id,
+                sender,
+                text,
+                trust,
+                of: None,
+                by_default: false,
+            },
+        ]
+    };
+    let [asked, said] = bodies("ann");
+    let [other, heard] = bodies("bob");
+    let answer = |command| EventBody::answer(words.clone(), Seq(command));
+    let events = [asked, answer(1), said, other, answer(4), heard].into_iter().zip(1..);
+    let mut events: Vec<Event> =
+        events.map(|(body, seq)| Event { seq: Seq(seq), at: 0, body }).collect();
+    let mut traces = Traces::default();
+    events.iter().for_each(|event| traces.observe(event, "ann"));
+    assert_eq!(traces.places.iter().map(|seq| seq.0).collect::<Vec<_>>(), [1, 2, 3]);
+    // A cut between a command and its answer loses neither.
+    let mut reading = Reading::all(None, Seq(4));
+    events.iter().take_while(|event| reading.observe(event)).count();
+    let mut checker = stored(&reading.forgotten(Why::Retention, 7)).checker;
+    for event in &mut events[4..] {
+        blank(event);
+        assert!(!serde_json::to_string(event).unwrap().contains("words"));
+        checker.observe(event);
+    }
+    assert_eq!((checker.violations(), checker.commands(), checker.context()), (&[][..], 2, 2));
+    // One that answers twice, or answers nothing, is found.
+    for bodies in [&[5][..], &[4, 4]] {
+        let mut checker = Checker::new();
+        events[..4].iter().for_each(|event| checker.observe(event));
+        for (command, seq) in bodies.iter().zip(5..) {
+            checker.observe(&Event { seq: Seq(seq), at: 0, body: answer(*command) });
+        }
+        let found: Vec<_> = checker.violations().iter().map(|found| found.invariant).collect();
+        assert_eq!(found, ["I30"], "{bodies:?}");
+    }
 }

@@ -8,6 +8,8 @@ impl EventBody {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::MessageAccepted { .. } => "message.accepted",
+            Self::MessageCommand { .. } => "message.command",
+            Self::MessageContext { .. } => "message.context",
             Self::TurnStarted { .. } => "turn.started",
             Self::TurnProcessing { .. } => "turn.processing",
             Self::TurnMessageAbsorbed { .. } => "turn.message_absorbed",

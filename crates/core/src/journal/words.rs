@@ -16,6 +16,20 @@ pub enum CancelReason {
     OptedOut,
 }
 
+/// What a command asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandName {
+    /// A new conversation.
+    New,
+    /// The end of the open turn.
+    Stop,
+    /// Another busy policy.
+    Queue,
+    /// Only an answer.
+    Say,
+}
+
 /// Who had something to say in the gateway's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,6 +41,10 @@ pub enum NoticeSource {
     Unasked,
     /// An operator, in the agent's place.
     Operator,
+    /// A job or a reminder whose time had come.
+    Scheduled,
+    /// The gateway, to whoever gave it a command.
+    Command,
 }
 
 impl NoticeSource {

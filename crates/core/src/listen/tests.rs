@@ -210,7 +210,11 @@ fn no_text_goes_out_unless_it_may() {
             error: Some(text()),
         },
         EventBody::notice(text()),
-        EventBody::SessionNoticeAccepted { message_id: "n-1".into(), text: text() },
+        EventBody::SessionNoticeAccepted {
+            message_id: "n-1".into(),
+            text: text(),
+            scheduled: false,
+        },
         EventBody::DeliverySettled {
             reply: Seq(4),
             part: 0,

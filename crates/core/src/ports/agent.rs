@@ -41,6 +41,28 @@ pub struct TurnContext {
 #[error("this run of the turn was replaced or cancelled")]
 pub struct Revoked;
 
+/// Why something that an agent asked for is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Declined {
+    /// The run was replaced or cancelled.
+    #[error(transparent)]
+    Revoked(#[from] Revoked),
+    /// The run goes on without it, for this reason.
+    #[error("{0}")]
+    Refused(&'static str),
+}
+
+impl Declined {
+    /// In words, for whoever asked.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked(_) => "the turn was stopped, or this run of it was replaced",
+            Self::Refused(why) => why,
+        }
+    }
+}
+
 /// Holds a provider slot; dropping it gives the slot back.
 pub trait SlotGuard: Send + Sync {}
 
@@ -168,14 +190,15 @@ pub trait TurnHandle: Send + Sync + 'static {
     fn mail_arrived(&self) -> BoxFuture<'_, ()>;
     /// Marks the turn as past its commit point; returns only once that is durable. After a refusal
     /// the irreversible act must not happen.
-    fn commit_point(&self) -> BoxFuture<'_, Result<(), Revoked>>;
+    fn commit_point(&self) -> BoxFuture<'_, Result<(), Declined>>;
     /// Streams text as a draft, to be shown and forgotten.
     fn say(&self, text: &str);
-    /// Asks the user and waits for the answer.
-    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Revoked>>;
+    /// Asks the user and waits for the answer. One question at a time. What an earlier attempt asked
+    /// word for word, and the user answered while no run was there, is not asked again.
+    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Declined>>;
     /// The same where a stray answer would do harm: only what is said after the question counts.
     /// None, and nothing was asked, while mail waits that was not read.
-    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Revoked>>;
+    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Declined>>;
     /// Puts something on record.
     fn emit(&self, name: &str, detail: &str) -> BoxFuture<'_, Result<(), Revoked>>;
     /// Asks whether a tool may be called; returns only once that is durable. An irreversible tool

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::BoxFuture;
+use super::intake::Quoted;
 use crate::outbox::DeliveryOutcome;
 use crate::policy::ChannelFacts;
 use crate::session_key::SessionKey;
@@ -18,6 +19,8 @@ pub struct Outgoing {
     pub attempt: u32,
     /// The text, already fitted.
     pub text: Arc<str>,
+    /// What it answers, where that has to be shown.
+    pub quote: Option<Quoted>,
 }
 
 /// The port.

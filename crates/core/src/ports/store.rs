@@ -208,6 +208,8 @@ pub struct TurnRow {
     pub error: Option<Arc<str>>,
     /// Which version of the agent answered, where it has one.
     pub version: Option<Arc<str>>,
+    /// The operator who answered in the agent's place.
+    pub by: Option<Arc<str>>,
 }
 
 /// A part of a reply for a channel that is pushed to.

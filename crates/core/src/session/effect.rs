@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::artifact::{Kept, Stale};
 use crate::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId, TurnId};
 use crate::message::{Decision, Pending};
+use crate::moderation::Check;
 use crate::outbox::Delivery;
 use crate::policy::Trust;
 use crate::session::state::FinishReason;
@@ -40,8 +41,8 @@ pub enum Effect {
     RequestQuarantine(TurnId),
 
     // To whoever checks messages.
-    /// Have a held message checked, within so many milliseconds. It may be under way already.
-    Check(Box<Pending>, u64),
+    /// Ask this about a held message, within so many milliseconds. It may be under way already.
+    Check(Box<Pending>, Check, u64),
 
     // To the channel.
     /// Show or hide that the agent is typing.
@@ -67,6 +68,8 @@ pub struct StartRun {
     pub acts: Vec<Act>,
     /// It shall finish without new work.
     pub finishing: Option<FinishReason>,
+    /// The question that was answered while no run was there, if the answer is the last message.
+    pub answered: Option<QuestionId>,
     /// It holds the place for suspect turns, to be given back at its end.
     pub quarantined: bool,
     /// History never reaches behind this place.
@@ -107,6 +110,8 @@ pub enum Controlled {
     NoticeReused,
     /// An operator has the session.
     Paused,
+    /// Another operator has it, whose name this is, and keeps it.
+    PausedByOther(Arc<str>),
     /// The agent has it again.
     HandedBack,
     /// No operator has the session, so there is nothing to hand back and nobody to answer as.

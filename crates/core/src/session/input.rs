@@ -71,6 +71,9 @@ pub enum AgentInput {
     Ask(Token, Arc<str>),
     /// The same, but only what is said from here on is an answer: mail that waits is read first.
     Confirm(Token, Arc<str>),
+    /// It asks again what an earlier attempt asked, word for word, and what was answered while no
+    /// run was there.
+    AskAgain(Token, QuestionId),
     /// Something for the record.
     Emit(Token, Arc<str>, Arc<str>),
     /// Its answer to a supersede question.
@@ -142,6 +145,9 @@ pub enum Control {
         seen: Option<Seen>,
         /// What; the sender is nobody.
         body: Arc<MessageBody>,
+        /// A job or a reminder has it told: somebody asked for it after all, so nobody has to opt
+        /// in.
+        scheduled: bool,
     },
     /// The customer takes such messages, or takes none any more.
     OptIn(bool),
@@ -151,6 +157,8 @@ pub enum Control {
     Pause {
         /// Their name.
         by: Arc<str>,
+        /// Also if another operator has it.
+        take_over: bool,
     },
     /// The agent has its place again.
     HandBack {

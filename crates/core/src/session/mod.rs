@@ -1,7 +1,7 @@
 //! A session's rules: `step(state, input, context) -> state`, rows and effects.
 //!
 //! [`step`] only dispatches; one file a kind of input:
-//! [`on_message`], [`on_held`], [`on_notice`], [`on_agent`], [`on_tool`], [`on_artifact`], [`on_timer`], [`on_control`], [`on_operator`], [`on_delivery`], [`on_owner`];
+//! [`on_message`], [`on_command`], [`on_held`], [`on_notice`], [`on_agent`], [`on_ask`], [`on_tool`], [`on_artifact`], [`on_timer`], [`on_control`], [`on_stop`], [`on_operator`], [`on_delivery`], [`on_owner`];
 //! [`turn`] holds how a turn begins and ends, which all of them share.
 
 pub mod effect;
@@ -10,6 +10,8 @@ pub mod state;
 
 mod on_agent;
 mod on_artifact;
+mod on_ask;
+mod on_command;
 mod on_control;
 mod on_delivery;
 mod on_held;
@@ -17,6 +19,7 @@ mod on_message;
 mod on_notice;
 mod on_operator;
 mod on_owner;
+mod on_stop;
 mod on_timer;
 mod on_tool;
 mod on_usage;
@@ -30,12 +33,14 @@ use crate::session_key::SessionKey;
 
 pub use effect::{AgentAnswer, Controlled, Effect, Ignored, StartRun};
 pub use input::{AgentInput, Control, Finished, Input, RunFailure};
+pub use on_ask::Answered;
 pub use on_notice::NOTICES_MAX;
+pub use turn::NO_REPLY;
 pub use on_operator::Paused;
 pub use on_tool::Done;
 pub use on_usage::Report;
 pub use state::{
-    Burst, FinishReason, Held, Notice, Query, Session, SessionStatus, Stage, Turn, Wake,
+    Burst, FinishReason, Held, HeldAs, Notice, Query, Session, SessionStatus, Stage, Turn, Wake,
 };
 
 /// How long a dedupe key is kept at least.

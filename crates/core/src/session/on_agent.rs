@@ -36,15 +36,16 @@ impl Machine<'_> {
                 self.effect(Effect::AgentAnswer(*token, AgentAnswer::Recorded));
             }
             AgentInput::Answer(question, choice) => self.on_choice(*question, *choice),
-            AgentInput::TakeMail(token) | AgentInput::CommitPoint(token) if waiting => {
+            AgentInput::TakeMail(token) | AgentInput::AskAgain(token, _) if waiting => {
                 self.ignore(Ignored::RunIsWaiting);
                 self.effect(Effect::AgentAnswer(*token, AgentAnswer::Refused));
             }
-            AgentInput::Ask(token, _) | AgentInput::Confirm(token, _) if waiting => {
-                self.ignore(Ignored::RunIsWaiting);
-                self.effect(Effect::AgentAnswer(*token, AgentAnswer::Refused));
-            }
-            AgentInput::Intend(token, _) if waiting => {
+            AgentInput::CommitPoint(token)
+            | AgentInput::Ask(token, _)
+            | AgentInput::Confirm(token, _)
+            | AgentInput::Intend(token, _)
+                if waiting =>
+            {
                 self.ignore(Ignored::RunIsWaiting);
                 let answer = AgentAnswer::NotAllowed(Denied::Waiting);
                 self.effect(Effect::AgentAnswer(*token, answer));
@@ -53,6 +54,7 @@ impl Machine<'_> {
             AgentInput::CommitPoint(token) => self.on_commit_point(*token),
             AgentInput::Ask(token, text) => self.on_ask(*token, text, false),
             AgentInput::Confirm(token, text) => self.on_ask(*token, text, true),
+            AgentInput::AskAgain(token, question) => self.on_ask_again(*token, *question),
             AgentInput::Intend(token, intent) => self.on_intend(*token, intent),
             AgentInput::Returned(token, call, outcome, output) => {
                 self.on_returned(*token, *call, *outcome, output);
@@ -70,6 +72,7 @@ impl Machine<'_> {
             | AgentInput::CommitPoint(token)
             | AgentInput::Ask(token, _)
             | AgentInput::Confirm(token, _)
+            | AgentInput::AskAgain(token, _)
             | AgentInput::Intend(token, _)
             | AgentInput::Returned(token, ..)
             | AgentInput::Keep(token, _)
@@ -99,8 +102,14 @@ impl Machine<'_> {
         let Some(turn) = &mut self.session.turn else { return };
         // What can't be undone is new work, unless the turn is behind it already.
         let finishing = turn.is_finishing() && !turn.committed;
-        if turn.stopping || winding_up || finishing {
-            return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
+        let denied = match (turn.stopping, finishing, winding_up) {
+            (true, ..) => Some(Denied::Stopping),
+            (_, true, _) => Some(Denied::Finishing),
+            (.., true) => Some(Denied::Paused),
+            _ => None,
+        };
+        if let Some(denied) = denied {
+            return self.effect(Effect::AgentAnswer(token, AgentAnswer::NotAllowed(denied)));
         }
         self.reach_commit_point();
         self.effect(Effect::AgentAnswer(token, AgentAnswer::Granted));
@@ -120,72 +129,6 @@ impl Machine<'_> {
         if asked {
             self.effect(Effect::MailWaiting(tag));
         }
-    }
-
-    fn on_ask(&mut self, token: Token, text: &Arc<str>, confirm: bool) {
-        if self.is_paused() && self.session.turn.as_ref().is_some_and(|turn| !turn.stopping) {
-            return self.ask_in_vain(token);
-        }
-        let Some(turn) = &self.session.turn else { return };
-        if turn.stopping || turn.is_finishing() {
-            return self.effect(Effect::AgentAnswer(token, AgentAnswer::Refused));
-        }
-        if confirm && !planted(Planted::ConfirmedBefore) {
-            // What is held was said before, too, and would answer once it is let go.
-            if !self.session.held.is_empty() || self.has_mail_to_read() {
-                return self.effect(Effect::AgentAnswer(token, AgentAnswer::MailFirst));
-            }
-            self.leave_mail_to_the_next();
-        }
-        self.session.last_question = self.session.last_question.next();
-        let question_id = self.session.last_question;
-        let deadline = self.deadline(self.context.policy.input_ms);
-        let Some(turn) = &mut self.session.turn else { return };
-        turn.query = None;
-        turn.stage = Stage::Waiting { question: question_id, deadline, live: true };
-        let turn_id = turn.id;
-        let asked = Arc::clone(text);
-        let asked = EventBody::TurnWaitingForInput { turn_id, question_id, text: asked, confirm };
-        let seq = self.journal(asked);
-        self.put_turn_row();
-        self.effect(Effect::Typing(false));
-        self.effect(Effect::AgentAnswer(token, AgentAnswer::Asked(question_id)));
-        self.send_reply(seq, text);
-        self.answer_from_mailbox();
-        self.tell_notices();
-    }
-
-    /// Mail that the turn has no room for confirms nothing either; the next turn has it.
-    fn leave_mail_to_the_next(&mut self) {
-        let Some(turn) = &mut self.session.turn else { return };
-        let mailbox = std::mem::take(&mut turn.mailbox);
-        self.requeue(mailbox.into_iter());
-    }
-
-    /// It needs a person, and one is there: the operator.
-    fn ask_in_vain(&mut self, token: Token) {
-        self.effect(Effect::AgentAnswer(token, AgentAnswer::Revoked));
-        self.lay_down(None);
-    }
-
-    /// Mail that came before the question was asked is what the user had to say: it answers.
-    fn answer_from_mailbox(&mut self) {
-        let Some(turn) = &mut self.session.turn else { return };
-        if turn.mailbox.is_empty() {
-            return;
-        }
-        let Stage::Waiting { question, .. } = turn.stage else { return };
-        let (tag, turn_id) = (turn.tag(), turn.id);
-        turn.stage = Stage::Processing;
-        let first = turn.mailbox.remove(0);
-        turn.messages.push(first.clone());
-        turn.absorbed += 1;
-        turn.given = u32::try_from(turn.messages.len()).unwrap_or(u32::MAX);
-        let message = first.seq;
-        self.journal(EventBody::TurnAnswered { turn_id, question_id: question, message });
-        self.put_turn_row();
-        self.effect(Effect::Typing(true));
-        self.effect(Effect::AnswerRun(tag, question, Box::new(first)));
     }
 
     fn on_finished(&mut self, finished: &Finished) {

@@ -6,7 +6,7 @@ use super::{Control, Controlled, Effect, Ignored, Machine, Stage};
 use crate::accumulation::Gaps;
 use crate::ids::{Seq, Token, TurnGroupId, TurnId};
 use crate::journal::{CancelReason, EventBody};
-use crate::message::{Inbound, MessageBody};
+use crate::message::{Inbound, InboundKind, MessageBody};
 use crate::planted::{Planted, planted};
 use crate::policy::Trust;
 use crate::ports::store::Guard;
@@ -14,7 +14,7 @@ use crate::ports::store::Guard;
 impl Machine<'_> {
     pub(super) fn on_control(&mut self, token: Token, control: &Control) {
         let result = match control {
-            Control::Stop { turn, shown } => self.on_stop(*turn, shown.clone()),
+            Control::Stop { turn, shown } => self.on_stop_and_tell(*turn, shown.clone()),
             Control::New => self.on_new(),
             Control::Close => self.on_close(),
             Control::Erase => self.on_erase(),
@@ -32,17 +32,19 @@ impl Machine<'_> {
                 self.journal(EventBody::MessageDiscarded { message: *seq });
                 Controlled::Done
             }
-            Control::Notify { seen, body } => self.on_notify(seen.as_ref(), body),
+            Control::Notify { seen, body, scheduled } => {
+                self.on_notify(seen.as_ref(), body, *scheduled)
+            }
             Control::OptIn(wanted) => self.on_opt_in(*wanted),
             Control::Resend { reply, part, text } => self.resend(*reply, *part, text),
-            Control::Pause { by } => self.on_pause(by),
+            Control::Pause { by, take_over } => self.on_pause(by, *take_over),
             Control::HandBack { by } => self.on_hand_back(Some(by)),
             Control::OperatorReply { seen, body } => self.on_operator_reply(seen.as_ref(), body),
         };
         self.effect(Effect::Controlled(token, result));
     }
 
-    fn on_stop(&mut self, wanted: Option<TurnId>, shown: Option<Arc<str>>) -> Controlled {
+    pub(super) fn on_stop(&mut self, wanted: Option<TurnId>, shown: Option<Arc<str>>) -> Controlled {
         let Some(turn) = &mut self.session.turn else {
             self.ignore(Ignored::NothingToControl);
             return Controlled::NothingRuns;
@@ -54,9 +56,12 @@ impl Machine<'_> {
         }
         if turn.committed && matches!(turn.stage, Stage::Processing) {
             // The call in flight can't be undone: its result is recorded, then the turn ends.
-            turn.stopping = true;
+            let again = std::mem::replace(&mut turn.stopping, true);
             turn.query = None;
             let tag = turn.tag();
+            if !again {
+                self.note_acts_under_way();
+            }
             self.changed();
             self.effect(Effect::Wind(tag));
             return Controlled::Stopping(id);
@@ -66,7 +71,7 @@ impl Machine<'_> {
         Controlled::Stopped(id)
     }
 
-    fn on_new(&mut self) -> Controlled {
+    pub(super) fn on_new(&mut self) -> Controlled {
         let cancelled = self.cancel_everything(CancelReason::Reset);
         self.session.generation = self.session.generation.next();
         self.session.hint = crate::accumulation::Hint::None;
@@ -141,7 +146,7 @@ impl Machine<'_> {
         trust: Trust,
         body: &Arc<MessageBody>,
     ) -> Controlled {
-        if self.session.inbox_len() >= self.context.policy.inbox_max as usize {
+        if self.is_full() {
             return Controlled::QueueFull;
         }
         if !self.is_at_rest() && !self.may_queue() {
@@ -153,7 +158,15 @@ impl Machine<'_> {
             self.journal(EventBody::SessionReopened);
         }
         let body = Arc::clone(body);
-        let message = Inbound { token, body, trust, seen: None, request: None, refused: None };
+        let message = Inbound {
+            token,
+            body,
+            trust,
+            seen: None,
+            request: None,
+            refused: None,
+            kind: InboundKind::Message,
+        };
         Controlled::Retried(self.accept_retry(&message, group, seq))
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 
-use super::{Effect, Ignored, Machine, SEEN_KEPT_MS, Stage};
+use super::{Answered, Effect, Ignored, Machine, SEEN_KEPT_MS, Stage};
 use crate::accumulation::{Rhythm, window_ms};
 use crate::ids::{Seq, TurnGroupId, TurnId};
 use crate::journal::EventBody;
-use crate::message::{Action, Decision, Inbound, Pending, Rejection};
+use crate::message::{Action, Decision, Inbound, InboundKind, Pending, Rejection};
 use crate::planted::{Planted, planted};
 use crate::policy::{BusyPolicy, Trust, WindowMode};
 use crate::ports::store::{FirstDecision, Guard};
@@ -16,7 +16,7 @@ use crate::session::state::Query;
 
 /// What the table of decisions says of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     /// A new turn begins with it.
     Start,
     /// It joins the gathering turn.
@@ -47,14 +47,23 @@ impl Machine<'_> {
         if self.session.closed && !self.context.policy.facts.reopens {
             return self.reject(message, Rejection::Closed);
         }
-        if self.session.inbox_len() >= self.context.policy.inbox_max as usize {
+        match &message.kind {
+            InboundKind::Command(act) if !planted(Planted::CommandQueued) => {
+                return self.on_command(message, act);
+            }
+            InboundKind::Context if !planted(Planted::ContextTaken) => {
+                return self.on_context(message);
+            }
+            _ => {}
+        }
+        if self.is_full() {
             return self.reject(message, Rejection::QueueFull);
         }
         let mut verdict = self.verdict(message.trust);
         if verdict == Verdict::Reject {
             return self.reject(message, Rejection::SessionBusy);
         }
-        if self.must_hold(false) {
+        if self.must_hold(Some(&message.kind)) {
             verdict = Verdict::Hold;
         }
         if self.session.closed {
@@ -69,8 +78,9 @@ impl Machine<'_> {
     /// Whether a message was seen before is asked first of all, so a refusal waits for the answer
     /// too: what was accepted once is never refused when it comes again. It is a question only:
     /// nothing changes, and nothing is written for somebody who is refused.
-    fn reject(&mut self, message: &Inbound, rejection: Rejection) {
-        if matches!(rejection, Rejection::BudgetExceeded { .. }) {
+    pub(super) fn reject(&mut self, message: &Inbound, rejection: Rejection) {
+        let asked = message.kind == InboundKind::Message;
+        if asked && matches!(rejection, Rejection::BudgetExceeded { .. }) {
             self.tell_refused();
         }
         let decision = Decision::rejected(rejection);
@@ -80,7 +90,7 @@ impl Machine<'_> {
         self.effect(Effect::Decided(message.token, decision));
     }
 
-    fn guard_twins(&mut self, message: &Inbound, decision: &Decision) {
+    pub(super) fn guard_twins(&mut self, message: &Inbound, decision: &Decision) {
         if !message.is_named() {
             return;
         }
@@ -99,6 +109,10 @@ impl Machine<'_> {
         }
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.session.inbox_len() >= self.context.policy.inbox_max as usize
+    }
+
     /// Nothing is open, so the next message begins a turn.
     pub(super) fn is_at_rest(&self) -> bool {
         let session = &self.session;
@@ -114,7 +128,7 @@ impl Machine<'_> {
     ) -> Decision {
         let verdict = if self.is_at_rest() {
             Verdict::Start
-        } else if self.must_hold(true) {
+        } else if self.must_hold(None) {
             Verdict::Hold
         } else {
             Verdict::Queue { alone: true }
@@ -201,14 +215,14 @@ impl Machine<'_> {
         }
     }
 
-    fn accept(
+    pub(super) fn accept(
         &mut self,
         message: &Inbound,
         verdict: Verdict,
         group: Option<TurnGroupId>,
         retry_of: Option<Seq>,
     ) -> Decision {
-        if retry_of.is_none() {
+        if retry_of.is_none() && message.kind != InboundKind::Context {
             self.learn(message);
         }
         let open = self.session.turn.as_ref().map(|turn| turn.id);
@@ -219,10 +233,12 @@ impl Machine<'_> {
             Verdict::Join | Verdict::Answer | Verdict::Mailbox | Verdict::Ask => {
                 (Action::EventSent, open)
             }
+            Verdict::Hold if message.kind == InboundKind::Context => (Action::Context, None),
             Verdict::Queue { .. } | Verdict::Hold | Verdict::Reject => (Action::Queued, None),
         };
         let queue_position = match verdict {
             Verdict::Queue { alone } => Some(self.session.turns_ahead(alone, message.trust)),
+            Verdict::Hold if action == Action::Context => None,
             Verdict::Hold => Some(self.session.turns_ahead(group.is_some(), message.trust)),
             _ => None,
         };
@@ -236,7 +252,11 @@ impl Machine<'_> {
             group,
             body: Arc::clone(&message.body),
         };
-        self.place(verdict, pending);
+        if held {
+            self.hold(pending, retry_of.is_none().then_some(&message.kind));
+        } else {
+            self.place(verdict, pending);
+        }
         Decision { queue_position, ..Decision::accepted(action, turn, seq) }
     }
 
@@ -306,10 +326,9 @@ impl Machine<'_> {
                 self.put_in_mailbox(pending);
                 self.supersede();
             }
-            Verdict::Queue { .. } | Verdict::Reject => self.session.queue.push(pending),
-            Verdict::Hold => {
-                let retried = pending.group.is_some();
-                self.hold(pending, retried);
+            // Neither comes here: what is held or refused has no place.
+            Verdict::Hold | Verdict::Reject | Verdict::Queue { .. } => {
+                self.session.queue.push(pending);
             }
         }
     }
@@ -408,6 +427,8 @@ impl Machine<'_> {
             turn.stage = Stage::Processing;
             // What answers a question was certainly used by who asked it.
             turn.given = u32::try_from(turn.messages.len()).unwrap_or(u32::MAX);
+        } else {
+            turn.answered = Some(Answered { question, message: seq });
         }
         self.journal(EventBody::TurnAnswered { turn_id, question_id: question, message: seq });
         if live {

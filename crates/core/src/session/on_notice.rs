@@ -1,4 +1,5 @@
-//! Messages that nobody asked for: told to customers who opted in, between the turns.
+//! Messages that nobody asked for: told to customers who opted in, between the turns. What a job or
+//! a reminder has told is told in the same way, but somebody asked for that, so nobody opts in.
 //!
 //! A notice is no message. It starts no turn, never enters a mailbox and is not counted in the
 //! inbox. It waits for the open turn's end, unless that turn waits for the user anyway.
@@ -16,18 +17,23 @@ use crate::ports::store::{FirstDecision, Guard};
 pub const NOTICES_MAX: usize = 100;
 
 impl Machine<'_> {
-    pub(super) fn on_notify(&mut self, seen: Option<&Seen>, body: &Arc<MessageBody>) -> Controlled {
-        let told = match self.refuses_notice() {
+    pub(super) fn on_notify(
+        &mut self,
+        seen: Option<&Seen>,
+        body: &Arc<MessageBody>,
+        scheduled: bool,
+    ) -> Controlled {
+        let told = match self.refuses_notice(scheduled) {
             Some(refusal) => refusal,
-            None => self.take_notice(body),
+            None => self.take_notice(body, scheduled),
         };
         self.guard_notice(seen, &told);
         told
     }
 
-    fn refuses_notice(&self) -> Option<Controlled> {
+    fn refuses_notice(&self, scheduled: bool) -> Option<Controlled> {
         let session = &self.session;
-        if !session.opted_in && !planted(Planted::ConsentIgnored) {
+        if !session.opted_in && !scheduled && !planted(Planted::ConsentIgnored) {
             return Some(Controlled::NotOptedIn);
         }
         if session.closed && !self.context.policy.facts.reopens {
@@ -38,18 +44,19 @@ impl Machine<'_> {
         (waiting >= NOTICES_MAX).then_some(Controlled::NoticesFull)
     }
 
-    fn take_notice(&mut self, body: &Arc<MessageBody>) -> Controlled {
+    fn take_notice(&mut self, body: &Arc<MessageBody>, scheduled: bool) -> Controlled {
         if std::mem::take(&mut self.session.closed) {
             self.journal(EventBody::SessionReopened);
         }
         let waits = self.is_in_a_turn() && !planted(Planted::NoticeInTurn);
         let (message_id, text) = (Arc::clone(&body.message_id), Arc::clone(&body.text));
         let seq = if waits {
-            let seq = self.journal(EventBody::SessionNoticeAccepted { message_id, text });
-            self.session.notices.push(Notice { seq, body: Arc::clone(body) });
+            let seq =
+                self.journal(EventBody::SessionNoticeAccepted { message_id, text, scheduled });
+            self.session.notices.push(Notice { seq, scheduled, body: Arc::clone(body) });
             seq
         } else {
-            self.tell(body, None)
+            self.tell(body, None, scheduled)
         };
         Controlled::Noticed { seq, waits, duplicate: false }
     }
@@ -60,10 +67,11 @@ impl Machine<'_> {
         turn.is_some_and(|turn| !matches!(turn.stage, Stage::Waiting { .. }))
     }
 
-    fn tell(&mut self, body: &MessageBody, of: Option<Seq>) -> Seq {
+    fn tell(&mut self, body: &MessageBody, of: Option<Seq>, scheduled: bool) -> Seq {
         let text = Arc::clone(&body.text);
         let message_id = Some(Arc::clone(&body.message_id));
-        let (source, by) = (NoticeSource::Unasked, None);
+        let source = if scheduled { NoticeSource::Scheduled } else { NoticeSource::Unasked };
+        let by = None;
         let seq = self.journal(EventBody::SessionNotice { text, source, message_id, of, by });
         self.send_reply(seq, &body.text);
         seq
@@ -77,13 +85,17 @@ impl Machine<'_> {
             return;
         }
         for notice in std::mem::take(&mut self.session.notices) {
-            self.tell(&notice.body, Some(notice.seq));
+            self.tell(&notice.body, Some(notice.seq), notice.scheduled);
         }
     }
 
     /// Gives up what waits.
     pub(super) fn drop_notices(&mut self, reason: CancelReason) {
         let notices = std::mem::take(&mut self.session.notices);
+        self.cancel_notices(&notices, reason);
+    }
+
+    fn cancel_notices(&mut self, notices: &[Notice], reason: CancelReason) {
         if notices.is_empty() {
             return;
         }
@@ -131,7 +143,11 @@ impl Machine<'_> {
             return Controlled::Done;
         }
         if !wanted && !planted(Planted::OptOutKeepsNotices) {
-            self.drop_notices(CancelReason::OptedOut);
+            let waiting = std::mem::take(&mut self.session.notices);
+            let (asked, unasked): (Vec<_>, Vec<_>) =
+                waiting.into_iter().partition(|notice| notice.scheduled);
+            self.session.notices = asked;
+            self.cancel_notices(&unasked, CancelReason::OptedOut);
         }
         self.session.opted_in = wanted;
         let opted = if wanted { EventBody::SessionOptedIn } else { EventBody::SessionOptedOut };

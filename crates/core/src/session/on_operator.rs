@@ -16,7 +16,7 @@ use crate::ids::{Seq, Timestamp};
 use crate::journal::{EventBody, NoticeSource};
 use crate::message::{Action, MessageBody, Seen};
 use crate::planted::{Planted, planted};
-use crate::ports::store::TurnStatus;
+use crate::ports::store::{TurnRow, TurnStatus};
 
 /// Who has a session in the agent's place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl Machine<'_> {
         self.is_paused() && self.session.turn.as_ref().is_some_and(|turn| !turn.committed)
     }
 
-    pub(super) fn on_pause(&mut self, by: &Arc<str>) -> Controlled {
+    pub(super) fn on_pause(&mut self, by: &Arc<str>, take_over: bool) -> Controlled {
         let until = self.operator_deadline();
         match &mut self.session.paused {
             // The same one again: the time begins anew, where there is one.
@@ -51,29 +51,33 @@ impl Machine<'_> {
                     false => self.changed(),
                     true => self.ignore(Ignored::NothingToControl),
                 }
-                return Controlled::Paused;
             }
-            Some(_) => {}
+            Some(paused) if !take_over => {
+                let other = Arc::clone(&paused.by);
+                self.ignore(Ignored::NothingToControl);
+                return Controlled::PausedByOther(other);
+            }
+            Some(paused) => {
+                let from = Arc::clone(&paused.by);
+                self.begin_pause(by, Some(from), until);
+            }
             None => {
                 let told = self.context.policy.operator_notice.clone();
-                self.begin_pause(by, until);
+                self.begin_pause(by, None, until);
                 self.hand_over();
                 if let Some(text) = told {
                     let seq = self.journal(EventBody::notice(Arc::clone(&text)));
                     self.send_reply(seq, &text);
                 }
-                return Controlled::Paused;
             }
         }
-        // Another operator takes the first one's place.
-        self.begin_pause(by, until);
         Controlled::Paused
     }
 
-    fn begin_pause(&mut self, by: &Arc<str>, until: Option<Deadline>) {
+    fn begin_pause(&mut self, by: &Arc<str>, from: Option<Arc<str>>, until: Option<Deadline>) {
         let (by, since) = (Arc::clone(by), self.context.now);
         self.session.paused = Some(Paused { by: Arc::clone(&by), since, until });
-        self.journal(EventBody::SessionPaused { by });
+        self.journal(EventBody::SessionPaused { by, from });
     }
 
     /// A new deadline for an operator who does nothing; none where there is no such limit.
@@ -128,7 +132,7 @@ impl Machine<'_> {
         self.drain_mailbox();
         let Some(turn) = &mut self.session.turn else { return };
         turn.stage = Stage::Operator;
-        turn.query = None;
+        (turn.query, turn.answered) = (None, None);
         // It has more to answer now than what it was asked to finish with.
         turn.finishing = None;
         let left = std::mem::take(&mut turn.mailbox);
@@ -230,7 +234,8 @@ impl Machine<'_> {
         });
         // What the agent expected of its own last answer is over.
         self.session.hint = Hint::None;
-        self.put_ended_row(&turn, TurnStatus::Complete, Some(text), None);
+        let row = self.ended_row(&turn, TurnStatus::Complete, Some(text), None);
+        self.step.rows.put_turn(TurnRow { by: Some(Arc::clone(sender)), ..row });
         self.send_reply(seq, text);
         self.forget_artifacts(turn.group);
         self.start_next();

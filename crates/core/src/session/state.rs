@@ -12,13 +12,16 @@ use crate::ids::{
     TurnId,
 };
 use crate::message::{MessageBody, Pending};
-use crate::moderation::Ruled;
 use crate::outbox::Outbox;
 use crate::planted::{Planted, planted};
 use crate::policy::{BusyPolicy, Policy, Trust};
-use crate::session::{Done, Paused};
+use crate::session::{Answered, Done, Paused};
 use crate::tool::Acts;
 use crate::usage::Spent;
+
+pub use held::{Held, HeldAs};
+
+mod held;
 
 /// A conversation's whole state. Every field may be absent in an older snapshot, and a reader
 /// ignores fields it doesn't know, so that neighbouring versions can read each other.
@@ -92,23 +95,14 @@ pub struct Session {
     pub updated_at: Timestamp,
 }
 
-/// An accepted message that no turn may have yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// The message.
-    pub message: Pending,
-    /// Once it is the first one, the default holds when this is over.
-    pub deadline: Deadline,
-    /// What came of its check; it may still have to wait for those before it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ruled: Option<Ruled>,
-}
-
 /// Something to tell the user that waits for the open turn's end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// The journal place of its acceptance.
     pub seq: Seq,
+    /// A job or a reminder has it told, so nobody has to opt in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scheduled: bool,
     /// Not in the snapshot: the journal holds it, and the store fills it in on load.
     #[serde(skip)]
     pub body: Arc<MessageBody>,
@@ -152,6 +146,12 @@ pub struct Turn {
     /// The question the agent is thinking about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<Query>,
+    /// What the user answered while no run was there to hear it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Answered>,
+    /// Calls that act and were under way when it was stopped: the user is told what came of them.
+    #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
+    pub stopped_in: SmallVec<[Seq; 1]>,
     /// Calls of this attempt that have no result yet, by the places of their intents.
     #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
     pub open_calls: SmallVec<[Seq; 1]>,
@@ -322,7 +322,8 @@ impl Session {
     pub fn turns_ahead(&self, alone: bool, trust: Trust) -> u32 {
         let mut ahead = u32::from(self.turn.is_some());
         let mut previous: Option<&Pending> = None;
-        for pending in self.queue.iter().chain(self.held.iter().map(|held| &held.message)) {
+        let held = self.held.iter().filter(|held| held.held_as != HeldAs::Context);
+        for pending in self.queue.iter().chain(held.map(|held| &held.message)) {
             if !previous.is_some_and(|last| last.collects_with(pending)) {
                 ahead += 1;
             }

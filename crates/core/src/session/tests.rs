@@ -2,6 +2,7 @@
 //! step against the history checker.
 
 mod artifacts;
+mod commands;
 mod decisions;
 mod deliveries;
 mod endings;
@@ -25,7 +26,7 @@ use super::{
 use super::{RunFailure, Session, SessionStatus, Stage, StartRun, Step, Wake, step};
 use crate::audit::Checker;
 use crate::ids::{Epoch, RunTag, Seq, Timestamp, Token, TurnId};
-use crate::message::{Action, Decision, Inbound, MessageBody, Rejection, Seen};
+use crate::message::{Action, Decision, Inbound, InboundKind, MessageBody, Rejection, Seen};
 use crate::outbox::{Delivery, DeliveryOutcome};
 use crate::policy::{BusyPolicy, Policy, Trust, channel_facts};
 use crate::session_key::{SessionKey, SessionKind};
@@ -91,6 +92,7 @@ impl Bench {
             seen: None,
             request: None,
             refused: None,
+            kind: InboundKind::Message,
         }
     }
 

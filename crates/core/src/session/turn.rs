@@ -13,6 +13,15 @@ use crate::policy::Trust;
 use crate::ports::store::{DeadLetter, TurnRow, TurnStatus};
 use crate::session::effect::failure_notice;
 
+/// The reply of an agent that has nothing to say. White space around it does not matter.
+pub const NO_REPLY: &str = "NO_REPLY";
+
+/// Whether there is anything to send; every reply of an agent passes here.
+fn says_something(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty() && (text != NO_REPLY || planted(Planted::SilenceSent))
+}
+
 impl Machine<'_> {
     /// Opens a turn; with a window of 0 it is handed to the agent at once.
     pub(super) fn open_turn(
@@ -63,6 +72,8 @@ impl Machine<'_> {
             query: None,
             open_calls: SmallVec::new(),
             acted: false,
+            answered: None,
+            stopped_in: SmallVec::new(),
             finishing: None,
             held: SmallVec::new(),
             done: Done::default(),
@@ -120,6 +131,7 @@ impl Machine<'_> {
             resume: turn.committed && !planted(Planted::ResumeForgotten),
             acts,
             finishing: turn.finishing,
+            answered: turn.answered.map(|answered| answered.question),
             quarantined: turn.recoveries >= self.context.policy.recoveries_quarantine,
             history_from: self.session.history_from,
         };
@@ -191,7 +203,7 @@ impl Machine<'_> {
             None => Vec::new(),
         };
         let unread = if planted(Planted::UnreadLost) { Vec::new() } else { unread };
-        let reply = reply.filter(|text| !text.trim().is_empty());
+        let reply = reply.filter(|text| says_something(text));
         let seq = self.journal(EventBody::TurnCompleted {
             turn_id: turn.id,
             attempt: turn.attempt,
@@ -216,6 +228,7 @@ impl Machine<'_> {
     /// Ends the turn because a person said so; its mailbox goes with it.
     pub(super) fn cancel(&mut self, reason: CancelReason, shown: Option<Arc<str>>) -> u32 {
         let Some(mut turn) = self.session.turn.take() else { return 0 };
+        let told = self.calls_to_tell(&turn).filter(|_| reason == CancelReason::Stopped);
         self.close_calls(&mut turn);
         let mut mailbox = std::mem::take(&mut turn.mailbox);
         if planted(Planted::StopForgetsMailbox) {
@@ -224,7 +237,7 @@ impl Machine<'_> {
         turn.messages.extend(mailbox);
         let messages: Seqs = turn.seqs();
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-        let reply = shown.filter(|text| !text.trim().is_empty());
+        let reply = shown.filter(|text| says_something(text));
         let seq = self.journal(EventBody::TurnCancelled {
             turn_id: turn.id,
             reason,
@@ -237,6 +250,9 @@ impl Machine<'_> {
         self.put_ended_row(&turn, TurnStatus::Cancelled, reply.as_ref(), None);
         if let Some(text) = reply {
             self.send_reply(seq, &text);
+        }
+        if let Some(calls) = told {
+            self.tell_outcomes(turn.group, &calls);
         }
         count
     }
@@ -390,7 +406,7 @@ impl Machine<'_> {
         self.step.rows.put_turn(row);
     }
 
-    fn ended_row(
+    pub(super) fn ended_row(
         &self,
         turn: &Turn,
         status: TurnStatus,
@@ -419,5 +435,6 @@ fn row_of(turn: &Turn, status: TurnStatus) -> TurnRow {
         reply: None,
         error: None,
         version: None,
+        by: None,
     }
 }

@@ -9,7 +9,7 @@
 mod failures;
 mod keyring;
 mod people;
-mod secret;
+pub(crate) mod secret;
 mod visits;
 
 use std::net::IpAddr;

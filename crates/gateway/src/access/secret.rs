@@ -23,7 +23,7 @@ pub(super) fn short() -> Result<String, AccessError> {
 }
 
 /// A name of 40 bits; no secret.
-pub(super) fn name() -> Result<String, AccessError> {
+pub(crate) fn name() -> Result<String, AccessError> {
     random::<5>()
 }
 
@@ -33,8 +33,13 @@ pub(super) fn hash(secret: &str) -> SecretHash {
 }
 
 /// Whether two hashes are the same; takes equally long wherever they differ.
-pub(super) fn are_equal(one: &SecretHash, other: &SecretHash) -> bool {
+pub(crate) fn are_equal(one: &SecretHash, other: &SecretHash) -> bool {
     one.ct_eq(other).into()
+}
+
+/// Whether a text has only letters that secrets have.
+pub(crate) fn is_spelled(text: &str) -> bool {
+    text.bytes().all(|letter| ALPHABET.contains(&letter))
 }
 
 fn random<const N: usize>() -> Result<String, AccessError> {

@@ -177,7 +177,7 @@ impl Gateway {
             let bury_as = whole.then(|| name.to_owned());
             let expected = loaded.version;
             let forget = Forget { key: key.clone(), expected, from, forgotten, bury_as };
-            match self.care().forget(forget).await? {
+            match self.forget(forget).await? {
                 Forgot::Done(_) => {
                     killpoint::reached("erase.forgotten");
                     erased.messages += messages;
@@ -269,7 +269,7 @@ impl Gateway {
         let leaving = leaving.filter(|part| replies.contains(&part.reply)).count() as u64;
         for turns in turns.chunks(REDACT_MAX) {
             let (key, turns) = (key.clone(), turns.to_vec());
-            self.care().redact(Redaction { key, places: Vec::new(), turns }).await?;
+            self.redact(Redaction { key, places: Vec::new(), turns }).await?;
         }
         self.blank(key, &replies).await?;
         erased.on_their_way += leaving;
@@ -285,7 +285,7 @@ impl Gateway {
     async fn blank(&self, key: &SessionKey, places: &[Seq]) -> Result<(), StoreError> {
         for places in places.chunks(REDACT_MAX) {
             let (key, places) = (key.clone(), places.to_vec());
-            self.care().redact(Redaction { key, places, turns: Vec::new() }).await?;
+            self.redact(Redaction { key, places, turns: Vec::new() }).await?;
             killpoint::reached("erase.blanked");
         }
         Ok(())

@@ -11,7 +11,7 @@ mod retention;
 use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
-use turnkeep_core::ports::care::CareStore;
+use turnkeep_core::ports::care::{CareStore, Forget, Forgot, Redaction};
 use turnkeep_core::ports::store::StoreError;
 
 pub use erase::{EraseError, Erased};
@@ -73,6 +73,20 @@ impl Gateway {
     pub(crate) fn salt(&self) -> Result<&[u8], Refusal> {
         let salt = self.0.care.salt.get().map(Vec::as_slice);
         salt.ok_or_else(|| Refusal::Unavailable("the server is starting".to_owned()))
+    }
+
+    /// Forgets the beginning of a history, also where tasks remember it.
+    async fn forget(&self, forget: Forget) -> Result<Forgot, StoreError> {
+        let forgot = self.care().forget(forget).await;
+        self.0.kept.forget();
+        forgot
+    }
+
+    /// Blanks what stands in some places, also where tasks remember it.
+    async fn redact(&self, redaction: Redaction) -> Result<(), StoreError> {
+        let redacted = self.care().redact(redaction).await;
+        self.0.kept.forget();
+        redacted
     }
 
     /// Removes every row that nobody reads any more; says how many.

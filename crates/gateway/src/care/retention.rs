@@ -129,7 +129,7 @@ impl Gateway {
             let now_counted = forgotten.by_retention;
             let expected = loaded.version;
             let forget = Forget { key: key.clone(), expected, from, forgotten, bury_as: None };
-            match self.care().forget(forget).await? {
+            match self.forget(forget).await? {
                 Forgot::Done(_) => {
                     messages += now_counted - counted;
                     steps += 1;

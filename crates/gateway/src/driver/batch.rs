@@ -27,6 +27,7 @@ pub(super) fn token_of(input: &Input) -> Option<Token> {
             | AgentInput::CommitPoint(token)
             | AgentInput::Ask(token, _)
             | AgentInput::Confirm(token, _)
+            | AgentInput::AskAgain(token, _)
             | AgentInput::Intend(token, _)
             | AgentInput::Returned(token, ..)
             | AgentInput::Keep(token, _)

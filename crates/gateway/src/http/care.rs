@@ -52,6 +52,8 @@ pub(super) struct ErasedShape {
     restrictions: u64,
     /// Sign-ins on the web page that were ended, with their codes.
     sign_ins: usize,
+    /// Pairings under which they were known on a channel.
+    pairings: usize,
     /// Nothing of it stands in the store's files any more; if false, ask again.
     scrubbed: bool,
 }
@@ -128,6 +130,7 @@ async fn carry_out(
 ) -> Result<ErasedShape, Problem> {
     // First, so that nobody goes on writing as that customer meanwhile.
     let sign_ins = shared.access.end_visits(&tenant, &customer).await?;
+    let pairings = shared.gateway.end_pairings(&tenant, &customer).await?;
     let tell = move |progress| {
         told.send_replace(progress);
     };
@@ -145,6 +148,7 @@ async fn carry_out(
         spooled,
         restrictions,
         sign_ins,
+        pairings,
         scrubbed,
     })
 }

@@ -92,6 +92,9 @@ pub(super) struct SettledShape<'a> {
     status: TurnStatus,
     /// The reply; null where the agent chose silence, or there is none.
     reply: Option<&'a str>,
+    /// The operator who gave it in the agent's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'a str>,
     /// The turn that really ended it.
     #[schema(value_type = Option<uuid::Uuid>)]
     turn_id: Option<TurnId>,
@@ -117,6 +120,7 @@ impl<'a> SettledShape<'a> {
         Self {
             status: settled.status,
             reply: settled.reply.as_deref(),
+            by: settled.by.as_deref(),
             turn_id: settled.turn,
             session,
             message_id,
@@ -129,11 +133,12 @@ impl<'a> SettledShape<'a> {
 /// Sends a message to an agent. Also at `/chat`.
 ///
 /// Answers at once that the message is taken; it is durable by then. With `wait` it answers how
-/// the message ended, if that is known in time. With `Accept: text/event-stream` it streams: first
+/// the message ended, if that is known in time; and as soon as its turn asks the user something, a
+/// 202 with the `question`, which the user's next message answers. With `Accept: text/event-stream` it streams: first
 /// an event `accepted` with the body of the 202, then the session's journal and drafts as in
 /// `/v1/sessions/{session}/events`, and at last an event `settled` with the body of the 200. A key
-/// without the scope `read` gets `accepted`, drafts of the turn that answers this message, and
-/// `settled`.
+/// without the scope `read` gets `accepted`, drafts and questions (`turn.waiting_for_input`) of the
+/// turn that answers this message, and `settled`.
 #[utoipa::path(
     post,
     path = "/v1/chat",
@@ -148,7 +153,7 @@ impl<'a> SettledShape<'a> {
             (SettledShape = "application/json"),
             (String = "text/event-stream", example = "event: accepted\ndata: {\"status\":\"processing\"}\n\n"),
         )),
-        (status = 202, description = "The message is taken", body = Accepted),
+        (status = 202, description = "The message is taken; with `wait` it has no ending yet, or its turn waits for the user", body = Accepted),
         (status = 400, description = "Malformed JSON or invalid UTF-8", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "Taken for abuse", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "There is no such tenant or session within reach", body = ProblemBody, content_type = "application/problem+json"),
@@ -217,6 +222,10 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
     if let (Some(wait), Some(follow)) = (wait, follow)
         && let Some(settled) = settled_within(follow, wait, closing, asker).await
     {
+        if let Some(asked) = &settled.asked {
+            let room = 384 + asked.text.len() + asked.text.len() / 8;
+            return Ok(json(StatusCode::ACCEPTED, &accepted.asking(&settled), room));
+        }
         let room = 384 + settled.reply.as_ref().map_or(0, |reply| reply.len() + reply.len() / 8);
         let shape = SettledShape::new(key.as_str(), &message_id, decision.duplicate, &settled);
         return Ok(json(StatusCode::OK, &shape, room));
@@ -242,6 +251,7 @@ pub(super) fn submission_of(
         request_name,
         request_of: None,
         trace: None,
+        heard: None,
     })
 }
 

@@ -120,8 +120,9 @@ impl Feed {
         }
     }
 
-    /// For somebody who may write but not read: only drafts of the turn that answers the awaited
-    /// message, and how that ended. What others wrote and were answered stays in the journal.
+    /// For somebody who may write but not read: only drafts and questions of the turn that answers
+    /// the awaited message, and how that ended. What others wrote and were answered stays in the
+    /// journal.
     pub(super) fn narrowed(self) -> Self {
         Self { narrow: true, ..self }
     }
@@ -132,8 +133,12 @@ impl Feed {
     }
 
     fn may_show(&self, body: &EventBody) -> bool {
+        if self.narrow {
+            return matches!(body, EventBody::TurnWaitingForInput { turn_id, .. }
+                if self.own == Some(*turn_id));
+        }
         let of_use = matches!(body, EventBody::UsageRecorded { .. });
-        !self.narrow && (!self.frugal || !of_use)
+        !self.frugal || !of_use
     }
 
     /// Says something first.
@@ -216,8 +221,7 @@ impl Feed {
     fn is_awaited(&self, event: &Event) -> bool {
         self.until.as_ref().is_none_or(|until| {
             event.seq == until.seq
-                && matches!(&event.body, EventBody::MessageAccepted { message_id, .. }
-                    if *message_id == until.message_id)
+                && event.body.written_id() == Some(&until.message_id)
         })
     }
 
@@ -230,8 +234,7 @@ impl Feed {
             self.done = true;
             return;
         }
-        let status = TurnStatus::Cancelled;
-        self.end_with(out, &Settled { status, turn: None, reply: None, error: None });
+        self.end_with(out, &Settled::plain(TurnStatus::Cancelled, None));
     }
 
     fn end_with(&mut self, out: &mut Vec<u8>, settled: &Settled) {

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::entry::Shared;
 use super::reply::{Answer, json, read};
+use super::signal;
 
 /// How the process is.
 #[derive(Serialize, ToSchema)]
@@ -24,6 +25,9 @@ pub(super) struct Health {
     /// what is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     config: Option<&'static str>,
+    /// What is wrong with the accounts of Signal, if something is; `GET /v1/signal` tells more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<String>,
 }
 
 /// Whether the process lives.
@@ -31,7 +35,7 @@ pub(super) struct Health {
     (status = 200, description = "It does", body = Health),
 ))]
 pub(super) async fn healthz() -> Answer {
-    read(&Health { status: "ok", reason: None, config: None })
+    read(&Health { status: "ok", reason: None, config: None, signal: None })
 }
 
 /// Whether it takes messages.
@@ -42,10 +46,11 @@ pub(super) async fn healthz() -> Answer {
 pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Answer {
     let failed = shared.reload.as_ref().is_some_and(|reload| reload.has_failed());
     let config = failed.then_some("last reload failed");
+    let signal = signal::trouble(&shared.gateway.accounts("signal"));
     match shared.gateway.readiness() {
-        Ok(()) => read(&Health { status: "ok", reason: None, config }),
+        Ok(()) => read(&Health { status: "ok", reason: None, config, signal }),
         Err(reason) => {
-            let health = Health { status: "unavailable", reason: Some(reason), config };
+            let health = Health { status: "unavailable", reason: Some(reason), config, signal };
             let response = json(StatusCode::SERVICE_UNAVAILABLE, &health, 128);
             Ok(([(CACHE_CONTROL, "no-store"), (RETRY_AFTER, "1")], response).into_response())
         }

@@ -148,7 +148,7 @@ pub(super) async fn page(
                 more = true;
                 continue;
             }
-            open += usize::from(message.role == Role::User);
+            open += usize::from(message.role == Role::User && message.status.is_none());
             text_bytes += message.text.len();
             messages.push(message);
         }
@@ -194,6 +194,13 @@ fn message_of(event: Event) -> Option<MessageShape> {
         EventBody::MessageAccepted { message_id, text, retry_of, .. } => {
             let message_id = Some(message_id);
             Some(MessageShape { message_id, retry_of, ..said(Role::User, text, None) })
+        }
+        // Whether it was for the agent had to be found out: it stands where it was accepted.
+        EventBody::MessageContext { of: Some(_), .. } => None,
+        EventBody::MessageCommand { message_id, text, .. }
+        | EventBody::MessageContext { message_id, text, .. } => {
+            let (message_id, status) = (Some(message_id), Some(TurnStatus::Complete));
+            Some(MessageShape { message_id, status, ..said(Role::User, text, None) })
         }
         EventBody::TurnCompleted { turn_id, reply: Some(text), by: by @ Some(_), .. } => {
             Some(MessageShape { by, ..said(Role::Operator, text, Some(turn_id)) })

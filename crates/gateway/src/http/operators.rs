@@ -24,7 +24,18 @@ use crate::guard::Steering;
 use crate::ingress::{OperatorReply, check_operator};
 use crate::service::Refusal;
 
-/// Who takes the agent's place, or gives it back. A field that is not listed is refused.
+/// Who takes the agent's place. A field that is not listed is refused.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PauseRequest {
+    /// The operator's name, for the customer and the journal; what the key is called if absent.
+    by: Option<String>,
+    /// Also if another operator has it, who loses it then.
+    #[serde(default)]
+    take_over: bool,
+}
+
+/// Who gives the agent's place back. A field that is not listed is refused.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OperatorRequest {
@@ -88,14 +99,6 @@ fn name_of(asker: &Asker, given: Option<String>) -> Result<Arc<str>, Problem> {
     Ok(name.into())
 }
 
-/// Who takes a session or gives it back.
-async fn who(shared: &Shared, asker: &Asker, request: Request) -> Result<Arc<str>, Problem> {
-    let (parts, body) = request.into_parts();
-    let request: OperatorRequest =
-        body::json_or_default(&parts.headers, body, &shared.settings).await?;
-    name_of(asker, request.by)
-}
-
 /// What a control came to, and how the session stands after it.
 async fn control(
     shared: &Shared,
@@ -104,6 +107,10 @@ async fn control(
     control: Control,
 ) -> Result<Response, Problem> {
     let result = match steer::control(shared, asker, key, control).await? {
+        Controlled::PausedByOther(other) => {
+            let why = format!("{other} has this session; take_over takes it from them");
+            return Err(Problem::new(Kind::WrongState, why));
+        }
         Controlled::Paused => "paused",
         Controlled::HandedBack => "handed_back",
         _ => "not_paused",
@@ -129,10 +136,11 @@ async fn control(
     path = "/v1/sessions/{session}/pause",
     tag = "sessions",
     params(("session" = String, Path, description = "The session's key, percent-encoded")),
-    request_body = Option<OperatorRequest>,
+    request_body = Option<PauseRequest>,
     responses(
         (status = 200, description = "The session is the operator's", body = OperatorShape),
         (status = 404, description = "Nobody has written there", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "Another operator has it, who is named, and `take_over` is not true", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The name is no name", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "Too much of it by the key's tenant, or too many wrong keys from this address", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -143,8 +151,11 @@ pub(super) async fn pause(
     KeyPath(key): KeyPath,
     request: Request,
 ) -> Answer {
-    let by = who(&shared, &asker, request).await?;
-    control(&shared, &asker, &key, Control::Pause { by }).await
+    let (parts, body) = request.into_parts();
+    let request: PauseRequest =
+        body::json_or_default(&parts.headers, body, &shared.settings).await?;
+    let by = name_of(&asker, request.by)?;
+    control(&shared, &asker, &key, Control::Pause { by, take_over: request.take_over }).await
 }
 
 /// Gives the agent its place again.
@@ -170,7 +181,10 @@ pub(super) async fn hand_back(
     KeyPath(key): KeyPath,
     request: Request,
 ) -> Answer {
-    let by = who(&shared, &asker, request).await?;
+    let (parts, body) = request.into_parts();
+    let request: OperatorRequest =
+        body::json_or_default(&parts.headers, body, &shared.settings).await?;
+    let by = name_of(&asker, request.by)?;
     control(&shared, &asker, &key, Control::HandBack { by }).await
 }
 

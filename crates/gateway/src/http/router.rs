@@ -12,9 +12,9 @@ use utoipa_axum::routes;
 use super::entry::Shared;
 use super::problem::{Kind, Problem};
 use super::{
-    all_events, backup, care, chat, dead_letters, deliveries, events, export, guard, health, keys,
-    listeners, messages, needs, operators, page, reload, sessions, sign_in, steer, turns, unasked,
-    usage,
+    all_events, backup, care, chat, cron, dead_letters, deliveries, events, export, guard, health,
+    keys, listeners, messages, needs, operators, page, pairing, reload, reminders, sessions,
+    sign_in, signal, steer, turns, unasked, usage,
 };
 
 #[derive(OpenApi)]
@@ -36,6 +36,8 @@ use super::{
         (name = "customers", description = "Everything that is stored of a person, and forgetting it"),
         (name = "usage", description = "What was used, in tokens and money"),
         (name = "guard", description = "Who is restricted or blocked"),
+        (name = "people", description = "Who is known on the channels that are listened to"),
+        (name = "schedule", description = "What is done at its time: jobs and reminders"),
         (name = "keys", description = "Who may ask"),
         (name = "health", description = "How the process is"),
     )
@@ -75,10 +77,21 @@ pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
         .routes(routes!(listeners::retry))
         .routes(routes!(listeners::discard))
         .routes(routes!(guard::restrictions, guard::restrict))
+        .routes(routes!(signal::accounts))
         .routes(routes!(usage::usage))
         .routes(routes!(guard::restriction))
         .routes(routes!(guard::lift))
         .routes(routes!(guard::appeal))
+        .routes(routes!(pairing::pairings, pairing::make))
+        .routes(routes!(pairing::revoke))
+        .routes(routes!(cron::jobs, cron::add))
+        .routes(routes!(cron::remove))
+        .routes(routes!(cron::times))
+        .routes(routes!(cron::pause))
+        .routes(routes!(cron::resume))
+        .routes(routes!(cron::run))
+        .routes(routes!(reminders::reminders, reminders::remind))
+        .routes(routes!(reminders::cancel))
         .routes(routes!(keys::keys, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::rotate))

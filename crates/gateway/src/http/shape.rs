@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 use turnkeep_core::accumulation::Rhythm;
-use turnkeep_core::ids::{Seq, TurnGroupId, TurnId};
+use turnkeep_core::ids::{QuestionId, Seq, TurnGroupId, TurnId};
 use turnkeep_core::message::{Action, Decision};
 use turnkeep_core::ports::store::{Loaded, TurnRow, TurnStatus};
 use turnkeep_core::session::{Session, SessionStatus};
@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::usage::UsageShape;
+use crate::follow::Settled;
 
 /// A moment, which prints as RFC 3339 in UTC with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +55,28 @@ pub(super) enum AcceptedStatus {
     Processing,
     /// It waits for a later turn.
     Queued,
+    /// Its turn asks the user something, and waits for the answer.
+    WaitingForInput,
+    /// It needs no turn: it was a command, or it is kept for the next turn to read.
+    Done,
 }
 
 /// A message became the gateway's; it is durable by now.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Accepted<'a> {
-    /// Whether a turn has it.
+    /// Whether a turn has it: `processing` or `queued`, and `waiting_for_input` where that is known
+    /// because somebody waited. `done` where it needs none.
     pub(super) status: AcceptedStatus,
-    /// `workflow_started`, `event_sent` or `queued`.
+    /// What the turn asks the user; the next message of theirs is the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(super) question: Option<Arc<str>>,
+    /// Names the question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub(super) question_id: Option<QuestionId>,
+    /// `workflow_started`, `event_sent` or `queued`; `command` for a command and `context` for what
+    /// was not said to the agent.
     #[schema(value_type = String)]
     pub(super) action: Action,
     /// The turn it is part of for now; null while it is queued.
@@ -87,11 +102,30 @@ pub(super) struct Accepted<'a> {
 }
 
 impl<'a> Accepted<'a> {
+    /// Its turn asks the user something.
+    pub(super) fn asking(self, settled: &Settled) -> Self {
+        let Some(asked) = &settled.asked else { return self };
+        Self {
+            status: AcceptedStatus::WaitingForInput,
+            question: Some(Arc::clone(&asked.text)),
+            question_id: Some(asked.id),
+            turn_id: settled.turn,
+            workflow_run_id: settled.turn,
+            ..self
+        }
+    }
+
     pub(super) const fn new(session: &'a str, message_id: &'a str, decision: &Decision) -> Self {
         let queued = matches!(decision.action, Action::Queued);
         let turn_id = if queued { None } else { decision.turn };
         Self {
-            status: if queued { AcceptedStatus::Queued } else { AcceptedStatus::Processing },
+            status: match decision.action {
+                Action::Queued => AcceptedStatus::Queued,
+                Action::Command | Action::Context => AcceptedStatus::Done,
+                _ => AcceptedStatus::Processing,
+            },
+            question: None,
+            question_id: None,
             action: decision.action,
             turn_id,
             workflow_run_id: turn_id,
@@ -246,6 +280,9 @@ pub(super) struct TurnShape<'a> {
     message_ids: &'a [Arc<str>],
     /// Its reply; null until it is committed, or where the agent chose silence.
     reply: Option<&'a str>,
+    /// The operator who answered in the agent's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'a str>,
     /// Runs begun.
     attempt: u32,
     /// Who ran it last.
@@ -278,6 +315,7 @@ impl<'a> TurnShape<'a> {
             status: row.status,
             message_ids: &row.message_ids,
             reply: row.reply.as_deref(),
+            by: row.by.as_deref(),
             attempt: row.attempt.0,
             epoch: row.epoch.0,
             turn_group_id: row.group,

@@ -82,6 +82,7 @@ impl Steered {
             | Controlled::NoticesFull
             | Controlled::NoticeReused
             | Controlled::IsClosed
+            | Controlled::PausedByOther(_)
             | Controlled::Retried(_)
             | Controlled::Paused
             | Controlled::HandedBack

@@ -51,6 +51,12 @@ fn seen(salt: &[u8], key: &SessionKey, message_id: &str, text: &str) -> Seen {
     Seen { key: half(&framed(salt, &parts)), body_hash: super::body_hash(&framed(salt, &[text])) }
 }
 
+/// The name of what a job has told. Where it is told does not count: who writes elsewhere meanwhile
+/// is told once all the same. So many parts has no other key.
+pub(crate) fn scheduled_name(salt: &[u8], tenant: &str, name: &str) -> Seen {
+    Seen { key: half(&framed(salt, &["scheduled", tenant, name])), body_hash: 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-const COUNTERS: [(&str, &str); 27] = [
+const COUNTERS: [(&str, &str); 29] = [
     ("turn_gateway_decision_total", "Decisions on messages, by action"),
     ("turn_gateway_rejected_total", "Messages that were not accepted, by reason"),
     ("turn_gateway_guard_total", "What the guard found, by check and by what followed"),
@@ -30,6 +30,8 @@ const COUNTERS: [(&str, &str); 27] = [
     ("turnkeep_panics_total", "Panics of agents and session tasks"),
     ("turnkeep_run_failures_total", "Attempts of agents that ended in an error"),
     ("turnkeep_runs_total", "Attempts handed to an agent"),
+    ("turnkeep_schedule_claimed_total", "Times of jobs and reminders that came and were begun"),
+    ("turnkeep_schedule_ticks_total", "Times of jobs and reminders that ended, by outcome"),
     ("turnkeep_turns_total", "Turns that ended, by status"),
     ("turnkeep_store_batches_total", "Transactions of the store"),
     ("turnkeep_store_checkpoints_total", "Passes that moved the store's log into the database"),
@@ -41,7 +43,7 @@ const COUNTERS: [(&str, &str); 27] = [
     ("turnkeep_access_refused_total", "Requests not let in, by reason"),
 ];
 
-const GAUGES: [(&str, &str); 19] = [
+const GAUGES: [(&str, &str); 22] = [
     ("turn_gateway_callbacks_pending", "Callbacks that wait for another try, by listener"),
     ("turn_gateway_guard_customers", "Customers that the guard remembers"),
     (
@@ -56,6 +58,9 @@ const GAUGES: [(&str, &str); 19] = [
     ("turnkeep_outbox_parts", "Parts of replies that are not delivered yet"),
     ("turnkeep_ready", "1 while messages are taken"),
     ("turnkeep_runs_active", "Attempts of agents under way"),
+    ("turnkeep_schedule_jobs", "Jobs and reminders that are kept"),
+    ("turnkeep_schedule_lag_seconds", "How late the last time of a job was begun"),
+    ("turnkeep_schedule_ticks_open", "Times of jobs that are under way or wait"),
     ("turnkeep_sessions_active", "Sessions with a task"),
     ("turnkeep_sessions_paused", "Sessions in which an operator has the agent's place"),
     ("turnkeep_store_ready", "1 while the store can write"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use turnkeep_core::budget::{Budgets, Exceeded, OnExceeded, Scope};
-use turnkeep_core::message::{Decision, Inbound, Rejection};
+use turnkeep_core::message::{Decision, Inbound, InboundKind, Rejection};
 use turnkeep_core::ports::store::StoreError;
 use turnkeep_core::ports::usage::UsageStore;
 use turnkeep_core::usage::{Day, customer_of};
@@ -76,7 +76,9 @@ impl Gateway {
     ) -> Result<(), Refusal> {
         let refuses = |budgets: &&Arc<Budgets>| budgets.on_exceeded == OnExceeded::Refuse;
         let Some(budgets) = policy.budgets.as_ref().filter(refuses) else { return Ok(()) };
-        if inbound.refused.is_some() {
+        // What asks no agent for anything costs nothing.
+        let free = matches!(inbound.kind, InboundKind::Command(_) | InboundKind::Context);
+        if free || inbound.refused.is_some() {
             return Ok(());
         }
         let (now, sender) = (clock::now(), Arc::clone(&inbound.body.sender));

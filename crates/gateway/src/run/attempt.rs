@@ -14,10 +14,12 @@ use turnkeep_core::ports::agent::{Agent, TurnContext};
 use turnkeep_core::run_clock::Overdue;
 use turnkeep_core::session::{AgentInput, RunFailure, StartRun};
 
+use super::asks::Asks;
 use super::{CANCELLED, RunHandle, RunShared, absent, artifacts};
 use crate::live::Live;
 use crate::mail::Mail;
 use crate::money::{Reports, appoint};
+use crate::recent::Recent;
 use crate::service::Gateway;
 use crate::setup::Configured;
 use crate::slots::Slots;
@@ -30,6 +32,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) policy: &'a turnkeep_core::Policy,
     pub(crate) task: &'a UnboundedSender<Mail>,
     pub(crate) live: Option<&'a Arc<Live>>,
+    pub(crate) recent: Option<Arc<Recent>>,
 }
 
 /// Starts an attempt. It ends by saying `Finished` or `Failed`, unless it is cancelled.
@@ -46,7 +49,7 @@ pub(crate) fn start(
     let found = launch.gateway.setup().agents.get(&*launch.key.agent()).cloned();
     let (gateway, key, facts) = (launch.gateway.clone(), launch.key.clone(), launch.policy.facts);
     let (watch, task) = (Arc::clone(&shared), launch.task.clone());
-    let budgets = launch.policy.budgets.clone();
+    let (budgets, recent) = (launch.policy.budgets.clone(), launch.recent.clone());
     // Counted from here on, so that a drain that begins now knows of it.
     let running = found.is_some().then(|| Running::new(&gateway));
     tokio::spawn(async move {
@@ -63,7 +66,8 @@ pub(crate) fn start(
         if reports.of_stand_in() {
             tell(&task, &watch, AgentInput::Degraded);
         }
-        let way_back = Way { shared: Arc::clone(&watch), key, task: task.clone(), slots, reports };
+        let shared = Arc::clone(&watch);
+        let way_back = Way { shared, key, task: task.clone(), slots, reports, recent };
         let context = way_back.context(&gateway, facts, start);
         gateway.0.metrics.runs.increment(1);
         let running = running.unwrap_or_else(|| Running::new(&gateway));
@@ -91,12 +95,13 @@ struct Way {
     task: UnboundedSender<Mail>,
     slots: Arc<Slots>,
     reports: Reports,
+    recent: Option<Arc<Recent>>,
 }
 
 impl Way {
     /// What the agent is told of its turn, with its way back.
     fn context(self, gateway: &Gateway, facts: ChannelFacts, start: StartRun) -> TurnContext {
-        let Self { shared, key, task, slots, reports } = self;
+        let Self { shared, key, task, slots, reports, recent } = self;
         let handle = RunHandle {
             shared,
             key: key.clone(),
@@ -105,9 +110,16 @@ impl Way {
             slots,
             reports,
             history_from: start.history_from,
+            recent,
             first: start.messages.first().map_or(Seq(0), |pending| pending.seq),
             last: start.messages.iter().map(|pending| pending.seq).max().unwrap_or_default(),
+            first_id: start
+                .messages
+                .first()
+                .map_or(Arc::default(), |it| it.body.message_id.clone()),
+            facts,
             acts: start.acts,
+            asks: Asks::new(start.answered),
             given: Mutex::new(artifacts::given(&start.messages)),
         };
         TurnContext {

@@ -1,30 +1,49 @@
-//! The conversation before a turn, as its agent gets it: read from the journal, which holds more than
-//! what was said.
+//! The conversation before a turn, as its agent gets it: what the session's task remembers, else read
+//! from the journal, which holds more than what was said.
 
-use turnkeep_core::Event;
-use turnkeep_core::ids::{Seq, TurnId};
-use turnkeep_core::journal::{EventBody, NoticeSource};
+use turnkeep_core::ids::Seq;
 use turnkeep_core::ports::agent::{HistoryEntry, Role};
 
 use super::RunHandle;
+use crate::recent::{Entry, What};
 
 /// Journal entries read for each line that was asked for: a turn has about this many.
-const ENTRIES_PER_LINE: u64 = 6;
+pub(super) const ENTRIES_PER_LINE: u64 = 6;
 /// So many at most, where tools or trouble left many entries between the lines.
 const ENTRIES_PER_LINE_MAX: u64 = 96;
 
 /// What was found so far.
 #[derive(Default)]
-struct Found {
-    lines: Vec<HistoryEntry>,
+pub(super) struct Found {
+    pub(super) lines: Vec<HistoryEntry>,
     /// Places that retried dead letters left.
-    retried: Vec<Seq>,
+    pub(super) retried: Vec<Seq>,
     /// The turn's own beginning was read.
     began: bool,
 }
 
 impl RunHandle {
     pub(super) async fn lines_before(&self, limit: usize) -> Result<Vec<HistoryEntry>, String> {
+        let lines = match self.remembered(limit) {
+            Some(lines) => lines,
+            None => self.read_lines(limit).await?,
+        };
+        if lines.is_empty() { self.lines_of_the_chat(limit).await } else { Ok(lines) }
+    }
+
+    /// From what the task remembers; none if that doesn't reach far enough back.
+    fn remembered(&self, limit: usize) -> Option<Vec<HistoryEntry>> {
+        let (from, entries) = self.recent.as_ref()?.read(&self.gateway.0.kept)?;
+        let mut found = Found::default();
+        for entry in entries.filter(|entry| entry.seq > self.history_from) {
+            self.take(entry, false, &mut found);
+        }
+        found.drop_retried();
+        let reaches = from <= self.history_from || found.lines.len() >= limit;
+        (found.began && reaches).then(|| found.last(limit))
+    }
+
+    async fn read_lines(&self, limit: usize) -> Result<Vec<HistoryEntry>, String> {
         let wanted = limit as u64;
         let reach = |per_line: u64| {
             let entries = wanted.saturating_mul(per_line);
@@ -45,8 +64,7 @@ impl RunHandle {
             found.drop_retried();
         }
         found.drop_retried();
-        let mut lines = found.lines;
-        Ok(lines.split_off(lines.len().saturating_sub(limit)))
+        Ok(found.last(limit))
     }
 
     /// Reads what stands behind `after`, up to `until` or to where the turn began with all of its
@@ -58,63 +76,43 @@ impl RunHandle {
             let page = store.events(&self.key, cursor, 256).await.map_err(|e| e.to_string())?;
             let Some(last) = page.last() else { break };
             cursor = last.seq;
-            for event in page {
-                if until.is_some_and(|until| event.seq > until) {
-                    break;
-                }
-                found.began |= begins(&event, self.shared.tag.turn);
-                if event.seq <= self.last {
-                    found.retried.extend(retry_of(&event));
-                }
-                // What was said before this turn began, but of what users said only what came
-                // before its own messages: they may have waited for a reply to others.
-                let before = |line: &HistoryEntry| match line.role {
-                    Role::User => line.seq < self.first,
-                    // While the agent ended what it could not lay down, an operator may have spoken.
-                    Role::Operator => true,
-                    Role::Agent => until.is_some() || !found.began,
-                };
-                found.lines.extend(line_of(event).filter(before));
+            let within = page.iter().take_while(|event| until.is_none_or(|it| event.seq <= it));
+            for entry in within.filter_map(Entry::of) {
+                self.take(&entry, until.is_some(), found);
             }
         }
         Ok(())
+    }
+
+    /// What was said before this turn began, but of what users said only what came before its own
+    /// messages: they may have waited for a reply to others. `older` is what lies before all that.
+    fn take(&self, entry: &Entry, older: bool, found: &mut Found) {
+        let before = match &entry.what {
+            What::Began(turn) => {
+                found.began |= *turn == self.shared.tag.turn;
+                return;
+            }
+            What::Line { role, retry_of, .. } => {
+                found.retried.extend(retry_of.filter(|_| entry.seq <= self.last));
+                match role {
+                    Role::User => entry.seq < self.first,
+                    // While the agent ended what it could not lay down, an operator may have spoken.
+                    Role::Operator => true,
+                    Role::Agent => older || !found.began,
+                }
+            }
+        };
+        found.lines.extend(entry.line().filter(|_| before));
     }
 }
 
 impl Found {
     /// What a person had tried again was said once: it stands where it was taken anew.
-    fn drop_retried(&mut self) {
+    pub(super) fn drop_retried(&mut self) {
         self.lines.retain(|line| !self.retried.contains(&line.seq));
     }
-}
 
-/// Whether a turn begins with this entry.
-fn begins(event: &Event, turn: TurnId) -> bool {
-    matches!(&event.body, EventBody::TurnStarted { turn_id, .. } if *turn_id == turn)
-}
-
-/// The place that a retried dead letter left.
-const fn retry_of(event: &Event) -> Option<Seq> {
-    match &event.body {
-        EventBody::MessageAccepted { retry_of, .. } => *retry_of,
-        _ => None,
+    pub(super) fn last(mut self, limit: usize) -> Vec<HistoryEntry> {
+        self.lines.split_off(self.lines.len().saturating_sub(limit))
     }
-}
-
-/// What an entry adds to the conversation.
-fn line_of(event: Event) -> Option<HistoryEntry> {
-    let (role, text) = match event.body {
-        EventBody::MessageAccepted { text, .. } => (Role::User, text),
-        EventBody::TurnCompleted { reply: Some(reply), by: Some(_), .. } => (Role::Operator, reply),
-        EventBody::SessionNotice { text, source: NoticeSource::Operator, .. } => {
-            (Role::Operator, text)
-        }
-        EventBody::TurnCompleted { reply: Some(reply), .. }
-        | EventBody::TurnCancelled { reply: Some(reply), .. } => (Role::Agent, reply),
-        EventBody::TurnWaitingForInput { text, .. } => (Role::Agent, text),
-        // The customer read it in the agent's place, and may come back to it.
-        EventBody::SessionNotice { text, source: NoticeSource::Unasked, .. } => (Role::Agent, text),
-        _ => return None,
-    };
-    Some(HistoryEntry { seq: event.seq, role, text })
 }

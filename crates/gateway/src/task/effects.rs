@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use turnkeep_core::ids::{RunTag, Token, TurnId};
 use turnkeep_core::message::{Decision, Pending};
+use turnkeep_core::moderation::Check;
 use turnkeep_core::ports::agent::SupersedeQuestion;
 use turnkeep_core::session::{AgentAnswer, Effect, Stage, StartRun};
 
@@ -61,7 +62,7 @@ impl SessionTask {
                 self.with_run(tag, |run| run.answer(question, *message));
             }
             Effect::RequestQuarantine(turn) => self.request_place(turn),
-            Effect::Check(message, wait_ms) => self.check(&message, wait_ms),
+            Effect::Check(message, check, wait_ms) => self.check(&message, check, wait_ms),
             Effect::Typing(on) => self.show_typing(on),
             Effect::Deliver(delivery) => {
                 let span = self.delivery_span(&delivery);
@@ -98,6 +99,7 @@ impl SessionTask {
             policy: self.driver.policy(),
             task: &self.sender,
             live: self.live.as_ref(),
+            recent: self.memory.recent(),
         };
         self.run = Some(start(&launch, begin, place, span));
     }
@@ -109,10 +111,10 @@ impl SessionTask {
     }
 
     /// A check that is under way is not asked for twice.
-    fn check(&mut self, message: &Pending, wait_ms: u64) {
+    fn check(&mut self, message: &Pending, check: Check, wait_ms: u64) {
         if !self.checking.contains(&message.seq) {
             self.checking.push(message.seq);
-            self.gateway.check(self.driver.key(), message, wait_ms);
+            self.gateway.check(self.driver.key(), message, check, wait_ms);
         }
     }
 

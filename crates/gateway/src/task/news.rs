@@ -10,17 +10,23 @@ use turnkeep_core::tool::ToolOutcome;
 
 use super::SessionTask;
 use super::spans::Traced;
-use crate::follow::{Settled, ending};
+use crate::follow::{Asked, Settled, ending, question};
 use crate::killpoint::{Kind, kinds_of};
 use crate::metrics::Ending;
 use crate::money::Booked;
+use crate::recent::Entry;
 
 pub(super) struct News {
     /// For crash tests.
     pub(super) kinds: Vec<Kind>,
-    last_seq: Option<Seq>,
+    /// The place before the first entry, and the last one's.
+    span: Option<(Seq, Seq)>,
+    /// What of it belongs to the conversation.
+    said: Vec<Entry>,
     endings: Vec<Ending>,
     settled: Vec<(Seqs, Settled)>,
+    /// What a turn asks its user.
+    asked: Option<(TurnId, Asked)>,
     /// What came of calls of tools.
     returned: Vec<ToolOutcome>,
     /// Turns that gave up, for the log.
@@ -36,15 +42,22 @@ impl News {
         let settled = |event| ending(event).map(|(seqs, settled)| (Seqs::from(seqs), settled));
         Self {
             kinds: kinds_of(events),
-            last_seq: events.last().map(|event| event.seq),
+            span: span_of(events),
+            said: events.iter().filter_map(Entry::of).collect(),
             endings: events.iter().filter_map(Ending::of).collect(),
             settled: events.iter().filter_map(settled).collect(),
+            asked: events.iter().rev().find_map(question),
             failed: events.iter().filter_map(failed_of).collect(),
             booked: events.iter().filter_map(Booked::of).collect(),
             returned: events.iter().filter_map(outcome_of).collect(),
             traced: events.iter().filter(|_| traced).filter_map(Traced::of).collect(),
         }
     }
+}
+
+fn span_of(events: &[Event]) -> Option<(Seq, Seq)> {
+    let (first, last) = (events.first()?, events.last()?);
+    Some((Seq(first.seq.0.saturating_sub(1)), last.seq))
 }
 
 fn failed_of(event: &Event) -> Option<(TurnId, DeadReason, Arc<str>)> {
@@ -64,6 +77,13 @@ fn outcome_of(event: &Event) -> Option<ToolOutcome> {
 }
 
 impl SessionTask {
+    /// Before the effects: a run that begins wants to know of its own beginning.
+    pub(super) fn remember(&mut self, news: &mut News) {
+        if let Some((after, last)) = news.span {
+            self.memory.add(after, last, std::mem::take(&mut news.said));
+        }
+    }
+
     pub(super) fn tell(&mut self, news: News) {
         for ending in news.endings {
             self.gateway.0.metrics.turn_ended(ending);
@@ -80,11 +100,19 @@ impl SessionTask {
             );
         }
         self.gateway.book(self.driver.key(), &news.booked);
-        if let (Some(live), Some(last)) = (&self.live, news.last_seq) {
+        if let (Some(live), Some((_, last))) = (&self.live, news.span) {
             live.journal(last);
         }
-        if news.last_seq.is_some() {
+        if news.span.is_some() {
             self.gateway.0.listeners.journal_grew();
+        }
+        if let Some((turn, asked)) = news.asked {
+            let mut followers = std::mem::take(&mut self.followers);
+            let waits = |(seq, _): &mut (Seq, _)| self.asked_for(*seq) == Some(asked.id);
+            for (_, settle) in followers.extract_if(.., waits) {
+                let _ = settle.send(Settled::asking(turn, asked.clone()));
+            }
+            self.followers = followers;
         }
         for (messages, settled) in news.settled {
             for (_, settle) in self.followers.extract_if(.., |(seq, _)| messages.contains(seq)) {

@@ -91,6 +91,7 @@ struct Things {
     reply: u64,
     key: String,
     restriction: u64,
+    pairing: String,
 }
 
 impl Things {
@@ -120,8 +121,13 @@ impl Things {
             json!({ "tenant_id": "acme", "customer_id": "mallory", "severity": "block" });
         let restriction = world.post("/v1/restrictions", &restrict).await;
         let restriction = restriction.json()["id"].as_u64().unwrap();
+        let pairing = world.post("/v1/pairing", &json!({ "user": "bob" })).await;
+        let pairing = pairing.json()["id"].as_str().unwrap().to_owned();
+        let job = json!({ "tenant_id": "acme", "name": "crm", "schedule": "@daily", "text": "hi",
+                          "customer_id": "ann", "channel": "sms" });
+        assert_eq!(world.post("/v1/cron", &job).await.status, 201);
         let (_, key) = key(world, "acme", "read", None).await;
-        Self { session, turn, letter, reply, key, restriction }
+        Self { session, turn, letter, reply, key, restriction, pairing }
     }
 
     /// An address with all of its names filled in.
@@ -130,6 +136,7 @@ impl Things {
             "deadletters" => self.letter.to_string(),
             "keys" => self.key.clone(),
             "restrictions" => self.restriction.to_string(),
+            "pairing" => self.pairing.clone(),
             _ => "1".to_owned(),
         };
         // The things of whoever is erased would be gone for the addresses behind it.
@@ -152,9 +159,12 @@ impl Things {
 /// A body that the address takes, so that nothing but the key is wrong.
 fn body(path: &str) -> &'static str {
     match path {
+        "/v1/cron" => r#"{"name": "x", "schedule": "@daily", "text": "hi", "customer_id": "a", "channel": "web"}"#,
+        "/v1/reminders" => r#"{"in_seconds": 60, "text": "hi", "customer_id": "a", "channel": "web"}"#,
         "/v1/backup" => r#"{"file": "/nowhere/copy.db"}"#,
         "/v1/chat" => r#"{"customer_id": "ann", "message": "hi"}"#,
         "/v1/keys" => r#"{"scopes": ["read"]}"#,
+        "/v1/pairing" => r#"{"user": "carol"}"#,
         "/v1/restrictions" => r#"{"customer_id": "eve", "severity": "restrict"}"#,
         "/v1/restrictions/{id}/appeal" => r#"{"text": "sorry"}"#,
         "/v1/sessions/{session}/reply" => r#"{"text": "hello"}"#,

@@ -55,6 +55,50 @@ async fn a_wait_that_runs_out_gives_what_is_known() {
 }
 
 #[tokio::test]
+async fn whoever_waits_is_told_that_they_are_asked() {
+    let world = World::new().await;
+    let first = json!({ "customer_id": "ann", "agent_id": "asker", "channel": "web",
+        "message": "buy it", "id": "m1" });
+    let asked = world.post("/v1/chat?wait=15", &first).await;
+    assert_eq!(asked.status, 202);
+    let body = asked.json();
+    assert_eq!(
+        keys(&body),
+        [
+            "action",
+            "message_id",
+            "question",
+            "question_id",
+            "seq",
+            "session",
+            "status",
+            "turn_id",
+            "workflow_run_id"
+        ]
+    );
+    assert_eq!(
+        (&body["status"], &body["question"]),
+        (&json!("waiting_for_input"), &json!("which one?"))
+    );
+    // A twin that comes while it is open is told the same, out of the journal.
+    let twin = world.post("/v1/chat?wait=15", &first).await;
+    assert_eq!(twin.status, 202);
+    let twin = twin.json();
+    assert_eq!(twin["duplicate"], true);
+    for field in ["status", "question", "question_id", "turn_id"] {
+        assert_eq!(twin[field], body[field], "{field}");
+    }
+    let answer = world.ask(&says("ann", "asker", "web", "the red one")).await;
+    assert_eq!(
+        (&answer["reply"], &answer["turn_id"]),
+        (&json!("you said the red one"), &body["turn_id"])
+    );
+    // And once it is over, how it ended.
+    let settled = world.ask(&first).await;
+    assert_eq!(settled["reply"], "you said the red one");
+}
+
+#[tokio::test]
 async fn an_absorbed_message_gets_the_answer_of_its_turn() {
     let world = World::new().await;
     let (one, two) = (says("ann", "patient", "web", "one"), says("ann", "patient", "web", "two"));

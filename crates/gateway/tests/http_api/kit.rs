@@ -161,6 +161,8 @@ impl World {
             store: front,
             care,
             usage: Arc::new(store.clone()),
+            people: Arc::new(store.clone()),
+            schedule: Arc::new(store.clone()),
             policies: Arc::new(TestPolicies(agents.keys().cloned().collect())),
             agents,
             channels,

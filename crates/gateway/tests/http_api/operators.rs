@@ -90,6 +90,9 @@ async fn a_person_answers_and_hands_back() {
     });
     let asked = asked.json();
     assert_eq!((&asked["status"], &asked["reply"]), (&json!("complete"), &json!("a person")));
+    assert_eq!(asked["by"], "Olga");
+    let turn = world.get(&format!("/v1/turns/{}", asked["turn_id"].as_str().unwrap())).await;
+    assert_eq!((&turn.json()["by"], &turn.json()["reply"]), (&json!("Olga"), &json!("a person")));
 
     let told = desk.reply("anything else?").await.json();
     assert_eq!((&told["result"], &told["turn_id"]), (&json!("told"), &Value::Null));
@@ -202,6 +205,29 @@ async fn a_key_names_whoever_gives_no_name_and_visitors_take_nobodys_place() {
 }
 
 #[tokio::test]
+async fn nobody_takes_a_session_from_another_operator_by_mistake() {
+    let world = World::new().await;
+    let desk = Desk::of(&world, "default");
+    desk.says("one").await;
+    desk.pause().await;
+    let refused = desk.does("pause", json!({ "by": "Bob" })).await;
+    assert_eq!(refused.status, 409);
+    let problem = refused.json();
+    assert!(problem["type"].as_str().unwrap().ends_with("wrong-state"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().starts_with("Olga has this session"), "{problem}");
+    assert_eq!(desk.session().await["paused"]["by"], "Olga");
+    // She herself may say it again.
+    desk.pause().await;
+    let taken = desk.does("pause", json!({ "by": "Bob", "take_over": true })).await;
+    assert_eq!((taken.status, &taken.json()["paused"]["by"]), (200, &json!("Bob")));
+    let mut watch = world.watch(&events("default", "web", "ann"), &[("last-event-id", "0")]).await;
+    watch.until("session.paused").await;
+    let paused = watch.until("session.paused").await.pop().unwrap().data;
+    assert_eq!((&paused["by"], &paused["from"]), (&json!("Bob"), &json!("Olga")));
+    assert_eq!(desk.does("pause", json!({ "by": "Olga" })).await.status, 409);
+}
+
+#[tokio::test]
 async fn mistakes_name_their_field() {
     let world = World::new().await;
     let desk = Desk::of(&world, "default");
@@ -214,6 +240,7 @@ async fn mistakes_name_their_field() {
     check("pause", json!({ "by": "" }), "by").await;
     check("pause", json!({ "by": "x".repeat(65) }), "by").await;
     check("pause", json!({ "who": "Olga" }), "who").await;
+    check("hand_back", json!({ "take_over": true }), "take_over").await;
     check("hand_back", json!({ "by": "a\u{7}" }), "by").await;
     check("reply", json!({ "by": "Olga" }), "text").await;
     check("reply", json!({ "text": " " }), "text").await;

@@ -53,6 +53,22 @@ async fn who_may_not_read_sees_nothing_of_others_in_a_stream() {
 }
 
 #[tokio::test]
+async fn who_may_not_read_sees_what_its_own_turn_asks() {
+    let world = world().await;
+    let (send, _) = key(&world, "acme", "send", None).await;
+    let mut watch = stream(&world, &send, &from("bob", "asker", "buy it")).await;
+    let heard = watch.until("turn.waiting_for_input").await;
+    assert_eq!(names(&heard), ["accepted", "turn.waiting_for_input"], "{}", all(&heard));
+    assert_eq!(heard[1].data["text"], "which one?");
+    // What answers it may be somebody else's to read, and what follows.
+    let answer = from("bob", "asker", "the red one");
+    call(&world, "POST", "/v1/chat", &send, Some(answer)).await;
+    let heard = watch.rest().await;
+    assert_eq!(names(&heard), ["settled"], "{}", all(&heard));
+    assert_eq!(heard[0].data["reply"], "you said the red one");
+}
+
+#[tokio::test]
 async fn who_may_not_read_sees_the_drafts_of_its_own_turn() {
     let world = world().await;
     let (send, _) = key(&world, "acme", "send", None).await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use turnkeep_gateway::guard::GuardSettings;
 
-use crate::kit::{World, events, keys, path, says};
+use crate::kit::{World, keys, path, says};
 
 #[tokio::test]
 async fn sessions_are_listed_in_pages() {
@@ -125,13 +125,11 @@ async fn open_and_cancelled_messages_say_so() {
 async fn a_question_is_the_agents_message() {
     let world = World::new().await;
     let first = says("ann", "asker", "web", "buy it");
-    let (answer, ()) = tokio::join!(world.ask(&first), async {
-        let mut watch = world.watch(&events("asker", "web", "ann"), &[]).await;
-        watch.until("turn.waiting_for_input").await;
-        let session = world.get(&path("asker", "web", "ann")).await.json();
-        assert_eq!(session["state"], "waiting_for_input");
-        world.post("/v1/chat", &says("ann", "asker", "web", "the red one")).await;
-    });
+    let asked = world.post("/v1/chat?wait=15", &first).await;
+    assert_eq!((asked.status, &asked.json()["question"]), (202, &json!("which one?")));
+    let session = world.get(&path("asker", "web", "ann")).await.json();
+    assert_eq!(session["state"], "waiting_for_input");
+    let answer = world.ask(&says("ann", "asker", "web", "the red one")).await;
     assert_eq!(answer["reply"], "you said the red one");
     let page = world.get(&format!("{}/messages", path("asker", "web", "ann"))).await.json();
     let told: Vec<String> = page["messages"]

@@ -38,6 +38,7 @@ async fn used(world: &World, tenant: &str, customer: &str, day: &str, tokens: u6
         reply: None,
         error: None,
         version: None,
+        by: None,
     };
     let rows = Rows {
         turns: vec![turn_row].into(),

@@ -87,6 +87,8 @@ pub(crate) fn parts(
         store: store.clone(),
         care: store.clone(),
         usage: store,
+        people: Arc::new(MemoryStore::new()),
+        schedule: Arc::new(MemoryStore::new()),
         agents: HashMap::from([("default".to_owned(), agent)]),
         channels: HashMap::new(),
         policies: Arc::new(Built(change)),

@@ -86,7 +86,9 @@ impl World<'_> {
                     .push(format!("I2: the row of a turn is {stored:?}, not {:?}", facts.status));
             }
         }
-        for what in [self.unasked.end(seat, row), self.desk.end(seat, row)].into_iter().flatten() {
+        let said =
+            [self.unasked.end(seat, row), self.desk.end(seat, row), self.aside.end(seat, row)];
+        for what in said.into_iter().flatten() {
             violations.push(format!("session {seat}: {what}"));
         }
         self.judge_twins(seat);

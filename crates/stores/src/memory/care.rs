@@ -12,7 +12,7 @@ use turnkeep_core::ports::care::{
     BackupError, BackupOrder, CareStore, Forget, Forgot, Found, Redaction, Swept,
 };
 use turnkeep_core::ports::store::{DeadLetter, StoreError};
-use turnkeep_core::{EventBody, Seq, SessionKey};
+use turnkeep_core::{Seq, SessionKey};
 
 use super::{MemoryStore, Row, Tables};
 use crate::check;
@@ -68,9 +68,9 @@ impl CareStore for MemoryStore {
     fn find_sender(&self, tenant: &str, sender: &str, _from: u64) -> Answer<'_, Found> {
         self.read(|tables| {
             let wrote = |row: &Row| {
-                row.events.iter().any(|event| {
-                    matches!(&event.body, EventBody::MessageAccepted { sender: by, .. } if **by == *sender)
-                })
+                row.events
+                    .iter()
+                    .any(|event| event.body.sender().is_some_and(|by| **by == *sender))
             };
             let of_tenant = tables.sessions.iter().filter(|(key, _)| key.tenant() == tenant);
             let keys = of_tenant.filter(|(_, row)| wrote(row)).map(|(key, _)| key.clone());

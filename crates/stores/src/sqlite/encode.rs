@@ -83,6 +83,9 @@ struct StoredTurn {
     error: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<Arc<str>>,
+    /// The operator who answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,6 +165,7 @@ fn encode_turn(turn: TurnRow, events: &[Event]) -> std::result::Result<Vec<u8>, 
         reply_at,
         error: turn.error,
         version: turn.version,
+        by: turn.by,
     })
 }
 
@@ -206,6 +210,7 @@ pub(super) fn decode_turn(id: TurnId, bytes: &[u8]) -> Result<(TurnRow, Option<S
         reply: stored.reply,
         error: stored.error,
         version: stored.version,
+        by: stored.by,
     };
     Ok((row, stored.reply_at))
 }
@@ -216,6 +221,7 @@ pub(super) fn blank_turn(id: TurnId, bytes: &[u8]) -> Result<Vec<u8>> {
     stored.message_ids.clear();
     stored.reply = stored.reply.map(|_| Arc::default());
     stored.error = None;
+    stored.by = stored.by.map(|_| Arc::default());
     blob(&stored).map_err(|error| Trouble::Corrupt(error.to_string()))
 }
 
@@ -250,13 +256,14 @@ pub(super) const fn action_number(action: Action) -> i64 {
         Action::EventSent => 1,
         Action::Queued => 2,
         Action::Rejected => 3,
+        Action::Command => 4,
+        Action::Context => 5,
     }
 }
 
 /// The other way round.
 pub(super) fn action_of(number: i64) -> Result<Action> {
-    let all = [Action::WorkflowStarted, Action::EventSent, Action::Queued, Action::Rejected];
-    let action = all.into_iter().find(|action| action_number(*action) == number);
+    let action = Action::ALL.into_iter().find(|action| action_number(*action) == number);
     action.ok_or_else(|| Trouble::Corrupt(format!("a dedupe row holds the action {number}")))
 }
 

@@ -21,7 +21,7 @@ pub(super) const APPLICATION_ID: i32 = 0x5475_726e;
 pub(super) const JOURNAL_STRIDE: u64 = 32;
 
 /// One step a version; `user_version` counts the steps taken. Never change a released one.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("migrations/0001_sessions.sql"),
     include_str!("migrations/0002_keys.sql"),
     include_str!("migrations/0003_guard.sql"),
@@ -29,6 +29,8 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0005_listeners.sql"),
     include_str!("migrations/0006_care.sql"),
     include_str!("migrations/0007_usage.sql"),
+    include_str!("migrations/0008_people.sql"),
+    include_str!("migrations/0009_schedule.sql"),
 ];
 
 /// The version that this program writes.

@@ -11,6 +11,8 @@ use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::guard::Restrictions;
 use turnkeep_core::ports::keys::Keys;
 use turnkeep_core::ports::listeners::ListenerStore;
+use turnkeep_core::ports::people::People;
+use turnkeep_core::ports::schedule::ScheduleStore;
 use turnkeep_core::ports::store::{
     Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Rows, Store, TurnRow,
     TurnStatus, UsageRow,
@@ -30,7 +32,14 @@ pub(crate) const DAY_MS: Timestamp = 24 * 3_600_000;
 
 /// Where a store's data outlives the store. One store is open at a time.
 pub(crate) trait Home: Default {
-    type Store: Store + CareStore + Keys + ListenerStore + Restrictions + UsageStore;
+    type Store: Store
+        + CareStore
+        + Keys
+        + ListenerStore
+        + People
+        + Restrictions
+        + ScheduleStore
+        + UsageStore;
     fn open(&self) -> Self::Store;
 }
 
@@ -244,6 +253,7 @@ pub(crate) fn turn_row(id: TurnId, status: TurnStatus) -> TurnRow {
         reply: None,
         error: None,
         version: Some("mind#2".into()),
+        by: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use turnkeep_core::message::Seen;
+use turnkeep_core::message::{Action, Seen};
 use turnkeep_core::ports::store::{CommitOutcome, FirstDecision, Guard, Store};
 use turnkeep_core::{Seq, Version};
 
@@ -49,6 +49,15 @@ pub(crate) async fn a_twin_is_told_the_first_decision(home: &impl Home) {
     other.guard(Guard::NotSeen { seen, first: bare.clone(), until: NOW });
     other.commit(&store).await;
     assert_eq!(send(&store, &chat, 2, u64::MAX).await, refused(0, &bare, true));
+
+    // Whatever was decided.
+    for (name, action) in (10..).zip(Action::ALL) {
+        let decided = FirstDecision { action, ..bare.clone() };
+        other.queue("another");
+        other.guard(not_seen(name, 1, &decided));
+        other.commit(&store).await;
+        assert_eq!(send(&store, &chat, name, 1).await, refused(0, &decided, true));
+    }
 }
 
 pub(crate) async fn a_twin_is_known_across_reopening(home: &impl Home) {

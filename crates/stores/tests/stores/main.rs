@@ -10,9 +10,11 @@ mod fixture;
 mod guards;
 mod keys;
 mod listeners;
+mod people;
 mod reads;
 mod restrictions;
 mod rows;
+mod schedule;
 mod sqlite_backup;
 mod sqlite_care;
 mod sqlite_faults;
@@ -75,6 +77,11 @@ macro_rules! store_conformance {
                 listeners::dead_callbacks_are_revived_and_discarded,
                 listeners::of_too_many_the_oldest_go,
                 listeners::a_listener_nobody_configures_is_forgotten,
+                people::a_pairing_is_kept_as_it_was_made,
+                people::a_pairing_is_taken_once,
+                people::who_is_paired_anew_is_known_by_the_new_one,
+                people::pairings_end,
+                people::pairings_that_wait_end_and_have_a_limit,
                 reads::events_are_gapless_in_pages_of_any_size,
                 reads::bodies_of_pending_messages_are_filled_in,
                 reads::texts_of_the_outbox_are_filled_in,
@@ -95,6 +102,14 @@ macro_rules! store_conformance {
                 rows::a_part_is_replaced_and_keeps_its_text,
                 rows::parts_come_in_order_and_in_pages,
                 rows::dead_letters_come_in_order_and_in_pages,
+                schedule::a_job_is_kept_as_it_was_made,
+                schedule::jobs_of_a_tenant_have_a_limit,
+                schedule::the_configuration_keeps_its_own_jobs,
+                schedule::a_tick_is_claimed_once,
+                schedule::a_tick_goes_its_way_across_reopening,
+                schedule::old_ticks_go,
+                schedule::a_job_that_rested_goes_on_from_now,
+                schedule::a_reminder_is_forgotten_once_it_is_told,
                 usage::what_is_used_is_summed_up_by_whatever_is_asked,
                 usage::sums_are_of_days_and_of_whom_is_asked_for,
                 usage::a_turn_knows_what_it_used_until_it_is_forgotten,

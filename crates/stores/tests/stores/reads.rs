@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 use turnkeep_core::accumulation::Deadline;
+use turnkeep_core::ids::QuestionId;
 use turnkeep_core::message::MessageBody;
-use turnkeep_core::moderation::{Ruled, Ruling};
+use turnkeep_core::moderation::{Ruled, Ruling, Trigger};
 use turnkeep_core::outbox::{DeliveryState, OutPart};
 use turnkeep_core::ports::store::Store;
-use turnkeep_core::session::{Held, Notice, Stage, Turn};
+use turnkeep_core::session::{Answered, Held, HeldAs, Notice, Stage, Turn};
 use turnkeep_core::{
     Attempt, Epoch, Event, EventBody, Seq, SessionKey, TimerId, Timestamp, Trust, TurnGroupId,
 };
@@ -90,6 +91,8 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
         absorbed: 1,
         mailbox: vec![mail],
         query: None,
+        answered: Some(Answered { question: QuestionId(4), message: Seq(3) }),
+        stopped_in: [Seq(5)].into_iter().collect(),
         open_calls: [Seq(5)].into_iter().collect(),
         acted: true,
         finishing: None,
@@ -112,6 +115,8 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
         "in the mailbox",
         "retried",
         "last",
+        "held",
+        "held",
         "held",
         "held",
     ];
@@ -140,16 +145,22 @@ fn remember_acts(chat: &mut Chat) {
 fn hold_and_notify(chat: &mut Chat) {
     let deadline = Deadline { id: TimerId(7), at: NOW + 3000, duration_ms: 3000 };
     let ruled = Ruled { ruling: Ruling::Refuse, by_default: false, reason: Some("rude".into()) };
-    for ruled in [None, Some(ruled)] {
+    let trigger = || Trigger { agent: "doorman".into(), timeout_ms: 3000 };
+    for (ruled, held_as) in [
+        (None, HeldAs::Message),
+        (Some(ruled), HeldAs::Context),
+        (None, HeldAs::Unclear(trigger())),
+        (None, HeldAs::Asked(trigger())),
+    ] {
         let message = chat.accept("held");
-        chat.session.held.push(Held { message, deadline, ruled });
+        chat.session.held.push(Held { message, deadline, ruled, held_as });
     }
     let waiting: (Arc<str>, Arc<str>) = ("n-1".into(), "news".into());
     let (message_id, text) = waiting.clone();
-    let seq = chat.event(EventBody::SessionNoticeAccepted { message_id, text });
+    let seq = chat.event(EventBody::SessionNoticeAccepted { message_id, text, scheduled: false });
     let (message_id, text) = waiting;
     let body = Arc::new(MessageBody { message_id, text, sender: Arc::default() });
-    chat.session.notices = vec![Notice { seq, body }];
+    chat.session.notices = vec![Notice { seq, scheduled: false, body }];
 }
 
 pub(crate) async fn texts_of_the_outbox_are_filled_in(home: &impl Home) {

@@ -23,6 +23,7 @@ pub(crate) async fn a_turn_is_replaced_by_id(home: &impl Home) {
         reply: Some("the reply".into()),
         error: Some("an error before".into()),
         message_ids: [].into_iter().collect(),
+        by: Some("Olga".into()),
         ..begun
     };
     chat.complete(id, "the reply");

@@ -31,11 +31,12 @@ const STAR: [(&str, &[&str]); 10] = [
 ];
 
 /// All that the core may lean on: data and its forms, nothing that does anything.
-const CORE_MAY_USE: [&str; 5] = ["serde", "serde_json", "thiserror", "uuid", "smallvec"];
+const CORE_MAY_USE: [&str; 7] =
+    ["serde", "serde_json", "thiserror", "uuid", "smallvec", "croner", "jiff"];
 
 /// What pure code can't need. The clippy.toml of the core bans the same by type; this also holds
 /// where nobody runs clippy.
-const IMPURE: [&str; 10] = [
+const IMPURE: [&str; 14] = [
     "tokio::",
     "std::fs",
     "std::net",
@@ -45,6 +46,10 @@ const IMPURE: [&str; 10] = [
     "SystemTime",
     "Instant::now",
     "now_v7",
+    "Timestamp::now",
+    "Zoned::now",
+    "TimeZone::system",
+    "tz::db(",
     ".await",
 ];
 

@@ -108,11 +108,17 @@ impl Poster {
 
 /// With the cause that says most.
 fn unreached(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+    let what = if error.is_connect() { "can't be reached" } else { "did not answer" };
+    format!("it {what}: {}", innermost(error))
+}
+
+/// The layers above it only say that there is one, some of them twice.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    format!("it can't be reached: {cause}")
+    cause.to_string()
 }
 
 /// A stream of events, and the way back.
@@ -207,7 +213,8 @@ impl Line for Events<'_> {
     async fn next(&mut self) -> Result<Option<Value>, String> {
         loop {
             let Some(event) = self.stream.next().await else { return Ok(None) };
-            let event = event.map_err(|error| format!("its stream can't be read: {error}"))?;
+            let event = event
+                .map_err(|error| format!("its stream can't be read: {}", innermost(&error)))?;
             let Some(data) = event.data else { continue };
             self.number(event.id.as_deref());
             return object(data.as_bytes()).map(Some);

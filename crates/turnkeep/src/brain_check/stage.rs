@@ -9,7 +9,7 @@ use turnkeep_core::message::{MessageBody, Pending};
 use turnkeep_core::policy::{Trust, channel_facts};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Artifact, HistoryEntry, Permission, Recalled, RecordedCall, Revoked, SlotGuard,
+    Artifact, Declined, HistoryEntry, Permission, Recalled, RecordedCall, Revoked, SlotGuard,
     SupersedeQuestion, ToolCall, TurnContext, TurnHandle,
 };
 use turnkeep_core::session_key::SessionKey;
@@ -63,6 +63,8 @@ pub(super) enum Deed {
     /// What it asked for, and what was said to it.
     Intended(ToolCall, Permission),
     Returned(Seq, ToolOutcome, String),
+    /// It asked for its commit point, and got it or not.
+    CommitPoint(bool),
 }
 
 /// One attempt of a turn.
@@ -216,14 +218,16 @@ impl TurnHandle for Stage {
         if self.has_mail() { done(()) } else { Box::pin(std::future::pending()) }
     }
 
-    fn commit_point(&self) -> BoxFuture<'_, Result<(), Revoked>> {
+    fn commit_point(&self) -> BoxFuture<'_, Result<(), Declined>> {
         // Behind it a brain may act without another word.
-        done(if self.script.permit == Permit::Everything { Ok(()) } else { Err(Revoked) })
+        let granted = self.script.permit == Permit::Everything;
+        self.note(Deed::CommitPoint(granted));
+        done(if granted { Ok(()) } else { Err(Revoked.into()) })
     }
 
     fn say(&self, _: &str) {}
 
-    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Revoked>> {
+    fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Declined>> {
         let mut answers = lock(&self.answers);
         *answers += 1;
         match &self.script.answer {
@@ -237,7 +241,7 @@ impl TurnHandle for Stage {
         }
     }
 
-    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Revoked>> {
+    fn confirm(&self, text: &str) -> BoxFuture<'_, Result<Option<Pending>, Declined>> {
         let answer = self.ask(text);
         Box::pin(async { answer.await.map(Some) })
     }

@@ -8,7 +8,7 @@ use turnkeep_core::{SessionKey, TurnId};
 
 use super::bench::LoadArgs;
 use super::listeners::ListenersArgs;
-use super::operators::{OperatorArgs, ReplyArgs};
+use super::operators::{OperatorArgs, PauseArgs, ReplyArgs};
 use crate::config::{Env, Flags, check_text};
 
 const TOP_EXAMPLES: &str = "\
@@ -19,7 +19,8 @@ Examples:
   turnkeep check --config my.toml      what is wrong with a configuration
 
 A flag wins over an environment variable (TURNKEEP_…), that over the file, that over the default.
-The exit code is 0 when it worked, 1 when it failed or was refused, 2 when it was typed wrongly.";
+The exit code is 0 when it worked, 1 when it failed or was refused, 2 when it was typed wrongly, 3
+when the answer to a message is a question.";
 
 /// A turn gateway between people and AI agents: one turn at a time in every conversation, and
 /// nothing that was accepted is ever lost.
@@ -56,6 +57,16 @@ pub(super) enum Command {
     Brain(super::brain::BrainArgs),
     /// Read the configuration and tell every mistake
     Check(super::check::CheckArgs),
+    /// See what is done at its time; run, pause, make and forget jobs
+    Cron(super::cron::CronArgs),
+    /// Have somebody told something at its time
+    Remind(Box<super::remind::RemindArgs>),
+    /// Make somebody known by a one-time code, and see who is
+    Pair(super::pair::PairArgs),
+    /// Link a Signal account, and see how the accounts are
+    Signal(super::signal::SignalArgs),
+    /// Tell what is missing, and how to mend it
+    Doctor(super::doctor::DoctorArgs),
     /// Reach for the servers of tools and show what they have
     Tools(super::tools::ToolsArgs),
     /// Have the server read its configuration anew
@@ -199,7 +210,8 @@ Examples:
   turnkeep send --wait 0 'no hurry'
 
 If the connection is lost the same message is sent again under the same id, so it is never taken
-twice.")]
+twice. Where the agent asks back, the question is printed and the exit code is 3; the next message
+is the answer to it.")]
 pub(super) struct SendArgs {
     /// Who speaks [default: $USER]
     #[arg(long = "as", value_name = "NAME", env = "TURNKEEP_AS", hide_env_values = true)]
@@ -288,7 +300,7 @@ pub(super) enum SessionsCommand {
         key: SessionKey,
     },
     /// Take the agent's place there
-    Pause(OperatorArgs),
+    Pause(PauseArgs),
     /// Answer there in the agent's place
     Reply(ReplyArgs),
     /// Give the agent its place back

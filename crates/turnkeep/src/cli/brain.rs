@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{ArgGroup, Args, Subcommand};
 use indicatif::ProgressBar;
 
@@ -108,10 +108,14 @@ fn subject(args: &CheckArgs) -> anyhow::Result<Subject> {
     let env = Env::of_process();
     let (name, resolved) = match &args.agent {
         Some(name) => (name.as_str(), config::load(&args.config.flags(), &env)?),
-        None => (TYPED, config::typed(&keys(args)?, &env)?),
+        None => {
+            let resolved = config::typed(&keys(args)?, &env);
+            (TYPED, resolved.map_err(|problems| anyhow!(as_flags(&problems.to_string())))?)
+        }
     };
-    for note in &resolved.notes {
-        output::complain(&format!("note: {note}"));
+    // A program that is missing will be told of in a moment.
+    for note in resolved.notes.iter().filter(|_| args.command.is_none()) {
+        output::complain(&format!("note: {}", as_flags(note)));
     }
     let Some(settings) = resolved.agents.get(name) else {
         bail!("there is no agent {name} in the configuration");
@@ -131,10 +135,37 @@ fn subject(args: &CheckArgs) -> anyhow::Result<Subject> {
 /// What the agent is called that stands on the command line.
 const TYPED: &str = "default";
 
+/// What is said of the section that [`keys`] makes, said of what was typed: nobody knows its lines.
+fn as_flags(said: &str) -> String {
+    let place = format!("{}:", config::COMMAND_LINE);
+    let line = |line: &str| {
+        let rest = line.strip_prefix(&place).and_then(|rest| rest.split_once(": "));
+        let mut line = rest.map_or(line, |(_, rest)| rest).to_owned();
+        for (key, flag) in FLAGS {
+            line = line.replace(&format!("\"{key}\" in [agents.{TYPED}]"), flag);
+        }
+        line
+    };
+    said.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The keys of the section, and where each is typed.
+const FLAGS: [(&str, &str); 4] = [
+    ("url", "URL"),
+    ("command", "--command"),
+    ("secret_file", "--secret-file"),
+    ("secret_env", "--secret-env"),
+];
+
 /// The section of the configuration that is meant.
 fn keys(args: &CheckArgs) -> anyhow::Result<String> {
     let text = |text: &str| toml::Value::String(text.to_owned());
     let mut keys = toml::Table::new();
+    if let Some([whole]) = args.command.as_deref()
+        && whole.contains(char::is_whitespace)
+    {
+        bail!("--command is started without a shell: type it without quotes around all of it");
+    }
     if let Some(command) = &args.command {
         keys.insert("kind".into(), text("command"));
         let parts = command.iter().map(|part| text(part)).collect();

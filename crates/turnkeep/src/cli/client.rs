@@ -173,7 +173,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none());
         let (builder, base) = match &place {
             Place::Socket(path) => (builder.unix_socket(path.clone()), "http://localhost".into()),
-            Place::Url(url) if is_own_machine(url) => (builder.no_proxy(), url.clone()),
+            Place::Url(url) if goes_straight(url) => (builder.no_proxy(), url.clone()),
             Place::Url(url) => (builder, url.clone()),
         };
         Ok(Self { http: builder.build()?, base, place, json: args.json })
@@ -191,6 +191,10 @@ impl Client {
     ) -> Result<Answer, ClientError> {
         let timeout = TIMEOUT.saturating_add(wait);
         self.request(self.http.post(self.url(path)).json(body).timeout(timeout)).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Result<Answer, ClientError> {
+        self.request(self.http.delete(self.url(path)).timeout(TIMEOUT)).await
     }
 
     /// An answer that comes line by line, for as long as it takes.
@@ -302,9 +306,13 @@ fn key_header(args: &ApiArgs, place: &Place, env: &Env) -> anyhow::Result<Header
     Ok(headers)
 }
 
-fn is_own_machine(url: &str) -> bool {
-    let host = reqwest::Url::parse(url).ok();
-    let host = host.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+/// Whether no proxy of the environment is used: for this machine, and where it would see the key.
+fn goes_straight(url: &str) -> bool {
+    let url = reqwest::Url::parse(url).ok();
+    if url.as_ref().is_some_and(|url| url.scheme() != "https") {
+        return true;
+    }
+    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
@@ -393,15 +401,18 @@ mod tests {
     }
 
     #[test]
-    fn own_machines_need_no_proxy() {
+    fn own_machines_and_plain_http_go_past_a_proxy() {
         for (url, expect) in [
             ("http://127.0.0.1:7878", true),
             ("http://[::1]:7878", true),
             ("http://localhost", true),
+            ("https://127.0.0.1:7878", true),
             ("https://example.org", false),
-            ("http://127.0.0.1.example.org", false),
+            ("https://127.0.0.1.example.org", false),
+            // The proxy would see the key.
+            ("http://example.org", true),
         ] {
-            assert_eq!(is_own_machine(url), expect, "{url}");
+            assert_eq!(goes_straight(url), expect, "{url}");
         }
     }
 }

@@ -8,8 +8,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{AuditArgs, AuditCommandArgs, Cli, Command, ServeArgs};
 use super::{
-    backup, brain, check, customers, dead_letters, guard, keys, listeners, output, reload, restore,
-    send, sessions, tools, turns, usage,
+    backup, brain, check, cron, customers, dead_letters, doctor, guard, keys, listeners, output,
+    pair, reload, remind, restore, send, sessions, signal, tools, turns, usage,
 };
 use crate::config::{self, Env};
 use crate::reload::Source;
@@ -36,10 +36,15 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Listeners(args) => client(listeners::run(args)),
         Command::Usage(args) => client(usage::run(args)),
         Command::Guard(args) => client(guard::run(args)),
+        Command::Cron(args) => client(cron::run(args)),
+        Command::Remind(args) => client(remind::run(*args)),
+        Command::Pair(args) => client(pair::run(args)),
         Command::Customers(args) => client(customers::run(args)),
         Command::Keys(args) => client(keys::run(args)),
         Command::Brain(args) => brain::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Doctor(args) => client(doctor::run(args)),
+        Command::Signal(args) => client(signal::run(args)),
         Command::Tools(args) => client(tools::run(args)),
         Command::Reload(args) => client(reload::run(args)),
         Command::Audit(args) => audit(&args),

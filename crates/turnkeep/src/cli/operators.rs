@@ -9,7 +9,17 @@ use super::client::Client;
 use super::send::text;
 use super::sessions::{act, path};
 
-/// `sessions pause` and `sessions hand-back`.
+/// `sessions pause`.
+#[derive(Args)]
+pub(super) struct PauseArgs {
+    #[command(flatten)]
+    operator: OperatorArgs,
+    /// Also if another operator has it, who loses it then
+    #[arg(long)]
+    take_over: bool,
+}
+
+/// `sessions hand-back`, and what `sessions pause` has of it.
 #[derive(Args)]
 pub(super) struct OperatorArgs {
     /// Its key
@@ -35,15 +45,21 @@ pub(super) struct ReplyArgs {
     id: Option<String>,
 }
 
-/// Takes the agent's place, or gives it back.
-pub(super) async fn place(
+/// Takes the agent's place.
+pub(super) async fn pause(client: &Client, args: PauseArgs, json: bool) -> anyhow::Result<()> {
+    let PauseArgs { operator: OperatorArgs { key, by }, take_over } = args;
+    let body = if take_over { json!({ "take_over": true }) } else { json!({}) };
+    act(client, &path(&key, "/pause"), &named(body, by), json).await
+}
+
+/// Gives it back.
+pub(super) async fn hand_back(
     client: &Client,
     args: OperatorArgs,
-    below: &str,
     json: bool,
 ) -> anyhow::Result<()> {
     let body = named(json!({}), args.by);
-    act(client, &path(&args.key, below), &body, json).await
+    act(client, &path(&args.key, "/hand_back"), &body, json).await
 }
 
 /// Answers there.

@@ -1,4 +1,4 @@
-//! `turnkeep send`: one message, and the reply to it.
+//! `turnkeep send`: one message, and the reply to it, or what its turn asks first.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -12,6 +12,9 @@ use super::args::{SendArgs, SendChannel};
 use super::client::{Answer, Client, ClientError};
 use super::dispatch::FAILED;
 use super::output;
+
+/// The exit code where the turn asks something and waits for the answer.
+const ASKED: u8 = 3;
 
 /// How often a message is sent before it is given up.
 const TRIES_MAX: u32 = 6;
@@ -118,6 +121,9 @@ fn show(answer: &Answer, args: &SendArgs) -> anyhow::Result<ExitCode> {
     let value = &answer.value;
     let status = output::cell(value, "status");
     let turn = output::cell(value, "turn_id");
+    if answer.status == 202 && !value["question"].is_null() {
+        return show_question(value, args);
+    }
     if answer.status == 202 {
         return Ok(show_accepted(value, &status, args.wait));
     }
@@ -147,6 +153,18 @@ fn show(answer: &Answer, args: &SendArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(FAILED))
         }
     }
+}
+
+/// Its turn wants to know something first; whoever asked is to answer.
+fn show_question(value: &Value, args: &SendArgs) -> anyhow::Result<ExitCode> {
+    if !args.api.json {
+        output::line(&output::harmless(value["question"].as_str().unwrap_or_default()))?;
+    }
+    let session = output::cell(value, "session");
+    output::complain(&format!(
+        "the turn waits for your answer: send it as the next message of {session}"
+    ));
+    Ok(ExitCode::from(ASKED))
 }
 
 /// It was taken, and there is no reply yet.

@@ -31,11 +31,11 @@ pub(super) async fn run(args: SessionsArgs) -> anyhow::Result<ExitCode> {
             act(&client, &path(&key, "/close"), &json!({}), json).await?;
         }
         SessionsCommand::Pause(args) => {
-            operators::place(&client, args, "/pause", json).await?;
+            operators::pause(&client, args, json).await?;
         }
         SessionsCommand::Reply(args) => operators::reply(&client, args, json).await?,
         SessionsCommand::HandBack(args) => {
-            operators::place(&client, args, "/hand_back", json).await?;
+            operators::hand_back(&client, args, json).await?;
         }
         SessionsCommand::OptIn { key } => {
             act(&client, &path(&key, "/opt-in"), &json!({}), json).await?;

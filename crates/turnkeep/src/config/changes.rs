@@ -90,6 +90,9 @@ impl Changes {
         let names = before.tools.keys().chain(now.tools.keys());
         let tools = names.filter(|name| before.tools.get(*name) != now.tools.get(*name));
         changed.extend(tools.map(|name| format!("tools.{name}")));
+        if before.signal != now.signal {
+            changed.insert("signal".to_owned());
+        }
         if before.moderation != now.moderation {
             changed.insert("guard".to_owned());
         }

@@ -70,7 +70,8 @@ pub(super) fn program(
         }
     }
     let Some(set) = typed.command else {
-        told.problems.add(typed.at, format!("{place} needs \"command\""));
+        let text = format!("{place} needs \"command\"");
+        told.problems.lacks(place, &["command"], typed.at, &text);
         return None;
     };
     let [program, arguments @ ..] = &set.value.0[..] else { return None };
@@ -89,19 +90,39 @@ pub(super) fn program(
         let path = Set { value: PathBuf::from(program), origin: set.origin.clone() };
         command[0] = absolute(&paths::meant(&path, told.env)).display().to_string();
     }
-    Some(CommandSettings {
-        command,
-        dir: dir(typed.dir, &set.origin, told),
-        env,
-        secrets: secrets.unwrap_or_default(),
-        processes_max,
-    })
+    let dir = dir(typed.dir, &set.origin, told);
+    let path = env.get("PATH").map(String::as_str).or_else(|| told.env.get("PATH"));
+    if let Some(why) = absent(&command[0], path, &dir) {
+        told.notes.push(format!("{}: \"command\" in {place}: {why}", set.origin));
+    }
+    Some(CommandSettings { command, dir, env, secrets: secrets.unwrap_or_default(), processes_max })
 }
 
 /// Where it is started: the file's own folder, if nothing else is typed.
 fn dir(typed: Option<&Set<PathBuf>>, beside: &Origin, told: &Told<'_>) -> PathBuf {
     let here = Set { value: PathBuf::from("."), origin: beside.clone() };
     absolute(&paths::meant(typed.unwrap_or(&here), told.env))
+}
+
+/// Why the program can't be started, looked for as the system will do it. It may be there by then, so
+/// this is no mistake.
+fn absent(program: &str, path: Option<&str>, dir: &Path) -> Option<String> {
+    if program.contains('/') {
+        return (!can_start(Path::new(program)))
+            .then(|| format!("{program} is no file that can be started"));
+    }
+    let path = path?;
+    let there = |folder: PathBuf| can_start(&dir.join(folder).join(program));
+    (!std::env::split_paths(path).any(there))
+        .then(|| format!("no program {program:?} is in the PATH, which is {path:?}"))
+}
+
+/// Whether it is a file that somebody may start.
+fn can_start(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    const ANYBODY: u32 = 0o111;
+    std::fs::metadata(path)
+        .is_ok_and(|data| data.is_file() && data.permissions().mode() & ANYBODY != 0)
 }
 
 /// Counted from where the server was started, as a path that the process gets elsewhere must be.

@@ -37,7 +37,8 @@ pub(super) fn http_brain(
     let keys = &raw.http;
     let place = format!("[agents.{name}]");
     if keys.secret_file.is_none() && keys.secret_env.is_none() {
-        told.problems.add(&raw.at, format!("{place} needs \"secret_file\" or \"secret_env\""));
+        let text = format!("{place} needs \"secret_file\" or \"secret_env\"");
+        told.problems.lacks(&place, &["secret_file", "secret_env"], &raw.at, &text);
     }
     let named = NamedSecrets {
         place: &place,
@@ -46,7 +47,7 @@ pub(super) fn http_brain(
     };
     let secrets = signing_secrets(&named, told);
     let Some(set) = &keys.url else {
-        told.problems.add(&raw.at, format!("{place} needs \"url\""));
+        told.problems.lacks(&place, &["url"], &raw.at, &format!("{place} needs \"url\""));
         return None;
     };
     let url = &set.value.0;

@@ -61,10 +61,13 @@ pub(crate) fn load(flags: &Flags, env: &Env) -> Result<Resolved, Problems> {
     if problems.is_empty() { Ok(resolved) } else { Err(problems) }
 }
 
+/// What stands for the name of the file in messages about what was typed there.
+pub(crate) const COMMAND_LINE: &str = "the command line";
+
 /// What this text would mean as a file in the folder where we are, alone.
 pub(crate) fn typed(text: &str, env: &Env) -> Result<Resolved, Problems> {
     let mut problems = Problems::default();
-    let raw = read_file(Path::new("the command line"), text, Scope::All, &mut problems);
+    let raw = read_file(Path::new(COMMAND_LINE), text, Scope::All, &mut problems);
     let resolved = resolve(raw, None, env, &mut problems);
     if problems.is_empty() { Ok(resolved) } else { Err(problems) }
 }

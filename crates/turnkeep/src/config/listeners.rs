@@ -1,6 +1,5 @@
 //! Who is told of events by callbacks: listeners, and the reply callbacks of agents.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -10,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use turnkeep_core::listen::{ENDINGS, NAME_CHARS_MAX, Pattern, Selector, pattern_words};
 use turnkeep_core::network::{Network, may_reach};
 
-use super::AgentSettings;
 use super::problem::{Origin, Problems, suggestion};
 use super::raw::{AgentRaw, ListenerRaw, Raw};
 use super::secret::{Named, Told, secret};
@@ -68,7 +66,7 @@ impl fmt::Debug for SigningSecret {
 /// Every listener there is, in the order of their names.
 pub(super) fn listeners(
     raw: &Raw,
-    agents: &BTreeMap<String, AgentSettings>,
+    agents: &[String],
     told: &mut Told<'_>,
 ) -> Vec<ListenerSettings> {
     let allowed = allowed(raw);
@@ -101,7 +99,7 @@ fn check_name(name: &str, at: &Origin, problems: &mut Problems) {
 fn one(
     name: &str,
     raw: &ListenerRaw,
-    agents: &BTreeMap<String, AgentSettings>,
+    agents: &[String],
     allowed: &[Network],
     told: &mut Told<'_>,
 ) -> Option<ListenerSettings> {
@@ -110,12 +108,13 @@ fn one(
     let url = match &keys.url {
         Some(url) => address("url", &place, url, allowed, told.problems),
         None => {
-            told.problems.add(&raw.at, format!("{place} needs \"url\""));
+            told.problems.lacks(&place, &["url"], &raw.at, &format!("{place} needs \"url\""));
             None
         }
     };
     if keys.secret_file.is_none() && keys.secret_env.is_none() {
-        told.problems.add(&raw.at, format!("{place} needs \"secret_file\" or \"secret_env\""));
+        let text = format!("{place} needs \"secret_file\" or \"secret_env\"");
+        told.problems.lacks(&place, &["secret_file", "secret_env"], &raw.at, &text);
     }
     let named = NamedSecrets {
         place: &place,
@@ -124,8 +123,8 @@ fn one(
     };
     let secrets = signing_secrets(&named, told);
     let agent = keys.agent.as_ref();
-    if let Some(set) = agent.filter(|set| !agents.is_empty() && !agents.contains_key(&set.value)) {
-        let known: Vec<&str> = agents.keys().map(String::as_str).collect();
+    if let Some(set) = agent.filter(|set| !agents.contains(&set.value)) {
+        let known: Vec<&str> = agents.iter().map(String::as_str).collect();
         let mend = suggestion(&set.value, &known);
         told.problems
             .add(&set.origin, format!("no agent of {place} is called {:?}{mend}", set.value));
@@ -177,12 +176,15 @@ fn callback(
         (None, None) => return None,
         (Some(url), Some(_)) => url,
         (Some(Set { origin, .. }), None) => {
-            let needs = "needs \"callback_secret_file\" or \"callback_secret_env\"";
-            told.problems.add(origin, format!("\"callback_url\" in {place} {needs}"));
+            let keys = ["callback_secret_file", "callback_secret_env"];
+            let text =
+                format!("\"callback_url\" in {place} needs \"{}\" or \"{}\"", keys[0], keys[1]);
+            told.problems.lacks(&place, &keys, origin, &text);
             return None;
         }
         (None, Some((key, origin))) => {
-            told.problems.add(origin, format!("\"{key}\" in {place} needs \"callback_url\""));
+            let text = format!("\"{key}\" in {place} needs \"callback_url\"");
+            told.problems.lacks(&place, &["callback_url"], origin, &text);
             return None;
         }
     };

@@ -12,16 +12,19 @@ mod section;
 mod budgets;
 mod changes;
 pub(crate) mod command;
+pub(crate) mod cron;
 mod guard;
 mod hosts;
 pub(crate) mod http_brain;
 mod layers;
 pub(crate) mod listeners;
+mod log_level;
 pub(crate) mod model;
 pub(crate) mod moderation;
 mod notice;
 mod pairs;
 mod paths;
+pub(crate) mod people;
 pub(crate) mod policy;
 mod raw;
 mod read;
@@ -29,14 +32,17 @@ mod reference;
 pub(crate) mod resolved;
 mod schema;
 mod secret;
+pub(crate) mod signal;
 pub(crate) mod telemetry;
 pub(crate) mod tools;
+pub(crate) mod trust;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use changes::Changes;
-pub(crate) use layers::{Env, Flags, check_text, guess, load, locate, typed};
+pub(crate) use cron::machine_zone;
+pub(crate) use layers::{COMMAND_LINE, Env, Flags, check_text, guess, load, locate, typed};
 pub(crate) use reference::{example, reference};
 pub(crate) use resolved::{AgentSettings, Resolved, Whereabouts};
 pub(crate) use schema::{as_json, schema};

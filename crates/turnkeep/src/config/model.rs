@@ -74,7 +74,8 @@ pub(crate) enum Thinking {
 /// What is typed for an agent that speaks `OpenAI`'s protocol.
 pub(super) fn openai(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option<ModelSettings> {
     if raw.model.base_url.is_none() {
-        told.problems.add(&raw.at, format!("[agents.{name}] needs \"base_url\""));
+        let (place, text) = (format!("[agents.{name}]"), "needs \"base_url\"");
+        told.problems.lacks(&place, &["base_url"], &raw.at, &format!("{place} {text}"));
     }
     model(name, raw, COMPLETIONS, told)
 }
@@ -141,7 +142,8 @@ fn model(
 ) -> Option<ModelSettings> {
     let keys = &raw.model;
     if keys.model.is_none() {
-        told.problems.add(&raw.at, format!("[agents.{name}] needs \"model\""));
+        let (place, text) = (format!("[agents.{name}]"), "needs \"model\"");
+        told.problems.lacks(&place, &["model"], &raw.at, &format!("{place} {text}"));
     }
     if let Some(url) = keys.base_url.as_ref().filter(|url| url.value.0.ends_with(path)) {
         let text = format!(

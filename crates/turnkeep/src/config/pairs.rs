@@ -29,6 +29,15 @@ impl Setting for Pairs {
         pairs.iter().all(usable).then(|| Self(pairs.iter().cloned().collect()))
     }
 
+    /// What stands there may be secret, and is not shown.
+    fn wrong_row(_: usize, name: &str, value: &Scalar) -> Option<String> {
+        if !is_variable(name) {
+            return Some("is no name of a variable: letters, digits and _, no digit first".into());
+        }
+        let usable = value.text().is_some_and(|text| !text.contains('\0'));
+        (!usable).then(|| "must be a text without zero bytes, in quotes".into())
+    }
+
     fn shown(&self) -> String {
         let pairs: Vec<String> =
             self.0.iter().map(|(name, text)| format!("{name} = {text:?}")).collect();

@@ -1,5 +1,6 @@
 //! A user's mistake: where it stands, what it is and how to mend it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,32 +28,50 @@ impl fmt::Display for Origin {
 
 /// Every mistake that was found; never shown while it is empty.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Problems(Vec<(Option<Origin>, String)>);
+pub(crate) struct Problems {
+    told: Vec<(Option<Origin>, String)>,
+    /// Keys that were typed and are wrong, by their section.
+    mistyped: BTreeSet<(String, String)>,
+}
 
 impl Problems {
     /// Notes a mistake at its place.
     pub(super) fn add(&mut self, origin: &Origin, text: impl Into<String>) {
-        self.0.push((Some(origin.clone()), text.into()));
+        self.told.push((Some(origin.clone()), text.into()));
+    }
+
+    /// Notes that this key of `[section]` was typed and is wrong, which is told besides.
+    pub(super) fn mistyped(&mut self, section: &str, key: &str) {
+        self.mistyped.insert((section.to_owned(), key.to_owned()));
+    }
+
+    /// Notes that a section needs one of these keys. Whoever typed one of them wrongly made one
+    /// mistake, not two.
+    pub(super) fn lacks(&mut self, section: &str, keys: &[&str], at: &Origin, text: &str) {
+        let typed = |key: &&str| self.mistyped.contains(&(section.to_owned(), (*key).to_owned()));
+        if !keys.iter().any(typed) {
+            self.add(at, text);
+        }
     }
 
     /// Notes a mistake that stands nowhere in particular.
     pub(super) fn add_general(&mut self, text: impl Into<String>) {
-        self.0.push((None, text.into()));
+        self.told.push((None, text.into()));
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.told.is_empty()
     }
 
     /// How many there are.
     pub(crate) const fn len(&self) -> usize {
-        self.0.len()
+        self.told.len()
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut sorted: Vec<_> = self.0.iter().collect();
+        let mut sorted: Vec<_> = self.told.iter().collect();
         sorted.sort_by(|one, two| one.0.cmp(&two.0));
         for (index, (origin, text)) in sorted.into_iter().enumerate() {
             if index > 0 {

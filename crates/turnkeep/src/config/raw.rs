@@ -8,13 +8,17 @@ use turnkeep_core::moderation::Ruling;
 use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 
 use super::budgets::MoneyRaw;
+use super::cron::CronRaw;
 use super::hosts::HostNames;
+use super::log_level::LogLevel;
 use super::notice::Notice;
 use super::pairs::Pairs;
+use super::people::PeopleRaw;
 use super::problem::Origin;
 use super::section::Section;
+use super::signal::SignalRaw;
 use super::tools::ToolServerRaw;
-use super::value::{AgentKind, Endpoint, Listen, LogFormat, LogLevel, Networks, Paths, Texts, Url};
+use super::value::{AgentKind, Endpoint, Listen, LogFormat, Networks, Paths, Texts, Url};
 
 section! {
     /// Keys that stand at the top of the file, before any section.
@@ -446,6 +450,9 @@ pub(super) struct Raw {
     pub(super) money: MoneyRaw,
     pub(super) listeners: BTreeMap<String, ListenerRaw>,
     pub(super) tools: BTreeMap<String, ToolServerRaw>,
+    pub(super) signal: SignalRaw,
+    pub(super) people: PeopleRaw,
+    pub(super) cron: BTreeMap<String, CronRaw>,
 }
 
 impl Raw {
@@ -480,6 +487,11 @@ impl Raw {
         }
         for (name, server) in &self.tools {
             sections.push((format!("tools.{name}"), &server.keys));
+        }
+        sections.extend(self.signal.sections());
+        sections.extend(self.people.sections());
+        for (name, job) in &self.cron {
+            sections.push((format!("cron.{name}"), &job.keys));
         }
         sections
     }

@@ -8,6 +8,8 @@ use turnkeep_core::policy::{CHANNELS, channel_facts};
 use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::budgets::{BudgetKeys, PriceKeys, UsageKeys};
+use super::cron::{CronKeys, CronRaw};
+use super::people::{GroupKeys, GroupRaw, UserKeys, UserRaw};
 use super::problem::{Lines, Problems, suggestion};
 use super::raw::{
     AgentKeys, AgentRaw, AnthropicKeys, ChannelKeys, ChannelRaw, CommandKeys, EchoKeys,
@@ -16,11 +18,12 @@ use super::raw::{
 };
 use super::secret::is_quiet;
 use super::section::{Key, Section, find};
+use super::signal::{SignalAccountKeys, SignalAccountRaw, SignalKeys};
 use super::tools::{ToolServerKeys, ToolServerRaw};
 use super::value::Scalar;
 
 /// The sections of the file.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 16] = [
     "gateway",
     "guard",
     "telemetry",
@@ -33,10 +36,14 @@ const TABLES: [&str; 12] = [
     "prices",
     "listeners",
     "tools",
+    "signal",
+    "users",
+    "groups",
+    "cron",
 ];
 
 /// Every section's keys and where they belong.
-pub(super) const HOMES: [(&str, &[Key]); 18] = [
+pub(super) const HOMES: [(&str, &[Key]); 23] = [
     ("at the top of the file, before any [section]", TopKeys::KEYS),
     ("in [gateway]", GatewayKeys::KEYS),
     ("in [guard]", GuardKeys::KEYS),
@@ -55,6 +62,11 @@ pub(super) const HOMES: [(&str, &[Key]); 18] = [
     ("in [prices.MODEL]", PriceKeys::KEYS),
     ("in [listeners.NAME]", ListenerKeys::KEYS),
     ("in [tools.NAME]", ToolServerKeys::KEYS),
+    ("in [signal]", SignalKeys::KEYS),
+    ("in [signal.accounts.NAME]", SignalAccountKeys::KEYS),
+    ("in [users.NAME]", UserKeys::KEYS),
+    ("in [groups.NAME]", GroupKeys::KEYS),
+    ("in [cron.NAME]", CronKeys::KEYS),
 ];
 
 /// Which part of a file matters to who reads it.
@@ -101,6 +113,9 @@ pub(super) fn read_file(path: &Path, text: &str, scope: Scope, problems: &mut Pr
     reader.money(top, &mut raw);
     reader.listeners(top, &mut raw);
     reader.tools(top, &mut raw);
+    reader.signal(top, &mut raw);
+    reader.people(top, &mut raw);
+    reader.cron(top, &mut raw);
     raw
 }
 
@@ -143,14 +158,33 @@ impl Reader<'_> {
                 continue;
             }
             let scalar = scalar(value.get_ref());
-            if !section.put(typed, &scalar, &origin) {
-                let expected =
-                    find(section.keys(), typed).map_or_else(String::new, |key| (key.expected)());
-                let text = format!("\"{typed}\"{place} must be {expected}");
+            if !section.put(typed, &scalar, &origin)
+                && let Some(key) = find(section.keys(), typed)
+            {
+                self.problems.mistyped(place.trim_start_matches(" in "), typed);
+                if self.rows(key, value.get_ref(), &join(label, typed)) {
+                    continue;
+                }
+                let text = format!("\"{typed}\"{place} must be {}", (key.expected)());
                 let found = if is_quiet(typed) { String::new() } else { format!(", not {scalar}") };
                 self.problems.add(&origin, text + &found);
             }
         }
+    }
+
+    /// Tells what is wrong with single rows of a table that is one value; false if nothing is.
+    fn rows(&mut self, key: &Key, value: &DeValue<'_>, label: &str) -> bool {
+        let Some(table) = value.as_table() else { return false };
+        let mut wrong = false;
+        for (at, (name, value)) in table.iter().enumerate() {
+            let typed = name.get_ref().as_ref();
+            if let Some(what) = (key.wrong_row)(at, typed, &scalar(value.get_ref())) {
+                let origin = self.lines.origin(name.span().start);
+                self.problems.add(&origin, format!("\"{typed}\" in [{label}] {what}"));
+                wrong = true;
+            }
+        }
+        wrong
     }
 
     /// The table of this name within another one, and its label in messages.
@@ -311,6 +345,50 @@ impl Reader<'_> {
         }
     }
 
+    /// Users and groups.
+    fn people(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
+        for ((name, _), table, label) in self.named(top, "users") {
+            let at = self.lines.origin(name.span().start);
+            self.check_name(name, "a user");
+            let mut keys = UserKeys::default();
+            self.keys(table, &label, &[], &mut [&mut keys]);
+            raw.people.users.insert(name.get_ref().to_string(), UserRaw { at, keys });
+        }
+        for ((name, _), table, label) in self.named(top, "groups") {
+            let at = self.lines.origin(name.span().start);
+            let mut keys = GroupKeys::default();
+            self.keys(table, &label, &[], &mut [&mut keys]);
+            raw.people.groups.insert(name.get_ref().to_string(), GroupRaw { at, keys });
+        }
+    }
+
+    fn cron(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
+        for ((name, _), table, label) in self.named(top, "cron") {
+            let at = self.lines.origin(name.span().start);
+            let mut keys = CronKeys::default();
+            self.keys(table, &label, &[], &mut [&mut keys]);
+            raw.cron.insert(name.get_ref().to_string(), CronRaw { at, keys });
+        }
+    }
+
+    /// Signal itself, and its accounts if there are several.
+    fn signal(&mut self, top: &DeTable<'_>, raw: &mut Raw) {
+        let Some((table, label)) = self.table(top, "", "signal") else { return };
+        let at = top.get_key_value("signal").map_or(0, |(key, _)| key.span().start);
+        raw.signal.at = Some(self.lines.origin(at));
+        self.keys(table, &label, &["accounts"], &mut [&mut raw.signal.keys]);
+        let Some((table, label)) = self.table(table, &label, "accounts") else { return };
+        for pair in table {
+            let name = pair.0.get_ref().as_ref();
+            let at = self.lines.origin(pair.0.span().start);
+            if let Some((table, label)) = self.as_table(pair, &join(&label, name)) {
+                let mut keys = SignalAccountKeys::default();
+                self.keys(table, &label, &[], &mut [&mut keys]);
+                raw.signal.accounts.insert(name.to_owned(), SignalAccountRaw { at, keys });
+            }
+        }
+    }
+
     /// A name becomes a segment of session keys, so it keeps their bounds.
     fn check_name(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, what: &str) {
         let text = name.get_ref();
@@ -354,7 +432,9 @@ fn scalar(value: &DeValue<'_>) -> Scalar {
         DeValue::Datetime(_) => Scalar::Other("a date or a time"),
         DeValue::Array(items) => {
             let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
-            texts.collect::<Option<_>>().map_or(Scalar::Other("a list"), Scalar::List)
+            texts
+                .collect::<Option<_>>()
+                .map_or(Scalar::Other("a list of anything else"), Scalar::List)
         }
         DeValue::Table(table) => {
             let pairs = table.iter().map(|(name, value)| {

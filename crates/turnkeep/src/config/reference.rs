@@ -7,13 +7,16 @@ use turnkeep_core::policy::CHANNELS;
 
 use super::budgets::{BudgetKeys, PriceKeys, UsageKeys};
 use super::changes::is_fixed;
+use super::cron::CronKeys;
 use super::layers::variable;
+use super::people::{GroupKeys, UserKeys};
 use super::policy;
 use super::raw::{
     AgentKeys, AnthropicKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys,
     HttpBrainKeys, ListenerKeys, ModelKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
 };
 use super::section::Key;
+use super::signal::{SignalAccountKeys, SignalKeys};
 use super::tools::ToolServerKeys;
 
 /// A part of both documents.
@@ -27,7 +30,7 @@ struct Part {
     keys: &'static [Key],
 }
 
-const PARTS: [Part; 18] = [
+const PARTS: [Part; 23] = [
     Part {
         title: "Top of the file",
         about: "Keys that stand before any section.",
@@ -134,6 +137,22 @@ const PARTS: [Part; 18] = [
         keys: ChannelKeys::KEYS,
     },
     Part {
+        title: "[users.NAME]",
+        about: "Somebody who is known by name on the channels that are listened to, like Signal. \
+                See docs/people.md.",
+        header: "[users.alice]",
+        variables: None,
+        keys: UserKeys::KEYS,
+    },
+    Part {
+        title: "[groups.NAME]",
+        about: "A group in which we take part. What is said in a group that is not listed is \
+                ignored. See docs/people.md.",
+        header: "[groups.family]",
+        variables: None,
+        keys: GroupKeys::KEYS,
+    },
+    Part {
         title: "[budgets]",
         about: "How much may be used, and what follows then. The same keys may stand in \
                 `[tenants.NAME.budgets]`, `[agents.NAME.budgets]` and `[channels.NAME.budgets]`; the \
@@ -166,6 +185,30 @@ const PARTS: [Part; 18] = [
         header: "[listeners.crm]",
         variables: None,
         keys: ListenerKeys::KEYS,
+    },
+    Part {
+        title: "[cron.NAME]",
+        about: "A job: at its times an agent is asked, or somebody is told something. See \
+                docs/cron.md.",
+        header: "[cron.news]",
+        variables: None,
+        keys: CronKeys::KEYS,
+    },
+    Part {
+        title: "[signal]",
+        about: "Signal, spoken by signal-cli. Without this section there is none. See \
+                docs/signal.md.",
+        header: "[signal]",
+        variables: None,
+        keys: SignalKeys::KEYS,
+    },
+    Part {
+        title: "[signal.accounts.NAME]",
+        about: "One account of Signal where there are several; `number`, `tenant` and `agent` do not \
+                stand in `[signal]` then.",
+        header: "[signal.accounts.home]",
+        variables: None,
+        keys: SignalAccountKeys::KEYS,
     },
     Part {
         title: "Policy: [channels.NAME], [agents.NAME] and [tenants.NAME]",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use turnkeep_core::Policy;
 use turnkeep_core::network::Network;
 use turnkeep_core::policy::CHANNELS;
+use turnkeep_core::schedule::Job;
 use turnkeep_gateway::guard::GuardSettings;
 use turnkeep_gateway::money::Prices;
 
@@ -20,16 +21,18 @@ use super::layers::Env;
 use super::listeners::ListenerSettings;
 use super::model::{self, AnthropicSettings, ModelSettings};
 use super::moderation::{self, ModerationSettings};
+use super::people::{self, PeopleSettings};
 use super::policy::{self, Explained, Policies};
 use super::problem::Problems;
 use super::raw::{AgentRaw, EchoKeys, GatewayKeys, Raw, TopKeys};
 use super::secret::Told;
 use super::section::Section;
+use super::signal::{self, SignalSettings};
 use super::telemetry::{self, TelemetrySettings};
 use super::tools::{self, ToolServerSettings};
 pub(crate) use super::value::LogFormat;
 use super::value::{AgentKind, Set, Setting};
-use super::{guard, listeners, paths, words};
+use super::{cron, guard, listeners, paths, words};
 
 /// The name of the agent that answers where none is named.
 const DEFAULT_AGENT: &str = "default";
@@ -81,6 +84,12 @@ pub(crate) struct Resolved {
     pub(crate) prices: Arc<Prices>,
     /// Channels whose replies are appended to a file.
     pub(crate) spools: BTreeMap<&'static str, PathBuf>,
+    /// Who is known by name, and in which groups we take part.
+    pub(crate) people: PeopleSettings,
+    /// What is done at its time.
+    pub(crate) jobs: Vec<Job>,
+    /// Signal, if it is configured.
+    pub(crate) signal: Option<SignalSettings>,
     /// Who is told of events by callbacks.
     pub(crate) listeners: Vec<ListenerSettings>,
     /// Networks that callbacks may reach beside the open internet.
@@ -201,19 +210,23 @@ pub(super) fn resolve(
     listens_beyond(&raw.top, &mut notes);
     falls_back(&raw.gateway, &mut notes);
     let spools = spools(&raw, env, problems);
+    let Whereabouts { listen, hosts, data_dir } = resolve_whereabouts(&raw.top, env);
     let mut told = Told { env, problems, notes: &mut notes };
     let agents = agents(&raw.agents, &mut told);
     let tools = tools(&raw, &mut told);
-    let listeners = listeners::listeners(&raw, &agents, &mut told);
+    let signal = signal::signal(&raw.signal, &agents, &data_dir, &mut told);
+    let names = agent_names(&raw.agents);
+    let listeners = listeners::listeners(&raw, &names, &mut told);
     let callbacks_may_reach = listeners::allowed(&raw);
     let moderation = moderation::moderation(&raw.guard, &mut told);
     let telemetry = telemetry::telemetry(&raw.telemetry, &mut told);
     let guard = guard::guard(&raw, problems);
     let words = words::words(&raw, problems);
-    raw.money.budgets.check(agents.keys().map(String::as_str), problems);
+    let people = people::people(&raw.people, &names, problems);
+    let jobs = cron::jobs(&raw.cron, &raw.people, &names, problems);
+    raw.money.budgets.check(names.iter().map(String::as_str), problems);
     budgets::unpriced(&raw, &mut notes);
     let prices = Arc::new(budgets::prices(&raw.money));
-    let Whereabouts { listen, hosts, data_dir } = resolve_whereabouts(&raw.top, env);
     let policies = Policies {
         gateway: policy::of_gateway(&raw.gateway),
         tenants: raw.tenants,
@@ -243,6 +256,9 @@ pub(super) fn resolve(
         prices,
         tools,
         spools,
+        people,
+        jobs,
+        signal,
         listeners,
         callbacks_may_reach,
         notes,
@@ -345,6 +361,9 @@ fn spools(raw: &Raw, env: &Env, problems: &mut Problems) -> BTreeMap<&'static st
             );
             problems.add(&set.origin, text);
         }
+        if facts.name == "signal" {
+            signal::spooled(&raw.signal, set, problems);
+        }
         spools.insert(facts.name, paths::meant(set, env));
     }
     spools
@@ -372,13 +391,22 @@ fn agents(
     agents
 }
 
+/// What the agents are called that are typed, those with mistakes included: whoever names one of
+/// these made no mistake.
+fn agent_names(raw: &BTreeMap<String, AgentRaw>) -> Vec<String> {
+    if raw.is_empty() {
+        return vec![DEFAULT_AGENT.to_owned()];
+    }
+    raw.keys().cloned().collect()
+}
+
 fn agent_settings(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option<AgentSettings> {
     let Some(kind) = raw.own.kind.as_ref().map(|set| set.value) else {
         let text = format!(
             "[agents.{name}] needs kind = \"echo\", \"openai\", \"anthropic\", \"command\" or \
              \"http\""
         );
-        told.problems.add(&raw.at, text);
+        told.problems.lacks(&format!("[agents.{name}]"), &["kind"], &raw.at, &text);
         return None;
     };
     let kinds: [(&[AgentKind], &dyn Section); 5] = [

@@ -5,11 +5,14 @@ use turnkeep_core::policy::CHANNELS;
 use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::budgets::{BudgetKeys, PriceKeys, UsageKeys};
+use super::cron::CronKeys;
 use super::raw::{
     AgentKeys, AnthropicKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys,
     HttpBrainKeys, ListenerKeys, ModelKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
 };
+use super::people::{GroupKeys, UserKeys};
 use super::section::Key;
+use super::signal::{SignalAccountKeys, SignalKeys};
 use super::tools::ToolServerKeys;
 
 /// The schema, as text.
@@ -42,6 +45,10 @@ pub(super) fn document() -> Value {
         ("prices", named(&table(&[PriceKeys::KEYS]))),
         ("listeners", named(&listener())),
         ("tools", named(&tool_server())),
+        ("signal", signal()),
+        ("users", named(&table(&[UserKeys::KEYS]))),
+        ("groups", named(&group())),
+        ("cron", named(&job())),
     ];
     for (name, table) in tables {
         schema["properties"][name] = table;
@@ -151,6 +158,28 @@ fn tool_server() -> Value {
     let mut server = table(&[ToolServerKeys::KEYS]);
     extend_rules(&mut server, [any_of(["command", "url"])]);
     server
+}
+
+fn group() -> Value {
+    let mut group = table(&[GroupKeys::KEYS]);
+    group["required"] = json!(["id"]);
+    group
+}
+
+fn job() -> Value {
+    let mut job = table(&[CronKeys::KEYS]);
+    job["required"] = json!(["schedule"]);
+    extend_rules(&mut job, [any_of(["prompt", "text"])]);
+    job
+}
+
+fn signal() -> Value {
+    let mut account = table(&[SignalAccountKeys::KEYS]);
+    account["required"] = json!(["number"]);
+    let mut signal = table(&[SignalKeys::KEYS]);
+    signal["properties"]["accounts"] = named(&account);
+    extend_rules(&mut signal, [any_of(["number", "accounts"])]);
+    signal
 }
 
 fn any_of(keys: [&str; 2]) -> Value {

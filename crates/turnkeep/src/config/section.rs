@@ -20,6 +20,8 @@ pub(super) struct Key {
     pub(super) expected: fn() -> String,
     /// The same for editors, as JSON schema.
     pub(super) schema: fn() -> serde_json::Value,
+    /// What is wrong with one row of a table.
+    pub(super) wrong_row: fn(usize, &str, &Scalar) -> Option<String>,
 }
 
 /// A value that was typed: key, value as typed, place.
@@ -77,6 +79,7 @@ macro_rules! section {
                             $crate::config::value::Range::of(&[$($min, $max)?]),
                         )
                     },
+                    wrong_row: <$type as $crate::config::value::Setting>::wrong_row,
                 },
             )*];
         }

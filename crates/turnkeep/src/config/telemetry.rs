@@ -64,7 +64,7 @@ fn useless(keys: &TelemetryKeys, problems: &mut Problems) {
     for (key, origin) in typed {
         if let Some(origin) = origin {
             let text = format!("\"{key}\" in [telemetry] is of no use without \"otlp_endpoint\"");
-            problems.add(origin, text);
+            problems.lacks("[telemetry]", &["otlp_endpoint"], origin, &text);
         }
     }
 }

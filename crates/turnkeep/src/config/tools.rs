@@ -11,7 +11,7 @@ use turnkeep_core::tool::SideEffects;
 use super::command::{self, CommandSettings, Program};
 use super::http_brain::is_here;
 use super::pairs::Pairs;
-use super::problem::{Origin, Problems, suggestion};
+use super::problem::{Origin, Problems, nearest, suggestion};
 use super::raw::AgentRaw;
 use super::resolved::{or, seconds};
 use super::secret::{ApiKey, Named, Told, secret};
@@ -22,6 +22,8 @@ const TIMEOUT_SECONDS: u64 = 60;
 /// Longest pattern of names, and patterns of one table.
 const PATTERN_BYTES_MAX: usize = 200;
 const PATTERNS_MAX: usize = 1000;
+/// What tools may do to the world, as it is typed.
+const EFFECTS: [&str; 4] = ["pure", "idempotent", "compensatable", "irreversible"];
 /// Longest name of a server.
 const NAME_CHARS_MAX: usize = 32;
 
@@ -169,12 +171,19 @@ fn one(name: &str, raw: &ToolServerRaw, told: &mut Told<'_>) -> Option<ToolServe
             None
         }
         (None, None) => {
-            told.problems.add(&raw.at, format!("{place} needs \"command\" or \"url\""));
+            let text = format!("{place} needs \"command\" or \"url\"");
+            told.problems.lacks(&place, &["command", "url"], &raw.at, &text);
             None
         }
         (Some(_), None) => process(&place, raw, told),
         (None, Some(url)) => Some(http(&place, url, keys, told)),
     };
+    if let Some(set) = &keys.approval
+        && let Some(strange) = set.value.0.iter().find(|name| !is_pattern(name))
+    {
+        let text = format!("\"approval\" in {place}: {strange:?} is no name of a tool");
+        told.problems.add(&set.origin, text);
+    }
     let approval = keys.approval.as_ref().map(|set| set.value.0.clone()).unwrap_or_default();
     Some(ToolServerSettings {
         way: way?,
@@ -290,6 +299,20 @@ fn is_pattern(text: &str) -> bool {
     (1..=PATTERN_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
+/// What is wrong with a row, if anything; `of` says it of the value.
+fn wrong_row(at: usize, name: &str, of: impl FnOnce() -> Option<String>) -> Option<String> {
+    if at >= PATTERNS_MAX {
+        // Told once: the others would say the same.
+        return (at == PATTERNS_MAX)
+            .then(|| format!("is one too many; {PATTERNS_MAX} may stand there"));
+    }
+    if !is_pattern(name) {
+        let rule = format!("1 to {PATTERN_BYTES_MAX} bytes without control characters");
+        return Some(format!("is no name of a tool, which has {rule}"));
+    }
+    of()
+}
+
 fn rows<T>(scalar: &Scalar, of: impl Fn(&str) -> Option<T>) -> Option<Vec<(String, T)>> {
     let Scalar::Pairs(pairs) = scalar else { return None };
     let row = |(name, text): &(String, String)| {
@@ -318,12 +341,24 @@ impl Setting for EffectsTable {
     }
 
     fn schema(_: Range) -> Value {
-        let words = ["pure", "idempotent", "compensatable", "irreversible"];
-        json!({"type": "object", "additionalProperties": {"enum": words}})
+        json!({"type": "object", "additionalProperties": {"enum": EFFECTS}})
     }
 
     fn read(scalar: &Scalar, _: Range) -> Option<Self> {
         rows(scalar, |word| serde_json::from_value(json!(word)).ok()).map(Self)
+    }
+
+    fn wrong_row(at: usize, name: &str, value: &Scalar) -> Option<String> {
+        wrong_row(at, name, || {
+            let word = value.text().unwrap_or_default();
+            if EFFECTS.contains(&word) {
+                return None;
+            }
+            let near = nearest(word, EFFECTS).filter(|_| !word.is_empty());
+            let mend = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+            let words = "pure, idempotent, compensatable or irreversible";
+            Some(format!("must be {words}, not {value}{mend}"))
+        })
     }
 
     fn shown(&self) -> String {
@@ -342,6 +377,18 @@ impl Setting for KeysTable {
 
     fn read(scalar: &Scalar, _: Range) -> Option<Self> {
         rows(scalar, |text| text.starts_with('/').then(|| text.to_owned())).map(Self)
+    }
+
+    fn wrong_row(at: usize, name: &str, value: &Scalar) -> Option<String> {
+        wrong_row(at, name, || {
+            let text = value.text().unwrap_or_default();
+            if text.starts_with('/') {
+                return None;
+            }
+            let plain = !text.is_empty() && !text.contains(['.', '$', '[']);
+            let mend = if plain { format!("; did you mean \"/{text}\"?") } else { String::new() };
+            Some(format!("must be a JSON pointer like \"/order_id\", not {value}{mend}"))
+        })
     }
 
     fn shown(&self) -> String {

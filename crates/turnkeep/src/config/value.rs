@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use turnkeep_core::guard::Severity;
-use turnkeep_core::moderation::Ruling;
 use turnkeep_core::network::Network;
 use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 
@@ -74,7 +73,7 @@ impl Scalar {
     }
 }
 
-fn text_schema() -> Value {
+pub(super) fn text_schema() -> Value {
     json!({"type": "string", "minLength": 1})
 }
 
@@ -114,6 +113,11 @@ pub(super) trait Setting: Sized {
     fn shown(&self) -> String;
     /// What an editor may check of it, as JSON schema.
     fn schema(range: Range) -> Value;
+    /// What is wrong with one row of a table, as the end of a sentence about it: its place in the
+    /// table, its name and its value; none for what is no table.
+    fn wrong_row(_: usize, _: &str, _: &Scalar) -> Option<String> {
+        None
+    }
 }
 
 impl Setting for bool {
@@ -381,41 +385,6 @@ impl Setting for Networks {
     }
 }
 
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
-/// What is logged: a level, and `part=level` for single parts of the program.
-#[derive(Clone, Debug)]
-pub(super) struct LogLevel(pub(super) String);
-
-impl Setting for LogLevel {
-    fn expected(_: Range) -> String {
-        format!("one of {}, or like \"info,turnkeep_gateway=debug\"", LEVELS.join(", "))
-    }
-
-    fn schema(_: Range) -> Value {
-        text_schema()
-    }
-
-    // The subscriber takes a mistyped level for the name of a part and then logs nothing; so the
-    // words are checked here.
-    fn read(scalar: &Scalar, _: Range) -> Option<Self> {
-        let text = scalar.text()?.trim().to_ascii_lowercase();
-        let known = text.split(',').all(|piece| {
-            let level = match piece.split_once('=') {
-                Some((target, level)) if !target.trim().is_empty() => level,
-                Some(_) => return false,
-                None => piece,
-            };
-            LEVELS.contains(&level.trim())
-        });
-        known.then_some(Self(text))
-    }
-
-    fn shown(&self) -> String {
-        format!("{:?}", self.0)
-    }
-}
-
 macro_rules! words {
     ($($type:ty { $($word:literal => $value:path),* $(,)? })*) => {$(
         impl Setting for $type {
@@ -471,7 +440,6 @@ words! {
         "command" => AgentKind::Command,
         "http" => AgentKind::Http,
     }
-    Ruling { "allow" => Ruling::Allow, "refuse" => Ruling::Refuse }
     Severity {
         "monitor" => Severity::Monitor,
         "restrict" => Severity::Restrict,

@@ -167,6 +167,20 @@ fn the_typescript_examples_keep_the_contract() {
 }
 
 #[test]
+fn the_trips_keep_the_contract() {
+    let (python, typescript) = (example("python/trip.py"), example("typescript/trip.ts"));
+    for command in [["python3", &python], [&node(), &typescript]] {
+        let place = Place::new();
+        let arguments = [&["--message", "a week in Rome", "--command"][..], &command].concat();
+        let (fine, report) = place.check(&arguments);
+        assert!(fine, "{report:#}");
+        keeps_all(&report, &[&OF_ALL, &OF_PROCESSES], &["input_ends"]);
+        let done = std::fs::read_to_string(place.0.path().join("trip.txt")).unwrap();
+        assert_eq!(done.matches("booked a week, Hotel Rome\n").count(), 1, "{done}");
+    }
+}
+
+#[test]
 fn a_process_that_lies_is_found_out() {
     let place = Place::new();
     let lies = ["--message", "act", "--command", "python3", &liar()];
@@ -176,6 +190,28 @@ fn a_process_that_lies_is_found_out() {
     assert_eq!(named(&report, "not_seen"), [""; 0], "{report:#}");
     let wrong = report["wrong"].as_u64().unwrap();
     assert_eq!(wrong, (OF_ALL.len() - 1 + OF_PROCESSES.len()) as u64, "{report:#}");
+}
+
+/// It pays though it is refused, and tells its user the same: nobody can see that, so nobody says that
+/// it was right.
+#[test]
+fn a_process_that_does_not_listen_is_not_called_right() {
+    let place = Place::new();
+    let check = |how: &str| {
+        let (fine, report) =
+            place.check(&["--message", "act", "--command", "python3", &liar(), how]);
+        let checks = report["checks"].as_array().unwrap();
+        let found = checks.iter().find(|check| check["name"] == "refused").cloned().unwrap();
+        (fine, found["result"].clone(), found["came"].as_str().unwrap().to_owned())
+    };
+    let (fine, result, came) = check("sly");
+    assert!(fine && result == "not_seen", "{came}");
+    assert!(came.starts_with("it says the same as when it is allowed to act; "), "{came}");
+    let paid = std::fs::read_to_string(place.0.path().join("paid.txt")).unwrap();
+    assert_eq!(paid, "refused\nmail_first\nknown\ncall\n");
+    let (fine, result, came) = check("deaf");
+    assert!(!fine && result == "wrong", "{came}");
+    assert!(came.starts_with("its commit point was refused, and it went on to “pay”"), "{came}");
 }
 
 #[test]
@@ -270,10 +306,18 @@ fn what_can_not_be_meant_is_refused() {
         let output = place.run(arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains(says) && output.status.code() == Some(code), "{said}");
+        // Nobody typed lines, or a section.
+        assert!(!said.contains("the command line") && !said.contains("[agents."), "{said}");
     };
     check(&[], "<URL|--agent <NAME>|--command <PROGRAM>", 2);
     check(&["http://127.0.0.1:9"], "--secret-file FILE or --secret-env NAME", 1);
     check(&["http://127.0.0.1:9", "--secret-env", "NOT_THERE"], "NOT_THERE is not set", 1);
-    check(&["ftp://example.org", "--secret-env", "SECRET"], "\"url\"", 1);
-    check(&["--command", "python3 echo.py"], "started without a shell", 1);
+    check(&["ftp://example.org", "--secret-env", "SECRET"], "URL must be an address", 1);
+    check(
+        &["http://127.0.0.1:9", "--secret-env", "TURNKEEP_NO"],
+        "--secret-env: TURNKEEP_NO is",
+        1,
+    );
+    check(&["http://127.0.0.1:9", "--secret-file", "no"], "--secret-file: there is no file", 1);
+    check(&["--command", "python3 echo.py"], "--command is started without a shell", 1);
 }

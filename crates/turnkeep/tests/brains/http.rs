@@ -74,6 +74,32 @@ impl Drop for Brain {
     }
 }
 
+/// What somebody needs who measures their own: never how long it took here.
+#[test]
+fn a_bench_of_a_brain_tells_what_it_costs_the_server() {
+    let place = Place::new();
+    let brain = Brain::start(&place, "echo.py", "0", "0");
+    let server = place.gateway(&brain, "window_ms = 0");
+    let bench = |more: &[&str]| {
+        let mut bench = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
+        bench.args(["bench", "--server", &server.address, "--users", "3", "--messages", "2"]);
+        let output = bench.args(["--delay-ms", "1"]).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let report: Value = serde_json::from_str(&bench(&["--json"])).unwrap();
+    assert_eq!((&report["latency"]["count"], &report["errors"]), (&json!(6), &json!({})));
+    let overhead = &report["overhead"];
+    for figure in [&overhead["p50_ms"], &overhead["p99_ms"], &report["server"]["cpu_ms_per_turn"]] {
+        assert!(figure.is_number(), "{report:#}");
+    }
+    let table = bench(&[]);
+    let line = |begin: &str| table.lines().find(|line| line.trim_start().starts_with(begin));
+    let over = line("over the agent's 1 ms, p50").unwrap_or_else(|| panic!("{table}"));
+    assert!(over.contains("p99 "), "{table}");
+    assert!(line("server CPU a turn").is_some() && !table.contains("is not known"), "{table}");
+}
+
 pub(super) fn secret() -> String {
     format!("whsec_{}", STANDARD.encode(SECRET))
 }

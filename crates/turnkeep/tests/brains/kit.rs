@@ -35,6 +35,17 @@ impl Place {
         self.start_with(&format!("command = [\"python3\", {brain:?}]\nenv = {{ {env} }}"), channel)
     }
 
+    /// The same for the example of this name in either language.
+    pub(crate) fn start_in(&self, language: Language, example: &str, channel: &str) -> Server {
+        match language {
+            Language::Python => self.start(&format!("{example}.py"), "", channel),
+            Language::TypeScript => {
+                let brain = example_path(&format!("../typescript/{example}.ts"));
+                self.start_with(&format!("command = [{:?}, {brain:?}]", node()), channel)
+            }
+        }
+    }
+
     pub(crate) fn start_with(&self, agent: &str, channel: &str) -> Server {
         self.serve(&format!("kind = \"command\"\n{agent}"), channel)
     }
@@ -79,6 +90,15 @@ impl Place {
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
     }
 }
+
+/// What the examples are written in. Each shows the same in both.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Language {
+    Python,
+    TypeScript,
+}
+
+pub(crate) const LANGUAGES: [Language; 2] = [Language::Python, Language::TypeScript];
 
 /// Where an example in Python stands.
 pub(crate) fn example_path(example: &str) -> PathBuf {

@@ -1,7 +1,9 @@
 """Breaks every rule of the contract, for the test of `turnkeep brain check`.
 
 As a process all but the first, and that one with the argument `mute` or `asleep`; as a server with
-a port. Only `asleep` lets anybody wait: the others lie at once, however slow the machine is.
+a port. Only `asleep` lets anybody wait: the others lie at once, however slow the machine is. With
+`sly` it keeps every rule that can be seen and pays whatever it is told, with `deaf` it goes on behind
+a commit point that was refused.
 """
 
 from __future__ import annotations
@@ -61,6 +63,30 @@ def act(turn: dict[str, Any]) -> None:
         say("take_mail", id="late")
         hear(10)
     finish("paid")
+
+
+def answered() -> dict[str, Any]:
+    said = hear(10) or {}
+    while said and "id" not in said:
+        said = hear(10) or {}
+    return said
+
+
+def pay() -> None:
+    turn = hear(10)
+    if turn and turn["messages"][0]["text"] == "act" and not turn["recorded"]:
+        if "deaf" in sys.argv:
+            say("commit_point", id="c")
+            answered()
+        say("intend", id="i", tool="pay", key="one")
+        answer = answered()
+        with open("paid.txt", "a", encoding="utf-8") as paid:
+            paid.write(str(answer.get("type")) + "\n")
+        if answer.get("type") == "call":
+            say("returned", id="r", call=answer["call"], outcome="done")
+            answered()
+    if turn:
+        say("finished", reply="It is paid.")
 
 
 def alone(word: str) -> None:
@@ -148,6 +174,8 @@ if __name__ == "__main__":
         sys.exit("I have nothing to say")
     if "asleep" in sys.argv:
         time.sleep(1000)
+    if "sly" in sys.argv or "deaf" in sys.argv:
+        sys.exit(pay())
     if len(sys.argv) > 1:
         serve(int(sys.argv[1]))
     process()

@@ -1,6 +1,7 @@
-//! The real binary with brains that are programs: the Python examples, in everything that they show,
-//! and one that leaves somebody behind. `http` has those that are servers, `typescript` those
-//! in TypeScript, `check` holds all of them against the contract. In `messages` a model answers.
+//! The real binary with brains that are programs: the examples in both languages, in everything that
+//! they show, and one that leaves somebody behind. `http` has those that are servers, `typescript`
+//! those of them that are written in it, `check` holds all of them against the contract. In
+//! `messages` a model answers.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 #![expect(dead_code, reason = "the kit is shared with tests that need more of it")]
 
@@ -12,6 +13,7 @@ mod kit;
 mod messages;
 mod models;
 mod parrot;
+mod proxies;
 mod tools;
 mod typescript;
 
@@ -23,7 +25,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::unix::pipe::OpenOptions;
 use tokio::time::timeout;
 
-use kit::{PATIENCE, Place, SESSION, ask, gone, say, until};
+use kit::{LANGUAGES, PATIENCE, Place, SESSION, ask, gone, say, until};
 
 #[tokio::test]
 async fn a_burst_is_answered_once() {
@@ -56,79 +58,87 @@ async fn mail_is_absorbed_in_the_middle() {
 
 #[tokio::test]
 async fn who_changes_their_mind_is_answered_anew() {
-    let place = Place::new();
-    let channel = "window_ms = 0\nbusy_policy = \"agent\"\nquestion_timeout_ms = 60000";
-    let server = place.start("echo.py", "", channel);
-    let first = say(&server, "go to Rome...", "").await;
-    until(&server, "turn.processing").await;
-    let answer = ask(&server, "no, to Paris").await;
-    assert_eq!(answer["reply"], "echo: go to Rome...\nno, to Paris");
-    assert_ne!(answer["turn_id"], first["turn_id"]);
-    let seen = until(&server, "turn.completed").await;
-    assert!(seen.contains("\"choice\":\"supersede\""), "{seen}");
-    place.audit();
+    for language in LANGUAGES {
+        let place = Place::new();
+        let channel = "window_ms = 0\nbusy_policy = \"agent\"\nquestion_timeout_ms = 60000";
+        let server = place.start_in(language, "echo", channel);
+        let first = say(&server, "go to Rome...", "").await;
+        until(&server, "turn.processing").await;
+        let answer = ask(&server, "no, to Paris").await;
+        assert_eq!(answer["reply"], "echo: go to Rome...\nno, to Paris");
+        assert_ne!(answer["turn_id"], first["turn_id"]);
+        let seen = until(&server, "turn.completed").await;
+        assert!(seen.contains("\"choice\":\"supersede\""), "{seen}");
+        place.audit();
+    }
 }
 
 #[tokio::test]
 async fn a_change_of_mind_makes_again_only_what_changed_and_undoes_what_was_booked() {
-    let place = Place::new();
-    let channel = "window_ms = 0\nbusy_policy = \"agent\"\nquestion_timeout_ms = 60000";
-    let server = place.start("trip.py", "", channel);
-    say(&server, "a weekend in Rome...", "").await;
-    // The booking is on record, and the brain waits for more.
-    until(&server, "tool.returned").await;
-    let answer = ask(&server, "no, in Paris").await;
-    assert_eq!(answer["reply"], "a weekend, Hotel Paris: done");
-    let done = std::fs::read_to_string(place.path().join("trip.txt")).unwrap();
-    let expected = [
-        "made dates",
-        "made hotel",
-        "made plan",
-        "booked a weekend, Hotel Rome",
-        "made hotel",
-        "made plan",
-        "cancelled a weekend, Hotel Rome",
-        "booked a weekend, Hotel Paris",
-    ];
-    assert_eq!(done.lines().collect::<Vec<_>>(), expected);
-    let seen = until(&server, "turn.completed").await;
-    assert_eq!(seen.matches("\"type\":\"artifact.reused\"").count(), 1, "{seen}");
-    assert_eq!(seen.matches("\"type\":\"artifact.kept\"").count(), 5, "{seen}");
-    place.audit();
+    for language in LANGUAGES {
+        let place = Place::new();
+        let channel = "window_ms = 0\nbusy_policy = \"agent\"\nquestion_timeout_ms = 60000";
+        let server = place.start_in(language, "trip", channel);
+        say(&server, "a weekend in Rome...", "").await;
+        // The booking is on record, and the brain waits for more.
+        until(&server, "tool.returned").await;
+        let answer = ask(&server, "no, in Paris").await;
+        assert_eq!(answer["reply"], "a weekend, Hotel Paris: done");
+        let done = std::fs::read_to_string(place.path().join("trip.txt")).unwrap();
+        let expected = [
+            "made dates",
+            "made hotel",
+            "made plan",
+            "booked a weekend, Hotel Rome",
+            "made hotel",
+            "made plan",
+            "cancelled a weekend, Hotel Rome",
+            "booked a weekend, Hotel Paris",
+        ];
+        assert_eq!(done.lines().collect::<Vec<_>>(), expected);
+        let seen = until(&server, "turn.completed").await;
+        assert_eq!(seen.matches("\"type\":\"artifact.reused\"").count(), 1, "{seen}");
+        assert_eq!(seen.matches("\"type\":\"artifact.kept\"").count(), 5, "{seen}");
+        place.audit();
+    }
 }
 
 #[tokio::test]
 async fn what_was_made_and_booked_before_a_kill_is_there_after_it() {
-    let place = Place::new();
-    let mut server = place.start("trip.py", "", "window_ms = 0");
-    say(&server, "a weekend in Rome...", "").await;
-    until(&server, "tool.returned").await;
-    server.kill();
-    drop(server);
-    let before = std::fs::read_to_string(place.path().join("trip.txt")).unwrap();
-    assert_eq!(before.lines().count(), 4, "{before}");
+    for language in LANGUAGES {
+        let place = Place::new();
+        let mut server = place.start_in(language, "trip", "window_ms = 0");
+        say(&server, "a weekend in Rome...", "").await;
+        until(&server, "tool.returned").await;
+        server.kill();
+        drop(server);
+        let before = std::fs::read_to_string(place.path().join("trip.txt")).unwrap();
+        assert_eq!(before.lines().count(), 4, "{before}");
 
-    let server = place.start("trip.py", "", "window_ms = 0");
-    let answer = ask(&server, "thank you").await;
-    assert_eq!(answer["reply"], "a weekend, Hotel Rome: done");
-    assert_eq!(std::fs::read_to_string(place.path().join("trip.txt")).unwrap(), before);
-    let seen = until(&server, "turn.completed").await;
-    assert_eq!(seen.matches("\"type\":\"artifact.reused\"").count(), 3, "{seen}");
-    place.audit();
+        let server = place.start_in(language, "trip", "window_ms = 0");
+        let answer = ask(&server, "thank you").await;
+        assert_eq!(answer["reply"], "a weekend, Hotel Rome: done");
+        assert_eq!(std::fs::read_to_string(place.path().join("trip.txt")).unwrap(), before);
+        let seen = until(&server, "turn.completed").await;
+        assert_eq!(seen.matches("\"type\":\"artifact.reused\"").count(), 3, "{seen}");
+        place.audit();
+    }
 }
 
 #[tokio::test]
 async fn a_user_is_asked_and_answers() {
-    let place = Place::new();
-    let server = place.start("refund.py", "", "window_ms = 0");
-    say(&server, "I want my money back", "").await;
-    let seen = until(&server, "turn.waiting_for_input").await;
-    assert!(seen.contains("Which order shall I refund?"), "{seen}");
-    assert_eq!(place.refunds(), "");
-    let answer = ask(&server, "it is 17").await;
-    assert_eq!(answer["reply"], "Order 17 is refunded.");
-    assert_eq!(place.refunds(), "17\n");
-    place.audit();
+    for language in LANGUAGES {
+        let place = Place::new();
+        let server = place.start_in(language, "refund", "window_ms = 0");
+        say(&server, "I want my money back", "").await;
+        let seen = until(&server, "turn.waiting_for_input").await;
+        assert!(seen.contains("Which order shall I refund?"), "{seen}");
+        assert_eq!(place.refunds(), "");
+        let answer = ask(&server, "it is 17").await;
+        assert_eq!(answer["reply"], "Order 17 is refunded.");
+        assert_eq!(place.refunds(), "17\n");
+        place.audit();
+    }
 }
 
 #[tokio::test]

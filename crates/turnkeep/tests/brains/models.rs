@@ -46,10 +46,14 @@ async fn serve(stream: &mut BufReader<TcpStream>) -> Option<()> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     let body: Value = serde_json::from_slice(&body).unwrap();
-    let last = body["messages"].as_array().unwrap().last().unwrap();
+    let messages = body["messages"].as_array().unwrap();
+    let last = messages.last().unwrap();
     let said = last["content"].as_str().unwrap();
+    // A yes is about what was said before it.
+    let wanted = if said == "yes please" { &messages[messages.len() - 2] } else { last };
     // It does not care what it is told of earlier attempts.
-    let order = said.split("refund order ").nth(1).map(|rest| &rest[..2]);
+    let wanted = wanted["content"].as_str().unwrap_or_default();
+    let order = wanted.split("refund order ").nth(1).map(|rest| &rest[..2]);
     let (delta, reason) = match order.filter(|_| last["role"] == "user") {
         Some(order) => {
             let arguments = json!({ "order": order }).to_string();
@@ -117,13 +121,36 @@ async fn check_killed(shop: &str) {
     place.audit();
 }
 
+/// The process is killed between question and answer; the next one has the answer.
+#[tokio::test]
+async fn an_approval_that_was_open_at_a_kill_is_not_asked_for_twice() {
+    let (place, model) = (Place::new(), model().await);
+    let shop = "approval = [\"refund\"]";
+    let mut server = start(&place, model, "0", shop);
+    let asked = say(&server, "please refund order 17", "?wait=60").await;
+    assert_eq!(asked["status"], "waiting_for_input", "{asked}");
+    server.kill();
+    drop(server);
+    let server = start(&place, model, "0", shop);
+    assert_eq!(ask(&server, "yes please").await["reply"], "I was told: paid back 17");
+    assert_eq!(place.refunds(), "17\n");
+    let seen = until(&server, "turn.completed").await;
+    assert_eq!(seen.matches("event: turn.waiting_for_input").count(), 1, "{seen}");
+    assert_eq!(seen.matches("event: turn.processing").count(), 2, "{seen}");
+    place.audit();
+}
+
 /// A refund that a person has to allow, and what the person says.
 async fn check_approval(said: &str, reply: &str, refunds: &str) {
     let (place, model) = (Place::new(), model().await);
     let server = start(&place, model, "0", "approval = [\"refund\"]");
-    say(&server, "please refund order 17", "").await;
+    // Who waits for the reply is asked at once.
+    let asked = say(&server, "please refund order 17", "?wait=60").await;
+    assert_eq!(asked["status"], "waiting_for_input", "{asked}");
+    let question = "May I call refund (server shop)? order: 17\nReply \"yes\" to allow it, \"no\" to \
+                    refuse it.";
+    assert_eq!(asked["question"], question);
     let seen = until(&server, "turn.waiting_for_input").await;
-    assert!(seen.contains("I want to call shop__refund with"), "{seen}");
     assert!(!seen.contains("tool.intended"), "{seen}");
     assert_eq!(ask(&server, said).await["reply"], reply);
     assert_eq!(place.refunds(), refunds);
@@ -132,7 +159,7 @@ async fn check_approval(said: &str, reply: &str, refunds: &str) {
 
 #[tokio::test]
 async fn a_person_says_yes_before_a_refund_and_anything_else_is_heard() {
-    check_approval("Yes.", "I was told: paid back 17", "17\n").await;
+    check_approval("Yes, please.", "I was told: paid back 17", "17\n").await;
     let heard =
         "I was told: not done: the user was asked and did not allow it; they said: rather not";
     check_approval("rather not", heard, "").await;

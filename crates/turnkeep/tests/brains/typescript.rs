@@ -1,21 +1,16 @@
-//! The real binary with the examples in TypeScript, as processes and as a server; and the types of
-//! all examples.
+//! The real binary with the examples in TypeScript as a server; and the types of all examples.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::crash_kit::{Server, client};
+use crate::crash_kit::client;
 use crate::http::Brain;
 use crate::kit::{Place, SESSION, ask, node, say, until};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/brains/typescript").join(name)
-}
-
-fn as_process(place: &Place, name: &str, channel: &str) -> Server {
-    place.start_with(&format!("command = [{:?}, {:?}]", node(), example(name)), channel)
 }
 
 /// Starts one that listens.
@@ -34,43 +29,20 @@ fn the_types_of_the_examples_fit() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Changes their mind in the middle of a turn.
-async fn superseded(server: &Server) {
-    let first = say(server, "go to Rome...", "").await;
-    until(server, "turn.processing").await;
-    let answer = ask(server, "no, to Paris").await;
-    assert_eq!(answer["reply"], "echo: go to Rome...\nno, to Paris");
-    assert_ne!(answer["turn_id"], first["turn_id"]);
-    let seen = until(server, "turn.completed").await;
-    assert!(seen.contains("\"choice\":\"supersede\""), "{seen}");
-}
-
 const ASKS: &str = "window_ms = 0\nbusy_policy = \"agent\"\nquestion_timeout_ms = 60000";
-
-#[tokio::test]
-async fn a_change_of_mind_is_heard_by_a_process() {
-    let place = Place::new();
-    superseded(&as_process(&place, "echo.ts", ASKS)).await;
-    place.audit();
-}
 
 #[tokio::test]
 async fn a_change_of_mind_is_heard_by_a_server() {
     let place = Place::new();
     let brain = as_server(&place, "echo.ts", "0");
-    superseded(&place.gateway(&brain, ASKS)).await;
-    place.audit();
-}
-
-#[tokio::test]
-async fn a_process_asks_its_user() {
-    let place = Place::new();
-    let server = as_process(&place, "refund.ts", "window_ms = 0");
-    say(&server, "I want my money back", "").await;
-    until(&server, "turn.waiting_for_input").await;
-    let answer = ask(&server, "it is 17").await;
-    assert_eq!(answer["reply"], "Order 17 is refunded.");
-    assert_eq!(place.refunds(), "17\n");
+    let server = place.gateway(&brain, ASKS);
+    let first = say(&server, "go to Rome...", "").await;
+    until(&server, "turn.processing").await;
+    let answer = ask(&server, "no, to Paris").await;
+    assert_eq!(answer["reply"], "echo: go to Rome...\nno, to Paris");
+    assert_ne!(answer["turn_id"], first["turn_id"]);
+    let seen = until(&server, "turn.completed").await;
+    assert!(seen.contains("\"choice\":\"supersede\""), "{seen}");
     place.audit();
 }
 

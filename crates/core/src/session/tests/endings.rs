@@ -1,7 +1,8 @@
 //! How turns end: complete, stopped, reset, failed; and what becomes of the rest.
 
 use super::*;
-use crate::journal::DeadReason;
+use crate::journal::{DeadReason, Event, EventBody};
+use crate::tool::{Denied, SideEffects, ToolOutcome};
 
 fn with_mail() -> Bench {
     let mut bench = Bench::new(BusyPolicy::Absorb);
@@ -123,11 +124,80 @@ fn stop_after_the_commit_point_waits_for_the_call_in_flight() {
     assert!(matches!(bench.stop(), Controlled::Stopping(_)));
     assert!(bench.has(|effect| matches!(effect, Effect::Wind(_))));
     bench.agent(AgentInput::CommitPoint(Token(2)));
-    assert!(matches!(bench.answer(), AgentAnswer::Refused));
+    assert_eq!(super::tools::reason(&bench.answer()), Denied::Stopping);
     assert_eq!(bench.say("two").action, Action::Queued);
     bench.finish("the call's result");
-    assert_eq!(bench.told()[0], "turn.cancelled");
+    assert_eq!(bench.told()[..2], ["turn.cancelled", "session.notice"]);
     assert_eq!(bench.texts(), ["two"]);
+}
+
+/// What the last step told the user beside replies.
+fn notices(bench: &Bench) -> Vec<String> {
+    let notice = |event: &Event| match &event.body {
+        EventBody::SessionNotice { text, .. } => Some(text.to_string()),
+        _ => None,
+    };
+    bench.last.rows.events.iter().filter_map(notice).collect()
+}
+
+#[test]
+fn who_stops_in_the_middle_of_an_act_hears_what_came_of_it() {
+    let check = |effects, outcome, expect: &str| {
+        let mut bench = Bench::new(BusyPolicy::Absorb);
+        bench.say("pay it back");
+        if effects == SideEffects::Irreversible {
+            let AgentAnswer::Call(call) = bench.intend(effects, 1) else { panic!() };
+            assert!(matches!(bench.stop(), Controlled::Stopping(_)));
+            let waits = "Stopping. Something is being done that can't be called back; you will hear \
+                         what came of it.";
+            assert_eq!(notices(&bench), [waits]);
+            // Once is enough.
+            assert!(matches!(bench.stop(), Controlled::Stopping(_)));
+            assert_eq!(notices(&bench), [""; 0]);
+            if let Some(outcome) = outcome {
+                bench.agent(AgentInput::Returned(Token(3), call, outcome, "".into()));
+                assert_eq!(notices(&bench), [""; 0]);
+            }
+            bench.finish("");
+        } else {
+            bench.intend(effects, 1);
+            assert!(matches!(bench.stop(), Controlled::Stopped(_)));
+        }
+        assert_eq!(notices(&bench), [expect], "{effects:?} {outcome:?}");
+    };
+    let irreversible = SideEffects::Irreversible;
+    check(irreversible, Some(ToolOutcome::Done), "Stopped. What had been begun was done.");
+    check(irreversible, Some(ToolOutcome::Failed), "Stopped. What had been begun was not done.");
+    let unknown = "Stopped. Nobody knows whether what had been begun was done.";
+    check(irreversible, Some(ToolOutcome::Unknown), unknown);
+    check(irreversible, None, unknown);
+    // What can be laid down is not waited for.
+    check(SideEffects::Idempotent, None, unknown);
+}
+
+#[test]
+fn a_stop_where_nothing_was_done_is_silent() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    bench.intend(SideEffects::Pure, 1);
+    assert!(matches!(bench.stop(), Controlled::Stopped(_)));
+    assert_eq!(notices(&bench), [""; 0]);
+    // Nor does anybody hear of acts where a conversation begins anew.
+    bench.say("two");
+    bench.intend(SideEffects::Idempotent, 2);
+    bench.control(Control::New);
+    assert_eq!(notices(&bench), [""; 0]);
+}
+
+#[test]
+fn a_stop_that_waited_for_a_process_that_died_tells_so() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("pay it back");
+    bench.intend(SideEffects::Irreversible, 1);
+    bench.stop();
+    bench.restart();
+    let unknown = "Stopped. Nobody knows whether what had been begun was done.";
+    assert_eq!(notices(&bench), [unknown]);
 }
 
 #[test]
@@ -148,7 +218,7 @@ fn stopping_ends_when_the_run_is_lost() {
     bench.stop();
     // The same owner lost its run to a store error; nothing is left to wait for.
     bench.feed(Input::Adopt { run: None, delivering: None });
-    assert_eq!(bench.told(), ["turn.cancelled"]);
+    assert_eq!(bench.told(), ["turn.cancelled", "session.notice"]);
 }
 
 #[test]

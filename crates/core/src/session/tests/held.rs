@@ -1,7 +1,7 @@
 //! Messages that wait for an external check: their order, their end, and what is decided then.
 
 use super::*;
-use crate::moderation::{Moderation, Ruling};
+use crate::moderation::{Check, Moderation, Ruling, Trigger};
 
 const TIMEOUT_MS: u64 = 3000;
 
@@ -23,7 +23,7 @@ impl Bench {
     /// What the last step asks to be checked: place and time.
     fn checks(&self) -> Vec<(u64, u64)> {
         self.effects(|effect| match effect {
-            Effect::Check(message, wait_ms) => Some((message.seq.0, *wait_ms)),
+            Effect::Check(message, _, wait_ms) => Some((message.seq.0, *wait_ms)),
             _ => None,
         })
     }
@@ -286,4 +286,100 @@ fn the_rhythm_is_of_when_they_came() {
     bench.allows(1);
     bench.allows(2);
     assert_eq!(bench.session.rhythm.as_slice(), [400]);
+}
+
+const ASK_MS: u64 = 4000;
+
+impl Bench {
+    /// Somebody in a group says something, and whether to the agent is to be found out.
+    fn wonders(&mut self, text: &str) -> Decision {
+        let kind = InboundKind::Unclear(Trigger { agent: "doorman".into(), timeout_ms: ASK_MS });
+        self.feed(Input::Message(Inbound { kind, ..Self::inbound(text, Trust::Public) }));
+        let decided = self.effects(|effect| match effect {
+            Effect::Decided(_, decision) => Some(decision.clone()),
+            _ => None,
+        });
+        decided.into_iter().next().unwrap()
+    }
+
+    /// What the last step asks, and about which place.
+    fn asks(&self) -> Vec<(u64, Check)> {
+        self.effects(|effect| match effect {
+            Effect::Check(message, check, _) => Some((message.seq.0, check.clone())),
+            _ => None,
+        })
+    }
+}
+
+fn doorman() -> Check {
+    Check::Trigger("doorman".into())
+}
+
+#[test]
+fn whether_a_message_is_for_the_agent_is_asked_while_it_is_held() {
+    let mut bench = Bench::new(BusyPolicy::Collect);
+    let decision = bench.wonders("dinner?");
+    assert_eq!((decision.action, decision.queue_position), (Action::Queued, Some(0)));
+    assert_eq!((bench.asks(), bench.checks()), (vec![(1, doorman())], vec![(1, ASK_MS)]));
+    // Whoever comes behind it waits for it, addressed or not.
+    assert_eq!((bench.say("bot, help").action, bench.asks()), (Action::Queued, vec![]));
+    bench.rules(1, Ruling::Context);
+    let told = ["message.context", "guard.allowed", "turn.started", "turn.processing"];
+    assert_eq!((bench.told(), bench.texts()), (told.to_vec(), vec!["bot, help".to_owned()]));
+    let crate::EventBody::MessageContext { of, by_default, text, .. } =
+        &bench.last.rows.events[0].body
+    else {
+        panic!()
+    };
+    assert_eq!((*of, *by_default, &**text), (Some(Seq(1)), false, "dinner?"));
+    bench.finish("done");
+    bench.wonders("what now?");
+    let seq = bench.session.last_seq.0;
+    bench.rules(seq, Ruling::Addressed);
+    assert_eq!((bench.texts(), bench.told()[0]), (vec!["what now?".to_owned()], "guard.allowed"));
+    assert_eq!((bench.checker.context(), bench.checker.accepted()), (1, 3));
+}
+
+#[test]
+fn where_nobody_says_so_in_time_it_is_not() {
+    let mut bench = Bench::new(BusyPolicy::Collect);
+    bench.wonders("dinner?");
+    let begun = bench.now;
+    bench.restart();
+    assert_eq!(bench.asks(), [(1, doorman())]);
+    bench.wait();
+    let waited = bench.now - begun;
+    assert_eq!((waited, bench.told()), (4000, vec!["message.context"]));
+    bench.rules(1, Ruling::Addressed);
+    assert_eq!(bench.last.ignored, Some(Ignored::StaleRuling));
+    assert!(!bench.session.has_open_work());
+}
+
+#[test]
+fn what_may_not_go_on_is_not_asked_about() {
+    let mut bench = moderated(BusyPolicy::Collect, Ruling::Allow);
+    bench.wonders("one");
+    bench.wonders("two");
+    assert_eq!(bench.asks(), [(2, Check::Moderation)]);
+    bench.rules(1, Ruling::Refuse);
+    // They did not speak to the agent, as far as anybody knows.
+    assert_eq!((bench.told(), bench.asks()), (vec!["guard.refused"], vec![]));
+    // An answer to another question than the one that is asked.
+    bench.rules(2, Ruling::Addressed);
+    assert_eq!(bench.last.ignored, Some(Ignored::StaleRuling));
+    bench.rules(2, Ruling::Allow);
+    assert_eq!((bench.told(), bench.asks()), (vec![], vec![(2, doorman())]));
+    bench.rules(2, Ruling::Allow);
+    assert_eq!(bench.last.ignored, Some(Ignored::StaleRuling));
+    bench.restart();
+    assert_eq!(bench.asks(), [(2, doorman())]);
+    bench.rules(2, Ruling::Addressed);
+    assert_eq!(bench.texts(), ["two"]);
+    // Nobody checks in time, and the default lets it on to the other question.
+    bench.finish("done");
+    bench.wonders("three");
+    bench.wait();
+    assert_eq!((bench.told(), bench.asks().len()), (vec![], 1));
+    bench.wait();
+    assert_eq!(bench.told(), ["message.context"]);
 }

@@ -6,7 +6,7 @@ use crate::session::NOTICES_MAX;
 
 fn notify(text: &str, seen: Option<Seen>) -> Control {
     let body = MessageBody { message_id: text.into(), sender: Arc::default(), text: text.into() };
-    Control::Notify { seen, body: Arc::new(body) }
+    Control::Notify { seen, body: Arc::new(body), scheduled: false }
 }
 
 fn opted_in(busy: BusyPolicy) -> Bench {
@@ -184,4 +184,32 @@ fn what_waits_is_bounded() {
     assert_eq!(push.tell("one more"), Controlled::NoticesFull);
     let first = push.session.outbox.parts[0].clone();
     assert_eq!((first.state, &*first.text), (DeliveryState::Sending, "0"));
+}
+
+#[test]
+fn what_a_job_has_told_needs_no_consent_and_keeps_its_place() {
+    let scheduled = |text: &str| match notify(text, None) {
+        Control::Notify { seen, body, .. } => Control::Notify { seen, body, scheduled: true },
+        other => other,
+    };
+    let mut bench = Bench::new(BusyPolicy::Collect);
+    assert_eq!(bench.control(scheduled("news")), noticed(1, false));
+    let source = |bench: &Bench| match &bench.last.rows.events[0].body {
+        crate::EventBody::SessionNotice { source, .. } => Some(*source),
+        _ => None,
+    };
+    assert_eq!(source(&bench), Some(crate::journal::NoticeSource::Scheduled));
+    // During a turn it waits, with what others have told, in order; who opts out is told it still.
+    bench.control(Control::OptIn(true));
+    bench.say("one");
+    assert!(matches!(bench.tell("unasked"), Controlled::Noticed { waits: true, .. }));
+    assert!(matches!(
+        bench.control(scheduled("the oven")),
+        Controlled::Noticed { waits: true, .. }
+    ));
+    bench.control(Control::OptIn(false));
+    assert_eq!(bench.told(), ["session.notice_cancelled", "session.opted_out"]);
+    assert_eq!(bench.session.notices.len(), 1);
+    bench.control(Control::Stop { turn: None, shown: None });
+    assert_eq!(bench.notices(), ["the oven"]);
 }

@@ -13,7 +13,7 @@ fn said(text: &str, seen: Option<Seen>) -> Control {
 
 impl Bench {
     fn pause(&mut self) -> Controlled {
-        self.control(Control::Pause { by: "Ann".into() })
+        self.control(Control::Pause { by: "Ann".into(), take_over: false })
     }
 
     fn hand_back(&mut self) -> Controlled {
@@ -182,7 +182,7 @@ fn a_call_that_acts_is_waited_for_and_nothing_new_is_begun() {
     assert_eq!(bench.stage(), Stage::Processing);
     assert_eq!(bench.denied(SideEffects::Pure, 2), Denied::Paused);
     bench.agent(AgentInput::CommitPoint(Token(3)));
-    assert!(matches!(bench.answer(), AgentAnswer::Refused));
+    assert!(matches!(bench.answer(), AgentAnswer::NotAllowed(Denied::Paused)));
     let tag = bench.tag();
     bench.agent(done(call));
     assert_eq!(bench.told(), ["tool.returned", "turn.waiting_for_operator"]);
@@ -268,8 +268,16 @@ fn the_user_is_told_once_and_another_operator_takes_over() {
     assert_eq!(bench.told(), ["session.paused", "session.notice"]);
     bench.pause();
     assert_eq!((bench.told(), bench.last.ignored), (vec![], Some(Ignored::NothingToControl)));
-    bench.control(Control::Pause { by: "Bob".into() });
+    let bob = |take_over| Control::Pause { by: "Bob".into(), take_over };
+    bench.control(bob(false));
+    assert_eq!((bench.told(), bench.last.ignored), (vec![], Some(Ignored::NothingToControl)));
+    assert!(bench.has(|effect| matches!(effect,
+        Effect::Controlled(_, Controlled::PausedByOther(by)) if &**by == "Ann")));
+    assert_eq!(&*bench.session.paused.as_ref().unwrap().by, "Ann");
+    bench.control(bob(true));
     assert_eq!(bench.told(), ["session.paused"]);
+    let EventBody::SessionPaused { by, from } = &bench.last.rows.events[0].body else { panic!() };
+    assert_eq!((&**by, from.as_deref()), ("Bob", Some("Ann")));
     assert_eq!(&*bench.session.paused.as_ref().unwrap().by, "Bob");
 }
 

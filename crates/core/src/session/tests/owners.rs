@@ -126,5 +126,5 @@ fn a_stopping_turn_ends_with_the_process_that_ran_its_call() {
     bench.agent(AgentInput::CommitPoint(Token(1)));
     bench.stop();
     bench.restart();
-    assert_eq!(bench.told(), ["turn.cancelled"]);
+    assert_eq!(bench.told(), ["turn.cancelled", "session.notice"]);
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ids::QuestionId;
 use crate::journal::{DeadReason, SupersedeChoice};
+use crate::tool::Denied;
 
 fn asked() -> Bench {
     let mut bench = Bench::new(BusyPolicy::Absorb);
@@ -51,6 +52,65 @@ fn the_question_survives_a_restart_and_its_answer_starts_an_attempt() {
     bench.say("this one");
     assert_eq!(bench.told(), ["message.accepted", "turn.answered", "turn.processing"]);
     assert_eq!(bench.started().unwrap().messages.len(), 2);
+}
+
+/// A question, answered by "yes" when no run was there to hear it; the next attempt is under way.
+fn answered_meanwhile() -> Bench {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("pay it back");
+    bench.agent(AgentInput::Confirm(Token(1), "pay?".into()));
+    bench.restart();
+    bench.say("yes");
+    assert_eq!(bench.started().unwrap().answered, Some(QuestionId(1)));
+    bench
+}
+
+fn asks_again(bench: &mut Bench) -> AgentAnswer {
+    bench.agent(AgentInput::AskAgain(Token(2), QuestionId(1)));
+    bench.answer()
+}
+
+#[test]
+fn who_asks_the_same_again_after_a_restart_has_the_answer() {
+    let mut bench = answered_meanwhile();
+    assert!(matches!(asks_again(&mut bench), AgentAnswer::Asked(QuestionId(1))));
+    assert_eq!(bench.told(), [""; 0], "nobody is asked twice");
+    let (tag, yes) = (bench.tag(), bench.session.turn.as_ref().unwrap().messages[1].seq);
+    assert!(bench.has(|effect| matches!(effect, Effect::AnswerRun(to, QuestionId(1), message)
+        if *to == tag && message.seq == yes)));
+    assert_eq!(bench.session.status(), SessionStatus::Processing);
+    // A yes counts once.
+    assert!(matches!(asks_again(&mut bench), AgentAnswer::Refused));
+}
+
+#[test]
+fn an_answer_counts_for_nothing_once_more_was_said_or_asked() {
+    // Mail waits.
+    let mut bench = answered_meanwhile();
+    bench.say("no, wait");
+    assert!(matches!(asks_again(&mut bench), AgentAnswer::Refused));
+    // It was read.
+    let mut bench = answered_meanwhile();
+    bench.say("no, wait");
+    bench.agent(AgentInput::TakeMail(Token(2)));
+    assert!(matches!(asks_again(&mut bench), AgentAnswer::Refused));
+    // Something else was asked first.
+    let mut bench = answered_meanwhile();
+    bench.agent(AgentInput::Ask(Token(2), "which?".into()));
+    bench.say("yes");
+    assert!(matches!(asks_again(&mut bench), AgentAnswer::Refused));
+    // Of a question that nobody asked.
+    let mut bench = answered_meanwhile();
+    bench.agent(AgentInput::AskAgain(Token(2), QuestionId(7)));
+    assert!(matches!(bench.answer(), AgentAnswer::Refused));
+    // One that a run heard itself.
+    let mut bench = asked();
+    bench.say("yes");
+    assert!(matches!(asks_again(&mut bench), AgentAnswer::Refused));
+    // And it is there for the attempt after the next one, too.
+    let mut bench = answered_meanwhile();
+    bench.restart();
+    assert!(matches!(asks_again(&mut bench), AgentAnswer::Asked(QuestionId(1))));
 }
 
 #[test]
@@ -111,10 +171,13 @@ fn a_run_that_waits_for_the_user_asks_for_nothing_else() {
         [AgentInput::TakeMail, AgentInput::CommitPoint, |token| {
             AgentInput::Ask(token, "again?".into())
         }];
-    for input in inputs {
+    for (at, input) in inputs.into_iter().enumerate() {
         let mut bench = asked();
         bench.agent(input(Token(2)));
-        assert!(matches!(bench.answer(), AgentAnswer::Refused));
+        match bench.answer() {
+            AgentAnswer::Refused => assert_eq!(at, 0),
+            answer => assert_eq!(super::tools::reason(&answer), Denied::Waiting),
+        }
         assert_eq!(bench.last.ignored, Some(Ignored::RunIsWaiting));
     }
 }

@@ -216,7 +216,7 @@ fn what_an_operator_took_over_is_not_given_up() {
     let mut bench = limited(10);
     bench.say("one");
     let AgentAnswer::Call(call) = bench.intend(SideEffects::Compensatable, 1) else { panic!() };
-    bench.control(Control::Pause { by: "Ann".into() });
+    bench.control(Control::Pause { by: "Ann".into(), take_over: false });
     bench.agent(report(1, 25));
     assert_eq!((finishing(&bench), bench.told()), (1, vec!["usage.recorded"]));
     bench.agent(done(call));

@@ -38,9 +38,7 @@ fn agents_have_the_keys_of_their_kind() {
     );
     check(
         "[agents.a]\nkind = \"eko\"",
-        "turnkeep.toml:1: [agents.a] needs kind = \"echo\", \"openai\", \"anthropic\", \"command\" or \
-         \"http\"\n\
-         turnkeep.toml:2: \"kind\" in [agents.a] must be one of echo, openai, anthropic, command, \
+        "turnkeep.toml:2: \"kind\" in [agents.a] must be one of echo, openai, anthropic, command, \
          http, not \"eko\"",
     );
     check(
@@ -193,6 +191,78 @@ fn keys_come_from_variables_or_private_files() {
     assert_eq!(expose(&openai(&extra, &env).unwrap()).as_deref(), Some("xyz"));
 }
 
+/// Whoever typed a key wrongly made one mistake, and whoever names the agent made none.
+#[test]
+fn a_mistake_is_told_once() {
+    check(
+        "[agents.a]\nkind = \"http\"\nurl = \"ftp://h\"\nsecret_env = 1\n\
+         [budgets]\non_exceeded = \"degrade\"\ndegrade_to = \"a\"",
+        "turnkeep.toml:3: \"url\" in [agents.a] must be an address that begins with http:// or \
+         https://, without a password in it, not \"ftp://h\"\n\
+         turnkeep.toml:4: \"secret_env\" in [agents.a] must be a text or a list of texts",
+    );
+    check(
+        "[agents.a]\nkind = \"openai\"\nbase_url = \"h\"\nmodel = 1",
+        "turnkeep.toml:3: \"base_url\" in [agents.a] must be an address that begins with http:// or \
+         https://, not \"h\"\n\
+         turnkeep.toml:4: \"model\" in [agents.a] must be a text that is not empty, not 1",
+    );
+    check(
+        "[agents.a]\nkind = \"command\"\ncommand = []",
+        "turnkeep.toml:3: \"command\" in [agents.a] must be a text or a list of texts, not an empty \
+         list",
+    );
+    check(
+        "[guard]\nmoderation_url = 1\nmoderation_timeout_ms = 500",
+        "turnkeep.toml:2: \"moderation_url\" in [guard] must be an address that begins with http:// \
+         or https://, without a password in it, not 1",
+    );
+    check(
+        "[tools.shop]\ncommand = 1",
+        "turnkeep.toml:2: \"command\" in [tools.shop] must be a text or a list of texts, not 1",
+    );
+}
+
+/// A program that is not there now may be there later: no mistake.
+#[test]
+fn a_program_that_is_missing_is_noted() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().display().to_string();
+    let file = |name: &str, mode: u32| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    file("brain", 0o700);
+    file("notes", 0o600);
+    let env = Env::from([("PATH", path.as_str())]);
+    let notes = |section: &str| {
+        let model = "kind = \"openai\"\nbase_url = \"http://h\"\nmodel = \"m\"\n";
+        let text = format!("[agents.default]\n{model}\n{section}");
+        let notes = load_layers(&text, &env, &[]).unwrap().notes;
+        notes.into_iter().filter(|note| note.contains("\"command\"")).collect::<Vec<_>>()
+    };
+    let tools = |command: &str| notes(&format!("tools = \"t.*\"\n[tools.t]\ncommand = {command}"));
+    assert_eq!(tools("\"brain\""), [""; 0]);
+    let [note] = &tools("[\"brian\", \"x\"]")[..] else { panic!("one note") };
+    let said = format!(
+        "turnkeep.toml:8: \"command\" in [tools.t]: no program \"brian\" is in the PATH, which is \
+         {path:?}"
+    );
+    assert!(note.ends_with(&said), "{note}");
+    let [note] = &tools("\"notes\"")[..] else { panic!("one note") };
+    assert!(note.contains("no program \"notes\" is in the PATH"), "{note}");
+    let [note] = &tools("\"./notes\"")[..] else { panic!("one note") };
+    assert!(note.ends_with("/notes is no file that can be started"), "{note}");
+    let agent =
+        |more: &str| notes(&format!("[agents.a]\nkind = \"command\"\ncommand = \"brain\"\n{more}"));
+    assert_eq!(agent(""), [""; 0]);
+    // Its own PATH is the one that counts.
+    let [note] = &agent("env = { PATH = \"/nowhere\" }")[..] else { panic!("one note") };
+    assert!(note.ends_with("is in the PATH, which is \"/nowhere\""), "{note}");
+}
+
 fn command(extra: &str) -> Result<CommandSettings, Problems> {
     let head = "[agents.default]\nkind = \"command\"\n";
     let mut resolved =
@@ -222,8 +292,8 @@ fn programs_are_started_as_typed() {
     );
     check(
         "[agents.a]\nkind = \"command\"\ncommand = \"x\"\nenv = { \"A=\" = \"hidden\" }",
-        "turnkeep.toml:4: \"env\" in [agents.a] must be a table of names of variables and texts, \
-         like { NAME = \"value\" }, not a section",
+        "turnkeep.toml:4: \"A=\" in [agents.a.env] is no name of a variable: letters, digits and _, no \
+         digit first",
     );
 }
 

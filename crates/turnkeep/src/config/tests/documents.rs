@@ -44,6 +44,8 @@ fn the_example_knows_every_key_and_every_key_is_known() {
     typed(&raw.money.usage);
     typed(&raw.money.prices["gpt-4.1-mini"]);
     typed(&raw.telemetry);
+    typed(&raw.signal.keys);
+    typed(&raw.signal.accounts["home"].keys);
 }
 
 /// Whatever is told of sections as a whole knows each of them.
@@ -100,6 +102,8 @@ fn the_schema_is_one_and_takes_what_the_loader_takes() {
         "[agents.a]\nkind = \"command\"\ncommand = [\"x\", \"y\"]\n[agents.a.env]\nA = \"b\"",
         "[agents.a]\nkind = \"http\"\nurl = \"http://h\"\nsecret_env = [\"A\", \"B\"]",
         "[agents.a]\nkind = \"anthropic\"\nmodel = \"m\"\ncache = false",
+        "[signal]\nnumber = \"+4915112345678\"\naddress = \"unix:/s\"",
+        "[signal.accounts.a]\nnumber = \"+4915112345678\"\ntenant = \"t\"",
         "[tools.a]\nurl = \"http://h\"\n[tools.a.effects]\n\"get_*\" = \"pure\"",
     ];
     for toml in right {
@@ -131,6 +135,11 @@ fn the_schema_refuses_what_the_loader_refuses() {
         "[agents.a]\nkind = \"command\"\ncommand = \"x\"\nenv = { A = 1 }",
         "[agents.a]\nkind = \"command\"\ncommand = \"x\"\nenv = { \"A=B\" = \"c\" }",
         "[agents.a]\nkind = \"http\"\nurl = \"http://h\"",
+        "[signal]",
+        "[signal]\nnumber = \"015112345678\"",
+        "[signal]\nnumber = \"+4915112345678\"\nunknown = \"nobody\"",
+        "[signal]\nnumber = \"+4915112345678\"\naddress = \"nowhere\"",
+        "[signal.accounts.a]\ntenant = \"t\"",
         "[tools.a]",
         "[tools.a]\ncommand = \"x\"\neffects = { refund = \"safe\" }",
         "[tools.a]\ncommand = \"x\"\nkeys = { refund = \"order_id\" }",

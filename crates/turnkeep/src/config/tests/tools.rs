@@ -74,13 +74,13 @@ fn every_mistake_is_told() {
     );
     check(
         "[tools.shop]\ncommand = \"a\"\neffects = { refund = \"safe\" }\n",
-        "turnkeep.toml:8: \"effects\" in [tools.shop] must be a table of names of tools, each pure, \
-         idempotent, compensatable or irreversible, like { \"get_*\" = \"pure\" }, not a section",
+        "turnkeep.toml:8: \"refund\" in [tools.shop.effects] must be pure, idempotent, compensatable or \
+         irreversible, not \"safe\"",
     );
     check(
         "[tools.shop]\ncommand = \"a\"\nkeys = { refund = \"order_id\" }\n",
-        "turnkeep.toml:8: \"keys\" in [tools.shop] must be a table of names of tools and JSON \
-         pointers, like { cancel_order = \"/order_id\" }, not a section",
+        "turnkeep.toml:8: \"refund\" in [tools.shop.keys] must be a JSON pointer like \"/order_id\", not \
+         \"order_id\"; did you mean \"/order_id\"?",
     );
     check(
         "[tools.shop]\ncommand = \"a\"\n[tools.my__shop]\ncommand = \"a\"\n",
@@ -92,6 +92,59 @@ fn every_mistake_is_told() {
         "turnkeep.toml:5: \"tools\" in [agents.default]: there is no [tools.shop]; did you mean \
          \"shpo\"?",
     );
+}
+
+/// Each row has a line of its own, and the right word is the nearest one.
+#[test]
+fn every_misspelt_value_is_told_with_its_row() {
+    let with =
+        |text: &str| format!("{AGENT}tools = \"shop.*\"\n[tools.shop]\ncommand = \"a\"\n{text}");
+    let check = |text: &str, expect: &str| check(&with(text), expect);
+    check(
+        "[tools.shop.effects]\nrefund = \"irreversable\"\nfind = \"pure\"\nbook = true\n\"\" = \"pure\"\n",
+        "turnkeep.toml:9: \"refund\" in [tools.shop.effects] must be pure, idempotent, compensatable or \
+         irreversible, not \"irreversable\"; did you mean \"irreversible\"?\n\
+         turnkeep.toml:11: \"book\" in [tools.shop.effects] must be pure, idempotent, compensatable or \
+         irreversible, not true\n\
+         turnkeep.toml:12: \"\" in [tools.shop.effects] is no name of a tool, which has 1 to 200 bytes \
+         without control characters",
+    );
+    check(
+        "effects = { refund = \"Pure\" }",
+        "turnkeep.toml:8: \"refund\" in [tools.shop.effects] must be pure, idempotent, compensatable or \
+         irreversible, not \"Pure\"; did you mean \"pure\"?",
+    );
+    check(
+        "[tools.shop.keys]\nrefund = \"$.order\"\nbook = 1\n",
+        "turnkeep.toml:9: \"refund\" in [tools.shop.keys] must be a JSON pointer like \"/order_id\", not \
+         \"$.order\"\n\
+         turnkeep.toml:10: \"book\" in [tools.shop.keys] must be a JSON pointer like \"/order_id\", not 1",
+    );
+    check(
+        "effects = \"pure\"",
+        "turnkeep.toml:8: \"effects\" in [tools.shop] must be a table of names of tools, each pure, \
+         idempotent, compensatable or irreversible, like { \"get_*\" = \"pure\" }, not \"pure\"",
+    );
+    check(
+        "approval = [true]",
+        "turnkeep.toml:8: \"approval\" in [tools.shop] must be a text or a list of texts, not a list of \
+         anything else",
+    );
+    check(
+        "approval = [\"refund\", \"\"]",
+        "turnkeep.toml:8: \"approval\" in [tools.shop]: \"\" is no name of a tool",
+    );
+    let many: String = (0..1002).map(|at| format!("t{at} = \"pure\"\n")).collect();
+    let said =
+        super::load_text(&with(&format!("[tools.shop.effects]\n{many}"))).unwrap_err().to_string();
+    let end = " in [tools.shop.effects] is one too many; 1000 may stand there";
+    assert!(said.lines().count() == 1 && said.ends_with(end), "{said}");
+    // What stands in an environment may be secret.
+    let said =
+        super::load_text(&with("env = { \"1A\" = \"hidden\", B = 7 }")).unwrap_err().to_string();
+    assert!(!said.contains("hidden"), "{said}");
+    let end = "\"B\" in [tools.shop.env] must be a text without zero bytes, in quotes";
+    assert!(said.lines().count() == 2 && said.ends_with(end), "{said}");
 }
 
 #[test]

@@ -1,0 +1,284 @@
+//! What a person does with accounts, from the command line: link, list, trust. It works beside a
+//! server that runs, as far as signal-cli does.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::calls::{CallError, Caller, Calls};
+use super::http::HttpCalls;
+use super::keeping::private_folder;
+use super::lines::{LINE_BYTES_MAX, Line, Lines};
+use super::message::{self, Told};
+use super::{SignalError, Way, accounts, daemon, process};
+
+/// How long signal-cli may take to answer; a Java that starts takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a person may take to scan a code.
+const LINK_PATIENCE: Duration = Duration::from_secs(300);
+/// What is kept of what signal-cli prints.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// Whose key is known, and how far it is trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Signal's name of them, or their number.
+    pub who: String,
+    /// `TRUSTED_VERIFIED`, `TRUSTED_UNVERIFIED` or `UNTRUSTED`.
+    pub trust: String,
+    /// What both sides can compare.
+    pub safety_number: String,
+}
+
+/// How somebody's new key is trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trusting {
+    /// The safety number was compared.
+    SafetyNumber(String),
+    /// Whatever their keys are.
+    AllKnownKeys,
+}
+
+/// The version of signal-cli.
+///
+/// # Errors
+/// It can't be started or reached, or says something else.
+pub async fn version(way: &Way) -> Result<String, SignalError> {
+    if let Way::Child { command, config_dir } = way {
+        let output = run(command, config_dir, &["--version"]).await?;
+        let version = output.trim().strip_prefix("signal-cli").map(str::trim);
+        let version = version.filter(|version| !version.is_empty()).map(str::to_owned);
+        return version.ok_or_else(|| refused(&format!("it says {:?}", output.trim())));
+    }
+    let answer = ask(way, "version", json!({}), PATIENCE).await?;
+    let version = answer.get("version").and_then(Value::as_str).map(str::to_owned);
+    version.ok_or_else(|| refused("it tells no version"))
+}
+
+/// The numbers of the accounts that signal-cli is linked to.
+///
+/// # Errors
+/// It can't be started or reached, or refuses.
+pub async fn list_accounts(way: &Way) -> Result<Vec<String>, SignalError> {
+    let answer = match way {
+        Way::Child { command, config_dir } => {
+            // The list that it keeps; asking it would fail while a server holds the accounts.
+            let numbers = accounts::numbers(config_dir);
+            if !numbers.is_empty() {
+                return Ok(numbers);
+            }
+            let output = run(command, config_dir, &["--output", "json", "listAccounts"]).await?;
+            serde_json::from_str(&output).map_err(|_| refused("its list of accounts is no JSON"))?
+        }
+        _ => ask(way, "listAccounts", json!({}), PATIENCE).await?,
+    };
+    let number = |one: &Value| one.get("number").and_then(Value::as_str).map(str::to_owned);
+    Ok(answer.as_array().map_or_else(Vec::new, |all| all.iter().filter_map(number).collect()))
+}
+
+/// Links this machine as another device of an account, under the name `device`. `show` gets the
+/// address that the telephone has to scan as a code. The number of the account.
+///
+/// # Errors
+/// signal-cli can't be started or reached, or nobody scanned the code in time.
+pub async fn link(
+    way: &Way,
+    device: &str,
+    show: impl FnOnce(&str) + Send,
+) -> Result<String, SignalError> {
+    if let Way::Child { command, config_dir } = way {
+        return link_by_child(command, config_dir, device, show).await;
+    }
+    let answer = ask(way, "startLink", json!({}), PATIENCE).await?;
+    let uri = answer.get("deviceLinkUri").and_then(Value::as_str);
+    let uri = uri.ok_or_else(|| refused("it gives no address to scan"))?;
+    show(uri);
+    let params = json!({"deviceLinkUri": uri, "deviceName": device});
+    let answer = ask(way, "finishLink", params, LINK_PATIENCE).await?;
+    let number = answer.get("number").and_then(Value::as_str).map(str::to_owned);
+    number.ok_or_else(|| refused("it does not tell the number"))
+}
+
+async fn link_by_child(
+    words: &[String],
+    config_dir: &Path,
+    device: &str,
+    show: impl FnOnce(&str) + Send,
+) -> Result<String, SignalError> {
+    let mut command = prepared(words, config_dir)?;
+    command.args(["link", "-n", device]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| unstarted(words, &error))?;
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(refused("it has no output"));
+    };
+    let complaint = tokio::spawn(last_line(stderr));
+    let linking = async {
+        let mut lines = Lines::new(stdout, OUTPUT_BYTES_MAX);
+        let mut show = Some(show);
+        let mut number = None;
+        while let Ok(Some(line)) = lines.next().await {
+            let Line::Whole(line) = line else { continue };
+            let line = String::from_utf8_lossy(&line);
+            if line.trim().starts_with("sgnl://") || line.trim().starts_with("tsdevice:") {
+                if let Some(show) = show.take() {
+                    show(line.trim());
+                }
+            } else if let Some(found) = line.trim().strip_prefix("Associated with:") {
+                number = Some(found.trim().to_owned());
+            }
+        }
+        let _ = child.wait().await;
+        number
+    };
+    let number = timeout(LINK_PATIENCE, linking).await;
+    let number = number.map_err(|_| refused("nobody scanned the code in time"))?;
+    match number {
+        Some(number) => Ok(number),
+        None => Err(refused(&complaint.await.unwrap_or_default())),
+    }
+}
+
+async fn last_line(stderr: impl tokio::io::AsyncRead + Unpin) -> String {
+    let mut lines = Lines::new(stderr, OUTPUT_BYTES_MAX);
+    let mut last = "it ended without a word".to_owned();
+    while let Ok(Some(line)) = lines.next().await {
+        if let Line::Whole(line) = line {
+            last = String::from_utf8_lossy(&line).trim().to_owned();
+        }
+    }
+    last
+}
+
+/// Whose keys one account knows.
+///
+/// # Errors
+/// signal-cli can't be started or reached, or refuses.
+pub async fn identities(way: &Way, account: &str) -> Result<Vec<Identity>, SignalError> {
+    let answer = match way {
+        Way::Child { command, config_dir } => {
+            let words = ["--output", "json", "-a", account, "listIdentities"];
+            let output = run(command, config_dir, &words).await?;
+            serde_json::from_str(&output).map_err(|_| refused("its list of keys is no JSON"))?
+        }
+        _ => ask(way, "listIdentities", json!({"account": account}), PATIENCE).await?,
+    };
+    let word = |one: &Value, key| one.get(key).and_then(Value::as_str).map(str::to_owned);
+    let read = |one: &Value| {
+        Some(Identity {
+            who: word(one, "number").or_else(|| word(one, "uuid"))?,
+            trust: word(one, "trustLevel").unwrap_or_default(),
+            safety_number: word(one, "safetyNumber").unwrap_or_default(),
+        })
+    };
+    Ok(answer.as_array().map_or_else(Vec::new, |all| all.iter().filter_map(read).collect()))
+}
+
+/// Has `account` trust the new key of `recipient`.
+///
+/// # Errors
+/// signal-cli can't be started or reached, or refuses.
+pub async fn trust(
+    way: &Way,
+    account: &str,
+    recipient: &str,
+    how: &Trusting,
+) -> Result<(), SignalError> {
+    if let Way::Child { command, config_dir } = way {
+        let mut words = vec!["-a", account, "trust"];
+        match how {
+            Trusting::SafetyNumber(number) => words.extend(["-v", number.as_str()]),
+            Trusting::AllKnownKeys => words.push("--trust-all-known-keys"),
+        }
+        words.push(recipient);
+        return run(command, config_dir, &words).await.map(drop);
+    }
+    let mut params = json!({"account": account, "recipient": recipient});
+    match how {
+        Trusting::SafetyNumber(number) => params["verifiedSafetyNumber"] = number.as_str().into(),
+        Trusting::AllKnownKeys => params["trustAllKnownKeys"] = true.into(),
+    }
+    ask(way, "trust", params, PATIENCE).await.map(drop)
+}
+
+fn refused(why: &str) -> SignalError {
+    SignalError::Refused(format!("signal-cli: {why}"))
+}
+
+fn unstarted(words: &[String], error: &std::io::Error) -> SignalError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            SignalError::NoProgram(words.first().cloned().unwrap_or_default())
+        }
+        _ => SignalError::Unreachable(error.to_string()),
+    }
+}
+
+fn prepared(words: &[String], config_dir: &Path) -> Result<Command, SignalError> {
+    private_folder(config_dir).map_err(|error| {
+        SignalError::Refused(format!("can't make {}: {error}", config_dir.display()))
+    })?;
+    process::command(words, config_dir).map_err(|error| SignalError::Refused(error.to_string()))
+}
+
+/// Runs signal-cli once; what it printed.
+async fn run(
+    words: &[String],
+    config_dir: &Path,
+    arguments: &[&str],
+) -> Result<String, SignalError> {
+    let mut command = prepared(words, config_dir)?;
+    command.args(arguments).stdin(Stdio::null());
+    let late = |_| SignalError::Unreachable("no answer in time".into());
+    let output = timeout(PATIENCE, command.output()).await.map_err(late)?;
+    let output = output.map_err(|error| unstarted(words, &error))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        return Err(refused(&format!("{}: {}", output.status, last.trim())));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Asks a daemon once.
+async fn ask(
+    way: &Way,
+    method: &str,
+    params: Value,
+    patience: Duration,
+) -> Result<Value, SignalError> {
+    if let Way::Http(base) = way {
+        let caller = Caller::Http(HttpCalls::new(base, LINE_BYTES_MAX)?);
+        return caller.call(method, &params, patience).await.map_err(told);
+    }
+    let unreachable = |error: std::io::Error| SignalError::Unreachable(error.to_string());
+    let (reading, writing) = daemon::connect(way, None).await.map_err(unreachable)?;
+    let calls = Calls::new(writing);
+    let listening = async {
+        let mut lines = Lines::new(reading, LINE_BYTES_MAX);
+        while let Ok(Some(line)) = lines.next().await {
+            if let Line::Whole(line) = line
+                && let Told::Answer { id, result } = message::read(&line)
+            {
+                calls.answered(&id, result);
+            }
+        }
+        calls.close("the connection ended");
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = listening => Err(SignalError::Unreachable("the connection ended".into())),
+        answer = calls.call(method, &params, patience) => answer.map_err(told),
+    }
+}
+
+fn told(error: CallError) -> SignalError {
+    match error {
+        CallError::Refused(refusal) => refused(&refusal.message),
+        CallError::NotSent(why) | CallError::Lost(why) => SignalError::Unreachable(why),
+    }
+}

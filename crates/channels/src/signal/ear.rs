@@ -1,0 +1,308 @@
+//! Hears one account: each envelope is dealt with for good before the next one is looked at.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use turnkeep_core::ports::intake::{Attachment, Chat, Heard, Intake, Person, Said, Taken};
+
+use super::envelope::{self, Enclosed, Letter, Read, Us, Words};
+use super::keeping::{Kept, keep};
+use super::settings::longer;
+use super::{CHANNEL, Inner, SignalAccount, Way, accounts};
+
+/// Receipts that may wait.
+const RECEIPTS_MAX: usize = 1024;
+/// Receipts that one call carries.
+const RECEIPTS_A_CALL_MAX: usize = 100;
+
+/// A message that was read: who wrote it and when.
+struct Receipt {
+    sender: Arc<str>,
+    message_id: Arc<str>,
+}
+
+/// Hears one account.
+pub(super) struct Ear {
+    pub(super) inner: Arc<Inner>,
+    pub(super) account: SignalAccount,
+    intake: Arc<dyn Intake>,
+    us: Mutex<Us>,
+    /// How often something was passed over, by why.
+    passed: Mutex<BTreeMap<String, u64>>,
+    receipts: mpsc::Sender<Receipt>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ear {
+    /// The ear, and what tells people that their messages were read.
+    pub(super) fn new(
+        inner: &Arc<Inner>,
+        account: &SignalAccount,
+        intake: &Arc<dyn Intake>,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let (receipts, inbox) = mpsc::channel(RECEIPTS_MAX);
+        let ear = Self {
+            inner: Arc::clone(inner),
+            account: account.clone(),
+            intake: Arc::clone(intake),
+            us: Mutex::new(Us { number: Arc::clone(&account.number), uuid: None }),
+            passed: Mutex::default(),
+            receipts,
+        };
+        ear.look_up_our_uuid();
+        (Arc::new(ear), tell_read(Arc::clone(inner), account.clone(), inbox))
+    }
+
+    /// Mentions and answers may name us by it.
+    pub(super) fn look_up_our_uuid(&self) {
+        if let Way::Child { config_dir, .. } = &self.inner.settings.way
+            && let Some(uuid) = accounts::uuid_of(config_dir, &self.account.number)
+        {
+            locked(&self.us).uuid = Some(uuid);
+        }
+    }
+
+    /// Whether an envelope on `account` is ours to hear; without a name it is.
+    pub(super) fn is_ours(&self, account: Option<&str>) -> bool {
+        account.is_none_or(|account| account == &*self.account.number)
+    }
+
+    /// Deals with one envelope. `old` is what an earlier run of ours was given.
+    pub(super) async fn hear(&self, params: &Value, old: bool) {
+        let us = locked(&self.us).clone();
+        let name = &self.account.name;
+        let letter = match envelope::read(params, &us) {
+            Read::Said(letter) => letter,
+            Read::Ours(uuid) => {
+                if uuid.is_some() {
+                    locked(&self.us).uuid = uuid;
+                }
+                return self.pass("of our own devices");
+            }
+            Read::Passed(why) => return self.pass(why),
+            Read::Unreadable(why) => {
+                self.inner.health.readable(name, Some(&why));
+                return self.pass(&why);
+            }
+        };
+        self.inner.health.readable(name, None);
+        if old && letter.words == Words::Typing {
+            return self.pass("typing of long ago");
+        }
+        self.inner.health.taking(name, true);
+        let (heard, copies) = self.heard(*letter).await;
+        self.offer(heard).await;
+        self.inner.health.taking(name, false);
+        forget(copies).await;
+    }
+
+    /// Whether an envelope is being taken.
+    pub(super) fn is_busy(&self) -> bool {
+        self.inner.health.is_taking(&self.account.name)
+    }
+
+    /// Counts what is passed over; says so at the first time, the second, the fourth, and so on.
+    pub(super) fn pass(&self, why: &str) {
+        let mut passed = locked(&self.passed);
+        // What signal-cli says may be different each time.
+        let known = passed.contains_key(why) || passed.len() < 100;
+        let count = passed.entry(if known { why } else { "other" }.to_owned()).or_default();
+        *count += 1;
+        if count.is_power_of_two() {
+            tracing::info!(account = %self.account.name, why, count, "Signal: passed over");
+        }
+    }
+
+    /// Offers it until it is durable, or refused, or ignored.
+    async fn offer(&self, heard: Heard) {
+        let (name, health) = (&self.account.name, &self.inner.health);
+        let is_typing = heard.said == Said::Typing;
+        let is_message = matches!(heard.said, Said::Message { .. } | Said::Edit { .. });
+        let receipt = Receipt {
+            sender: Arc::clone(&heard.sender.id),
+            message_id: Arc::clone(&heard.message_id),
+        };
+        let mut pause = Duration::ZERO;
+        let taken = loop {
+            match self.intake.take(heard.clone()).await {
+                Taken::Unavailable(_) if is_typing => break Taken::Ignored("too late"),
+                Taken::Unavailable(why) => {
+                    health.durable(name, Some(&why));
+                    pause = longer(pause, self.inner.settings.patience.offer);
+                    sleep(pause).await;
+                }
+                taken => break taken,
+            }
+        };
+        if pause > Duration::ZERO {
+            health.durable(name, None);
+        }
+        if taken == Taken::Accepted && is_message && self.inner.settings.receipts {
+            // Where too many wait, somebody does not see that a message was read.
+            let _ = self.receipts.try_send(receipt);
+        }
+    }
+
+    /// What was said, with its attachments stored; also what signal-cli keeps of them.
+    async fn heard(&self, letter: Letter) -> (Heard, Vec<PathBuf>) {
+        let Letter { chat, sender, message_id, sent_at, words } = letter;
+        let mut copies = Vec::new();
+        let said = match words {
+            Words::Message { text, mentions_us, quoted, quotes_us, enclosed } => {
+                let account = &self.account.name;
+                let may =
+                    !enclosed.is_empty() && self.intake.may_store(CHANNEL, account, &chat, &sender);
+                let mut attachments = Vec::with_capacity(enclosed.len());
+                for one in enclosed {
+                    copies.extend(self.copy_of(&one));
+                    attachments.push(self.attachment(one, may, &chat, &sender).await);
+                }
+                let text = text.into();
+                Said::Message { text, mentions_us, quoted, quotes_us, attachments }
+            }
+            Words::Edit { of, text, mentions_us } => {
+                Said::Edit { of, text: text.into(), mentions_us }
+            }
+            Words::Reaction { sign, of, author, to_us, removed } => {
+                Said::Reaction { sign, of, author, to_us, removed }
+            }
+            Words::Typing => Said::Typing,
+        };
+        let account = Arc::clone(&self.account.name);
+        (Heard { channel: CHANNEL, account, chat, sender, message_id, sent_at, said }, copies)
+    }
+
+    /// Where a signal-cli of ours keeps an attachment.
+    fn copy_of(&self, enclosed: &Enclosed) -> Option<PathBuf> {
+        let Way::Child { config_dir, .. } = &self.inner.settings.way else { return None };
+        Some(config_dir.join("attachments").join(&**enclosed.id.as_ref()?))
+    }
+
+    async fn attachment(
+        &self,
+        enclosed: Enclosed,
+        may: bool,
+        chat: &Chat,
+        sender: &Person,
+    ) -> Attachment {
+        let limit = self.inner.settings.attachments_bytes_max;
+        let stored = match enclosed.fleeting {
+            Some(why) => Err(why),
+            None if !may => Err("its sender may not have attachments stored"),
+            None if limit == 0 => Err("attachments are not stored"),
+            None if enclosed.bytes > limit => Err("it is too large"),
+            None => self.store(&enclosed, chat, sender).await,
+        };
+        let (hash, bytes, left_out) = match stored {
+            Ok((hash, bytes)) => (Some(hash), bytes, None),
+            Err(why) => (None, enclosed.bytes, Some(why)),
+        };
+        let Enclosed { name, media_type, .. } = enclosed;
+        Attachment { name, media_type, bytes, hash, left_out }
+    }
+
+    async fn store(
+        &self,
+        enclosed: &Enclosed,
+        chat: &Chat,
+        sender: &Person,
+    ) -> Result<(Arc<str>, u64), &'static str> {
+        let Some(id) = &enclosed.id else { return Err("signal-cli did not get it") };
+        let limit = self.inner.settings.attachments_bytes_max;
+        let data_dir = self.inner.settings.data_dir.clone();
+        let kept = if let Some(path) = self.copy_of(enclosed) {
+            blocking(move || keep(&data_dir, std::fs::File::open(path)?, limit)).await
+        } else {
+            let bytes = self.fetch(id, chat, sender).await?;
+            blocking(move || keep(&data_dir, bytes.as_slice(), limit)).await
+        };
+        match kept {
+            Ok(Kept::Stored(hash, bytes)) => Ok((hash, bytes)),
+            Ok(Kept::TooLarge) => Err("it is too large"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err("signal-cli did not get it")
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an attachment can't be stored");
+                Err("it could not be stored")
+            }
+        }
+    }
+
+    /// Gets an attachment from a daemon.
+    async fn fetch(&self, id: &str, chat: &Chat, sender: &Person) -> Result<Vec<u8>, &'static str> {
+        let Some(caller) = self.inner.caller() else { return Err("signal-cli is out of reach") };
+        let mut params = json!({"account": &*self.account.number, "id": id});
+        match chat {
+            Chat::Direct => params["recipient"] = json!(&*sender.id),
+            Chat::Group { id, .. } => params["groupId"] = json!(&**id),
+        }
+        let answer = caller.call("getAttachment", &params, self.inner.settings.patience.call).await;
+        let answer = answer.map_err(|error| {
+            tracing::warn!(why = error.words(), "an attachment can't be fetched");
+            "it could not be fetched"
+        })?;
+        let data = answer.get("data").and_then(Value::as_str);
+        let bytes = data.and_then(|data| STANDARD.decode(data).ok());
+        bytes.ok_or("it could not be fetched")
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// Removes what signal-cli keeps of attachments: ours is the only copy, or there is none.
+async fn forget(copies: Vec<PathBuf>) {
+    if copies.is_empty() {
+        return;
+    }
+    let remove = |path: &Path| match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "can't be removed");
+        }
+        _ => {}
+    };
+    let removed = blocking(move || {
+        copies.iter().for_each(|path| remove(path));
+        Ok(())
+    });
+    let _ = removed.await;
+}
+
+/// Tells people that their messages were read, several in one call where they wait.
+async fn tell_read(inner: Arc<Inner>, account: SignalAccount, mut inbox: mpsc::Receiver<Receipt>) {
+    let mut waiting = Vec::new();
+    while inbox.recv_many(&mut waiting, RECEIPTS_A_CALL_MAX).await > 0 {
+        let mut by_sender = BTreeMap::<Arc<str>, Vec<i64>>::new();
+        for Receipt { sender, message_id } in waiting.drain(..) {
+            by_sender.entry(sender).or_default().extend(message_id.parse::<i64>().ok());
+        }
+        for (sender, timestamps) in by_sender {
+            let Some(caller) = inner.caller() else { continue };
+            let params = json!({
+                "account": &*account.number,
+                "recipient": &*sender,
+                "targetTimestamp": timestamps,
+                "type": "read",
+            });
+            let told = caller.call("sendReceipt", &params, inner.settings.patience.call).await;
+            if let Err(error) = told {
+                tracing::debug!(why = error.words(), "a receipt was not sent");
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Bytes against what signal-cli writes: lines, answers, envelopes.

@@ -1,0 +1,109 @@
+//! What came along with a message: stored by what it is, or left out for a reason.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use turnkeep_channels::signal::attachment_path;
+use turnkeep_core::ports::intake::{Attachment, Said};
+
+use crate::intake::Desk;
+use crate::stand::{FIRST, Stand, data_message, envelope};
+
+fn attachment(id: &str, size: u64) -> Value {
+    json!({"contentType": "image/jpeg", "filename": "photo.jpg", "id": id, "size": size,
+        "width": 4, "height": 3, "caption": null, "uploadTimestamp": FIRST})
+}
+
+/// Anna sends an attachment with this content.
+fn sends(stand: &Stand, at: i64, id: &str, content: &[u8], extra: Value) {
+    let mut data = json!({"attachments": [attachment(id, content.len() as u64)]});
+    data.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    let envelope = envelope(at, &data_message(at, data));
+    stand.inject(&json!({"envelope": envelope, "files": {id: STANDARD.encode(content)}}));
+}
+
+fn attachments(said: &Said) -> Vec<Attachment> {
+    let Said::Message { attachments, .. } = said else { panic!("{said:?}") };
+    attachments.clone()
+}
+
+#[tokio::test]
+async fn an_attachment_is_stored_once_under_its_hash() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    sends(&stand, FIRST, "one.jpg", b"a photo", json!({}));
+    sends(&stand, FIRST + 1, "two.jpg", b"a photo", json!({"message": "again"}));
+    let _listening = stand.listen(stand.child(), &desk);
+    let heard = desk.heard(2).await;
+    let one = attachments(&heard[0].said).remove(0);
+    let hash = one.hash.clone().unwrap();
+    let expected = Attachment {
+        name: Some("photo.jpg".into()),
+        media_type: "image/jpeg".into(),
+        bytes: 7,
+        hash: Some(hash.clone()),
+        left_out: None,
+    };
+    assert_eq!(one, expected);
+    assert_eq!(attachments(&heard[1].said), [expected]);
+    let digest = ring::digest::digest(&ring::digest::SHA256, b"a photo");
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(*hash, hex);
+    let path = attachment_path(&stand.data(), &hash);
+    assert!(path.ends_with(format!("attachments/{}/{hash}", &hash[..2])));
+    assert_eq!(fs::read(&path).unwrap(), b"a photo");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    // Only the one copy is left, and nothing half done.
+    crate::stand::until("no copy", async || {
+        let copies = fs::read_dir(stand.config().join("attachments")).unwrap().count();
+        (copies == 0).then_some(())
+    })
+    .await;
+    assert_eq!(fs::read_dir(stand.data().join("attachments")).unwrap().count(), 1);
+}
+
+async fn check_left_out(why: &str, may: bool, size: usize, extra: Value, id: &str) {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    *desk.stores.lock().unwrap() = may;
+    sends(&stand, FIRST, "one.jpg", &vec![b'x'; size], extra);
+    if id != "one.jpg" {
+        let data = json!({"attachments": [attachment(id, 7)]});
+        stand.anna(FIRST + 1, data);
+    }
+    let _listening = stand.listen(stand.child(), &desk);
+    let heard = desk.heard(if id == "one.jpg" { 1 } else { 2 }).await;
+    let last = attachments(&heard.last().unwrap().said).remove(0);
+    assert_eq!((last.hash, last.left_out), (None, Some(why)));
+    if id == "one.jpg" {
+        assert!(!stand.data().join("attachments").exists());
+    }
+}
+
+#[tokio::test]
+async fn what_must_not_be_stored_is_left_out() {
+    check_left_out("its sender may not have attachments stored", false, 7, json!({}), "one.jpg")
+        .await;
+    check_left_out("it is too large", true, 1001, json!({}), "one.jpg").await;
+    check_left_out("it may be viewed once only", true, 7, json!({"viewOnce": true}), "one.jpg")
+        .await;
+    let disappears = json!({"expiresInSeconds": 60});
+    check_left_out("the message disappears", true, 7, disappears, "one.jpg").await;
+    check_left_out("signal-cli did not get it", true, 7, json!({}), "missing.jpg").await;
+    check_left_out("signal-cli did not get it", true, 7, json!({}), "../data/lock").await;
+}
+
+/// Its announced size is not believed.
+#[tokio::test]
+async fn an_attachment_that_is_larger_than_it_says_is_left_out() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    let data = json!({"attachments": [attachment("one.jpg", 7)], "message": "see"});
+    let files = json!({"one.jpg": STANDARD.encode(vec![b'x'; 5000])});
+    let envelope = envelope(FIRST, &data_message(FIRST, data));
+    stand.inject(&json!({"envelope": envelope, "files": files}));
+    let _listening = stand.listen(stand.child(), &desk);
+    let heard = desk.heard(1).await;
+    assert_eq!(attachments(&heard[0].said)[0].left_out, Some("it is too large"));
+    assert_eq!(fs::read_dir(stand.data().join("attachments")).unwrap().count(), 0);
+}

@@ -1,0 +1,14 @@
+//! The Signal channel against a stand-in for signal-cli: the same arguments, the same JSON-RPC, over
+//! all its transports.
+
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
+mod admin;
+mod attachments;
+mod daemons;
+mod intake;
+mod letters;
+mod lossless;
+mod sending;
+mod stand;
+mod trouble;

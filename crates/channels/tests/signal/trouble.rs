@@ -1,0 +1,160 @@
+//! Whatever breaks is mended, and whoever asks is told what is broken.
+
+use std::time::Duration;
+
+use serde_json::json;
+use turnkeep_channels::signal::Way;
+use turnkeep_core::outbox::DeliveryOutcome;
+use turnkeep_core::ports::intake::{Pulse, Taken};
+
+use crate::intake::Desk;
+use crate::stand::{ANNA, FIRST, Stand, US, until};
+
+#[tokio::test]
+async fn a_message_is_read_once_it_is_durable() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    desk.open(false);
+    stand.says(FIRST, "one");
+    let listening = stand.listen(stand.child(), &desk);
+    desk.heard(1).await;
+    listening.works().await;
+    assert_eq!(stand.called("sendReceipt"), [] as [serde_json::Value; 0]);
+    desk.open(true);
+    let receipt =
+        json!({"account": US, "recipient": ANNA, "targetTimestamp": [FIRST], "type": "read"});
+    assert_eq!(stand.calls("sendReceipt", 1).await, [receipt]);
+    assert_eq!(stand.called("subscribeReceive"), [json!({"account": US})]);
+}
+
+#[tokio::test]
+async fn what_is_refused_or_ignored_is_not_read() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    desk.answer(&[Taken::Refused("no".into()), Taken::Ignored("a stranger")]);
+    for (place, text) in ["one", "two", "three"].into_iter().enumerate() {
+        stand.says(FIRST + i64::try_from(place).unwrap(), text);
+    }
+    let _listening = stand.listen(stand.child(), &desk);
+    assert_eq!(desk.texts(3).await, ["one", "two", "three"]);
+    let receipts = stand.calls("sendReceipt", 1).await;
+    assert_eq!(receipts[0]["targetTimestamp"], json!([FIRST + 2]));
+}
+
+/// The store is down for a while: the envelope is kept, those behind it wait, calls go on.
+#[tokio::test]
+async fn an_envelope_is_offered_until_it_is_durable() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    desk.answer(&vec![Taken::Unavailable("the disk is full".into()); 20]);
+    stand.says(FIRST, "one");
+    stand.says(FIRST + 1, "two");
+    let listening = stand.listen(stand.child(), &desk);
+    listening.is_deaf("the disk is full").await;
+    assert_eq!(listening.send("meanwhile").await, DeliveryOutcome::Sent);
+    let mut expected = vec!["one"; 21];
+    expected.push("two");
+    assert_eq!(desk.texts(22).await, expected);
+    listening.works().await;
+}
+
+#[tokio::test]
+async fn a_slow_intake_holds_up_its_own_account_only() {
+    const OTHER: &str = "+4915100000009";
+    let desk = Desk::new();
+    let mut stand = Stand::new().with(&[("home", US, "default"), ("shop", OTHER, "shop")]);
+    stand.patience.stuck = Duration::from_millis(50);
+    desk.shut("home");
+    stand.says(FIRST, "stuck");
+    stand.says(FIRST + 1, "behind it");
+    let mut theirs = json!({"account": OTHER});
+    theirs["envelope"] = crate::stand::envelope(
+        FIRST + 2,
+        &crate::stand::data_message(FIRST + 2, json!({"message": "goes on"})),
+    );
+    stand.inject(&theirs);
+    let listening = stand.listen(stand.child(), &desk);
+    let mut texts = desk.texts(2).await;
+    texts.sort();
+    assert_eq!(texts, ["goes on", "stuck"]);
+    listening.is_deaf("an envelope is not taken").await;
+    let health = listening.health();
+    assert_eq!((&*health[1].account, &health[1].receiving), ("shop", &Pulse::Working));
+    // Sending works while receiving is stuck.
+    assert_eq!(health[0].sending, Pulse::Working);
+    assert_eq!(listening.send("x").await, DeliveryOutcome::Sent);
+}
+
+#[tokio::test]
+async fn a_process_that_dies_is_started_again() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    let listening = stand.listen(stand.child(), &desk);
+    for round in 0..5 {
+        listening.works().await;
+        stand.says(FIRST + round, "hi");
+        stand.kill().await;
+        stand.starts(usize::try_from(round).unwrap() + 2).await;
+    }
+    listening.works().await;
+    let mut ids: Vec<String> =
+        desk.heard(5).await.iter().map(|one| one.message_id.to_string()).collect();
+    // What was written just before a death may come again; it has the same id.
+    ids.dedup();
+    let expected: Vec<String> = (0..5).map(|round| (FIRST + round).to_string()).collect();
+    assert_eq!(ids, expected);
+    assert!(listening.health()[0].restarts >= 5);
+    until("one file", async || (stand.files().len() == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_process_that_answers_nothing_is_replaced() {
+    let (mut stand, desk) = (Stand::new(), Desk::new());
+    stand.patience.call = Duration::from_millis(500);
+    let listening = stand.listen(stand.child(), &desk);
+    listening.works().await;
+    stand.faults(&json!([{"name": "hang", "method": "listAccounts", "times": 2, "do": "hang"}]));
+    stand.starts(2).await;
+    listening.works().await;
+    stand.says(FIRST, "after it");
+    assert_eq!(desk.texts(1).await, ["after it"]);
+}
+
+#[tokio::test]
+async fn without_the_program_it_says_so() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    let way = Way::Child { command: vec!["no-such-signal-cli".into()], config_dir: stand.config() };
+    let listening = stand.listen(way, &desk);
+    listening.is_deaf("there is no program \"no-such-signal-cli\"").await;
+    let dies = Way::Child {
+        command: vec!["sh".into(), "-c".into(), "echo Java is too old >&2; exit 1".into()],
+        config_dir: stand.config(),
+    };
+    stand.listen(dies, &desk).is_deaf("exit status: 1: Java is too old").await;
+}
+
+#[tokio::test]
+async fn an_account_that_is_linked_later_is_heard() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    std::fs::write(stand.dir().join("accounts"), "+4915100000007\n").unwrap();
+    let listening = stand.listen(stand.child(), &desk);
+    listening.is_deaf("turnkeep signal link").await;
+    let outcome = listening.send("x").await;
+    assert!(matches!(outcome, DeliveryOutcome::Failed { retry: true, .. }), "{outcome:?}");
+    assert_eq!(
+        turnkeep_channels::signal::link(&stand.child(), "turnkeep", |_| ()).await.unwrap(),
+        US
+    );
+    listening.works().await;
+    stand.says(FIRST, "linked");
+    assert_eq!(desk.texts(1).await, ["linked"]);
+}
+
+#[tokio::test]
+async fn ten_envelopes_in_a_row_that_nobody_can_read_are_a_trouble() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    let listening = stand.listen(stand.child(), &desk);
+    listening.works().await;
+    for _ in 0..10 {
+        stand.inject(&json!({"exception": {"type": "InvalidKeyException", "message": "x"}}));
+    }
+    listening.is_deaf("reads no message any more: InvalidKeyException").await;
+    stand.says(FIRST, "one that it can read");
+    listening.works().await;
+}

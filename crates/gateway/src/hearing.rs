@@ -1,0 +1,104 @@
+//! Listens with every adapter that hears messages come in by themselves, from when the gateway is
+//! ready until it drains.
+//!
+//! An adapter mends what breaks by itself; what it cannot mend is its own panic, so that is mended
+//! here.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use turnkeep_core::ports::intake::{AccountHealth, Intake, Listener};
+
+use crate::run::panic_text;
+use crate::service::Gateway;
+
+/// The pause before one that ended is listened with again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Everybody who hears.
+#[derive(Default)]
+pub(crate) struct Hearing {
+    ears: RwLock<Vec<Ear>>,
+    /// Held while they change.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// One adapter, and the task that listens with it until it is told to end.
+struct Ear {
+    listener: Arc<dyn Listener>,
+    end: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// From here on these hear, and nobody else. One that is the same object goes on as it is; one
+    /// that is gone has let go of everything when this returns, so that its successor may have it.
+    pub async fn hear(&self, listeners: Vec<Arc<dyn Listener>>) {
+        let hearing = &self.0.hearing;
+        let _alone = hearing.changing.lock().await;
+        let is_wanted =
+            |ear: &Ear| listeners.iter().any(|listener| Arc::ptr_eq(listener, &ear.listener));
+        let (kept, gone): (Vec<Ear>, Vec<Ear>) = {
+            let mut ears = hearing.ears.write().unwrap_or_else(PoisonError::into_inner);
+            ears.drain(..).partition(is_wanted)
+        };
+        for ear in gone {
+            ear.end.cancel();
+            // It has nothing to tell.
+            let _ = ear.task.await;
+        }
+        let is_new =
+            |one: &&Arc<dyn Listener>| !kept.iter().any(|ear| Arc::ptr_eq(&ear.listener, one));
+        let fresh: Vec<Ear> = listeners.iter().filter(is_new).map(|one| self.ear(one)).collect();
+        let mut ears = hearing.ears.write().unwrap_or_else(PoisonError::into_inner);
+        ears.extend(kept.into_iter().chain(fresh));
+    }
+
+    fn ear(&self, listener: &Arc<dyn Listener>) -> Ear {
+        let intake = self.intake();
+        let end = CancellationToken::new();
+        let task = tokio::spawn(listen(Arc::clone(listener), intake, end.clone()));
+        Ear { listener: Arc::clone(listener), end, task }
+    }
+
+    /// How each account of a channel is doing.
+    #[must_use]
+    pub fn accounts(&self, channel: &str) -> Vec<AccountHealth> {
+        let ears = self.0.hearing.ears.read().unwrap_or_else(PoisonError::into_inner);
+        let ears = ears.iter().filter(|ear| ear.listener.channel() == channel);
+        ears.flat_map(|ear| ear.listener.health()).collect()
+    }
+}
+
+/// Listens until the end, whatever happens to the adapter.
+async fn listen(listener: Arc<dyn Listener>, intake: Arc<dyn Intake>, end: CancellationToken) {
+    let channel = listener.channel();
+    loop {
+        let mut task = tokio::spawn({
+            let (listener, intake) = (Arc::clone(&listener), Arc::clone(&intake));
+            async move { listener.listen(intake).await }
+        });
+        let ended = tokio::select! {
+            ended = &mut task => ended,
+            () = end.cancelled() => {
+                task.abort();
+                // Only now has it let go of everything.
+                let _ = task.await;
+                return;
+            }
+        };
+        match ended.map_err(JoinError::try_into_panic) {
+            Err(Ok(panic)) => {
+                let panic = panic_text(panic.as_ref());
+                tracing::error!(channel, panic, "an adapter is listened with again");
+            }
+            _ => tracing::warn!(channel, "an adapter ended; it is listened with again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = end.cancelled() => return,
+        }
+    }
+}

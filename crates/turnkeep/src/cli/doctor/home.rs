@@ -1,0 +1,114 @@
+//! Where the server lives: its file, its folder, its port.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Findings;
+use crate::config::{Resolved, Whereabouts};
+use crate::serve::SOCKET;
+
+/// How long a server may take to say that it is ready.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The file is right; what is noted of it is told.
+pub(super) fn configuration(resolved: &Resolved, findings: &mut Findings) {
+    match &resolved.source {
+        Some(path) => findings.ok("configuration", format!("{} is in order", path.display())),
+        None => findings.note(
+            "configuration",
+            "there is no file, so the defaults hold; `turnkeep check --example > turnkeep.toml` \
+             makes one",
+        ),
+    }
+    for note in &resolved.notes {
+        findings.note("configuration", note.as_str());
+    }
+}
+
+/// Whether something can be written there.
+pub(super) fn data_folder(dir: &Path, findings: &mut Findings) {
+    let shown = dir.display();
+    let Ok(metadata) = std::fs::metadata(dir) else {
+        let mut above = dir.ancestors().skip(1);
+        let there = above.find(|path| path.exists()).unwrap_or(Path::new("."));
+        if is_writable(there) {
+            findings.ok("data folder", format!("{shown} will be made at the first start"));
+        } else {
+            let mend = "make it and give it to the user that runs turnkeep, or name another one with \
+                        data_dir";
+            findings.missing("data folder", format!("{shown} can't be made"), mend);
+        }
+        return;
+    };
+    if !metadata.is_dir() || !is_writable(dir) {
+        let text = format!("{shown} is no folder that can be written to");
+        findings.missing(
+            "data folder",
+            text,
+            "give it to the user that runs turnkeep, or name another one with data_dir",
+        );
+    } else if metadata.permissions().mode() & 0o007 != 0 {
+        findings.note(
+            "data folder",
+            format!("{shown} is open to everybody on this machine; chmod 700 it"),
+        );
+    } else {
+        findings.ok("data folder", format!("{shown} can be written to"));
+    }
+}
+
+/// Tried with a file that never gets a name.
+fn is_writable(dir: &Path) -> bool {
+    tempfile::tempfile_in(dir).is_ok()
+}
+
+/// A server that runs, or a port for one.
+pub(super) async fn server(whereabouts: &Whereabouts, findings: &mut Findings) {
+    let socket = whereabouts.data_dir.join(SOCKET);
+    if let Some(answer) = readiness(&socket).await {
+        match (answer["status"].as_str(), answer["reason"].as_str()) {
+            (Some("ok"), _) => findings.ok("server", "it runs and takes messages"),
+            (_, reason) => {
+                let text = format!(
+                    "it runs and takes no messages: {}",
+                    reason.unwrap_or("no reason told")
+                );
+                findings.missing("server", text, "its log tells more");
+            }
+        }
+        if let Some(config) = answer["config"].as_str() {
+            findings.missing(
+                "server",
+                format!("it lives by an older configuration: {config}"),
+                "`turnkeep reload` tells what is wrong",
+            );
+        }
+        return;
+    }
+    let address = whereabouts.listen;
+    match TcpListener::bind(address) {
+        Ok(_) => findings
+            .ok("server", format!("none runs, and {address} is free for one: `turnkeep serve`")),
+        Err(error) => findings.missing(
+            "server",
+            format!("none runs with this data folder, and {address} can't be had: {error}"),
+            "stop whoever listens there, or choose another address with --listen or listen",
+        ),
+    }
+}
+
+/// What the server of this socket says; none if nobody answers there.
+pub(super) async fn ask(socket: &Path, path: &str) -> Option<serde_json::Value> {
+    let client = reqwest::Client::builder().unix_socket(socket.to_owned()).timeout(PATIENCE);
+    let request = client.build().ok()?.get(format!("http://localhost{path}"));
+    request.send().await.ok()?.json().await.ok()
+}
+
+async fn readiness(socket: &Path) -> Option<serde_json::Value> {
+    if !socket.exists() {
+        return None;
+    }
+    ask(socket, "/readyz").await
+}

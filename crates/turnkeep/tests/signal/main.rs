@@ -1,0 +1,13 @@
+//! Signal as a household runs it: the real binary behind a stand-in for signal-cli that speaks its
+//! protocol, and the real signal-cli as far as it goes without Signal's servers.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(dead_code, reason = "the kit is shared with tests that need more of it")]
+
+#[path = "../crash_kit/mod.rs"]
+mod crash_kit;
+mod doctor;
+mod household;
+mod kills;
+mod kit;
+mod link;
+mod real;
