@@ -42,7 +42,6 @@ receipts = true
 [channels.signal]
 window_mode = "fixed"
 window_ms = {window}
-unasked = true
 
 [agents.default]
 kind = "echo"

@@ -10,6 +10,7 @@
 //! | [`command`] | a brain that is a process of ours, over its standard streams |
 //! | [`http_brain`] | a brain that is a server of a team's own, over signed POSTs and event streams |
 //! | [`mcp`] | tools for agents that ask a model, from servers that speak MCP |
+//! | `reminders` | tools with which a model has its user told something later, built in |
 //! | [`echo`] | built in: repeats what it was told, for demos, tests and measurements |
 //! | [`model`] | an agent that asks a model: a turn, whoever provides the model |
 //! | [`openai`] | any server that speaks OpenAI's chat completions, hosted or at home |
@@ -27,6 +28,7 @@ pub mod model;
 pub mod openai;
 mod outward;
 mod provider_http;
+mod reminders;
 mod tools;
 
 pub use anthropic::{AnthropicSettings, Thinking};
@@ -37,4 +39,5 @@ pub use mcp::{ToolPolicy, ToolServer, ToolServerSettings, ToolSet, ToolWay};
 pub use model::{ModelAgent, TurnSettings};
 pub use openai::OpenAiSettings;
 pub use provider_http::{KeySource, ProviderSetupError};
+pub use reminders::{REMINDERS, ReminderTools};
 pub use tools::{Origin, Said, Tool, ToolSpec, Toolbox};

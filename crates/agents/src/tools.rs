@@ -1,9 +1,11 @@
 //! Tools that a model may call, wherever they live.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use turnkeep_core::ports::BoxFuture;
+use turnkeep_core::ports::agent::TurnContext;
 use turnkeep_core::tool::{SideEffects, ToolOutcome};
 
 /// A tool as a model knows it.
@@ -57,6 +59,11 @@ pub trait Toolbox: Send + Sync + 'static {
     /// What there is now: asked at the beginning of an attempt, kept until its end. A server that
     /// is away has no tools, which is told in the second part, for the model.
     fn tools(&self) -> BoxFuture<'_, (Vec<Tool>, Vec<String>)>;
+    /// The same for one turn, where what there is depends on whose turn it is; none where it does
+    /// not.
+    fn for_turn(&self, _: &TurnContext) -> Option<Arc<dyn Toolbox>> {
+        None
+    }
     /// Calls one with a JSON object, once. Who drops the future does not know what came of it.
     fn call<'a>(&'a self, tool: &'a Tool, arguments: &'a str) -> BoxFuture<'a, Said>;
 }

@@ -13,10 +13,12 @@ use crate::policy::Trust;
 use crate::session_key::{SessionKey, SessionKeyError, SessionKind};
 
 mod calendar;
+mod moment;
 
 pub use calendar::{
     Calendar, CalendarError, EXPRESSION_BYTES_MAX, in_utc, on_the_wall, time_zone, zone_names,
 };
+pub use moment::{MomentError, moment_at, moment_in};
 
 /// The longest name of a job, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;

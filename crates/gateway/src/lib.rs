@@ -46,7 +46,7 @@ pub use live::{Draft, Subscription, Tick};
 pub use overload::UNDECIDED_MAX;
 pub use people::{CODE_LASTS, CODE_LASTS_MAX, MadePairing, NewPairing, PairingError};
 pub use run::panic_text;
-pub use schedule::{JobView, ScheduleError};
+pub use schedule::{JobView, ReminderDesk, ScheduleError};
 pub use service::{Follow, Gateway, Parts, Refusal, Settings, Submitted};
 pub use setup::{Current, Replacement};
 pub use unasked::Notified;

@@ -95,11 +95,14 @@ pub(crate) struct People {
     changing: tokio::sync::Mutex<()>,
 }
 
+/// Tenant, channel and person.
+type Place = (Arc<str>, Arc<str>, Arc<str>);
+
 #[derive(Default)]
 struct Table {
     all: Vec<Pairing>,
-    /// By tenant, channel and person.
-    known: HashMap<(Arc<str>, Arc<str>, Arc<str>), usize>,
+    /// Where each stands in it who took one.
+    known: HashMap<Place, usize>,
 }
 
 impl People {
@@ -200,6 +203,16 @@ impl Gateway {
     #[must_use]
     pub fn pairings(&self) -> Vec<Pairing> {
         self.0.people.table().all.clone()
+    }
+
+    /// Those of a customer, by the user's name or by the channel's.
+    pub(crate) fn pairings_of(&self, tenant: &str, customer: &str) -> Vec<Pairing> {
+        let mut own = self.pairings();
+        own.retain(|row| {
+            let person = row.with.as_ref().is_some_and(|with| &*with.person == customer);
+            &*row.tenant == tenant && (&*row.user == customer || person)
+        });
+        own
     }
 
     /// Makes a code for somebody.

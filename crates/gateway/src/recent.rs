@@ -32,7 +32,13 @@ pub(crate) enum What {
         text: Arc<str>,
         /// The place that it left, if it was a dead letter.
         retry_of: Option<Seq>,
+        /// It was not said to the agent.
+        aside: bool,
     },
+    /// The line at this place was not said to the agent after all.
+    Aside(Seq),
+    /// The line at this place was not let through: the agent never gets it.
+    Withheld(Seq),
     /// A turn began.
     Began(TurnId),
 }
@@ -40,12 +46,20 @@ pub(crate) enum What {
 impl Entry {
     /// None if it is nothing to it.
     pub(crate) fn of(event: &Event) -> Option<Self> {
-        let line = |role, text: &Arc<str>| What::Line { role, text: text.clone(), retry_of: None };
+        let user = |text: &Arc<str>, retry_of, aside| {
+            let (role, text) = (Role::User, text.clone());
+            What::Line { role, text, retry_of, aside }
+        };
+        let line = |role, text: &Arc<str>| {
+            let (text, retry_of, aside) = (text.clone(), None, false);
+            What::Line { role, text, retry_of, aside }
+        };
         let what = match &event.body {
             EventBody::TurnStarted { turn_id, .. } => What::Began(*turn_id),
-            EventBody::MessageAccepted { text, retry_of, .. } => {
-                What::Line { role: Role::User, text: text.clone(), retry_of: *retry_of }
-            }
+            EventBody::MessageAccepted { text, retry_of, .. } => user(text, *retry_of, false),
+            EventBody::MessageContext { text, of: None, .. } => user(text, None, true),
+            EventBody::MessageContext { of: Some(message), .. } => What::Aside(*message),
+            EventBody::GuardRefused { message, .. } => What::Withheld(*message),
             EventBody::TurnCompleted { reply: Some(reply), by: Some(_), .. } => {
                 line(Role::Operator, reply)
             }
@@ -72,14 +86,14 @@ impl Entry {
             What::Line { role, text, .. } => {
                 Some(HistoryEntry { seq: self.seq, role: *role, text: text.clone() })
             }
-            What::Began(_) => None,
+            What::Aside(_) | What::Withheld(_) | What::Began(_) => None,
         }
     }
 
     fn bytes(&self) -> usize {
         let text = match &self.what {
             What::Line { text, .. } => text.len(),
-            What::Began(_) => 0,
+            What::Aside(_) | What::Withheld(_) | What::Began(_) => 0,
         };
         size_of::<Self>() + text
     }
@@ -215,7 +229,8 @@ mod tests {
     use super::*;
 
     fn said(seq: u64, text: &str) -> Entry {
-        let what = What::Line { role: Role::User, text: text.into(), retry_of: None };
+        let text = text.into();
+        let what = What::Line { role: Role::User, text, retry_of: None, aside: false };
         Entry { seq: Seq(seq), what }
     }
 

@@ -161,6 +161,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn users_come_before_jobs() {
+        let slots = Arc::new(Slots::new(Some(1)));
+        let taken = slots.take(&key("one")).await;
+        let job = SessionKey::new("t", "a", "api", SessionKind::Cron, "news").unwrap();
+        let mut job = slots.join(&job);
+        let user = slots.join(&key("two"));
+        drop(taken);
+        let user = user.await.unwrap();
+        assert!(job.try_recv().is_err());
+        drop(user);
+        drop(job.await.unwrap());
+        assert_eq!(slots.counts().waiting, 0);
+    }
+
+    #[tokio::test]
     async fn no_limit_never_waits() {
         let slots = Arc::new(Slots::new(None));
         let _one = slots.take(&key("one")).await;

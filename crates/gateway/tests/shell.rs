@@ -3,6 +3,7 @@
 
 mod conversations;
 mod heard;
+mod hearing;
 mod kit;
 mod schedule;
 

@@ -68,9 +68,9 @@ pub(crate) fn acts(seed: u64, mut act: impl FnMut(u64, u64, usize, Act)) {
 pub(crate) fn control(stock: &Stock, seat: usize, act: Act) -> Control {
     match act {
         Act::Pause(who) => {
-                let take_over = who.is_multiple_of(2);
-                Control::Pause { by: Arc::clone(&stock.operators[who]), take_over }
-            }
+            let take_over = who.is_multiple_of(2);
+            Control::Pause { by: Arc::clone(&stock.operators[who]), take_over }
+        }
         Act::Reply(number) => {
             let prepared = &stock.operator_replies[seat][number];
             Control::OperatorReply { seen: prepared.seen, body: Arc::clone(&prepared.body) }

@@ -10,7 +10,7 @@ use std::sync::{Arc, RwLock};
 
 use anyhow::Context as _;
 use turnkeep_agents::{
-    CommandAgent, EchoAgent, HttpBrainAgent, KeySource, ModelAgent, ToolSet, TurnSettings,
+    CommandAgent, EchoAgent, HttpBrainAgent, KeySource, ModelAgent, TurnSettings,
 };
 use turnkeep_channels::{HttpModerator, SignalChannel, SpoolChannel, WebhookClient, WebhookCourier};
 use turnkeep_core::policy::channel_facts;
@@ -22,7 +22,7 @@ use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::{Policy, Session, SessionKey};
 use turnkeep_gateway::guard::GuardParts;
 use turnkeep_gateway::listeners::{Listener, ListenerParts};
-use turnkeep_gateway::{Gateway, Parts, Policies, Replacement, Settings, UnknownPart};
+use turnkeep_gateway::{Gateway, Parts, Policies, ReminderDesk, Replacement, Settings, UnknownPart};
 use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
 
 use crate::brain_check::{Address, Program, Subject, Way};
@@ -58,6 +58,8 @@ pub(crate) fn stored_session(
 pub(crate) struct Wired {
     pub(crate) resolved: Arc<Resolved>,
     tools: tools::ToolServers,
+    /// Where reminders of agents are made, by whichever gateway there is.
+    reminders: Arc<ReminderDesk>,
     agents: HashMap<String, Arc<dyn Agent>>,
     channels: HashMap<String, Arc<dyn Channel>>,
     signal: Option<Arc<SignalChannel>>,
@@ -68,13 +70,16 @@ pub(crate) struct Wired {
 /// Makes what is configured, or takes it over.
 pub(crate) fn wire(resolved: Resolved, before: Option<&Wired>) -> anyhow::Result<Wired> {
     let tools = tools::servers(&resolved, before);
-    let agents = agents(&resolved, &tools, before)?;
+    let own = || Arc::new(ReminderDesk::new(crate::config::machine_zone()));
+    let reminders = before.map_or_else(own, |before| Arc::clone(&before.reminders));
+    let agents = agents(&resolved, (&tools, &reminders), before)?;
     let mut channels = channels(&resolved, before)?;
     let signal = signal::channel(&resolved, before)?;
     channels.extend(signal.iter().map(|signal| ("signal".to_owned(), Arc::clone(signal) as _)));
     let listeners = listeners(&resolved, before)?;
     let moderator = moderator(&resolved, before)?;
-    Ok(Wired { resolved: Arc::new(resolved), tools, agents, channels, signal, listeners, moderator })
+    let resolved = Arc::new(resolved);
+    Ok(Wired { resolved, tools, reminders, agents, channels, signal, listeners, moderator })
 }
 
 impl Wired {
@@ -88,7 +93,7 @@ impl Wired {
             self.replacement();
         let listeners = ListenerParts { store: store.clone(), listeners };
         let guard = GuardParts { settings: guard, record: store.clone() };
-        Gateway::new(Parts {
+        let gateway = Gateway::new(Parts {
             care: store.clone(),
             usage: store.clone(),
             people: store.clone(),
@@ -102,7 +107,9 @@ impl Wired {
             moderator,
             tracer: telemetry.map(|telemetry| telemetry.exporter.clone() as _),
             settings,
-        })
+        });
+        self.reminders.serve(&gateway);
+        gateway
     }
 
     /// Adapters that hear what comes in by itself.
@@ -148,7 +155,7 @@ fn millis(duration: std::time::Duration) -> u64 {
 
 fn agents(
     resolved: &Resolved,
-    tools: &tools::ToolServers,
+    (tools, reminders): (&tools::ToolServers, &Arc<ReminderDesk>),
     before: Option<&Wired>,
 ) -> anyhow::Result<HashMap<String, Arc<dyn Agent>>> {
     let make = |(name, settings): (&String, &AgentSettings)| {
@@ -174,8 +181,8 @@ fn agents(
             }),
             AgentSettings::OpenAi(_) | AgentSettings::Anthropic(_) => {
                 let wanted = settings.model().map_or(&[][..], |model| &model.tools);
-                let toolbox = Arc::new(ToolSet::new(name, wanted, tools));
-                let agent = model_agent(resolved, name)?.with_tools(vec![toolbox]);
+                let toolboxes = tools::toolboxes(name, wanted, tools, reminders);
+                let agent = model_agent(resolved, name)?.with_tools(toolboxes);
                 tracing::info!(agent = name, version = agent.version(), "an agent is ready");
                 Arc::new(agent)
             }

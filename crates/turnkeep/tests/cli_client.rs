@@ -109,7 +109,7 @@ fn a_question_is_printed_and_has_a_code_of_its_own() {
         "question_id": 1, "turn_id": "t", "session": "default:default:api:dm:anna" });
     let ran = run(&["send", "pay it back"], vec![Answer::Say(202, body.clone())]);
     assert_eq!(ran.code, Some(3), "{}", ran.said);
-    assert_eq!(ran.out, "May I?\\u{1b}[2J\n");
+    assert_eq!(ran.out, "May I?[2J\n");
     assert!(ran.said.contains("the turn waits for your answer"), "{}", ran.said);
     let ran = run(&["send", "--json", "pay it back"], vec![Answer::Say(202, body.clone())]);
     assert_eq!(ran.code, Some(3), "{}", ran.said);

@@ -44,6 +44,36 @@ fn wrong_keys_are_named_with_their_line() {
 }
 
 #[test]
+fn one_mistake_is_counted_once() {
+    check(
+        "[agents.default]\nkind = \"htp\"\nurl = \"ftp://h\"\n[tools.shop]\ncommand = \"x\"\n\
+         effects = { pay = \"irreversable\" }\n",
+        &[],
+        1,
+        "turnkeep.toml:2: \"kind\" in [agents.default] must be one of echo, openai, anthropic, command, \
+         http, not \"htp\"\n\
+         turnkeep.toml:3: \"url\" in [agents.default] must be an address that begins with http:// or \
+         https://, without a password in it, not \"ftp://h\"\n\
+         turnkeep.toml:6: \"pay\" in [tools.shop.effects] must be pure, idempotent, compensatable or \
+         irreversible, not \"irreversable\"; did you mean \"irreversible\"?\n3 mistakes\n",
+    );
+}
+
+#[test]
+fn a_program_that_is_not_in_the_path_is_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = "[agents.default]\nkind = \"command\"\ncommand = [\"brian\", \"x\"]\n";
+    std::fs::write(dir.path().join("turnkeep.toml"), toml).unwrap();
+    let output = turnkeep(dir.path()).env("PATH", "/a:/b").arg("check").output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "note: turnkeep.toml:3: \"command\" in [agents.default]: no program \"brian\" is in the PATH, \
+         which is \"/a:/b\"\n"
+    );
+    assert!(output.status.success(), "it may be there by then");
+}
+
+#[test]
 fn what_is_right_is_summed_up() {
     let printed = check(
         "listen = \"127.0.0.1:1234\"\ndata_dir = \"data\"\n[agents.default]\nkind = \"echo\"\n\

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod crash_kit;
+#[path = "crash_kit/schedule.rs"]
+mod schedule;
 
 use std::collections::HashMap;
 use std::os::unix::process::ExitStatusExt as _;
@@ -89,6 +91,11 @@ async fn everything_is_there(people: &[Arc<Person>], config: &Path, data: &Path)
     audit(data).unwrap();
     drop(server);
     audit(data).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_every_second_survives_its_kills() {
+    schedule::every_time_is_asked_once_and_told_once().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,7 @@ mod tool_set;
 #[cfg(test)]
 mod fuzz;
 
+pub(crate) use names::matches;
 pub use server::{ToolServer, ToolServerReport};
 pub use settings::{
     SERVER_NAME_CHARS_MAX, ToolPolicy, ToolServerSettings, ToolWay, is_server_name,

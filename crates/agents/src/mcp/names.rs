@@ -32,7 +32,7 @@ fn hash(text: &str) -> u32 {
 }
 
 /// Whether a name is one of those that a pattern means; `*` stands for anything, nothing included.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (pattern.as_bytes(), name.as_bytes());
     // Where to go on if the last star has to take one more.
     let mut again: Option<(&[u8], &[u8])> = None;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use turnkeep_core::message::Pending;
-use turnkeep_core::ports::agent::{Declined, Permission, RecordedCall, Revoked, ToolCall, TurnHandle};
+use turnkeep_core::ports::agent::{
+    Declined, Permission, RecordedCall, Revoked, ToolCall, TurnHandle,
+};
 use turnkeep_core::tool::{CALLS_OPEN_MAX, SideEffects, ToolOutcome};
 
 use super::arguments::{self, Arguments};

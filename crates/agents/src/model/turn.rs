@@ -17,9 +17,14 @@ use super::calls::Tools;
 use super::conversation::Conversation;
 use super::provider::{Call, ProviderError};
 use super::{Model, ModelAgent, telling};
+use crate::tools::Toolbox;
 
 /// Answers one turn.
 pub(super) async fn run(agent: &ModelAgent, context: TurnContext) -> Result<Finished, RunFailure> {
+    let of_turn = |toolbox: &Arc<dyn Toolbox>| {
+        toolbox.for_turn(&context).unwrap_or_else(|| Arc::clone(toolbox))
+    };
+    let toolboxes: Vec<Arc<dyn Toolbox>> = agent.toolboxes.iter().map(of_turn).collect();
     let TurnContext { messages, handle, .. } = context;
     let handle: &dyn TurnHandle = &*handle;
     let settings = &agent.settings;
@@ -31,7 +36,7 @@ pub(super) async fn run(agent: &ModelAgent, context: TurnContext) -> Result<Fini
         .map_err(|error| unreadable("the history", error))?;
     let recorded =
         handle.recorded().await.map_err(|error| unreadable("what tools did before", error))?;
-    let (tools, away) = Tools::open(&agent.toolboxes).await;
+    let (tools, away) = Tools::open(&toolboxes).await;
     let system = instructions(settings.system_prompt.as_deref(), &away);
     let mut turn = Turn {
         agent,

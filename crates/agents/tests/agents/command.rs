@@ -228,13 +228,16 @@ async fn questions_of_the_gateway_are_answered() {
         &format!(
             r#"{NOTE}read -r turn; note
                echo '{{"type":"choose","question_id":3,"choice":"force_complete"}}'; note
+               echo '{{"type":"commit_point","id":"c"}}'; note
                echo '{{"type":"finished"}}'"#
         ),
     );
     answer(&agent, &handle).await.unwrap();
     let chosen = (QuestionId(3), SupersedeChoice::ForceComplete);
     assert_eq!(*handle.answers.lock().unwrap(), [chosen]);
-    let [question, finish] = &noted(dir.path())[..] else { panic!("two lines") };
+    let [question, finish, refused] = &noted(dir.path())[..] else { panic!("three lines") };
+    // The reason is the session's own.
+    assert_eq!(*refused, json!({"type": "refused", "id": "c", "reason": "it finishes now"}));
     assert_eq!((&question["type"], &question["question_id"]), (&json!("question"), &json!(3)));
     assert_eq!(question["message"]["text"], "and another thing");
     assert_eq!(*finish, json!({"type": "finish_now", "reason": "force_complete"}));

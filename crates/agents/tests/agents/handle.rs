@@ -11,8 +11,8 @@ use turnkeep_core::message::{MessageBody, Pending};
 use turnkeep_core::policy::{Trust, channel_facts};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Artifact, Declined, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked, Role, SlotGuard,
-    SupersedeQuestion, ToolCall, TurnContext, TurnHandle,
+    Artifact, Declined, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked, Role,
+    SlotGuard, SupersedeQuestion, ToolCall, TurnContext, TurnHandle,
 };
 use turnkeep_core::session::FinishReason;
 use turnkeep_core::session_key::SessionKey;
@@ -185,6 +185,9 @@ impl TurnHandle for FakeHandle {
     }
 
     fn commit_point(&self) -> BoxFuture<'_, Result<(), Declined>> {
+        if *self.finish_now.borrow() {
+            return Box::pin(std::future::ready(Err(Declined::Refused("it finishes now"))));
+        }
         let revoked = *self.revoked.borrow();
         Box::pin(std::future::ready(if revoked { Err(Revoked.into()) } else { Ok(()) }))
     }

@@ -21,5 +21,6 @@ mod openai;
 mod openai_mail;
 mod openai_trouble;
 mod prepare;
+mod reminders;
 mod server;
 mod toolbox;

@@ -197,12 +197,17 @@ pub async fn trust(
         words.push(recipient);
         return run(command, config_dir, &words).await.map(drop);
     }
+    ask(way, "trust", trust_params(account, recipient, how), PATIENCE).await.map(drop)
+}
+
+/// What `trust` is asked with.
+pub(super) fn trust_params(account: &str, recipient: &str, how: &Trusting) -> Value {
     let mut params = json!({"account": account, "recipient": recipient});
     match how {
         Trusting::SafetyNumber(number) => params["verifiedSafetyNumber"] = number.as_str().into(),
         Trusting::AllKnownKeys => params["trustAllKnownKeys"] = true.into(),
     }
-    ask(way, "trust", params, PATIENCE).await.map(drop)
+    params
 }
 
 fn refused(why: &str) -> SignalError {
@@ -276,7 +281,7 @@ async fn ask(
     }
 }
 
-fn told(error: CallError) -> SignalError {
+pub(super) fn told(error: CallError) -> SignalError {
     match error {
         CallError::Refused(refusal) => refused(&refusal.message),
         CallError::NotSent(why) | CallError::Lost(why) => SignalError::Unreachable(why),

@@ -314,11 +314,13 @@ async fn read_left(inner: &Inner, desk: &Desk, path: PathBuf) -> io::Result<()> 
     let file = Arc::new(Received::open(path)?);
     desk.remember(&file);
     let mut reader = Reader::new(Arc::clone(&file));
-    let until = Instant::now() + inner.settings.patience.end;
+    let patience = inner.settings.patience.end;
+    let mut until = Instant::now() + patience;
     while !file.is_left() {
         if Instant::now() > until {
             process::end_left(&card);
             inner.health.lost("an earlier signal-cli has not ended", true);
+            until += patience;
         }
         sleep(LOOK).await;
     }

@@ -1,9 +1,13 @@
 //! Hears one account: each envelope is dealt with for good before the next one is looked at.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -20,6 +24,8 @@ use super::{CHANNEL, Inner, SignalAccount, Way, accounts};
 
 /// Receipts that may wait.
 const RECEIPTS_MAX: usize = 1024;
+/// How often an envelope may make us stumble, before it is given up.
+const STUMBLES_MAX: usize = 3;
 /// Receipts that one call carries.
 const RECEIPTS_A_CALL_MAX: usize = 100;
 
@@ -80,12 +86,25 @@ impl Ear {
 
     /// Deals with one envelope. `old` is what an earlier run of ours was given.
     pub(super) async fn hear(&self, params: &Value, old: bool) {
+        // One that makes us stumble must not stop those behind it.
+        for _ in 0..STUMBLES_MAX {
+            if stumbles(self.deal_with(params, old)).await.is_none() {
+                return;
+            }
+        }
+        tracing::error!(account = %self.account.name, "Signal: an envelope was given up");
+        self.inner.health.taking(&self.account.name, false);
+        self.pass("made us stumble");
+    }
+
+    async fn deal_with(&self, params: &Value, old: bool) {
         let us = locked(&self.us).clone();
         let name = &self.account.name;
         let letter = match envelope::read(params, &us) {
             Read::Said(letter) => letter,
             Read::Ours(uuid) => {
-                if uuid.is_some() {
+                // What signal-cli keeps of us counts for more.
+                if us.uuid.is_none() {
                     locked(&self.us).uuid = uuid;
                 }
                 return self.pass("of our own devices");
@@ -257,6 +276,16 @@ impl Ear {
         let bytes = data.and_then(|data| STANDARD.decode(data).ok());
         bytes.ok_or("it could not be fetched")
     }
+}
+
+/// Runs it to its end; something if it panicked.
+async fn stumbles(work: impl Future<Output = ()>) -> Option<()> {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.map_or(Poll::Ready(Some(())), |polled| polled.map(|()| None))
+    })
+    .await
 }
 
 async fn blocking<T: Send + 'static>(

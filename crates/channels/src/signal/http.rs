@@ -10,6 +10,7 @@ use super::SignalError;
 use super::calls::CallError;
 use super::lines::{LINE_BYTES_MAX, Line, Splitter};
 use super::message::{self, Told};
+use crate::outward;
 use crate::webhook::innermost;
 
 /// How long a connection may take to come about.
@@ -26,16 +27,11 @@ pub(super) struct HttpCalls {
 
 impl HttpCalls {
     pub(super) fn new(base: &str, answer_bytes_max: usize) -> Result<Self, SignalError> {
-        // Without one, making a client would panic, even one for plain http.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(SignalError::NoTlsProvider);
-        }
+        let http = outward::client().ok_or(SignalError::NoTlsProvider)?;
         let url = |path: &str| {
             Url::parse(&format!("{base}{path}")).map_err(|_| SignalError::Address(base.to_owned()))
         };
-        let http = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+        let http = http
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map_err(|error| SignalError::Client(innermost(&error)))?;

@@ -12,6 +12,8 @@ use ring::digest::{Context, SHA256};
 /// Nobody but the owner reads them.
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
+/// How the name of a file begins that is not whole yet.
+const COMING: &str = "coming-";
 /// How much is copied at once.
 const CHUNK: usize = 64 << 10;
 
@@ -68,6 +70,16 @@ pub(super) fn keep(data_dir: &Path, mut from: impl Read, bytes_max: u64) -> io::
     Ok(Kept::Stored(hash.into(), bytes))
 }
 
+/// Removes what was not whole when an earlier run ended.
+pub(super) fn tidy(data_dir: &Path) {
+    let Ok(all) = std::fs::read_dir(data_dir.join("attachments")) else { return };
+    for entry in all.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(COMING) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// A file that is not whole yet; removed with this unless it has another name by then.
 struct Coming {
     path: PathBuf,
@@ -78,7 +90,7 @@ impl Coming {
     fn new(folder: &Path) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!("coming-{}-{number}", std::process::id()));
+        let path = folder.join(format!("{COMING}{number}"));
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&path)?;
         Ok(Self { path, file })

@@ -116,6 +116,26 @@ impl SignalChannel {
     }
 }
 
+impl SignalChannel {
+    /// The same as [`trust()`], through the signal-cli that runs: it holds the accounts, and another
+    /// one would wait for it.
+    ///
+    /// # Errors
+    /// signal-cli is out of reach, or refuses.
+    pub async fn trust(
+        &self,
+        number: &str,
+        recipient: &str,
+        how: &Trusting,
+    ) -> Result<(), SignalError> {
+        let caller = self.inner.caller();
+        let caller = caller.ok_or_else(|| SignalError::Unreachable("it does not run".into()))?;
+        let params = admin::trust_params(number, recipient, how);
+        let answer = caller.call("trust", &params, self.inner.settings.patience.call).await;
+        answer.map(drop).map_err(admin::told)
+    }
+}
+
 impl Channel for SignalChannel {
     fn facts(&self) -> &ChannelFacts {
         &self.facts
@@ -141,6 +161,7 @@ impl Listener for SignalChannel {
         Box::pin(async move {
             // Whoever sends later must not use what belonged to this listening.
             let _gone = Gone(Arc::clone(&inner));
+            keeping::tidy(&inner.settings.data_dir);
             match &inner.settings.way {
                 Way::Child { command, config_dir } => {
                     child::listen(&inner, &intake, command, config_dir).await;

@@ -21,6 +21,8 @@ use super::lines::{LINE_BYTES_MAX, Line, Splitter};
 const FILE_MODE: u32 = 0o600;
 /// How much is read at once.
 const CHUNK: usize = 64 << 10;
+/// No file system has larger blocks.
+const BLOCK: u64 = 64 << 10;
 /// Where holes can't be punched, another file is begun after so much.
 const UNFREED_BYTES_MAX: u64 = 64 << 20;
 
@@ -137,7 +139,9 @@ impl Received {
                 tracing::warn!(path = %self.path.display(), %error, "can't be removed");
             }
         } else if place.frees && up_to > place.freed {
-            place.frees = punch(&self.file, place.freed, up_to - place.freed).is_ok();
+            // From the beginning of a block: one that was freed in two pieces would stay.
+            let from = place.freed - place.freed % BLOCK;
+            place.frees = punch(&self.file, from, up_to - from).is_ok();
             place.freed = up_to;
         }
     }

@@ -61,6 +61,11 @@ pub(super) async fn send(inner: &Inner, part: &Outgoing) -> DeliveryOutcome {
         // Whether signal-cli is there shows by itself.
         Err(CallError::NotSent(why)) => return failed(&why, true, None),
         Err(CallError::Lost(why)) => return DeliveryOutcome::Unknown { error: why.into() },
+        Err(CallError::Refused(refusal)) if is_unknown_account(&refusal) => {
+            let why = super::unknown_account(&account.number);
+            inner.health.known(&account.name, Some(&why));
+            return failed(&why, true, Some(UNKNOWN_PAUSE_MS));
+        }
         Err(CallError::Refused(refusal)) => refused(&refusal, account),
     };
     match &outcome {
@@ -78,6 +83,10 @@ fn failed(error: &str, retry: bool, retry_after_ms: Option<u64>) -> DeliveryOutc
     DeliveryOutcome::Failed { error: Arc::from(error), retry, retry_after_ms }
 }
 
+fn is_unknown_account(refusal: &Refusal) -> bool {
+    refusal.code == code::INVALID_PARAMS && refusal.message.contains("account")
+}
+
 fn refused(refusal: &Refusal, account: &SignalAccount) -> DeliveryOutcome {
     let said = &refusal.message;
     let results = refusal.data.get("response");
@@ -88,9 +97,6 @@ fn refused(refusal: &Refusal, account: &SignalAccount) -> DeliveryOutcome {
         code::RATE_LIMIT => failed(&rate_words(None), true, Some(RATE_PAUSE_MS)),
         code::UNTRUSTED => failed(&untrusted_words(), false, None),
         code::IO => failed(&format!("signal-cli: {said}"), true, None),
-        code::INVALID_PARAMS if said.contains("account") => {
-            failed(&super::unknown_account(&account.number), true, Some(UNKNOWN_PAUSE_MS))
-        }
         // It does not say how far it came. Where there was no connection, nothing left.
         code::INTERNAL | code::UNEXPECTED => {
             let none = ["ConnectException", "UnknownHostException", "NoRouteToHostException"];
@@ -214,11 +220,6 @@ mod tests {
         check(&of(-3, "x"), "signal-cli: x", Some((true, None)));
         check(&of(-1, "User is not a group member"), "not in this group", Some((false, None)));
         check(&of(-1, "else"), "else", Some((false, None)));
-        check(
-            &of(-32_602, "Specified account does not exist"),
-            "turnkeep signal link",
-            Some((true, Some(30_000))),
-        );
         check(&of(-32_603, "Failed (UnknownHostException)"), "connection", Some((true, None)));
         check(&of(-32_603, "Failed (SocketTimeoutException)"), "SocketTimeout", None);
         check(&of(-32_601, "Method not implemented"), "implemented", Some((false, None)));

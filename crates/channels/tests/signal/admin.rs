@@ -1,9 +1,11 @@
 //! What a person does with accounts, through a signal-cli that is started for it.
 
+use serde_json::json;
 use turnkeep_channels::signal::{
     SignalError, Trusting, Way, identities, link, list_accounts, trust, version,
 };
 
+use crate::intake::Desk;
 use crate::stand::{ANNA, Stand, US};
 
 #[tokio::test]
@@ -21,6 +23,13 @@ async fn an_account_is_linked_listed_and_trusts() {
     trust(&way, US, ANNA, &how).await.unwrap();
     trust(&way, US, ANNA, &Trusting::AllKnownKeys).await.unwrap();
     assert_eq!(identities(&way, US).await.unwrap(), []);
+    // The same while a signal-cli of ours holds the account.
+    let listening = stand.listen(way, &Desk::new());
+    listening.works().await;
+    listening.channel.trust(US, ANNA, &how).await.unwrap();
+    let trusted = stand.called("trust");
+    let expected = json!({"account": US, "recipient": ANNA, "verifiedSafetyNumber": "12345"});
+    assert_eq!((trusted.len(), trusted.last()), (3, Some(&expected)));
 }
 
 #[tokio::test]

@@ -76,6 +76,7 @@ impl Intake for Desk {
 
     fn take(&self, heard: Heard) -> BoxFuture<'_, Taken> {
         Box::pin(async move {
+            assert_ne!(text(&heard), "panic", "as it was asked to");
             let is_shut =
                 self.shut.lock().unwrap().is_some_and(|account| account == &*heard.account);
             self.heard.lock().unwrap().push(heard);

@@ -163,7 +163,7 @@ async fn what_is_no_message_for_us_is_passed_over() {
     let lines = [
         // Ours.
         line(&json!({"syncMessage": {"sentMessage": sent}})),
-        changed(hello(), "sourceNumber", US.into()),
+        changed(changed(hello(), "sourceNumber", US.into()), "sourceUuid", Value::Null),
         // Of a kind that says nothing to us.
         line(&json!({"receiptMessage": receipt})),
         line(

@@ -8,7 +8,7 @@ use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::ports::intake::{Pulse, Taken};
 
 use crate::intake::Desk;
-use crate::stand::{ANNA, FIRST, Stand, US, until};
+use crate::stand::{ANNA, FIRST, Stand, US, data_message, envelope, until};
 
 #[tokio::test]
 async fn a_message_is_read_once_it_is_durable() {
@@ -64,12 +64,8 @@ async fn a_slow_intake_holds_up_its_own_account_only() {
     desk.shut("home");
     stand.says(FIRST, "stuck");
     stand.says(FIRST + 1, "behind it");
-    let mut theirs = json!({"account": OTHER});
-    theirs["envelope"] = crate::stand::envelope(
-        FIRST + 2,
-        &crate::stand::data_message(FIRST + 2, json!({"message": "goes on"})),
-    );
-    stand.inject(&theirs);
+    let content = data_message(FIRST + 2, json!({"message": "goes on"}));
+    stand.inject(&json!({"account": OTHER, "envelope": envelope(FIRST + 2, &content)}));
     let listening = stand.listen(stand.child(), &desk);
     let mut texts = desk.texts(2).await;
     texts.sort();
@@ -106,14 +102,14 @@ async fn a_process_that_dies_is_started_again() {
 #[tokio::test]
 async fn a_process_that_answers_nothing_is_replaced() {
     let (mut stand, desk) = (Stand::new(), Desk::new());
-    stand.patience.call = Duration::from_millis(500);
+    stand.patience.call = Duration::from_secs(1);
     let listening = stand.listen(stand.child(), &desk);
     listening.works().await;
     stand.faults(&json!([{"name": "hang", "method": "listAccounts", "times": 2, "do": "hang"}]));
     stand.starts(2).await;
     listening.works().await;
     stand.says(FIRST, "after it");
-    assert_eq!(desk.texts(1).await, ["after it"]);
+    assert_eq!(desk.texts(1).await[0], "after it");
 }
 
 #[tokio::test]
@@ -136,13 +132,18 @@ async fn an_account_that_is_linked_later_is_heard() {
     let listening = stand.listen(stand.child(), &desk);
     listening.is_deaf("turnkeep signal link").await;
     let outcome = listening.send("x").await;
-    assert!(matches!(outcome, DeliveryOutcome::Failed { retry: true, .. }), "{outcome:?}");
+    let pause = Some(30_000);
+    assert!(
+        matches!(&outcome, DeliveryOutcome::Failed { retry: true, retry_after_ms, .. } if *retry_after_ms == pause),
+        "{outcome:?}"
+    );
     assert_eq!(
         turnkeep_channels::signal::link(&stand.child(), "turnkeep", |_| ()).await.unwrap(),
         US
     );
     listening.works().await;
-    stand.says(FIRST, "linked");
+    let content = data_message(FIRST, json!({"message": "linked"}));
+    stand.inject(&json!({"account": US, "envelope": envelope(FIRST, &content)}));
     assert_eq!(desk.texts(1).await, ["linked"]);
 }
 
@@ -156,5 +157,36 @@ async fn ten_envelopes_in_a_row_that_nobody_can_read_are_a_trouble() {
     }
     listening.is_deaf("reads no message any more: InvalidKeyException").await;
     stand.says(FIRST, "one that it can read");
+    listening.works().await;
+}
+
+/// It runs and reads nothing: what was written to it may be read later, so nobody knows.
+#[tokio::test]
+async fn a_process_that_reads_no_calls_is_replaced() {
+    let (mut stand, desk) = (Stand::new(), Desk::new());
+    stand.patience.call = Duration::from_millis(500);
+    stand.patience.send = Duration::from_millis(300);
+    stand.patience.end = Duration::from_millis(200);
+    let listening = stand.listen(stand.child(), &desk);
+    listening.works().await;
+    stand.mark("deaf", true);
+    until("an unknown end", async || {
+        let outcome = listening.send("x").await;
+        matches!(outcome, DeliveryOutcome::Unknown { .. }).then_some(())
+    })
+    .await;
+    stand.starts(2).await;
+    stand.mark("deaf", false);
+    listening.works().await;
+    assert_eq!(listening.send("y").await, DeliveryOutcome::Sent);
+}
+
+#[tokio::test]
+async fn an_envelope_that_makes_us_stumble_stops_nothing() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    stand.says(FIRST, "panic");
+    stand.says(FIRST + 1, "goes on");
+    let listening = stand.listen(stand.child(), &desk);
+    assert_eq!(desk.texts(1).await, ["goes on"]);
     listening.works().await;
 }

@@ -112,3 +112,28 @@ impl Checker {
         self.settle(messages);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether each of these pauses, one after another, is as it should be.
+    fn check(pauses: &[(&str, Option<&str>)], expect: &[bool]) {
+        let mut book = OperatorBook::default();
+        let pause = |(by, from): &(&str, Option<&str>)| {
+            let (by, from) = (Arc::from(*by), from.map(Arc::from));
+            book.observe(&EventBody::SessionPaused { by, from }).is_none()
+        };
+        assert_eq!(pauses.iter().map(pause).collect::<Vec<_>>(), expect, "{pauses:?}");
+    }
+
+    #[test]
+    fn a_place_is_taken_over_from_whoever_has_it() {
+        check(&[("Ann", None), ("Bob", Some("Ann"))], &[true, true]);
+        check(&[("Ann", Some("Bob"))], &[false]);
+        check(&[("Ann", None), ("Bob", Some("Kim"))], &[true, false]);
+        // Names may be forgotten, and were not always written down.
+        check(&[("", None), ("", Some(""))], &[true, true]);
+        check(&[("Ann", None), ("Bob", None)], &[true, true]);
+    }
+}

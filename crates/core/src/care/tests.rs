@@ -208,12 +208,11 @@ fn blanking_leaves_what_the_audit_reads() {
 
 #[test]
 fn a_notice_that_waits_keeps_itself_and_loses_its_text_with_the_rest() {
-    let accepted =
-        EventBody::SessionNoticeAccepted {
-            message_id: "words".into(),
-            text: "words".into(),
-            scheduled: false,
-        };
+    let accepted = EventBody::SessionNoticeAccepted {
+        message_id: "words".into(),
+        text: "words".into(),
+        scheduled: false,
+    };
     let told = EventBody::SessionNotice {
         text: "words".into(),
         source: NoticeSource::Unasked,

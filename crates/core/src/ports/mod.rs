@@ -10,6 +10,7 @@ pub mod keys;
 pub mod listeners;
 pub mod moderator;
 pub mod people;
+pub mod reminders;
 pub mod schedule;
 pub mod store;
 pub mod trace;

@@ -35,13 +35,13 @@ pub use effect::{AgentAnswer, Controlled, Effect, Ignored, StartRun};
 pub use input::{AgentInput, Control, Finished, Input, RunFailure};
 pub use on_ask::Answered;
 pub use on_notice::NOTICES_MAX;
-pub use turn::NO_REPLY;
 pub use on_operator::Paused;
 pub use on_tool::Done;
 pub use on_usage::Report;
 pub use state::{
     Burst, FinishReason, Held, HeldAs, Notice, Query, Session, SessionStatus, Stage, Turn, Wake,
 };
+pub use turn::NO_REPLY;
 
 /// How long a dedupe key is kept at least.
 pub const SEEN_KEPT_MS: i64 = 8 * 24 * 3_600_000;

@@ -44,7 +44,11 @@ impl Machine<'_> {
         self.effect(Effect::Controlled(token, result));
     }
 
-    pub(super) fn on_stop(&mut self, wanted: Option<TurnId>, shown: Option<Arc<str>>) -> Controlled {
+    pub(super) fn on_stop(
+        &mut self,
+        wanted: Option<TurnId>,
+        shown: Option<Arc<str>>,
+    ) -> Controlled {
         let Some(turn) = &mut self.session.turn else {
             self.ignore(Ignored::NothingToControl);
             return Controlled::NothingRuns;

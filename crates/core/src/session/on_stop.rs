@@ -87,9 +87,7 @@ fn what_came(outcomes: Vec<ToolOutcome>) -> String {
         (all, _, failed) if all == failed => {
             "Stopped. What had been begun was not done.".to_owned()
         }
-        (all, 0, 0) if all == 1 => {
-            "Stopped. Nobody knows whether what had been begun was done.".to_owned()
-        }
+        (1, 0, 0) => "Stopped. Nobody knows whether what had been begun was done.".to_owned(),
         (all, ..) => {
             let unknown = all - done - failed;
             format!(

@@ -131,6 +131,8 @@ async fn carry_out(
     // First, so that nobody goes on writing as that customer meanwhile.
     let sign_ins = shared.access.end_visits(&tenant, &customer).await?;
     let pairings = shared.gateway.end_pairings(&tenant, &customer).await?;
+    // What would be told them later would be known of them until then.
+    shared.gateway.end_jobs(&tenant, &customer).await?;
     let tell = move |progress| {
         told.send_replace(progress);
     };

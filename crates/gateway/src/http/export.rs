@@ -27,7 +27,7 @@ use super::lines::in_lines;
 use super::path::Segments;
 use super::problem::{Problem, ProblemBody};
 use super::shape::{Moment, SessionShape, TurnShape};
-use super::{deliveries, guard, messages};
+use super::{deliveries, guard, messages, pairing};
 use crate::clock;
 use crate::service::Gateway;
 
@@ -40,7 +40,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Pieces that wait for their reader.
 const PIECES: usize = 2;
 /// The sorts of lines between the first and the last one.
-const SORTS: [&str; 6] = ["session", "message", "turn", "delivery", "dead_letter", "restriction"];
+const SORTS: [&str; 7] =
+    ["session", "message", "turn", "delivery", "dead_letter", "restriction", "pairing"];
 
 /// The first line.
 #[derive(Serialize)]
@@ -52,7 +53,7 @@ struct Header<'a> {
     tenant_id: &'a str,
     customer_id: &'a str,
     at: Moment,
-    holds: [&'static str; 6],
+    holds: [&'static str; 7],
 }
 
 /// The last line.
@@ -118,7 +119,7 @@ impl From<StoreError> for Broken {
 /// One JSON text a line, whose sort stands in `line`. The first is a `header`, with `format`,
 /// `version` and which sorts may follow; then for each conversation a `session`, its `message`s (what the agent said included),
 /// `turn`s, `delivery`s and `dead_letter`s; of sessions of others only what the customer wrote there
-/// and what was answered; then each `restriction`. The last line is an `end`, with the number of
+/// and what was answered; then each `restriction` and each `pairing`. The last line is an `end`, with the number of
 /// `lines` before it: an export without it was cut off.
 #[utoipa::path(
     get,
@@ -200,6 +201,9 @@ impl Export {
             self.traces(gateway, key, customer).await?;
         }
         self.restrictions(gateway, tenant, customer).await?;
+        for row in gateway.pairings_of(tenant, customer) {
+            self.line("pairing", None, &pairing::shape(&row)).await?;
+        }
         let counts = std::mem::take(&mut self.counts);
         self.put(&End { sort: "end", lines: self.lines, counts: &counts }).await?;
         self.flush().await

@@ -220,8 +220,7 @@ impl Feed {
     /// Whether this is the message that is waited for.
     fn is_awaited(&self, event: &Event) -> bool {
         self.until.as_ref().is_none_or(|until| {
-            event.seq == until.seq
-                && event.body.written_id() == Some(&until.message_id)
+            event.seq == until.seq && event.body.written_id() == Some(&until.message_id)
         })
     }
 

@@ -104,7 +104,7 @@ pub(super) struct PairingRequest {
     minutes: Option<u64>,
 }
 
-fn shape(pairing: &Pairing) -> PairingShape<'_> {
+pub(super) fn shape(pairing: &Pairing) -> PairingShape<'_> {
     let with = pairing.with.as_ref();
     PairingShape {
         id: &pairing.id,

@@ -307,6 +307,9 @@ impl Gateway {
         match self.submit(submission, false).await {
             Ok(_) => Taken::Accepted,
             Err(refusal) => {
+                if let Refusal::Field(error) = &refusal {
+                    tracing::warn!(channel = here.channel, %error, "what was heard can't be taken");
+                }
                 self.tell_refusal(here, &refusal).await;
                 refused(&refusal)
             }

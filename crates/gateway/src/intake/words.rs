@@ -152,6 +152,7 @@ pub(crate) fn bare(message: &str, in_group: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn names_are_one_visible_line() {
@@ -213,6 +214,40 @@ mod tests {
         assert_eq!(text("a\r\nb\rc\u{0}\u{7}\td"), "a\nb\nc\td");
         assert_eq!(edit(" new "), "(edit of an earlier message) new");
         assert_eq!(edit("\u{7}"), "");
+    }
+
+    proptest! {
+        /// Whatever somebody calls themselves, it is one line without what hides or ends it.
+        #[test]
+        fn no_name_looks_like_something_else(typed in any::<String>()) {
+            if let Some(name) = name(&typed) {
+                prop_assert!(!name.is_empty() && name.chars().count() <= NAME_CHARS_MAX + 1);
+                let hides = |one: char| one.is_control() || is_unseen(one) || one == ':';
+                prop_assert!(!name.contains(hides), "{name:?}");
+            }
+        }
+
+        /// Whatever is heard, the text that is made of it passes the ingress.
+        #[test]
+        fn no_text_holds_what_no_message_may(
+            said in any::<String>(), quoted in any::<String>(), file in any::<String>(),
+        ) {
+            let quoted = Quoted { message_id: "1".into(), author: "a".into(), text: quoted.into() };
+            let file = Attachment {
+                name: Some(file.as_str().into()),
+                media_type: file.as_str().into(),
+                bytes: 1,
+                hash: Some(file.as_str().into()),
+                left_out: None,
+            };
+            let texts =
+                [message(&said, Some(&quoted), &[file]), edit(&said), reaction(&said, &said)];
+            for text in texts {
+                let bad = |one: char| one.is_control() && !matches!(one, '\n' | '\t');
+                prop_assert!(!text.contains(bad), "{text:?}");
+                prop_assert!(bare(&text, true).chars().count() <= QUOTE_CHARS_MAX + 1);
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use turnkeep_core::{Event, SessionKey};
 
 use super::RunHandle;
 use super::history::{ENTRIES_PER_LINE, Found};
-use crate::recent::{Entry, What};
+use crate::recent::Entry;
 
 /// So many lines are taken over.
 const LINES_MAX: usize = 20;
@@ -84,9 +84,7 @@ impl RunHandle {
                 page.iter().filter(|event| event.at >= reset_at && !self.begins_with(event))
             {
                 let Some(entry) = Entry::of(event) else { continue };
-                if let What::Line { retry_of: Some(left), .. } = &entry.what {
-                    found.retried.push(*left);
-                }
+                found.note(&entry, session.last_seq);
                 found.lines.extend(entry.line());
             }
         }

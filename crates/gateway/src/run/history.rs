@@ -12,12 +12,17 @@ pub(super) const ENTRIES_PER_LINE: u64 = 6;
 /// So many at most, where tools or trouble left many entries between the lines.
 const ENTRIES_PER_LINE_MAX: u64 = 96;
 
+/// Lines at most that were not said to the agent: the newest ones.
+const ASIDE_MAX: usize = 50;
+
 /// What was found so far.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) lines: Vec<HistoryEntry>,
-    /// Places that retried dead letters left.
-    pub(super) retried: Vec<Seq>,
+    /// Places that retried dead letters left, and those of what was not let through.
+    retried: Vec<Seq>,
+    /// Places of what was not said to the agent.
+    aside: Vec<Seq>,
     /// The turn's own beginning was read.
     began: bool,
 }
@@ -52,6 +57,7 @@ impl RunHandle {
         let (mut found, mut per_line) = (Found::default(), ENTRIES_PER_LINE);
         let mut after = reach(per_line);
         self.read(after, None, &mut found).await?;
+        found.drop_retried();
         while found.lines.len() < limit
             && after > self.history_from
             && per_line < ENTRIES_PER_LINE_MAX
@@ -63,7 +69,6 @@ impl RunHandle {
             found.lines.extend(newer);
             found.drop_retried();
         }
-        found.drop_retried();
         Ok(found.last(limit))
     }
 
@@ -87,29 +92,52 @@ impl RunHandle {
     /// What was said before this turn began, but of what users said only what came before its own
     /// messages: they may have waited for a reply to others. `older` is what lies before all that.
     fn take(&self, entry: &Entry, older: bool, found: &mut Found) {
+        found.note(entry, self.last);
         let before = match &entry.what {
             What::Began(turn) => {
                 found.began |= *turn == self.shared.tag.turn;
                 return;
             }
-            What::Line { role, retry_of, .. } => {
-                found.retried.extend(retry_of.filter(|_| entry.seq <= self.last));
-                match role {
-                    Role::User => entry.seq < self.first,
-                    // While the agent ended what it could not lay down, an operator may have spoken.
-                    Role::Operator => true,
-                    Role::Agent => older || !found.began,
-                }
-            }
+            What::Aside(_) | What::Withheld(_) => return,
+            What::Line { role, .. } => match role {
+                Role::User => entry.seq < self.first,
+                // While the agent ended what it could not lay down, an operator may have spoken.
+                Role::Operator => true,
+                Role::Agent => older || !found.began,
+            },
         };
         found.lines.extend(entry.line().filter(|_| before));
     }
 }
 
 impl Found {
-    /// What a person had tried again was said once: it stands where it was taken anew.
+    /// What an entry says of lines. What is tried again behind `last` is not said again yet.
+    pub(super) fn note(&mut self, entry: &Entry, last: Seq) {
+        match &entry.what {
+            What::Line { retry_of, aside, .. } => {
+                self.retried.extend(retry_of.filter(|_| entry.seq <= last));
+                self.aside.extend(aside.then_some(entry.seq));
+            }
+            What::Aside(line) => self.aside.push(*line),
+            What::Withheld(line) => self.retried.push(*line),
+            What::Began(_) => {}
+        }
+    }
+
+    /// What a person had tried again was said once: it stands where it was taken anew. And of what
+    /// was not said to the agent, only the newest lines stand, so that they don't crowd out the rest.
     pub(super) fn drop_retried(&mut self) {
         self.lines.retain(|line| !self.retried.contains(&line.seq));
+        let mut rest = ASIDE_MAX;
+        for at in (0..self.lines.len()).rev() {
+            if self.aside.contains(&self.lines[at].seq) {
+                if rest == 0 {
+                    self.lines.remove(at);
+                } else {
+                    rest -= 1;
+                }
+            }
+        }
     }
 
     pub(super) fn last(mut self, limit: usize) -> Vec<HistoryEntry> {

@@ -1,9 +1,9 @@
 //! Jobs as people see and change them.
 
-use turnkeep_core::Timestamp;
 use turnkeep_core::ports::schedule::{Claim, KeptJob, Put, Tick};
 use turnkeep_core::ports::store::StoreError;
-use turnkeep_core::schedule::{Job, MadeBy, Overlap, TEXT_BYTES_MAX, When, is_name};
+use turnkeep_core::schedule::{Job, MadeBy, Overlap, TEXT_BYTES_MAX, Target, When, is_name};
+use turnkeep_core::{SessionKey, SessionKind, Timestamp};
 
 use super::{Entry, Open};
 use crate::clock;
@@ -213,5 +213,30 @@ impl Gateway {
         schedule.metrics.claimed.increment(1);
         self.work_off();
         Ok(at)
+    }
+
+    /// Forgets what was made by a customer, or has them alone told something, but for what stands in
+    /// the configuration; says how much.
+    pub async fn end_jobs(&self, tenant: &str, customer: &str) -> Result<usize, StoreError> {
+        let theirs = |key: &SessionKey| key.kind() == SessionKind::Dm && key.peer() == customer;
+        let ends = |view: &JobView| {
+            let made = match &view.kept.job.made_by {
+                MadeBy::Configuration => return false,
+                MadeBy::Session(key) => theirs(key),
+                MadeBy::Api => false,
+            };
+            made || match &view.kept.job.to {
+                Target::Session(key) => theirs(key),
+                Target::User { name, .. } => name == customer,
+            }
+        };
+        let schedule = &self.0.schedule;
+        let _alone = schedule.changing.lock().await;
+        let ended: Vec<JobView> = self.jobs(Some(tenant)).into_iter().filter(ends).collect();
+        for view in &ended {
+            schedule.store.drop_job(tenant, &view.kept.job.name).await?;
+        }
+        schedule.read().await?;
+        Ok(ended.len())
     }
 }

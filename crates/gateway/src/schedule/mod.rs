@@ -7,6 +7,7 @@
 
 mod desk;
 mod look;
+mod reminders;
 mod target;
 mod work;
 
@@ -21,6 +22,7 @@ use turnkeep_core::schedule::{self, Job, Progress, Times};
 use turnkeep_core::{Seq, SessionKey, Timestamp};
 
 pub use desk::{JobView, ScheduleError};
+pub use reminders::ReminderDesk;
 
 /// Tenant and name of a job.
 type Name = (String, String);

@@ -77,7 +77,7 @@ impl Gateway {
             for key in &places {
                 let loaded = self.store().load(key).await?;
                 let used = loaded.map(|loaded| loaded.session.updated_at);
-                if used > last.map_or(None, |(at, _)| at) {
+                if used > last.and_then(|(at, _)| at) {
                     last = Some((used, key));
                 }
             }

@@ -126,6 +126,9 @@ impl Gateway {
                 answered(&settled)
             }
         };
+        if self.job(&job.tenant, &job.name).is_none() {
+            return Some((TickState::Skipped, Some("the job was removed".to_owned())));
+        }
         match text {
             Ok(text) if text.trim().is_empty() => Some((TickState::Silent, None)),
             Ok(text) => match self.tell_target(job, open.at, text).await? {

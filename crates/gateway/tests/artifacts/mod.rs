@@ -271,8 +271,10 @@ async fn who_chose_to_finish_now_is_let_through_to_nothing_more() {
             turn.handle.answer(question.id, SupersedeChoice::ForceComplete);
             turn.handle.finishing().await;
             seen.intend(&turn, call("look up", SideEffects::Pure, "17")).await;
-            let finishes = |declined| matches!(declined, Declined::Refused(why)
-                if why.contains("finishes now"));
+            let finishes = |declined| {
+                matches!(declined, Declined::Refused(why)
+                if why.contains("finishes now"))
+            };
             assert!(turn.handle.commit_point().await.is_err_and(finishes));
             assert!(turn.handle.ask("which?").await.is_err_and(finishes));
             return failure("gone", true);

@@ -4,9 +4,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use turnkeep_core::moderation::{Moderation, Ruling};
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::channel_facts;
+use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::care::Redaction;
+use turnkeep_core::ports::moderator::{Checked, Checkup, Moderator};
 use turnkeep_core::ports::store::DeadLetter;
 use turnkeep_core::session::{Control, Controlled};
 use turnkeep_core::{Policy, SessionKey};
@@ -197,4 +200,31 @@ async fn whoever_names_the_agent_gets_no_other_ones_conversation() {
     let gateway = two_agents().await;
     asked(&gateway, "first", "api", "one").await;
     assert_eq!(asked(&gateway, "second", "api", "two").await, "[]+two");
+}
+
+/// Lets everything through but what is rude.
+struct Polite;
+
+impl Moderator for Polite {
+    fn check<'a>(&'a self, message: Checked<'a>) -> BoxFuture<'a, Result<Checkup, String>> {
+        let rude = message.text.contains("rude");
+        let ruling = if rude { Ruling::Refuse } else { Ruling::Allow };
+        Box::pin(std::future::ready(Ok(Checkup { ruling, reason: None })))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_let_through_is_told_to_no_agent() {
+    for idle_ms in [60_000, 0] {
+        let mut parts = parts(Arc::new(MemoryStore::new()), telling(&Arc::default()), |policy| {
+            policy.moderation = Some(Moderation { timeout_ms: 5000, default: Ruling::Refuse });
+        });
+        parts.settings.idle_ms = idle_ms;
+        parts.moderator = Some(Arc::new(Polite));
+        let gateway = started(parts).await;
+        assert_eq!(replied(&gateway, "one").await.as_deref(), Some("[]+one"));
+        assert_eq!(replied(&gateway, "rude").await, None);
+        let told = replied(&gateway, "two").await.unwrap();
+        assert_eq!(told, "[User one, Agent []+one]+two", "{idle_ms}");
+    }
 }

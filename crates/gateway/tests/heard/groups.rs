@@ -30,12 +30,17 @@ async fn what_is_not_for_us_is_kept_and_starts_nothing() {
     let house = House::new(Strangers::Deny).await;
     assert_eq!(house.hear(there(says("uuid-b", "1", "lunch?"))).await, Taken::Accepted);
     assert_eq!(house.hear(there(says("uuid-b", "1", "lunch?"))).await, Taken::Accepted);
+    // Ids are of their senders: the same one of somebody else is another message.
+    assert_eq!(house.hear(there(says("uuid-x", "1", "soon"))).await, Taken::Accepted);
     let asks = there(from("uuid-b", "2", mentions("@Turnkeep when is lunch?")));
     assert_eq!(house.hear(asks).await, Taken::Accepted);
     let told = house.told(1).await;
     assert_eq!(told, ["echo: bob: @Turnkeep when is lunch?"]);
     let events = house.events(&in_group()).await;
-    assert_eq!(names(&events)[..3], ["message.context", "message.accepted", "turn.started"]);
+    assert_eq!(
+        names(&events)[..4],
+        ["message.context", "message.context", "message.accepted", "turn.started"]
+    );
     let EventBody::MessageContext { text, sender, trust, .. } = &events[0].body else {
         panic!("{events:?}");
     };

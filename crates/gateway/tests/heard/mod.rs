@@ -2,6 +2,7 @@
 //! becomes of it.
 
 mod codes;
+mod context;
 mod groups;
 
 use std::sync::{Arc, Mutex};
@@ -240,6 +241,33 @@ async fn an_account_that_nobody_configured_hears_nothing() {
     let other = Heard { account: "work".into(), ..says("uuid-a", "1", "hello") };
     assert_eq!(house.hear(other).await, Taken::Ignored("no such account is configured"));
     assert_eq!(house.sessions().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn who_is_named_in_a_new_configuration_is_known_from_then_on() {
+    let house = House::new(Strangers::Deny).await;
+    assert_eq!(
+        house.hear(says("uuid-c", "1", "hello")).await,
+        Taken::Ignored("from somebody unknown")
+    );
+    let account = routing(Strangers::Deny, Trigger::Mention).account("signal", "home").cloned();
+    let users = vec![user("carol", Trust::Full, &["uuid-c"])];
+    let routing = Routing::new(account.into_iter().collect(), users, Vec::new());
+    let replacement = turnkeep_gateway::Replacement {
+        agents: [("default".to_owned(), Arc::new(EchoAgent::default()) as Arc<dyn Agent>)].into(),
+        channels: std::collections::HashMap::new(),
+        policies: Arc::new(NoWindow(|_| {})),
+        guard: turnkeep_gateway::guard::GuardSettings::default(),
+        moderator: None,
+        listeners: Vec::new(),
+        settings: Settings { routing: Arc::new(routing), ..Settings::default() },
+    };
+    house.gateway.replace(replacement).await.unwrap();
+    assert_eq!(house.hear(says("uuid-c", "2", "hello")).await, Taken::Accepted);
+    let gone = house.hear(says("uuid-a", "1", "hello")).await;
+    assert_eq!(gone, Taken::Ignored("from somebody unknown"));
+    house.until(&dm("uuid-c"), "turn.completed").await;
+    assert_eq!(accepted(&house.events(&dm("uuid-c")).await), [("carol", "hello", Trust::Full)]);
 }
 
 #[tokio::test]

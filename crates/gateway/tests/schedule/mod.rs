@@ -1,6 +1,8 @@
 //! Jobs and reminders through the gateway: the clock is the test's, for what is looked at is looked
 //! at a moment that it names.
 
+mod reminders;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,6 +23,9 @@ use turnkeep_stores::MemoryStore;
 use crate::kit::{Noted, Scripted, answered, failure, history, parts, reply, says, started};
 
 const MINUTE: i64 = 60_000;
+/// How often it is looked whether something came about, and how often at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const LOOKS_MAX: usize = 2000;
 
 fn alice() -> SessionKey {
     SessionKey::new("default", "default", "signal", SessionKind::Dm, "uuid-a").unwrap()
@@ -93,25 +98,27 @@ impl Home {
 
     /// Waits until nothing of the job is open, and until it has `ticks`.
     async fn settled(&self, gateway: &Gateway, name: &str, ticks: usize) -> Vec<TickState> {
-        for _ in 0..400 {
+        let mut again = tokio::time::interval(LOOK_AGAIN);
+        for _ in 0..LOOKS_MAX {
+            again.tick().await;
             let found = self.store.ticks("default", name, 100).await.unwrap();
             let open = gateway.job("default", name).map_or(0, |job| job.open);
             if open == 0 && found.len() >= ticks {
                 return found.iter().rev().map(|tick| tick.state).collect();
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{name} never came to rest: {:?}", self.store.ticks("default", name, 100).await);
     }
 
     /// Waits until so much has left.
     async fn left(&self, count: usize) -> Vec<String> {
-        for _ in 0..400 {
+        let mut again = tokio::time::interval(LOOK_AGAIN);
+        for _ in 0..LOOKS_MAX {
+            again.tick().await;
             let sent = sent(&self.sent);
             if sent.len() >= count {
                 return sent;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{count} never left: {:?}", sent(&self.sent));
     }

@@ -68,9 +68,7 @@ impl CareStore for MemoryStore {
     fn find_sender(&self, tenant: &str, sender: &str, _from: u64) -> Answer<'_, Found> {
         self.read(|tables| {
             let wrote = |row: &Row| {
-                row.events
-                    .iter()
-                    .any(|event| event.body.sender().is_some_and(|by| **by == *sender))
+                row.events.iter().any(|event| event.body.sender().is_some_and(|by| **by == *sender))
             };
             let of_tenant = tables.sessions.iter().filter(|(key, _)| key.tenant() == tenant);
             let keys = of_tenant.filter(|(_, row)| wrote(row)).map(|(key, _)| key.clone());

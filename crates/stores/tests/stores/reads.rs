@@ -109,18 +109,9 @@ pub(crate) async fn bodies_of_pending_messages_are_filled_in(home: &impl Home) {
     let loaded = store.load(&chat.key).await.unwrap().unwrap();
     assert_eq!(&*loaded.session.notices[0].body.text, "news");
     let texts: Vec<_> = loaded.session.pending().map(|one| one.body.text.to_string()).collect();
-    let expect = [
-        "of the turn",
-        "taken from the mailbox",
-        "in the mailbox",
-        "retried",
-        "last",
-        "held",
-        "held",
-        "held",
-        "held",
-    ];
-    assert_eq!(texts, expect);
+    let of_turn = ["of the turn", "taken from the mailbox", "in the mailbox"];
+    assert_eq!(texts[..3], of_turn);
+    assert_eq!(texts[3..], ["retried", "last", "held", "held", "held", "held"]);
     assert_eq!(loaded, chat.loaded());
     let listed = store.sessions(None, None, 10).await.unwrap();
     assert_eq!(listed, [(chat.key.clone(), chat.loaded())]);

@@ -109,6 +109,9 @@ fn summary(resolved: &Resolved) -> anyhow::Result<()> {
     for (name, server) in &resolved.tools {
         output::line(&format!("tools       {name}: {}", server.told()))?;
     }
+    for account in resolved.signal.iter().flat_map(|signal| &signal.accounts) {
+        output::line(&format!("signal      {}: {}", account.name, account.number))?;
+    }
     for (channel, path) in &resolved.spools {
         output::line(&format!("spool       {channel}: {}", path.display()))?;
     }

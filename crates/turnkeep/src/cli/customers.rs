@@ -49,7 +49,7 @@ enum CustomersCommand {
         #[arg(long, requires = "out")]
         force: bool,
     },
-    /// Forget one: conversations, what was written elsewhere, sign-ins. It can't be undone
+    /// Forget one: conversations, what was written elsewhere, sign-ins, pairings. It can't be undone
     Erase {
         /// Whose customer it is
         tenant: String,
@@ -251,7 +251,7 @@ async fn erase(mut lines: Lines<'_>, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         sessions::fields(&erased)?
     }
-    let found = ["sessions", "blanked", "restrictions", "sign_ins"];
+    let found = ["sessions", "blanked", "restrictions", "sign_ins", "pairings"];
     if found.iter().all(|field| erased[*field].as_u64() == Some(0)) {
         output::complain("nothing of this customer was found: is the name right?");
     }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use jiff::civil::{DateTime, Time};
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
+use jiff::Timestamp;
 use serde_json::Value;
+use turnkeep_core::schedule::{moment_at, moment_in};
 
 use super::args::ApiArgs;
 use super::client::{Client, segment, with_query};
 use super::cron::{WhomArgs, told, typed};
 use super::output::{self, cell, short_cell, time_cell};
 use super::sessions::{fields, show_or_json};
+use crate::config::machine_zone;
 
 /// `remind`.
 #[derive(Args)]
@@ -84,36 +84,16 @@ pub(super) async fn run(args: RemindArgs) -> anyhow::Result<ExitCode> {
 
 /// The moment that was typed.
 fn when(args: &RemindArgs) -> anyhow::Result<Timestamp> {
-    if let Some(text) = &args.ahead {
-        let ahead: SignedDuration = text
-            .parse()
-            .with_context(|| format!("--in {text:?} is no time, like 20m, 2h or '1 day'"))?;
-        return Ok(Timestamp::now() + ahead);
-    }
-    let Some(text) = &args.at else { anyhow::bail!("when? --in 20m, or --at 18:30") };
-    let zone = match &args.zone {
-        Some(name) => turnkeep_core::schedule::time_zone(name)?,
-        None => TimeZone::system(),
+    let now = Timestamp::now().as_millisecond();
+    let at = match (&args.ahead, &args.at) {
+        (Some(text), _) => moment_in(text, now).context("--in")?,
+        (None, Some(text)) => {
+            let zone = args.zone.clone().unwrap_or_else(machine_zone);
+            moment_at(text, now, &zone).context("--at")?
+        }
+        (None, None) => anyhow::bail!("when? --in 20m, or --at 18:30"),
     };
-    at(text, &Timestamp::now().to_zoned(zone))
-        .with_context(|| format!("--at {text:?} is no time, like 18:30 or '2030-01-01 18:30'"))
-}
-
-/// A time of day is the next one; a date and a time that day; one with an offset that moment.
-fn at(text: &str, now: &Zoned) -> anyhow::Result<Timestamp> {
-    if let Ok(moment) = text.parse::<Timestamp>() {
-        return Ok(moment);
-    }
-    if let Ok(wall) = text.parse::<DateTime>() {
-        return Ok(wall.to_zoned(now.time_zone().clone())?.timestamp());
-    }
-    let time: Time = text.parse()?;
-    let today = now.date().to_datetime(time).to_zoned(now.time_zone().clone())?;
-    if today > *now {
-        return Ok(today.timestamp());
-    }
-    let tomorrow = now.date().checked_add(1.day())?.to_datetime(time);
-    Ok(tomorrow.to_zoned(now.time_zone().clone())?.timestamp())
+    Ok(Timestamp::from_millisecond(at)?)
 }
 
 fn made(value: &Value) -> anyhow::Result<()> {
@@ -139,27 +119,4 @@ fn list(value: &Value) -> anyhow::Result<()> {
         output::complain("there are no reminders");
     }
     output::table(["name", "when", "told", "what"], &rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_meant_as_people_mean_them() {
-        let zone = turnkeep_core::schedule::time_zone("Europe/Berlin").unwrap();
-        let now: Timestamp = "2026-03-28T12:00:00Z".parse().unwrap();
-        let now = now.to_zoned(zone);
-        let check = |text: &str, expect: &str| {
-            assert_eq!(at(text, &now).unwrap().to_string(), expect, "{text}");
-        };
-        check("18:30", "2026-03-28T17:30:00Z");
-        // Passed today, and the clock is put forth in the night.
-        check("09:00", "2026-03-29T07:00:00Z");
-        check("02:30", "2026-03-29T01:30:00Z");
-        check("2026-04-01 08:00", "2026-04-01T06:00:00Z");
-        check("2026-04-01T08:00", "2026-04-01T06:00:00Z");
-        check("2026-04-01T08:00:00+00:00", "2026-04-01T08:00:00Z");
-        assert!(at("soon", &now).is_err());
-    }
 }

@@ -121,11 +121,12 @@ pub(crate) fn machine_zone() -> String {
 /// What is wrong with a schedule or a zone, with the name that was probably meant.
 pub(crate) fn calendar_words(error: &CalendarError) -> String {
     let CalendarError::Zone(zone) = error else { return error.to_string() };
-    let names = zone_names();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     // All of them would be no help.
-    let mend = super::problem::nearest(zone, names.iter().copied());
-    let mend = mend.map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"));
+    let names: Vec<(String, String)> =
+        zone_names().into_iter().map(|name| (name.to_lowercase(), name)).collect();
+    let near = super::problem::nearest(zone, names.iter().map(|(small, _)| small.as_str()));
+    let near = near.and_then(|near| names.iter().find(|(small, _)| small == near));
+    let mend = near.map_or_else(String::new, |(_, name)| format!("; did you mean \"{name}\"?"));
     format!("{error}{mend}")
 }
 
@@ -139,7 +140,8 @@ impl Typed<'_> {
     /// A mistake in one key.
     fn wrong<T>(&mut self, key: &str, set: &Set<T>, why: &str) {
         let place = &self.place;
-        self.problems.add(&set.origin, format!("\"{key}\" in {place} {why}"));
+        let blank = if why.starts_with(':') { "" } else { " " };
+        self.problems.add(&set.origin, format!("\"{key}\" in {place}{blank}{why}"));
     }
 
     /// Something that is missing.
@@ -161,7 +163,7 @@ impl Typed<'_> {
         {
             let known: Vec<&str> = agents.iter().map(String::as_str).collect();
             let why =
-                format!("{:?}: no agent is called so{}", set.value, suggestion(&set.value, &known));
+                format!(": no agent is called {:?}{}", set.value, suggestion(&set.value, &known));
             self.wrong("agent", set, &why);
         }
         let when = self.when();
@@ -235,9 +237,7 @@ impl Typed<'_> {
             }
         };
         let control = |one: char| one.is_control() && !matches!(one, '\n' | '\r' | '\t');
-        let why = if set.value.trim().is_empty() {
-            "must not be empty".to_owned()
-        } else if set.value.len() > TEXT_BYTES_MAX {
+        let why = if set.value.len() > TEXT_BYTES_MAX {
             format!("is longer than {TEXT_BYTES_MAX} bytes")
         } else if set.value.chars().any(control) {
             "holds a control character".to_owned()
@@ -253,11 +253,8 @@ impl Typed<'_> {
         let channel = keys.channel.as_ref();
         if let Some(set) = channel.filter(|set| channel_facts(&set.value).is_none()) {
             let known: Vec<&str> = CHANNELS.iter().map(|facts| facts.name).collect();
-            let why = format!(
-                "{:?}: there is no such channel{}",
-                set.value,
-                suggestion(&set.value, &known)
-            );
+            let why =
+                format!(": there is no channel {:?}{}", set.value, suggestion(&set.value, &known));
             self.wrong("channel", set, &why);
             return None;
         }
@@ -318,7 +315,7 @@ impl Typed<'_> {
         let name = &set.value;
         if !people.users.contains_key(name) {
             let known: Vec<&str> = people.users.keys().map(String::as_str).collect();
-            let why = format!("{name:?}: no user is called so{}", suggestion(name, &known));
+            let why = format!(": no user is called {name:?}{}", suggestion(name, &known));
             self.wrong("to", set, &why);
             return None;
         }

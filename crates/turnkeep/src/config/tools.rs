@@ -243,6 +243,9 @@ fn http(place: &str, url: &Set<Endpoint>, keys: &ToolServerKeys, told: &mut Told
     ToolWay::Http(address.to_string(), token)
 }
 
+/// Tools that need no server: reminders. A server of this name takes their place.
+const BUILT_IN: &str = "reminders";
+
 /// The tools that an agent names: `SERVER.TOOL`, with `*` for anything in the tool's name.
 pub(super) fn wanted(
     agent: &str,
@@ -258,8 +261,9 @@ pub(super) fn wanted(
             problems.add(origin, text);
             continue;
         };
-        if !servers.contains_key(server) {
-            let known: Vec<&str> = servers.keys().map(String::as_str).collect();
+        if server != BUILT_IN && !servers.contains_key(server) {
+            let own = servers.keys().map(String::as_str);
+            let known: Vec<&str> = own.chain([BUILT_IN]).collect();
             let mend = suggestion(server, &known);
             problems.add(origin, format!("{place}: there is no [tools.{server}]{mend}"));
         }

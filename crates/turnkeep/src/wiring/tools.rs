@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use turnkeep_agents::{Tool, ToolPolicy, ToolServer, ToolWay};
+use turnkeep_agents::{
+    REMINDERS, ReminderTools, Tool, ToolPolicy, ToolServer, ToolSet, ToolWay, Toolbox,
+};
+use turnkeep_gateway::ReminderDesk;
 
 use super::{Wired, command};
 use crate::config::tools::{ToolServerSettings, ToolWay as TypedWay, effects_word};
@@ -26,11 +29,28 @@ pub(super) fn servers(resolved: &Resolved, before: Option<&Wired>) -> ToolServer
 /// Whether every server that an agent has tools of is the one that it had before.
 pub(super) fn are_same(settings: &AgentSettings, tools: &ToolServers, before: &Wired) -> bool {
     let wanted = settings.model().map_or(&[][..], |model| &model.tools);
-    let mut servers = wanted.iter().filter_map(|wanted| Some(wanted.split_once('.')?.0));
+    let servers = wanted.iter().filter_map(|wanted| Some(wanted.split_once('.')?.0));
+    // What is built in is always the same.
+    let mut servers = servers.filter(|name| *name != REMINDERS || tools.contains_key(*name));
     servers.all(|name| match (tools.get(name), before.tools.get(name)) {
         (Some(now), Some(before)) => Arc::ptr_eq(now, before),
         _ => false,
     })
+}
+
+/// Where the tools of an agent come from: servers, and what is built in where no server has its name.
+pub(super) fn toolboxes(
+    agent: &str,
+    wanted: &[String],
+    tools: &ToolServers,
+    reminders: &Arc<ReminderDesk>,
+) -> Vec<Arc<dyn Toolbox>> {
+    let mut toolboxes: Vec<Arc<dyn Toolbox>> = vec![Arc::new(ToolSet::new(agent, wanted, tools))];
+    if !tools.contains_key(REMINDERS) {
+        let own = ReminderTools::wanted(Arc::clone(reminders) as _, wanted);
+        toolboxes.extend(own.map(|own| Arc::new(own) as _));
+    }
+    toolboxes
 }
 
 fn start(name: &str, settings: &ToolServerSettings) -> Arc<ToolServer> {

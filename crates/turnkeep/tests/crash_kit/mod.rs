@@ -133,14 +133,18 @@ impl Person {
 }
 
 /// One line of a conversation, as the API tells it.
-struct Line {
-    role: String,
-    text: String,
-    message_id: Option<String>,
+pub(crate) struct Line {
+    pub(crate) role: String,
+    pub(crate) text: String,
+    pub(crate) message_id: Option<String>,
     turn_id: Option<String>,
 }
 
-async fn conversation(client: &reqwest::Client, address: &str, session: &str) -> Vec<Line> {
+pub(crate) async fn conversation(
+    client: &reqwest::Client,
+    address: &str,
+    session: &str,
+) -> Vec<Line> {
     let (mut lines, mut after) = (Vec::new(), 0);
     loop {
         let key = session.replace(':', "%3A");

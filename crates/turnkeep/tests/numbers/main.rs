@@ -29,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What every message here says; it must never be told.
 const TEXT: &str = "marzipan";
 
-/// A server that has everything: a guard, a channel that is pushed to, callbacks, traces, an agent
-/// that works for ever, and one whose provider is not there.
+/// A server that has everything: a guard, a channel that is pushed to, an account of Signal,
+/// callbacks, traces, an agent that works for ever, and one whose provider is not there.
 struct Home {
     dir: tempfile::TempDir,
     server: Server,
@@ -43,7 +43,9 @@ impl Home {
         let receiver = receiver().await;
         let config = dir.path().join("turnkeep.toml");
         std::fs::write(&config, configuration(dir.path(), receiver)).unwrap();
-        let server = Server::start(&config, &dir.path().join("data"), &[]).unwrap();
+        let phone = dir.path().join("phone").display().to_string();
+        let env = [("SIGNAL_STANDIN_DIR", &*phone)];
+        let server = Server::start(&config, &dir.path().join("data"), &env).unwrap();
         Self { dir, server, client: client() }
     }
 
@@ -124,6 +126,8 @@ fn configuration(dir: &Path, receiver: SocketAddr) -> String {
     std::fs::write(&secret, "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let spool = dir.join("sms.jsonl");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../channels/tests");
+    let signal_cli = tests.join("signal/daemon.py");
     format!(
         "log_format = \"json\"\nlog_level = \"debug\"\nshutdown_grace_seconds = 0\n\
          [telemetry]\notlp_endpoint = \"http://{receiver}\"\n\
@@ -131,6 +135,7 @@ fn configuration(dir: &Path, receiver: SocketAddr) -> String {
          [guard]\nterms = [\"cheap pills\"]\n\
          [tenants.tight]\nrate_per_minute = 1\nrate_burst = 1\n\
          [channels.web]\nwindow_ms = 0\n[channels.sms]\nwindow_ms = 0\nspool = {spool:?}\n\
+         [signal]\nnumber = \"+4915100000000\"\ncommand = [\"python3\", {signal_cli:?}]\n\
          [prices.echo]\noutput_per_million = 1\n\
          [agents.default]\nkind = \"echo\"\ntokens = true\ncallback_url = \"http://{receiver}/replies\"\n\
          callback_secret_file = {secret:?}\n\

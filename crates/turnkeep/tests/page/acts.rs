@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::kit::browser::Browser;
-use crate::kit::server::Server;
+use crate::kit::server::{FOREVER_MS, Server};
 
 /// Pays back what it is asked for; "slowly" begins to and never comes back.
 const SHOP: &str = r#"
@@ -126,5 +126,22 @@ async fn a_question_that_allows_an_act_has_a_yes_and_a_no() {
         anna.until(&format!("replies().includes('{said}') && !visible('yes')")).await;
     }
     anna.compare(&server.api()).await;
+    browser.is_content().await;
+}
+
+#[tokio::test]
+async fn a_command_stands_on_the_page_with_its_answer() {
+    let server = Server::start(FOREVER_MS, "");
+    let browser = Browser::start().await;
+    let anna = browser.person(&server, "Anna").await;
+    anna.write("a long one").await;
+    anna.until("status('a long one') === 'processing'").await;
+    anna.write("/stop").await;
+    anna.until("status('a long one') === 'stopped' && notices().includes('Stopped.')").await;
+    anna.holds("status('/stop') === 'sent' && !visible('stop')").await;
+    anna.compare(&server.api()).await;
+    // Read again from the beginning it stands there as well.
+    let again = browser.person(&server, "Anna").await;
+    again.until("status('/stop') === 'sent' && notices().includes('Stopped.')").await;
     browser.is_content().await;
 }

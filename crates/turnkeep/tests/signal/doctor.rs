@@ -38,6 +38,19 @@ fn a_newcomer_is_told_what_is_missing() {
     assert!(out.contains("things are missing"), "{out}");
 }
 
+/// Who wants no Signal lacks nothing, and sees what it would need.
+#[test]
+fn what_nothing_depends_on_is_noted() {
+    let home = Household::of("", "");
+    std::fs::write(home.path("turnkeep.toml"), "").unwrap();
+    let mut command = home.command(&["doctor", "--json"]);
+    let output = command.env("PATH", "").env_remove("JAVA_HOME").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found(&told, "java"), ["note: there is no java"]);
+    assert_eq!(found(&told, "signal-cli"), ["note: there is no program signal-cli"]);
+}
+
 #[test]
 fn mistakes_of_the_file_are_told_with_their_lines() {
     let home = Household::of("nummer = 7", "");

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -101,6 +101,16 @@ impl Household {
         self.server = Some(server.expect("it starts"));
         // Connections to the one before are of no use.
         self.client = client();
+    }
+
+    /// A stand-in that runs by itself, with this door open.
+    pub(crate) fn daemon(&self, door: &str, place: &str) -> std::process::Child {
+        let door = if door == "unix" { "--socket".to_owned() } else { format!("--{door}") };
+        let daemon = repository("crates/channels/tests/signal/daemon.py");
+        let mut command = Command::new("python3");
+        command.arg(daemon).args(["daemon", &door, place, "--receive-mode=manual"]);
+        command.env("SIGNAL_STANDIN_DIR", self.path("phone")).stderr(Stdio::null());
+        command.spawn().unwrap()
     }
 
     /// `kill -9` of the server.

@@ -1,12 +1,14 @@
-//! `turnkeep signal link`, `accounts` and `status`.
+//! `turnkeep signal link`, `accounts` and `status`, and accounts that change while the server runs.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use serde_json::Value;
 
-use crate::kit::{Household, NUMBER};
+use crate::kit::{Household, NUMBER, Phone};
 
 const LINKED: &str = "+4915100000007";
+const ANNA: Phone = Phone(1);
 
 fn fresh() -> Household {
     let home = Household::new("");
@@ -90,4 +92,76 @@ async fn the_server_tells_how_its_accounts_are() {
     .await;
     assert!(home.ask("/readyz").await.unwrap()["signal"].is_null());
     home.end();
+}
+
+/// A reload lets a signal-cli go on of which nothing changed; one that is to be another is ended
+/// first, and what is said meanwhile is heard by its successor.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_replaces_what_changed() {
+    let mut home = Household::started("[agents.default]\nkind = \"echo\"\n");
+    home.say(&[(ANNA, "one")]);
+    home.until("an answer", async || home.got(ANNA) == ["echo: one"]).await;
+    let change = |from: &str, to: &str| {
+        let path = home.path("turnkeep.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+        let (code, out, said) = home.run(&["reload"]);
+        assert_eq!(code, Some(0), "{said}");
+        out
+    };
+    assert_eq!(
+        change("kind = \"echo\"", "kind = \"echo\"\ndelay_ms = 1"),
+        "changed: agents.default\n"
+    );
+    assert_eq!(home.noted("starts.jsonl").len(), 1);
+    assert_eq!(change("unknown =", "receipts = false\nunknown ="), "changed: signal\n");
+    home.say(&[(ANNA, "two")]);
+    home.until("another answer", async || home.got(ANNA) == ["echo: one", "echo: two"]).await;
+    let starts = home.noted("starts.jsonl");
+    assert_eq!(starts.len(), 2);
+    let is_gone = |start: &Value| !Path::new(&format!("/proc/{}", start["pid"])).exists();
+    home.until("the end of the first one", async || is_gone(&starts[0])).await;
+    // Without Signal nobody is left, and the server goes on.
+    let path = home.path("turnkeep.toml");
+    std::fs::write(&path, "[agents.default]\nkind = \"echo\"\n").unwrap();
+    assert_eq!(home.run(&["reload"]).0, Some(0));
+    assert_eq!(home.ask("/v1/signal").await.unwrap()["accounts"], serde_json::json!([]));
+    home.until("the end of the other one", async || is_gone(&starts[1])).await;
+    home.end();
+}
+
+/// A signal-cli that runs by itself, on each of its doors; it may end and come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_of_ones_own_is_reached() {
+    for door in ["tcp", "http", "unix"] {
+        let mut home = Household::of(
+            "address = \"ADDRESS\"\nunknown = \"public\"",
+            "[agents.default]\nkind = \"echo\"\n",
+        );
+        let socket = home.path("socket").display().to_string();
+        let place = if door == "unix" { socket.clone() } else { "127.0.0.1:0".to_owned() };
+        let mut daemon = home.daemon(door, &place);
+        home.until("its door", async || home.noted("starts.jsonl").len() == 1).await;
+        let port = &home.noted("starts.jsonl")[0]["port"];
+        let place = if door == "unix" { socket } else { format!("127.0.0.1:{port}") };
+        let address =
+            if door == "unix" { format!("unix:{place}") } else { format!("{door}://{place}") };
+        let path = home.path("turnkeep.toml");
+        let text = std::fs::read_to_string(&path).unwrap().replace("ADDRESS", &address);
+        std::fs::write(&path, text).unwrap();
+        home.start();
+        home.say(&[(ANNA, "one")]);
+        home.until("an answer", async || home.got(ANNA) == ["echo: one"]).await;
+        let (code, out, said) = home.run(&["doctor"]);
+        assert_eq!(code, Some(0), "{door}: {out}{said}");
+        assert!(out.contains(&format!("something answers at {address}")), "{out}");
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        let mut daemon = home.daemon(door, &place);
+        home.say(&[(ANNA, "two")]);
+        home.until("another answer", async || home.got(ANNA) == ["echo: one", "echo: two"]).await;
+        home.end();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
 }

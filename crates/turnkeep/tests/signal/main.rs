@@ -10,4 +10,5 @@ mod household;
 mod kills;
 mod kit;
 mod link;
+mod people;
 mod real;

@@ -60,6 +60,16 @@ struct Finding {
     mend: Option<String>,
 }
 
+impl Finding {
+    /// The same where nothing depends on it.
+    fn as_note(mut self) -> Self {
+        if self.state == State::Missing {
+            self.state = State::Note;
+        }
+        self
+    }
+}
+
 /// Everything that was found so far.
 #[derive(Debug, Default)]
 struct Findings(Vec<Finding>);

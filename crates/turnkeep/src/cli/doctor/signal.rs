@@ -6,11 +6,13 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Findings, home, programs};
+use super::{Finding, Findings, home, programs};
 use crate::config::signal::{SignalSettings, SignalWay};
 use crate::config::{Env, Resolved};
 use crate::serve::SOCKET;
 
+/// What is started where nothing else is configured.
+const PROGRAM: &str = "signal-cli";
 /// The oldest Java that signal-cli runs on.
 const JAVA_MIN: u32 = 21;
 /// How long a connection may take to be made.
@@ -21,6 +23,7 @@ pub(super) async fn signal(resolved: &Resolved, env: &Env, findings: &mut Findin
     let Some(settings) = &resolved.signal else {
         let text = "not configured; docs/signal.md tells how to link an account";
         findings.note("signal", text);
+        not_needed(env, findings).await;
         return;
     };
     match &settings.way {
@@ -30,6 +33,18 @@ pub(super) async fn signal(resolved: &Resolved, env: &Env, findings: &mut Findin
         way => daemon(way, findings).await,
     }
     running(&resolved.data_dir, findings).await;
+}
+
+/// What linking an account would need: nothing is wrong where it is missing.
+async fn not_needed(env: &Env, findings: &mut Findings) {
+    let mut found = Findings::default();
+    if let Some(path) = programs::find(PROGRAM, env) {
+        found.ok("signal-cli", format!("{} is there", path.display()));
+    } else {
+        java(env, &mut found).await;
+        found.note("signal-cli", format!("there is no program {PROGRAM}"));
+    }
+    findings.0.extend(found.0.into_iter().map(Finding::as_note));
 }
 
 async fn child(

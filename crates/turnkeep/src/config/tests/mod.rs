@@ -3,6 +3,7 @@
 mod access;
 mod agents;
 mod budgets;
+mod cron;
 mod documents;
 mod form;
 mod fuzz;
