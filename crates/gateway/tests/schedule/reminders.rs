@@ -1,10 +1,12 @@
 //! Reminders that agents make with a tool.
 
+use turnkeep_core::journal::EventBody;
 use turnkeep_core::ports::reminders::{AskedBy, Reminders as _, Wanted};
 use turnkeep_core::{SessionKey, SessionKind, Trust, TurnGroupId};
 use turnkeep_gateway::{ReminderDesk, clock};
 
 use super::{Home, MINUTE, alice, job, news, slow};
+use crate::kit::history;
 
 fn asked_by(session: SessionKey, group: u128) -> AskedBy {
     let group = TurnGroupId(uuid::Uuid::from_u128(group));
@@ -99,5 +101,13 @@ async fn a_job_that_is_removed_while_it_runs_tells_nobody() {
     begun.notified().await;
     gate.notify_one();
     home.settled(&gateway, "other", 1).await;
-    assert_eq!(home.left(1).await, ["done"]);
+    let told = history(&gateway, &alice()).await;
+    let names: Vec<&str> = told
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::SessionNotice { message_id, .. } => message_id.as_deref(),
+            _ => None,
+        })
+        .collect();
+    assert!(names.len() == 1 && names[0].starts_with("cron/other/"), "{names:?}");
 }

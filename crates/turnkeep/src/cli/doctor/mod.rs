@@ -62,7 +62,7 @@ struct Finding {
 
 impl Finding {
     /// The same where nothing depends on it.
-    fn as_note(mut self) -> Self {
+    fn into_note(mut self) -> Self {
         if self.state == State::Missing {
             self.state = State::Note;
         }

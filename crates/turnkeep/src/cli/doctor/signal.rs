@@ -44,7 +44,7 @@ async fn not_needed(env: &Env, findings: &mut Findings) {
         java(env, &mut found).await;
         found.note("signal-cli", format!("there is no program {PROGRAM}"));
     }
-    findings.0.extend(found.0.into_iter().map(Finding::as_note));
+    findings.0.extend(found.0.into_iter().map(Finding::into_note));
 }
 
 async fn child(

@@ -38,7 +38,6 @@ fn a_job_has_its_times_its_task_and_its_target() {
 #[test]
 fn every_mistake_is_told() {
     let check = |text: &str, expect: &str| check(&format!("{ALICE}[cron.news]\n{text}"), expect);
-    let right = "schedule = \"@daily\"\nzone = \"UTC\"\n";
     check(
         "",
         "turnkeep.toml:3: [cron.news] needs \"schedule\"\n\
