@@ -90,8 +90,7 @@ impl Gateway {
     /// Stops taking messages; running turns may go on for the grace period, the rest is laid down
     /// uncounted, to be taken up by the next start.
     pub async fn drain(&self) {
-        // First, so that nothing is heard that could not be taken.
-        self.hear(Vec::new()).await;
+        // What is heard from here on is not taken, and stays where it is.
         self.set_phase(Phase::Draining);
         let grace = Duration::from_millis(self.setup().settings.shutdown_grace_ms);
         if tokio::time::timeout(grace, self.quiet()).await.is_err() {
@@ -112,6 +111,8 @@ impl Gateway {
                 "some sessions did not lay down in time; they recover at the next start"
             );
         }
+        // Only now: what hears brings the answers of what is sent, too.
+        self.hear(Vec::new()).await;
         self.0.listeners.end().await;
         self.store().close().await;
     }

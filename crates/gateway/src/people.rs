@@ -143,6 +143,13 @@ impl People {
         Some((Arc::clone(&row.user), row.trust))
     }
 
+    /// Whether somebody was paired who is called so, in whatever case.
+    pub(crate) fn is_name(&self, tenant: &str, name: &str) -> bool {
+        let (name, table) = (name.to_lowercase(), self.table());
+        let mut own = table.all.iter().filter(|row| &*row.tenant == tenant);
+        own.any(|row| row.user.to_lowercase() == name)
+    }
+
     /// What came of a text that could be a code. Every code is compared with, whichever is right.
     pub(crate) fn shown(
         &self,

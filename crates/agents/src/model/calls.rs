@@ -242,10 +242,11 @@ impl Turn<'_> {
                 true => self.put(&question).await?,
                 false => self.put(&approval::again(&question)).await?,
             };
-            let text = match put {
-                Put::Answered(text) => text,
+            let answer = match put {
+                Put::Answered(answer) => answer,
                 Put::Instead(came) => return Ok(Some(came)),
             };
+            let text = consent::bare(&answer.body, self.in_group);
             let meant = consent::of(&text);
             said.push(text);
             match meant {
@@ -274,7 +275,7 @@ impl Turn<'_> {
             match self.attend(handle.confirm(question)).await? {
                 Ok(Some(answer)) => {
                     self.take_note_of(&answer);
-                    return Ok(Put::Answered(answer.body.text.to_string()));
+                    return Ok(Put::Answered(answer));
                 }
                 Ok(None) => {}
                 Err(Declined::Refused(why)) => {
@@ -299,7 +300,7 @@ impl Turn<'_> {
 /// What came of a question.
 enum Put {
     /// The user answered.
-    Answered(String),
+    Answered(Pending),
     /// It was not put; this came of the call.
     Instead(Came),
 }

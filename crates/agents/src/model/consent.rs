@@ -4,6 +4,8 @@
 //! a mistake costs a second question, never an act that nobody wanted: a no anywhere is a no, and a
 //! yes is one only where nothing else is said than that.
 
+use turnkeep_core::message::MessageBody;
+
 /// What an answer amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consent {
@@ -79,6 +81,26 @@ const HALT: &[&str] = &[
 
 /// A text without a yes or a no that is longer is something to read, in words.
 const UNCLEAR_WORDS_MAX: usize = 3;
+
+/// What was said, without what stands before it: who said it and whom they named, in a group, and
+/// what they quoted. A name is nobody's yes or no, and a question quoted is no answer to it.
+pub(super) fn bare(body: &MessageBody, in_group: bool) -> String {
+    let said = &*body.text;
+    // Only a message that was heard in a group has its author in its name, and before its text.
+    let named = in_group && body.message_id.contains('/');
+    let said = match said.split_once(": ") {
+        Some((_, said)) if named => said,
+        _ => said,
+    };
+    let said = match said.strip_prefix("> ").and_then(|quoted| quoted.split_once('\n')) {
+        Some((_, said)) => said.trim_start(),
+        None => said,
+    };
+    match said.split_once(char::is_whitespace) {
+        Some((mention, said)) if named && mention.starts_with('@') => said.trim().to_owned(),
+        _ => said.to_owned(),
+    }
+}
 
 /// What an answer amounts to.
 pub(super) fn of(answer: &str) -> Consent {
@@ -183,6 +205,29 @@ fn parts(char: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_says_it_and_what_is_quoted_are_no_part_of_an_answer() {
+        let check = |id: &str, in_group: bool, text: &str, expect: Consent| {
+            let body =
+                MessageBody { message_id: id.into(), text: text.into(), ..Default::default() };
+            assert_eq!(of(&bare(&body, in_group)), expect, "{text:?}");
+        };
+        // Their names mean yes somewhere.
+        check("1/uuid-j", true, "Jo: thanks", Consent::Unclear);
+        check("1/uuid-d", true, "Dale: please", Consent::Unclear);
+        check("1/uuid-o", true, "Ok: 🙂", Consent::Unclear);
+        check("1/uuid-n", true, "Nada: yes", Consent::Yes);
+        check("1/uuid-c", true, "Carol: yes", Consent::Yes);
+        check("1/uuid-c", true, "Carol: @+49151 yes", Consent::Yes);
+        check("1/uuid-c", true, "Carol: > May I? yes or no\n  yes", Consent::Yes);
+        check("1/uuid-c", true, "Carol: > May I? yes or no\n  no", Consent::No);
+        check("1", false, "> May I? Reply \"no\" to refuse it.\nyes", Consent::Yes);
+        check("1", false, "> yes\nno", Consent::No);
+        // Where nothing was put before it, all of it was said.
+        check("1", true, "no: yes", Consent::No);
+        check("1/x", false, "no: yes", Consent::No);
+    }
 
     fn check(expect: Consent, answers: &[&str]) {
         for answer in answers {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
+use turnkeep_core::SessionKind;
 use turnkeep_core::ids::Seq;
 use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
@@ -25,7 +26,7 @@ pub(super) async fn run(agent: &ModelAgent, context: TurnContext) -> Result<Fini
         toolbox.for_turn(&context).unwrap_or_else(|| Arc::clone(toolbox))
     };
     let toolboxes: Vec<Arc<dyn Toolbox>> = agent.toolboxes.iter().map(of_turn).collect();
-    let TurnContext { messages, handle, .. } = context;
+    let TurnContext { session, messages, handle, .. } = context;
     let handle: &dyn TurnHandle = &*handle;
     let settings = &agent.settings;
     let unreadable =
@@ -41,6 +42,7 @@ pub(super) async fn run(agent: &ModelAgent, context: TurnContext) -> Result<Fini
     let mut turn = Turn {
         agent,
         handle,
+        in_group: session.kind() == SessionKind::Group,
         model: &agent.model,
         tools: &tools,
         system: system.as_deref(),
@@ -101,6 +103,8 @@ impl From<Revoked> for Stopped {
 pub(super) struct Turn<'a> {
     pub(super) agent: &'a ModelAgent,
     pub(super) handle: &'a dyn TurnHandle,
+    /// Several people talk here, and each message says who said it.
+    pub(super) in_group: bool,
     /// The model that is asked now.
     pub(super) model: &'a Model,
     pub(super) tools: &'a Tools<'a>,

@@ -155,3 +155,31 @@ async fn an_answer_that_is_lost_is_unknown_over_http() {
     assert!(matches!(outcome, DeliveryOutcome::Unknown { .. }), "{outcome:?}");
     assert_eq!(stand.called("send").len(), 1);
 }
+
+/// A daemon that hears from its start tells every connection what all accounts hear.
+#[tokio::test]
+async fn each_account_hears_only_what_is_its_own() {
+    const OTHER: &str = "+4915100000009";
+    let desk = Desk::new();
+    let stand = Stand::new().with(&[("home", US, "default"), ("shop", OTHER, "shop")]);
+    let socket = stand.dir().join("socket");
+    let _daemon = stand.daemon(&["--socket", socket.to_str().unwrap()]);
+    until("a socket", async || socket.exists().then_some(())).await;
+    let listening = stand.listen(Way::Unix(socket), &desk);
+    listening.works().await;
+    stand.calls("subscribeReceive", 2).await;
+    for (place, number) in [US, OTHER, US, OTHER].into_iter().enumerate() {
+        let at = FIRST + i64::try_from(place).unwrap();
+        let content = data_message(at, json!({"message": number}));
+        stand.inject(&json!({"account": number, "envelope": envelope(at, &content)}));
+    }
+    let last = |account: &str, at: i64| {
+        desk.all().iter().any(|one| &*one.account == account && one.sent_at == at)
+    };
+    until("both", async || (last("home", FIRST + 2) && last("shop", FIRST + 3)).then_some(()))
+        .await;
+    for heard in desk.all() {
+        let number = if &*heard.account == "home" { US } else { OTHER };
+        assert_eq!(crate::intake::text(&heard), number, "{heard:?}");
+    }
+}

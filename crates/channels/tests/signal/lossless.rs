@@ -85,6 +85,7 @@ async fn an_earlier_process_is_waited_for_and_then_ended() {
         .args(["-c", &script])
         .stdout(file)
         .process_group(0)
+        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let number = earlier.id().unwrap();
@@ -94,7 +95,8 @@ async fn an_earlier_process_is_waited_for_and_then_ended() {
     let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap();
     fs::write(folder.join("receive-1.pid"), format!("{number} {}", started(&stat))).unwrap();
     let listening = stand.listen(stand.child(), &desk);
-    assert!(!earlier.wait().await.unwrap().success());
+    let ended = until("its end", async || earlier.try_wait().unwrap()).await;
+    assert!(!ended.success());
     assert_eq!(desk.texts(1).await, ["late"]);
     listening.works().await;
     until("no card", async || (!folder.join("receive-1.pid").exists()).then_some(())).await;

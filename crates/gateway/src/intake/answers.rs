@@ -43,7 +43,7 @@ impl Gateway {
         &self,
         command: Command,
         key: &SessionKey,
-        sender: &str,
+        sender: Option<&str>,
     ) -> CommandAct {
         let text: Arc<str> = match command {
             Command::New => return CommandAct::New,
@@ -106,13 +106,12 @@ impl Gateway {
     }
 
     /// Somebody's own direct conversations: with every agent, under every name of theirs.
-    async fn sessions_words(&self, key: &SessionKey, sender: &str) -> String {
+    async fn sessions_words(&self, key: &SessionKey, sender: Option<&str>) -> String {
         let setup = self.setup();
         let (tenant, channel) = (key.tenant(), key.channel());
         let mut names = vec![(channel, key.peer())];
-        if let Some(user) =
-            setup.settings.routing.user(sender).filter(|user| *user.tenant == tenant)
-        {
+        let user = sender.and_then(|sender| setup.settings.routing.user(sender));
+        if let Some(user) = user.filter(|user| *user.tenant == tenant) {
             let exact = user.ids.iter().filter(|(_, id)| !id.ends_with('*'));
             let exact = exact.map(|(channel, id)| (channel.to_string(), id.to_string()));
             names.extend(exact.filter(|name| *name != names[0]).collect::<Vec<_>>());

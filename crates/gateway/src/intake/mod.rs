@@ -17,7 +17,8 @@ pub(crate) mod words;
 
 use std::sync::Arc;
 
-use turnkeep_core::SessionKey;
+use turnkeep_core::ids::{QuestionId, Seq, Timestamp};
+use turnkeep_core::journal::EventBody;
 use turnkeep_core::message::{Inbound, InboundKind, MessageBody, Rejection};
 use turnkeep_core::moderation::Trigger as Asked;
 use turnkeep_core::policy::Trust;
@@ -25,10 +26,12 @@ use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::intake::{Chat, Heard, Intake, Person, Said, Taken};
 use turnkeep_core::session::Stage;
 use turnkeep_core::session_key::SessionKind;
+use turnkeep_core::{Event, SessionKey};
 
 use crate::clock;
 use crate::ingress::{Admitted, HeardAs, Submission, heard_name, is_blank};
 use crate::mail::{Mail, Submit};
+use crate::people::People;
 use crate::service::{Gateway, Refusal};
 use lately::Lately;
 use routing::{Account, Group, Known, Routing, Strangers, Trigger};
@@ -36,6 +39,8 @@ use trigger::{Addressed, addressed, without_mention};
 
 /// How long somebody may take to say whether a message in a group is for us.
 const TRIGGER_TIMEOUT_MS: u64 = 15_000;
+/// So many entries back the open question is looked for.
+const QUESTION_WITHIN: usize = 256;
 const HOUR_MS: i64 = 3_600_000;
 
 /// What is remembered of what was heard; nothing depends on it across a restart.
@@ -162,7 +167,7 @@ impl Gateway {
             return Taken::Ignored("from a group that is not listed");
         };
         let here = Here::together(account, known.as_ref(), group, &heard);
-        let name = name_in_group(&routing, account, known.as_ref(), &heard.sender);
+        let name = name_in_group(&routing, &self.0.people, account, known.as_ref(), &heard.sender);
         self.said(&here, Some((group, &name)), &heard).await
     }
 
@@ -198,7 +203,8 @@ impl Gateway {
             && let Some(command) = commands::parse(&inbound.body.text)
             && commands::has_commands(&key.channel())
         {
-            let act = self.act_of(command, key, &inbound.body.sender).await;
+            // Whoever a client says that it is may be anybody.
+            let act = self.act_of(command, key, None).await;
             inbound.kind = InboundKind::Command(act);
         }
         admitted
@@ -221,7 +227,7 @@ impl Gateway {
                 let typed = group
                     .map_or(raw.trim(), |(group, _)| without_mention(group, &raw, *mentions_us));
                 if let Some(command) = commands::parse(typed).filter(|_| attachments.is_empty()) {
-                    let act = self.act_of(command, &key, &here.sender).await;
+                    let act = self.act_of(command, &key, Some(&here.sender)).await;
                     return self
                         .hand_in(here, group, heard, whole, InboundKind::Command(act))
                         .await;
@@ -253,17 +259,19 @@ impl Gateway {
         }
     }
 
-    /// Whether the open turn asked a person something, and this message of ours is not older than
-    /// the question: a sign put to anything before it is no answer.
+    /// Whether the open turn asked a person something, and this message of ours is that question. No
+    /// other is taken for it: what a sign was put to beside it is no leave.
     async fn waits_for(&self, key: &SessionKey, trust: Trust, of: &str) -> bool {
         let Some(session) = self.glance(key).await else { return false };
         let Some(turn) = session.turn.as_ref().filter(|turn| turn.trust == trust) else {
             return false;
         };
-        let Stage::Waiting { deadline, .. } = turn.stage else { return false };
-        let duration = i64::try_from(deadline.duration_ms).unwrap_or(i64::MAX);
-        let asked_at = deadline.at.saturating_sub(duration);
-        of.parse::<i64>().is_ok_and(|sent_at| sent_at >= asked_at)
+        let Stage::Waiting { question, .. } = turn.stage else { return false };
+        let after = Seq(session.last_seq.0.saturating_sub(QUESTION_WITHIN as u64));
+        let Ok(events) = self.store().events(key, after, QUESTION_WITHIN).await else {
+            return false;
+        };
+        of.parse().is_ok_and(|sent_at| is_question(&events, question, sent_at))
     }
 
     /// Sends it the way of every message.
@@ -278,14 +286,20 @@ impl Gateway {
         if is_blank(&text) {
             return Taken::Ignored("nothing was said");
         }
-        let bytes_max = self.setup().settings.message_bytes_max;
-        if text.len() > bytes_max.saturating_sub(128) {
-            return self.too_long(here, heard, text.len(), bytes_max).await;
-        }
         let text = match group {
             Some((_, name)) => words::said_by(name, &text),
             None => text,
         };
+        // What is not for us is not refused aloud either.
+        let for_us = what != InboundKind::Context;
+        let bytes_max = self.setup().settings.message_bytes_max;
+        if text.len() > bytes_max {
+            let why = "it is too long";
+            return match for_us {
+                true => self.too_long(here, heard, text.len(), bytes_max).await,
+                false => Taken::Refused(why.into()),
+            };
+        }
         let submission = Submission {
             tenant: Some(here.tenant.to_string()),
             agent: Some(here.agent.to_string()),
@@ -310,7 +324,9 @@ impl Gateway {
                 if let Refusal::Field(error) = &refusal {
                     tracing::warn!(channel = here.channel, %error, "what was heard can't be taken");
                 }
-                self.tell_refusal(here, &refusal).await;
+                if for_us {
+                    self.tell_refusal(here, &refusal).await;
+                }
                 refused(&refusal)
             }
         }
@@ -384,6 +400,27 @@ impl Gateway {
     }
 }
 
+/// Whether what was sent at this moment was the question. Parts of a session leave one after the other:
+/// it was sent behind the end of whatever was sent before it, and before its own.
+fn is_question(events: &[Event], question: QuestionId, sent_at: Timestamp) -> bool {
+    let asked = events.iter().find_map(|event| match event.body {
+        EventBody::TurnWaitingForInput { question_id, .. } if question_id == question => {
+            Some((event.seq, event.at))
+        }
+        _ => None,
+    });
+    let Some((place, asked_at)) = asked else { return false };
+    let (mut from, mut until) = (asked_at, None);
+    for event in events {
+        match event.body {
+            EventBody::DeliverySettled { reply, .. } if reply == place => until = Some(event.at),
+            EventBody::DeliverySettled { .. } if until.is_none() => from = from.max(event.at),
+            _ => {}
+        }
+    }
+    until.is_some_and(|until| from <= sent_at && sent_at <= until)
+}
+
 /// What a message is to the session; in a direct chat everything is for us.
 fn of_group(
     group: Option<(&Group, &str)>,
@@ -405,6 +442,7 @@ fn of_group(
 /// somebody else.
 fn name_in_group(
     routing: &Routing,
+    people: &People,
     account: &Account,
     known: Option<&Known>,
     person: &Person,
@@ -414,7 +452,7 @@ fn name_in_group(
     }
     let shown = person.name.as_deref().and_then(words::name);
     let shown = shown.or_else(|| words::name(&person.id)).unwrap_or_else(|| "somebody".to_owned());
-    if routing.is_name(&account.tenant, &shown) {
+    if routing.is_name(&account.tenant, &shown) || people.is_name(&account.tenant, &shown) {
         format!("{shown} (somebody else)")
     } else {
         shown

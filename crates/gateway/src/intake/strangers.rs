@@ -35,14 +35,18 @@ impl Gateway {
             return None;
         }
         let who = format!("{}:{}", heard.channel, heard.sender.id);
+        let routing = Arc::clone(&self.setup().settings.routing);
+        let named = routing.exact(&account.tenant, heard.channel, &heard.sender).is_some();
+        // Whoever may talk to us anyway also says what only looks like a code.
+        let talks = !stranger || account.strangers == Strangers::Public;
         // A guess is counted before it is looked at.
-        if stranger && !self.0.desk.tries.take(&who, clock::now()) {
+        if !named && !self.0.desk.tries.take(&who, clock::now()) {
             tracing::warn!(
                 channel = heard.channel,
                 sender = &*heard.sender.id,
                 "too many wrong codes"
             );
-            return Some(Taken::Ignored("too many wrong codes"));
+            return (!talks).then_some(Taken::Ignored("too many wrong codes"));
         }
         let Ok(hash) = self.code_hash(&code) else {
             return Some(Taken::Unavailable("the server is starting".into()));
@@ -50,7 +54,7 @@ impl Gateway {
         let asked = (&*account.tenant, heard.channel, &heard.sender);
         let shown = self.0.people.shown(asked, hash, clock::now());
         let (hash, theirs) = match shown {
-            Shown::Wrong if !stranger => return None,
+            Shown::Wrong if talks => return None,
             Shown::Wrong => {
                 let here = Here::alone(account, known, heard);
                 let why = "a wrong code";
@@ -61,11 +65,8 @@ impl Gateway {
             Shown::Waits(hash) => (hash, None),
             Shown::Theirs(pairing) => (hash, Some(pairing)),
         };
-        if stranger {
-            self.0.desk.tries.excuse(&who);
-        }
-        let routing = Arc::clone(&self.setup().settings.routing);
-        if routing.exact(&account.tenant, heard.channel, &heard.sender).is_some() {
+        self.0.desk.tries.excuse(&who);
+        if named {
             let here = Here::alone(account, known, heard);
             return Some(self.answer(&here, heard, KNOWN_ALREADY.into(), Taken::Accepted).await);
         }

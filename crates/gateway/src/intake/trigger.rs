@@ -57,9 +57,9 @@ pub(super) fn without_mention<'t>(group: &Group, said: &'t str, mentions_us: boo
             }
         }
     }
-    // A real mention is spelt out as the provider has it, which may be several words.
-    match said.find(" /") {
-        Some(at) if mentions_us && said.starts_with('@') => said[at..].trim(),
+    // A real mention is spelt out as the provider has it: one word, a number or another id.
+    match said.split_once(char::is_whitespace) {
+        Some((_, rest)) if mentions_us && said.starts_with('@') => rest.trim(),
         _ => said,
     }
 }
@@ -115,8 +115,9 @@ mod tests {
         check("@Turnkeep /stop", false, "/stop");
         check("turnkeep: /stop", false, "/stop");
         check("tk,  /stop ", false, "/stop");
-        check("@Anna's bot /stop", true, "/stop");
-        check("@Anna's bot /stop", false, "@Anna's bot /stop");
+        check("@+4915100 /stop", true, "/stop");
+        check("@+4915100 /stop", false, "@+4915100 /stop");
+        check("@+4915100 what does /new", true, "what does /new");
         check("turnkeeper /stop", false, "turnkeeper /stop");
         check("tkü /stop", false, "tkü /stop");
     }

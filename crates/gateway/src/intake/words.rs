@@ -133,9 +133,10 @@ pub(super) fn yes_or_no(sign: &str) -> Option<bool> {
     }
 }
 
-/// What somebody said in a group, with who said it.
+/// What somebody said in a group, with who said it. Further lines stand in from the margin, so that
+/// none of them looks like something that somebody else said.
 pub(super) fn said_by(name: &str, said: &str) -> String {
-    format!("{name}: {said}")
+    format!("{name}: {}", said.replace('\n', "\n  "))
 }
 
 /// What was said, of a message that was made here: without who said it, what it refers to and what

@@ -258,17 +258,22 @@ async fn a_thumb_answers_what_was_asked_before_it() {
         to_us: true,
         removed: false,
     };
+    // The question has left.
+    house.until(&dm("uuid-a"), "delivery.settled").await;
     let events = house.events(&dm("uuid-a")).await;
-    let asked = events.iter().find(|event| event.body.name() == "turn.waiting_for_input").unwrap();
-    // A sign to something older, or no yes and no no, answers nothing.
-    let old = sign("👍", (asked.at - 1000).to_string());
+    let at = |name: &str| events.iter().find(|event| event.body.name() == name).unwrap().at;
+    let (asked, left) = (at("turn.waiting_for_input"), at("delivery.settled"));
+    // A sign to something before it or behind it, or no yes and no no, answers nothing.
+    let old = sign("👍", (asked - 1000).to_string());
     assert_eq!(house.hear(from("uuid-a", "1", old)).await, Taken::Accepted);
-    let heart = sign("❤️", (asked.at + 1).to_string());
-    assert_eq!(house.hear(from("uuid-a", "2", heart)).await, Taken::Accepted);
-    let thumb = sign("👎🏽", (asked.at + 1).to_string());
-    assert_eq!(house.hear(from("uuid-a", "3", thumb)).await, Taken::Accepted);
+    let other = sign("👍", (left + 1).to_string());
+    assert_eq!(house.hear(from("uuid-a", "2", other)).await, Taken::Accepted);
+    let heart = sign("❤️", left.to_string());
+    assert_eq!(house.hear(from("uuid-a", "3", heart)).await, Taken::Accepted);
+    let thumb = sign("👎🏽", left.to_string());
+    assert_eq!(house.hear(from("uuid-a", "4", thumb)).await, Taken::Accepted);
     assert_eq!(house.told(2).await, ["Shall I?", "you said no"]);
     let events = house.events(&dm("uuid-a")).await;
     let kept = names(&events).iter().filter(|name| **name == "message.context").count();
-    assert_eq!(kept, 2);
+    assert_eq!(kept, 3);
 }

@@ -161,7 +161,7 @@ async fn always_and_patterns_need_no_mention() {
 async fn a_command_in_a_group_needs_no_mention_and_may_have_one() {
     let house = House::new(Strangers::Deny).await;
     assert_eq!(house.hear(there(says("uuid-b", "1", "/help"))).await, Taken::Accepted);
-    let with_mention = there(from("uuid-b", "2", mentions("@the bot /status")));
+    let with_mention = there(from("uuid-b", "2", mentions("@+4915100 /status")));
     assert_eq!(house.hear(with_mention).await, Taken::Accepted);
     assert_eq!(house.hear(there(says("uuid-b", "3", "/sessions"))).await, Taken::Accepted);
     let told = house.told(3).await;
