@@ -30,8 +30,7 @@ pub enum Trust {
 
 impl Trust {
     /// All of them, the least first.
-    pub const ALL: [Self; 5] =
-        [Self::Public, Self::Familiar, Self::Inner, Self::Full, Self::Owner];
+    pub const ALL: [Self; 5] = [Self::Public, Self::Familiar, Self::Inner, Self::Full, Self::Owner];
 
     /// The word for it.
     #[must_use]

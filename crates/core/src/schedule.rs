@@ -186,9 +186,13 @@ impl Job {
         SessionKey::new(&self.tenant, &self.agent, "api", SessionKind::Cron, &self.name)
     }
 
-    /// The name of one tick, under which it is asked once and told once.
+    /// The name of one tick, under which it is asked once and told once. A reminder has one: made
+    /// again for another moment, after it was told and forgotten, it is the same one.
     #[must_use]
     pub fn tick_name(&self, at: Timestamp) -> String {
+        if self.is_reminder() {
+            return format!("cron/{}", self.name);
+        }
         format!("cron/{}/{}", self.name, in_utc(at))
     }
 

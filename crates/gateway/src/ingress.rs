@@ -278,8 +278,7 @@ fn route(submission: &Submission) -> Result<SessionKey, FieldError> {
     let agent = submission.agent.as_deref().unwrap_or("default");
     let channel = submission.channel.as_deref().unwrap_or("api");
     let heard = submission.heard.as_ref();
-    let (kind, peer) =
-        heard.map_or((SessionKind::Dm, customer), |heard| (heard.kind, &heard.peer));
+    let (kind, peer) = heard.map_or((SessionKind::Dm, customer), |heard| (heard.kind, &heard.peer));
     SessionKey::new(tenant, agent, channel, kind, peer).map_err(|error| {
         let field = match &error {
             SessionKeyError::Empty(name)

@@ -13,8 +13,8 @@ use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Artifact, Declined, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked, SlotGuard,
-    SupersedeQuestion, ToolCall, TurnHandle,
+    Artifact, Declined, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked,
+    SlotGuard, SupersedeQuestion, ToolCall, TurnHandle,
 };
 use turnkeep_core::run_clock::{Overdue, RunClock};
 use turnkeep_core::session::{AgentAnswer, AgentInput, FinishReason, StartRun};
@@ -35,8 +35,8 @@ use asks::Asks;
 mod absent;
 mod artifacts;
 mod asks;
-mod bootstrap;
 mod attempt;
+mod bootstrap;
 mod history;
 mod span;
 mod tools;

@@ -36,11 +36,11 @@ use crate::live::{Lives, Subscription};
 use crate::mail::{Mail, Submit};
 use crate::metrics::{Metrics, Standings};
 use crate::money::{Ledger, Prices};
-use crate::recent::Kept;
 use crate::overload::{Overload, UNDECIDED_MAX};
 use crate::people::People;
-use crate::schedule::Schedule;
+use crate::recent::Kept;
 use crate::registry::Registry;
+use crate::schedule::Schedule;
 use crate::setup::{Current, Setup, configured};
 use crate::trace::{Spans, decided};
 

@@ -12,7 +12,9 @@ use anyhow::Context as _;
 use turnkeep_agents::{
     CommandAgent, EchoAgent, HttpBrainAgent, KeySource, ModelAgent, TurnSettings,
 };
-use turnkeep_channels::{HttpModerator, SignalChannel, SpoolChannel, WebhookClient, WebhookCourier};
+use turnkeep_channels::{
+    HttpModerator, SignalChannel, SpoolChannel, WebhookClient, WebhookCourier,
+};
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
@@ -22,7 +24,9 @@ use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::{Policy, Session, SessionKey};
 use turnkeep_gateway::guard::GuardParts;
 use turnkeep_gateway::listeners::{Listener, ListenerParts};
-use turnkeep_gateway::{Gateway, Parts, Policies, ReminderDesk, Replacement, Settings, UnknownPart};
+use turnkeep_gateway::{
+    Gateway, Parts, Policies, ReminderDesk, Replacement, Settings, UnknownPart,
+};
 use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
 
 use crate::brain_check::{Address, Program, Subject, Way};

@@ -142,6 +142,13 @@ impl Calls {
         }
     }
 
+    /// Nothing is written any more, and its reader is told that nothing comes. What is on its way
+    /// may still be answered.
+    pub(super) fn stop(&self, why: &str) {
+        self.writer.abort();
+        lock(&self.waiting).stop(why);
+    }
+
     /// Whoever waits is told what is known, and nothing is called any more.
     pub(super) fn close(&self, why: &str) {
         self.writer.abort();
@@ -152,6 +159,15 @@ impl Calls {
 impl Drop for Calls {
     fn drop(&mut self) {
         self.close("signal-cli is gone");
+    }
+}
+
+/// Whoever reads the answers holds it: without them nobody should wait for one.
+pub(super) struct Answering<'a>(pub(super) &'a Calls);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.close("nobody listens to signal-cli any more");
     }
 }
 
@@ -173,6 +189,14 @@ impl Waiting {
         }
         self.entries.insert(number, Entry { place: Place::Queued, tell });
         Ok(())
+    }
+
+    fn stop(&mut self, why: &str) {
+        self.closed.get_or_insert_with(|| why.to_owned());
+        // The writer passes over what is not here any more.
+        for (_, entry) in self.entries.extract_if(|_, entry| entry.place == Place::Queued) {
+            let _ = entry.tell.send(Err(entry.place.error(why)));
+        }
     }
 
     fn close(&mut self, why: &str) {
@@ -251,7 +275,8 @@ async fn write(
             {
                 entry.place = Place::Queued;
             }
-            return waiting.close(&format!("signal-cli can't be written to: {error}"));
+            // What it read before may be answered: whoever reads the answers says when not.
+            return waiting.stop(&format!("signal-cli can't be written to: {error}"));
         }
     }
 }
@@ -321,7 +346,9 @@ mod tests {
             lines.next_line().await.unwrap();
             // It was read, and then nothing more is.
             drop(lines);
-            calls.call("two", &params, LONG).await
+            let two = calls.call("two", &params, LONG).await;
+            calls.close("it broke");
+            two
         };
         let (one, two) = tokio::join!(calls.call("one", &params, LONG), reads);
         assert!(lost(&one) && not_sent(&two), "{one:?} {two:?}");

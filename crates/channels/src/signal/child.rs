@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use turnkeep_core::ports::intake::Intake;
 
-use super::calls::{Caller, Calls};
+use super::calls::{Answering, Caller, Calls};
 use super::ear::Ear;
 use super::keeping::private_folder;
 use super::lines::Line;
@@ -125,9 +125,6 @@ pub(super) async fn listen(
     loop {
         let why = match run(inner, &desk, words, config_dir, &folder).await {
             Ok(why) => why,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                format!("there is no program {:?}", words.first().map_or("", String::as_str))
-            }
             Err(error) => error.to_string(),
         };
         inner.health.lost(&why, true);
@@ -172,17 +169,21 @@ async fn run(
     desk.remember(&file);
     let mut reader = Reader::new(Arc::clone(&file));
     let known = accounts::numbers(config_dir);
-    let started = Process::start(command, writes, card_of(&path));
-    let (process, stdin) = match started {
+    let hears_log = Arc::clone(inner);
+    let log = move |line: &str| hears_log.health.logged(line);
+    let (process, stdin) = match Process::start(command, writes, card_of(&path), log) {
         Ok(started) => started,
         Err(error) => {
             file.finish();
-            return Err(error);
+            let program = words.first().map_or("", String::as_str);
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            return is_missing.then(|| format!("there is no program {program:?}")).ok_or(error);
         }
     };
     let process = Held { process: Some(process), patience: inner.settings.patience.end };
     let caller = Arc::new(Caller::Stream(Calls::new(stdin)));
     let Caller::Stream(calls) = &*caller else { return Ok(String::new()) };
+    let _answering = Answering(calls);
     inner.set_caller(Some(Arc::clone(&caller)));
     let subscribing = subscribe_all(inner, desk, &caller);
     let why = tokio::select! {
@@ -193,9 +194,13 @@ async fn run(
     };
     inner.set_caller(None);
     drop(subscribing);
-    calls.close(why.as_deref().unwrap_or("signal-cli ended"));
+    let told = why.as_deref().unwrap_or("signal-cli ended");
+    calls.stop(told);
     let how = process.end().await;
-    read_out(&mut reader, &file, desk).await?;
+    // The last answers may stand in the file.
+    let read = read_out(&mut reader, &file, desk, calls).await;
+    calls.close(told);
+    read?;
     Ok(why.unwrap_or_else(|| format!("signal-cli ended, {how}")))
 }
 
@@ -298,20 +303,30 @@ async fn linked(inner: &Inner, config_dir: &Path, before: &[String]) {
 }
 
 /// Looks at everything that a process wrote before it ended.
-async fn read_out(reader: &mut Reader, file: &Arc<Received>, desk: &Desk) -> io::Result<()> {
+async fn read_out(
+    reader: &mut Reader,
+    file: &Arc<Received>,
+    desk: &Desk,
+    calls: &Calls,
+) -> io::Result<()> {
     let until = Instant::now() + HELD_MAX;
     while !file.is_left() && Instant::now() < until {
         sleep(LOOK).await;
     }
     // Where somebody holds on to it, the file stays for the next one to look at.
     let is_left = file.is_left();
-    drain(reader, file, desk, is_left, false).await
+    drain(reader, file, desk, is_left, Some(calls)).await
 }
 
 /// Looks at what an earlier run of ours left behind.
 async fn read_left(inner: &Inner, desk: &Desk, path: PathBuf) -> io::Result<()> {
     let card = card_of(&path);
-    let file = Arc::new(Received::open(path)?);
+    let file = match Received::open(path) {
+        Ok(file) => Arc::new(file),
+        // Somebody removed it meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
     desk.remember(&file);
     let mut reader = Reader::new(Arc::clone(&file));
     let patience = inner.settings.patience.end;
@@ -325,29 +340,31 @@ async fn read_left(inner: &Inner, desk: &Desk, path: PathBuf) -> io::Result<()> 
         sleep(LOOK).await;
     }
     let _ = std::fs::remove_file(card);
-    drain(&mut reader, &file, desk, true, true).await
+    drain(&mut reader, &file, desk, true, None).await
 }
 
+/// Looks at the rest of a file; there are `calls` where it is of this run.
 async fn drain(
     reader: &mut Reader,
     file: &Arc<Received>,
     desk: &Desk,
     finished: bool,
-    old: bool,
+    calls: Option<&Calls>,
 ) -> io::Result<()> {
+    let old = calls.is_none();
     let spot = |start, length| Spot { file: Arc::clone(file), start, length, old };
     loop {
         while !desk.has_room() {
             sleep(LOOK).await;
         }
-        let each = |line: &Line, start| desk.look_at(line, |length| spot(start, length), None);
+        let each = |line: &Line, start| desk.look_at(line, |length| spot(start, length), calls);
         if !reader.read(each)? {
             break;
         }
     }
     if finished {
         // Half a line is none: signal-cli has not forgotten what it did not write to the end.
-        reader.rest(|line, start| desk.look_at(line, |length| spot(start, length), None));
+        reader.rest(|line, start| desk.look_at(line, |length| spot(start, length), calls));
         file.finish();
     }
     Ok(())

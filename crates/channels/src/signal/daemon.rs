@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use turnkeep_core::ports::intake::Intake;
 
-use super::calls::{CallError, Caller, Calls};
+use super::calls::{Answering, CallError, Caller, Calls};
 use super::ear::Ear;
 use super::http::{Event, HttpCalls};
 use super::lines::{LINE_BYTES_MAX, Line, Lines};
@@ -66,6 +66,7 @@ async fn call(inner: &Inner) -> String {
     };
     let caller = Arc::new(Caller::Stream(Calls::new(writing)));
     let Caller::Stream(calls) = &*caller else { return String::new() };
+    let _answering = Answering(calls);
     inner.set_caller(Some(Arc::clone(&caller)));
     let why = tokio::select! {
         why = answers(reading, calls, answer_bytes_max(&inner.settings)) => why,
@@ -136,8 +137,11 @@ async fn envelopes(ear: &Ear, reading: Reading, calls: &Calls, signs: &AtomicU64
 async fn subscribe(ear: &Ear, calls: &Calls, signs: &AtomicU64) -> String {
     let patience = &ear.inner.settings.patience;
     let params = json!({"account": &*ear.account.number});
-    if let Err(error) = calls.call("subscribeReceive", &params, patience.call).await {
-        return error.words();
+    match calls.call("subscribeReceive", &params, patience.call).await {
+        Ok(_) => {}
+        // The answer stands behind an envelope that takes its time, and would be lost with it.
+        Err(CallError::Lost(_)) if ear.is_busy() => {}
+        Err(error) => return error.words(),
     }
     ear.inner.health.hears(&ear.account.name);
     loop {

@@ -86,6 +86,17 @@ impl Ear {
 
     /// Deals with one envelope. `old` is what an earlier run of ours was given.
     pub(super) async fn hear(&self, params: &Value, old: bool) {
+        if !old {
+            self.inner.health.connected();
+        }
+        self.read_to(params, old).await;
+        // Whatever it was: ours is the only copy, or there is none.
+        if let Way::Child { config_dir, .. } = &self.inner.settings.way {
+            forget(&config_dir.join("attachments"), envelope::files(params)).await;
+        }
+    }
+
+    async fn read_to(&self, params: &Value, old: bool) {
         // One that makes us stumble must not stop those behind it.
         for _ in 0..STUMBLES_MAX {
             if stumbles(self.deal_with(params, old)).await.is_none() {
@@ -120,10 +131,9 @@ impl Ear {
             return self.pass("typing of long ago");
         }
         self.inner.health.taking(name, true);
-        let (heard, copies) = self.heard(*letter).await;
+        let heard = self.heard(*letter).await;
         self.offer(heard).await;
         self.inner.health.taking(name, false);
-        forget(copies).await;
     }
 
     /// Whether an envelope is being taken.
@@ -173,10 +183,9 @@ impl Ear {
         }
     }
 
-    /// What was said, with its attachments stored; also what signal-cli keeps of them.
-    async fn heard(&self, letter: Letter) -> (Heard, Vec<PathBuf>) {
+    /// What was said, with its attachments stored.
+    async fn heard(&self, letter: Letter) -> Heard {
         let Letter { chat, sender, message_id, sent_at, words } = letter;
-        let mut copies = Vec::new();
         let said = match words {
             Words::Message { text, mentions_us, quoted, quotes_us, enclosed } => {
                 let account = &self.account.name;
@@ -184,7 +193,6 @@ impl Ear {
                     !enclosed.is_empty() && self.intake.may_store(CHANNEL, account, &chat, &sender);
                 let mut attachments = Vec::with_capacity(enclosed.len());
                 for one in enclosed {
-                    copies.extend(self.copy_of(&one));
                     attachments.push(self.attachment(one, may, &chat, &sender).await);
                 }
                 let text = text.into();
@@ -199,7 +207,7 @@ impl Ear {
             Words::Typing => Said::Typing,
         };
         let account = Arc::clone(&self.account.name);
-        (Heard { channel: CHANNEL, account, chat, sender, message_id, sent_at, said }, copies)
+        Heard { channel: CHANNEL, account, chat, sender, message_id, sent_at, said }
     }
 
     /// Where a signal-cli of ours keeps an attachment.
@@ -247,10 +255,14 @@ impl Ear {
             blocking(move || keep(&data_dir, bytes.as_slice(), limit)).await
         };
         match kept {
-            Ok(Kept::Stored(hash, bytes)) => Ok((hash, bytes)),
+            Ok(Kept::Stored(hash, bytes)) => {
+                locked(&self.inner.stored).remember(id, &hash, bytes);
+                Ok((hash, bytes))
+            }
             Ok(Kept::TooLarge) => Err("it is too large"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err("signal-cli did not get it")
+                // Or an envelope before this one had the same.
+                locked(&self.inner.stored).find(id).ok_or("signal-cli did not get it")
             }
             Err(error) => {
                 tracing::warn!(%error, "an attachment can't be stored");
@@ -294,19 +306,24 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Removes what signal-cli keeps of attachments: ours is the only copy, or there is none.
-async fn forget(copies: Vec<PathBuf>) {
-    if copies.is_empty() {
+/// Removes what signal-cli keeps of attachments.
+async fn forget(folder: &Path, names: Vec<Arc<str>>) {
+    if names.is_empty() {
         return;
     }
-    let remove = |path: &Path| match std::fs::remove_file(path) {
+    let remove = |path: PathBuf| match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "can't be removed");
         }
         _ => {}
     };
+    let folder = folder.to_owned();
     let removed = blocking(move || {
-        copies.iter().for_each(|path| remove(path));
+        for name in names {
+            // What came with the message itself, to be shown before the rest is there.
+            remove(folder.join(format!("{name}.preview")));
+            remove(folder.join(&*name));
+        }
         Ok(())
     });
     let _ = removed.await;

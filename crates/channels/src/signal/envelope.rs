@@ -16,6 +16,8 @@ use super::mentions;
 const ATTACHMENTS_MAX: usize = 32;
 /// Characters of a name, a title or a media type.
 const NAME_CHARS_MAX: usize = 200;
+/// Bytes of the name of a file; with an ending, a file system takes no more.
+const FILE_NAME_BYTES_MAX: usize = 240;
 /// Bytes of a group's id, as a session's key can hold it.
 const ID_BYTES_MAX: usize = 128;
 /// Characters that are kept of what somebody quotes.
@@ -297,10 +299,30 @@ fn enclosed(data: &Value) -> Vec<Enclosed> {
     all.iter().take(ATTACHMENTS_MAX).filter(|one| one.is_object()).map(read).collect()
 }
 
+/// The names of all files that signal-cli stored for an envelope, whatever it is: attachments,
+/// thumbnails of quotes, images of previews, avatars of contacts.
+pub(super) fn files(params: &Value) -> Vec<Arc<str>> {
+    let mut found = Vec::new();
+    // An envelope is no deeper than what reads JSON lets it be.
+    let mut left = vec![params];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Array(all) => left.extend(all),
+            Value::Object(fields) => {
+                let id = text(value, "id").filter(|id| is_file_name(id));
+                found.extend(id.filter(|_| fields.contains_key("contentType")).map(Into::into));
+                left.extend(fields.values());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 /// A name that stays within its folder.
 fn is_file_name(id: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=".contains(&byte);
-    (1..=NAME_CHARS_MAX).contains(&id.len()) && !id.starts_with('.') && id.bytes().all(plain)
+    let strays = |one: char| one.is_control() || one == '/' || one == '\\';
+    (1..=FILE_NAME_BYTES_MAX).contains(&id.len()) && !id.starts_with('.') && !id.contains(strays)
 }
 
 /// Signal's lasting name of somebody.

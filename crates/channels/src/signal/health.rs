@@ -15,6 +15,14 @@ const UNREADABLE_MAX: u32 = 10;
 /// So long after it was met last, a trouble with sending is one no more: perhaps nobody tried since.
 const SENDING_TROUBLE_MS: Timestamp = 600_000;
 
+/// What signal-cli's log says each time that it has no connection to Signal's servers.
+const CUT_OFF: [&str; 2] =
+    ["Receiving messages failed, retrying", "Connection closed unexpectedly, reconnecting"];
+/// So often it says so before it is believed: a connection that comes back at once is no trouble.
+const CUT_OFF_MIN: u32 = 5;
+/// It tries at least every minute, and is silent once it has a connection again.
+const CUT_OFF_MS: Timestamp = 180_000;
+
 /// Since when, and why.
 #[derive(Clone)]
 struct Trouble {
@@ -43,7 +51,7 @@ struct Account {
 
 impl Account {
     fn met_sending(&self) -> Option<&Trouble> {
-        self.sending.as_ref().filter(|trouble| now() - trouble.met < SENDING_TROUBLE_MS)
+        self.sending.as_ref().filter(|trouble| is_recent(trouble, SENDING_TROUBLE_MS))
     }
 }
 
@@ -54,6 +62,8 @@ struct State {
     /// How often it was there and then was not.
     breaks: u64,
     accounts: BTreeMap<Arc<str>, Account>,
+    /// signal-cli has no connection, as its log said so often; the log names no account.
+    cut_off: Option<(u32, Trouble)>,
 }
 
 /// Everybody tells it what they meet.
@@ -68,7 +78,7 @@ impl Health {
             .iter()
             .map(|account| (Arc::clone(&account.name), Account::default()))
             .collect();
-        Self { stuck, state: Mutex::new(State { link: None, breaks: 0, accounts }) }
+        Self { stuck, state: Mutex::new(State { link: None, breaks: 0, accounts, cut_off: None }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,12 +100,29 @@ impl Health {
     pub(super) fn lost(&self, why: &str, all: bool) {
         let mut state = self.state();
         state.breaks += u64::from(matches!(state.link, Some(None)));
+        state.cut_off = None;
         let before = state.link.take().flatten();
         tracing::warn!(why, "signal-cli is out of reach");
         state.link = Some(Some(later(before, why)));
         if all {
             state.accounts.values_mut().for_each(|account| account.subscribed = false);
         }
+    }
+
+    /// A line of signal-cli's log.
+    pub(super) fn logged(&self, line: &str) {
+        if CUT_OFF.iter().any(|words| line.contains(words)) {
+            let mut state = self.state();
+            let before = state.cut_off.take().filter(|(_, trouble)| is_recent(trouble, CUT_OFF_MS));
+            let (count, before) = before.map_or((0, None), |(count, before)| (count, Some(before)));
+            let why = format!("signal-cli has no connection to Signal's servers: {}", line.trim());
+            state.cut_off = Some((count.saturating_add(1), later(before, &why)));
+        }
+    }
+
+    /// An envelope came just now: there is a connection.
+    pub(super) fn connected(&self) {
+        self.state().cut_off = None;
     }
 
     /// Messages of an account come in.
@@ -200,6 +227,12 @@ impl Health {
                 return Pulse::Failing { since, why };
             }
         }
+        if let Some((CUT_OFF_MIN.., trouble)) = &state.cut_off
+            && account.subscribed
+            && is_recent(trouble, CUT_OFF_MS)
+        {
+            return failing(trouble);
+        }
         match &state.link {
             _ if account.subscribed => Pulse::Working,
             Some(Some(trouble)) => failing(trouble),
@@ -211,6 +244,10 @@ impl Health {
 fn later(before: Option<Trouble>, why: &str) -> Trouble {
     let met = now();
     Trouble { since: before.map_or(met, |before| before.since), met, why: why.into() }
+}
+
+fn is_recent(trouble: &Trouble, for_ms: Timestamp) -> bool {
+    now().saturating_sub(trouble.met) < for_ms
 }
 
 fn failing(trouble: &Trouble) -> Pulse {

@@ -1,5 +1,6 @@
 //! Attachments are stored by what they are: the hash of their bytes is their name.
 
+use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -24,6 +25,26 @@ pub(super) enum Kept {
     Stored(Arc<str>, u64),
     /// It is larger than allowed.
     TooLarge,
+}
+
+/// Attachments of which it is remembered where they are.
+const STORED_MAX: usize = 500;
+
+/// Under which hashes the last attachments were stored, by signal-cli's names of them.
+#[derive(Default)]
+pub(super) struct Stored(VecDeque<(Arc<str>, Arc<str>, u64)>);
+
+impl Stored {
+    pub(super) fn remember(&mut self, id: &Arc<str>, hash: &Arc<str>, bytes: u64) {
+        self.0.truncate(STORED_MAX - 1);
+        self.0.push_front((Arc::clone(id), Arc::clone(hash), bytes));
+    }
+
+    /// The hash, and so many bytes.
+    pub(super) fn find(&self, id: &str) -> Option<(Arc<str>, u64)> {
+        let (_, hash, bytes) = self.0.iter().find(|(one, _, _)| **one == *id)?;
+        Some((Arc::clone(hash), *bytes))
+    }
 }
 
 /// Where an attachment with this hash is stored.

@@ -32,12 +32,22 @@ pub(super) fn request(id: &str, method: &str, params: &Value) -> Vec<u8> {
     line
 }
 
-/// Reads one message.
+/// How each message begins. Within a text its quotes would be escaped.
+const BEGINNING: &[u8] = br#"{"jsonrpc""#;
+
+/// Reads one message. What was broken off before it, on the same line, is passed over.
 pub(super) fn read(bytes: &[u8]) -> Told {
     match serde_json::from_slice(bytes) {
         Ok(value) => told(value),
-        Err(error) if error.is_eof() => Told::Other("half a line"),
-        Err(_) => Told::Other("no JSON"),
+        Err(error) => {
+            let begins = bytes.windows(BEGINNING.len()).rposition(|window| window == BEGINNING);
+            let whole = begins.filter(|begins| *begins > 0);
+            match whole.and_then(|begins| serde_json::from_slice(&bytes[begins..]).ok()) {
+                Some(value) => told(value),
+                None if error.is_eof() => Told::Other("half a line"),
+                None => Told::Other("no JSON"),
+            }
+        }
     }
 }
 
@@ -95,6 +105,10 @@ mod tests {
         let received = || Told::Received { account: Some("+49".into()), params: params.clone() };
         let line = json!({"jsonrpc": "2.0", "method": "receive", "params": params});
         check(&line.to_string(), received());
+        // A full disk, a kill: what was broken off takes nothing with it.
+        for length in 1..line.to_string().len() {
+            check(&format!("{}{line}", &line.to_string()[..length]), received());
+        }
         let wrapped = json!({"subscription": 0, "result": params});
         let line = json!({"jsonrpc": "2.0", "method": "receive", "params": wrapped});
         check(&line.to_string(), received());

@@ -90,6 +90,8 @@ struct Inner {
     health: Health,
     /// The way to call signal-cli, while there is one.
     caller: Mutex<Option<Arc<Caller>>>,
+    /// What was stored last: signal-cli's copy is gone when another envelope names it.
+    stored: Mutex<keeping::Stored>,
 }
 
 /// The channel, both halves: replies leave through it, and it hears.
@@ -111,7 +113,8 @@ impl SignalChannel {
             http::HttpCalls::new(base, answer_bytes_max(&settings))?;
         }
         let health = Health::new(&settings.accounts, settings.patience.stuck);
-        let inner = Arc::new(Inner { settings, health, caller: Mutex::new(None) });
+        let (caller, stored) = (Mutex::new(None), Mutex::default());
+        let inner = Arc::new(Inner { settings, health, caller, stored });
         Ok(Self { facts, inner })
     }
 }

@@ -58,11 +58,12 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it; also the stream of its calls.
+    /// Starts it; also the stream of its calls. `log` gets each line of its log.
     pub(super) fn start(
         mut command: Command,
         writes: File,
         card: PathBuf,
+        log: impl Fn(&str) + Send + 'static,
     ) -> io::Result<(Self, ChildStdin)> {
         command.stdin(Stdio::piped()).stdout(writes).stderr(Stdio::piped());
         let mut child = command.spawn()?;
@@ -74,7 +75,7 @@ impl Process {
         }
         let last_words = Arc::<Mutex<String>>::default();
         if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(hear_log(stderr, Arc::clone(&last_words)));
+            tokio::spawn(hear_log(stderr, Arc::clone(&last_words), log));
         }
         let stdin = child.stdin.take();
         let process = Self { child, group, card, last_words };
@@ -135,12 +136,17 @@ impl Drop for Process {
 }
 
 /// Its log goes into ours; the last line says best why it ended.
-async fn hear_log(stderr: impl AsyncRead + Unpin, last_words: Arc<Mutex<String>>) {
+async fn hear_log(
+    stderr: impl AsyncRead + Unpin,
+    last_words: Arc<Mutex<String>>,
+    log: impl Fn(&str),
+) {
     let mut lines = Lines::new(stderr, LOG_LINE_BYTES_MAX);
     while let Ok(Some(line)) = lines.next().await {
         let Line::Whole(line) = line else { continue };
         let text = String::from_utf8_lossy(&line);
         tracing::debug!(line = %text, "signal-cli");
+        log(&text);
         last_words.lock().unwrap_or_else(PoisonError::into_inner).replace_range(.., text.trim());
     }
 }

@@ -102,8 +102,12 @@ impl Received {
 
     /// Whether whoever wrote it is gone.
     pub(super) fn is_left(&self) -> bool {
-        // The lock goes again with this handle.
-        File::open(&self.path).is_ok_and(|file| file.try_lock().is_ok())
+        match File::open(&self.path) {
+            // The lock goes again with this handle.
+            Ok(file) => file.try_lock().is_ok(),
+            // Whoever writes to what was removed writes to nobody.
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
     }
 
     /// Whether it takes more and more room.

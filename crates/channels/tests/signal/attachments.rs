@@ -10,7 +10,7 @@ use turnkeep_channels::signal::attachment_path;
 use turnkeep_core::ports::intake::{Attachment, Said};
 
 use crate::intake::Desk;
-use crate::stand::{FIRST, Stand, data_message, envelope};
+use crate::stand::{ANNA, FIRST, Stand, data_message, envelope, until};
 
 fn attachment(id: &str, size: u64) -> Value {
     json!({"contentType": "image/jpeg", "filename": "photo.jpg", "id": id, "size": size,
@@ -56,7 +56,7 @@ async fn an_attachment_is_stored_once_under_its_hash() {
     assert_eq!(fs::read(&path).unwrap(), b"a photo");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     // Only the one copy is left, and nothing half done.
-    crate::stand::until("no copy", async || {
+    until("no copy", async || {
         let copies = fs::read_dir(stand.config().join("attachments")).unwrap().count();
         (copies == 0).then_some(())
     })
@@ -106,4 +106,69 @@ async fn an_attachment_that_is_larger_than_it_says_is_left_out() {
     let heard = desk.heard(1).await;
     assert_eq!(attachments(&heard[0].said)[0].left_out, Some("it is too large"));
     assert_eq!(fs::read_dir(stand.data().join("attachments")).unwrap().count(), 0);
+}
+
+/// The names of what signal-cli still keeps.
+fn copies(stand: &Stand) -> Vec<String> {
+    let Ok(all) = fs::read_dir(stand.config().join("attachments")) else { return Vec::new() };
+    all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// It stores what nobody asked it for: of messages that we pass over, too.
+#[tokio::test]
+async fn nothing_is_left_with_signal_cli() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    let many: Vec<Value> =
+        (0..40).map(|number| attachment(&format!("many {number}.jpg"), 7)).collect();
+    let quote = json!({"id": 7, "author": ANNA, "text": "x",
+        "attachments": [{"contentType": "image/jpeg", "filename": null,
+            "thumbnail": attachment("thumbnail.jpg", 7)}]});
+    let full = json!({
+        "message": "see",
+        "attachments": many,
+        "previews": [{"url": "https://x", "title": "", "description": "",
+            "image": attachment("preview.jpg", 7)}],
+        "quote": quote,
+    });
+    let avatar = json!({"attachment": attachment("avatar.jpg", 7), "isProfile": false});
+    let contact = json!({"contacts": [{"name": {}, "avatar": avatar}]});
+    let edited = data_message(FIRST + 2, json!({"attachments": [attachment("edit.jpg", 7)]}));
+    let edit = json!({"editMessage": {"targetSentTimestamp": FIRST,
+        "dataMessage": edited["dataMessage"]}});
+    let ours =
+        json!({"syncMessage": {"sentMessage": {"attachments": [attachment("ours.jpg", 7)]}}});
+    let envelopes = [
+        envelope(FIRST, &data_message(FIRST, full)),
+        envelope(FIRST + 1, &data_message(FIRST + 1, contact)),
+        envelope(FIRST + 2, &edit),
+        envelope(FIRST + 3, &ours),
+    ];
+    let names = ["thumbnail.jpg", "preview.jpg", "avatar.jpg", "edit.jpg", "ours.jpg"];
+    let mut files: serde_json::Map<String, Value> =
+        names.into_iter().map(|name| (name.to_owned(), "eA==".into())).collect();
+    files.extend((0..40).map(|number| (format!("many {number}.jpg"), "eA==".into())));
+    files.insert("many 3.jpg.preview".to_owned(), "eA==".into());
+    files.insert("of nobody".to_owned(), "eA==".into());
+    for (place, envelope) in envelopes.iter().enumerate() {
+        let files = if place == 0 { Value::Object(files.clone()) } else { json!({}) };
+        stand.inject(&json!({"envelope": envelope, "files": files}));
+    }
+    let _listening = stand.listen(stand.child(), &desk);
+    let kept = attachments(&desk.heard(1).await[0].said);
+    assert_eq!((kept.len(), kept[0].left_out), (32, None));
+    until("no copies", async || (copies(&stand) == ["of nobody"]).then_some(())).await;
+}
+
+/// Forwarded at once, or to two of our accounts: the first envelope took the file with it.
+#[tokio::test]
+async fn two_envelopes_with_one_attachment_have_it_both() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    sends(&stand, FIRST, "one.jpg", b"a photo", json!({}));
+    let _listening = stand.listen(stand.child(), &desk);
+    let first = attachments(&desk.heard(1).await[0].said);
+    until("no copies", async || copies(&stand).is_empty().then_some(())).await;
+    stand.anna(FIRST + 1, json!({"attachments": [attachment("one.jpg", 7)]}));
+    let second = attachments(&desk.heard(2).await[1].said);
+    assert!(first[0].hash.is_some());
+    assert_eq!(second, first);
 }

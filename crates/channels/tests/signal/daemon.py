@@ -14,6 +14,7 @@ A test steers it through the directory that SIGNAL_STANDIN_DIR names:
                   {"account": NUMBER, "envelope": {..}, "exception"?: {..}, "files"?: {ID: BASE64}}
                   {"account": NUMBER, "raw": TEXT}   written as it stands, with no end of line added
                   {"account": NUMBER, "bytes": BASE64}  the same for what is no UTF-8
+                  {"log": TEXT}   a line on its standard error
                   "account" may be left out: the first account. "files" are attachments.
   inject.at       kept by it: how much of inject.jsonl was handed over. As with signal-cli, what was
                   written to a client that subscribed is gone, and it is written before it is marked.
@@ -29,7 +30,8 @@ A test steers it through the directory that SIGNAL_STANDIN_DIR names:
                                   recipient failed that way
                     "partly"      the same for the first recipient only, the others succeed
                     "wait"        {"ms"}: slow, then as usual; the rest of the rule may hold "then"
-                    "die"         it ends before the call is done; "die_after": done, but not answered
+                    "die"         it ends before the call is done; "die_after": done, but not answered;
+                                  "die_told": done and answered, behind what "text" holds
                     "hang"        the call is never done
                     "raw"         {"text"}: this is written instead of the answer
   faults.used     kept by it: how often each named rule was used (it survives a restart)
@@ -205,6 +207,9 @@ def offer(line):
     account = heard.get("account") or (known[0] if known else "")
     if os.path.exists(path("mute")):
         return False
+    if "log" in heard:
+        print(heard["log"], file=sys.stderr, flush=True)
+        return True
     for name, content in heard.get("files", {}).items():
         folder = os.path.join(CONFIG or HOME, "attachments")
         os.makedirs(folder, exist_ok=True)
@@ -405,6 +410,9 @@ def answer(client, request):
         os.kill(os.getpid(), signal.SIGKILL)
     if deed == "lose":
         return None, after
+    if deed == "die_told":
+        told = rule["text"] + json.dumps({"jsonrpc": "2.0", "result": result, "id": number}) + "\n"
+        return told.encode(), lambda: os.kill(os.getpid(), signal.SIGKILL)
     if deed == "raw":
         return rule["text"].encode(), after
     return {"jsonrpc": "2.0", "result": result, "id": number}, after

@@ -183,3 +183,22 @@ async fn each_account_hears_only_what_is_its_own() {
         assert_eq!(crate::intake::text(&heard), number, "{heard:?}");
     }
 }
+
+/// The answer to the subscription stands behind an envelope that takes its time.
+#[tokio::test]
+async fn an_envelope_before_the_subscription_is_not_cut_off() {
+    let (mut stand, desk) = (Stand::new(), Desk::new());
+    stand.patience.call = std::time::Duration::from_secs(2);
+    stand
+        .faults(&json!([{"name": "late", "method": "subscribeReceive", "times": 1, "do": "lose"}]));
+    let (_daemon, port) = started(&stand, Door::Unix, 0, 1).await;
+    desk.open(false);
+    stand.says(FIRST, "one");
+    let listening = stand.listen(Door::Unix.way(&stand, port), &desk);
+    desk.heard(1).await;
+    listening.works().await;
+    desk.open(true);
+    // Only what was taken is shown as read.
+    stand.calls("sendReceipt", 1).await;
+    assert_eq!(desk.all().len(), 1);
+}

@@ -121,3 +121,29 @@ async fn what_was_taken_takes_no_room() {
     assert_eq!(mode & 0o777, 0o600);
     drop(listening);
 }
+
+/// A full disk breaks off a line, and the next one stands behind it.
+#[tokio::test]
+async fn a_line_that_was_broken_off_takes_nothing_with_it() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    stand.inject(&json!({"raw": &written(FIRST, "broken off")[..300]}));
+    stand.says(FIRST + 1, "one");
+    let _listening = stand.listen(stand.child(), &desk);
+    assert_eq!(desk.texts(1).await, ["one"]);
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_removed_is_not_waited_for() {
+    let (mut stand, desk) = (Stand::new(), Desk::new());
+    stand.patience.end = std::time::Duration::from_millis(100);
+    let folder = stand.data().join("signal");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("receive-1.jsonl");
+    let held = fs::File::create(&path).unwrap();
+    held.lock().unwrap();
+    let listening = stand.listen(stand.child(), &desk);
+    listening.is_deaf("an earlier signal-cli has not ended").await;
+    fs::remove_file(&path).unwrap();
+    listening.works().await;
+    drop(held);
+}

@@ -1,14 +1,16 @@
 //! Whatever breaks is mended, and whoever asks is told what is broken.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use turnkeep_channels::signal::Way;
 use turnkeep_core::outbox::DeliveryOutcome;
+use turnkeep_core::ports::channel::Channel as _;
 use turnkeep_core::ports::intake::{Pulse, Taken};
 
 use crate::intake::Desk;
-use crate::stand::{ANNA, FIRST, Stand, US, data_message, envelope, until};
+use crate::stand::{ANNA, FIRST, Stand, US, data_message, envelope, part, until};
 
 #[tokio::test]
 async fn a_message_is_read_once_it_is_durable() {
@@ -188,5 +190,63 @@ async fn an_envelope_that_makes_us_stumble_stops_nothing() {
     stand.says(FIRST + 1, "goes on");
     let listening = stand.listen(stand.child(), &desk);
     assert_eq!(desk.texts(1).await, ["goes on"]);
+    listening.works().await;
+}
+
+/// Nobody waits for an answer that nobody reads, and signal-cli is told that nothing more comes.
+#[tokio::test]
+async fn a_message_on_its_way_ends_with_the_listening() {
+    let (mut stand, desk) = (Stand::new(), Desk::new());
+    stand.patience.send = Duration::from_secs(3600);
+    stand.patience.end = Duration::from_secs(3600);
+    let listening = stand.listen(stand.child(), &desk);
+    listening.works().await;
+    stand.faults(&json!([{"method": "send", "do": "lose"}]));
+    let channel = Arc::clone(&listening.channel);
+    let part = part(&format!("default:default:signal:dm:{ANNA}"), "x");
+    let sending = tokio::spawn(async move { channel.send(part).await });
+    stand.calls("send", 1).await;
+    drop(listening);
+    until("an end", async || sending.is_finished().then_some(())).await;
+    let outcome = sending.await.unwrap();
+    assert!(matches!(outcome, DeliveryOutcome::Unknown { .. }), "{outcome:?}");
+    let process = format!("/proc/{}", stand.starts(1).await[0]["pid"]);
+    let is_gone = async || (!std::path::Path::new(&process).exists()).then_some(());
+    until("its end", is_gone).await;
+}
+
+/// Its answer stands behind much else when it ends.
+#[tokio::test]
+async fn what_was_answered_before_a_death_is_known() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    let listening = stand.listen(stand.child(), &desk);
+    listening.works().await;
+    let before = "{}\n".repeat(200_000);
+    stand.faults(&json!([{"name": "a", "method": "send", "times": 1, "do": "die_told",
+        "text": before}]));
+    assert_eq!(listening.send("x").await, DeliveryOutcome::Sent);
+    stand.starts(2).await;
+    assert_eq!(stand.called("send").len(), 1);
+}
+
+#[tokio::test]
+async fn a_signal_cli_that_is_cut_off_says_so_in_its_log_only() {
+    const WORDS: &str =
+        "WARN  ReceiveHelper - Connection closed unexpectedly, reconnecting in 100 ms";
+    let (stand, desk) = (Stand::new(), Desk::new());
+    let listening = stand.listen(stand.child(), &desk);
+    listening.works().await;
+    for _ in 0..4 {
+        stand.inject(&json!({"log": WORDS}));
+    }
+    stand.inject(&json!({"log": "WARN  ManagerImpl - Receiving messages failed, retrying"}));
+    listening.is_deaf("no connection to Signal's servers").await;
+    assert_eq!(listening.health()[0].sending, Pulse::Working);
+    stand.says(FIRST, "there again");
+    listening.works().await;
+    // Few of them are no trouble.
+    stand.inject(&json!({"log": WORDS}));
+    stand.says(FIRST + 1, "behind it");
+    desk.heard(2).await;
     listening.works().await;
 }

@@ -75,6 +75,12 @@ impl TickState {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 
+    /// Whether its target has what there was to be had.
+    #[must_use]
+    pub const fn is_done(self) -> bool {
+        matches!(self, Self::Delivered | Self::Silent)
+    }
+
     /// Whether something of it is still to be done.
     #[must_use]
     pub const fn is_open(self) -> bool {
@@ -152,7 +158,8 @@ pub trait ScheduleStore: Send + Sync + 'static {
 
     /// Makes the configuration's jobs these: new ones are kept, those that stand there no more go,
     /// and a job of the same name that somebody made gives way. One whose times changed begins anew
-    /// at `now`; any other goes on where it was, and rests if somebody wanted it to rest.
+    /// at `now`; any other goes on where it was, and rests if somebody wanted it to rest. What passed
+    /// while it was `paused` there doesn't count.
     fn configure_jobs(
         &self,
         jobs: Vec<Job>,
@@ -173,7 +180,8 @@ pub trait ScheduleStore: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Claims ticks and moves the job's place on, both or neither; says which ticks are new. A time
-    /// that was claimed before is not claimed again, and nothing is claimed for a job that is gone.
+    /// that was claimed before is not claimed again, one that was left out is, and nothing is claimed
+    /// for a job that is gone.
     fn claim(
         &self,
         tenant: &str,
@@ -189,12 +197,19 @@ pub trait ScheduleStore: Send + Sync + 'static {
         seq: Seq,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Acknowledges a tick. A job whose only time this was goes with it.
+    /// Acknowledges a tick. A job whose only time this was goes with it, unless that failed: then it
+    /// stays, for people to see.
     fn end_tick(
         &self,
         tick: (&str, &str, Timestamp),
         ended: Ended,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The newest tick of a job before this time that has ended and was not left out.
+    fn ended_before(
+        &self,
+        tick: (&str, &str, Timestamp),
+    ) -> BoxFuture<'_, Result<Option<Tick>, StoreError>>;
 
     /// Ticks of which something is still to be done, by tenant, job and time.
     fn open_ticks(&self) -> BoxFuture<'_, Result<Vec<Tick>, StoreError>>;

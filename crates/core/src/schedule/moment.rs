@@ -29,7 +29,7 @@ pub fn moment_in(text: &str, now: Timestamp) -> Result<Timestamp, MomentError> {
     let days = text.strip_suffix("days").or_else(|| text.strip_suffix("day"));
     let days = days.or_else(|| text.strip_suffix('d')).and_then(|days| days.trim().parse().ok());
     let ahead = match days {
-        Some(days) => SignedDuration::from_hours(24_i64.checked_mul(days).ok_or_else(wrong)?),
+        Some(days) => SignedDuration::from_secs(86_400_i64.checked_mul(days).ok_or_else(wrong)?),
         None => text.parse::<SignedDuration>().map_err(|_| wrong())?,
     };
     let ahead = i64::try_from(ahead.as_millis()).map_err(|_| wrong())?;
@@ -98,7 +98,9 @@ mod tests {
         check("45 seconds", 45);
         check("1 day", 86_400);
         check("3d", 3 * 86_400);
-        for wrong in ["", "soon", "-5m", "99999999999999999 days"] {
+        // More hours than there are in any length, more days, and more milliseconds.
+        let long = ["106751991167300642 days", "9999999999999999999 days", "106751991167300 days"];
+        for wrong in ["", "soon", "-5m", "99999999999999999 days"].into_iter().chain(long) {
             assert!(moment_in(wrong, 0).is_err(), "{wrong}");
         }
     }

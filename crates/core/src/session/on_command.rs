@@ -15,7 +15,8 @@ use crate::session::on_message::Verdict;
 use crate::session_key::SessionKind;
 
 /// The answer to whoever may not do what they ask for.
-const BEYOND: &str = "Not done: who wrote what it is about is trusted further than you are.";
+const BEYOND: &str =
+    "Not done: in this group that is for somebody who is trusted further than you are.";
 
 impl Machine<'_> {
     pub(super) fn on_command(&mut self, message: &Inbound, act: &CommandAct) {
@@ -50,6 +51,8 @@ impl Machine<'_> {
         }
         let session = &self.session;
         match act {
+            // What they do stays, for everybody there.
+            CommandAct::New | CommandAct::Queue(_) if trust == Trust::Public => true,
             // It cancels whatever is open.
             CommandAct::New => session.pending().any(|pending| pending.trust > trust),
             CommandAct::Stop { .. } | CommandAct::Queue(_) => {

@@ -118,7 +118,10 @@ fn find(gateway: &Gateway, tenant: &str, name: &str) -> Result<JobView, Problem>
     path = "/v1/cron",
     tag = "schedule",
     params(("tenant_id" = Option<String>, Query, description = "Only this tenant's")),
-    responses((status = 200, description = "All of them", body = JobsPage)),
+    responses(
+        (status = 200, description = "All of them", body = JobsPage),
+        (status = 404, description = "There is no such tenant within reach", body = ProblemBody, content_type = "application/problem+json"),
+    ),
 )]
 pub(super) async fn jobs(State(shared): State<Arc<Shared>>, asker: Asker, uri: Uri) -> Answer {
     let asked = Query::of(&uri).get("tenant_id").map(std::borrow::Cow::into_owned);

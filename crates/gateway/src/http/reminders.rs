@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::access::Asker;
 use super::body;
 use super::entry::Shared;
-use super::jobs::{JobShape, Wish, tenant_of};
+use super::jobs::{JobShape, Wish, last_of, tenant_of};
 use super::path::Segments;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::query::Query;
@@ -22,7 +22,7 @@ use crate::clock;
 /// All reminders.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RemindersPage {
-    /// The next one first.
+    /// Those that could not be told, then the next one first.
     reminders: Vec<JobShape>,
 }
 
@@ -63,13 +63,16 @@ pub(super) struct ReminderRequest {
     session: Option<String>,
 }
 
-/// Lists reminders that are still to come.
+/// Lists reminders that are still to come, and those that could not be told.
 #[utoipa::path(
     get,
     path = "/v1/reminders",
     tag = "schedule",
     params(("tenant_id" = Option<String>, Query, description = "Only this tenant's")),
-    responses((status = 200, description = "All of them", body = RemindersPage)),
+    responses(
+        (status = 200, description = "All of them", body = RemindersPage),
+        (status = 404, description = "There is no such tenant within reach", body = ProblemBody, content_type = "application/problem+json"),
+    ),
 )]
 pub(super) async fn reminders(State(shared): State<Arc<Shared>>, asker: Asker, uri: Uri) -> Answer {
     let asked = Query::of(&uri).get("tenant_id").map(std::borrow::Cow::into_owned);
@@ -77,7 +80,13 @@ pub(super) async fn reminders(State(shared): State<Arc<Shared>>, asker: Asker, u
     let mut found = shared.gateway.jobs(tenant.as_deref());
     found.retain(|view| view.kept.job.is_reminder());
     found.sort_by_key(|view| view.next);
-    let reminders = found.into_iter().map(|view| JobShape::of(view, None)).collect();
+    let mut reminders = Vec::with_capacity(found.len());
+    for view in found {
+        // Only one that could not be told has a time behind it.
+        let over = view.next.is_none() && view.open == 0;
+        let last = if over { last_of(&shared.gateway, &view).await? } else { None };
+        reminders.push(JobShape::of(view, last));
+    }
     read(&RemindersPage { reminders })
 }
 

@@ -90,7 +90,9 @@ impl Here {
             channel: heard.channel,
             account: Arc::clone(&account.name),
             kind: SessionKind::Dm,
-            peer: Arc::clone(&heard.sender.id),
+            peer: Arc::clone(
+                known.and_then(|known| known.peer.as_ref()).unwrap_or(&heard.sender.id),
+            ),
             sender: Arc::clone(name),
             trust: known.map_or(Trust::Public, |known| known.trust),
         }

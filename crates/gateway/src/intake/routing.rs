@@ -110,6 +110,9 @@ pub struct Known {
     pub trust: Trust,
     /// Who answers them in direct chats, where that is not the account's agent.
     pub agent: Option<Arc<str>>,
+    /// By which of their names their direct chat goes: the configured one, so that whatever is told
+    /// to a user stands in the conversation that they have. None for the provider's own.
+    pub peer: Option<Arc<str>>,
 }
 
 type Place = (Arc<str>, Arc<str>, Arc<str>);
@@ -233,12 +236,15 @@ impl Routing {
         paired: Option<(Arc<str>, Trust)>,
     ) -> Option<Known> {
         if let Some(user) = self.exact(tenant, channel, person) {
-            return Some(Known { name: Some(Arc::clone(&user.name)), ..Known::of(user) });
+            let listed =
+                |name: &&str| user.ids.iter().any(|(on, id)| &**on == channel && &**id == *name);
+            let peer = names(person).find(listed).map(Arc::from);
+            return Some(Known { name: Some(Arc::clone(&user.name)), peer, ..Known::of(user) });
         }
         if let Some((name, trust)) = paired {
             let configured = self.user(&name).filter(|user| &*user.tenant == tenant);
             let known = configured.map(|user| Known::of(user));
-            let known = known.unwrap_or(Known { name: None, trust, agent: None });
+            let known = known.unwrap_or(Known { name: None, trust, agent: None, peer: None });
             return Some(Known { name: Some(name), ..known });
         }
         self.sort_of(tenant, channel, person).map(|user| Known::of(user))
@@ -248,7 +254,7 @@ impl Routing {
 impl Known {
     /// All but the name.
     fn of(user: &User) -> Self {
-        Self { name: None, trust: user.trust, agent: user.agent.clone() }
+        Self { name: None, trust: user.trust, agent: user.agent.clone(), peer: None }
     }
 }
 

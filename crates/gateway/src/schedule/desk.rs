@@ -205,7 +205,12 @@ impl Gateway {
         }
         let at = clock::now();
         let claim = Claim { run: vec![at], at, ..Claim::default() };
-        let new = schedule.store.claim(tenant, name, claim).await?;
+        let claimed = schedule.store.claim(tenant, name, claim).await;
+        if claimed.is_err() {
+            schedule.unsure.store(true, std::sync::atomic::Ordering::SeqCst);
+            schedule.woken.notify_one();
+        }
+        let new = claimed?;
         if let Some(entry) = schedule.table().get_mut(&(tenant.to_owned(), name.to_owned())) {
             entry.open.extend(new.into_iter().map(|at| Open { at, place: None }));
         }

@@ -1,5 +1,6 @@
 //! Looks for times that came, and claims them.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -25,8 +26,9 @@ impl Gateway {
             let now = clock::now();
             let next = self.look_at_schedule(now).await;
             let wait_ms = next.map_or(LOOK_MS, |next| next.saturating_sub(now).clamp(1, LOOK_MS));
-            // The claim took its time.
-            let wait_ms = wait_ms.saturating_sub(clock::now().saturating_sub(now)).max(1);
+            // The claim took its time, in which the clock may have been put anywhere.
+            let took_ms = clock::now().saturating_sub(now);
+            let wait_ms = wait_ms.saturating_sub(took_ms).clamp(1, LOOK_MS);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.0.schedule.woken.notified() => {}
@@ -43,6 +45,12 @@ impl Gateway {
         }
         let schedule = &self.0.schedule;
         let alone = schedule.changing.lock().await;
+        if schedule.unsure.load(Ordering::SeqCst)
+            && let Err(error) = schedule.make_sure().await
+        {
+            tracing::warn!(%error, "what was claimed could not be read");
+            return Some(now.saturating_add(AGAIN_MS));
+        }
         let found: Vec<(Name, Due)> = {
             let table = schedule.table();
             let due = |(name, entry): (&Name, &Entry)| Some((name.clone(), entry.due(now)?));
@@ -71,6 +79,7 @@ impl Gateway {
             Ok(new) => new,
             Err(error) => {
                 tracing::warn!(%error, job = name.1, "a time that came could not be claimed");
+                schedule.unsure.store(true, Ordering::SeqCst);
                 return false;
             }
         };

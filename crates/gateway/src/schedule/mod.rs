@@ -12,6 +12,7 @@ mod target;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, Gauge, counter, gauge};
@@ -33,6 +34,10 @@ pub(crate) struct Schedule {
     table: Mutex<BTreeMap<Name, Entry>>,
     /// One change at a time, so that an older reading never takes a newer one's place.
     changing: tokio::sync::Mutex<()>,
+    /// A claim came to nothing, as far as is known: it may stand all the same.
+    unsure: AtomicBool,
+    /// Times whose end was noted. It changes with the table.
+    ends: AtomicU64,
     /// Something changed that the next look may depend on.
     woken: Notify,
     metrics: ScheduleMetrics,
@@ -83,6 +88,15 @@ impl Entry {
         Progress { handled, held, open: self.open.len() }
     }
 
+    fn take_up(&mut self, open: Open) {
+        if self.open.iter().all(|known| known.at != open.at) {
+            // The first one may be under way, and stays the first.
+            let first = usize::from(self.working);
+            let behind = self.open.iter().skip(first).filter(|known| known.at < open.at).count();
+            self.open.insert((first + behind).min(self.open.len()), open);
+        }
+    }
+
     fn plan(&mut self) {
         let next = |times: &Times| schedule::next(&self.kept.job, times, &self.progress());
         self.next = self.times.as_ref().and_then(next);
@@ -95,6 +109,8 @@ impl Schedule {
             store,
             table: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            unsure: AtomicBool::new(false),
+            ends: AtomicU64::new(0),
             woken: Notify::new(),
             metrics: ScheduleMetrics::new(),
         }
@@ -108,17 +124,31 @@ impl Schedule {
     pub(crate) async fn load(&self, jobs: &[Job], now: Timestamp) -> Result<(), StoreError> {
         let _alone = self.changing.lock().await;
         self.store.configure_jobs(jobs.to_vec(), now).await?;
+        self.make_sure().await
+    }
+
+    /// Reads every job anew, and takes up what is open and nobody knows of.
+    async fn make_sure(&self) -> Result<(), StoreError> {
         self.read().await?;
-        let open = self.store.open_ticks().await?;
-        let mut table = self.table();
-        for tick in open {
-            if let Some(entry) = table.get_mut(&(tick.tenant.clone(), tick.job.clone())) {
-                entry.open.push_back(Open::of(tick));
+        loop {
+            let ends = self.ends.load(Ordering::SeqCst);
+            let open = self.store.open_ticks().await?;
+            let mut table = self.table();
+            if self.ends.load(Ordering::SeqCst) != ends {
+                // One of them may have ended while they were read.
+                continue;
             }
+            for tick in open {
+                if let Some(entry) = table.get_mut(&(tick.tenant.clone(), tick.job.clone())) {
+                    entry.take_up(Open::of(tick));
+                }
+            }
+            self.metrics.count(&table);
+            self.unsure.store(false, Ordering::SeqCst);
+            drop(table);
+            self.woken.notify_one();
+            return Ok(());
         }
-        drop(table);
-        self.woken.notify_one();
-        Ok(())
     }
 
     /// The same while it runs.
@@ -140,6 +170,7 @@ impl Schedule {
             let mut entry = Entry::new(kept);
             if let Some(before) = before.remove(&name)
                 && before.kept.job.when == entry.kept.job.when
+                && before.kept.made_at == entry.kept.made_at
             {
                 (entry.open, entry.working) = (before.open, before.working);
                 entry.plan();

@@ -127,6 +127,9 @@ fn own(gateway: &Gateway, by: &AskedBy) -> Vec<JobView> {
 fn told(view: &JobView, zone: &str) -> Reminder {
     let job = &view.kept.job;
     let at = match job.when {
+        When::Once(at) if view.kept.handled >= at && view.open == 0 => {
+            format!("{}, but it could not be told", on_the_wall(at, zone))
+        }
         When::Once(at) => on_the_wall(at, zone),
         When::Cron { .. } => String::new(),
     };

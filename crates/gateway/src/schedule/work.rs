@@ -1,19 +1,20 @@
 //! Runs claimed times: asks the agent or takes the text, tells the target, says so.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use turnkeep_core::message::{InboundKind, MessageBody};
-use turnkeep_core::ports::schedule::{Ended, TickState};
+use turnkeep_core::ports::schedule::{Ended, KeptJob, TickState};
 use turnkeep_core::ports::store::TurnStatus;
-use turnkeep_core::schedule::{Job, Task};
+use turnkeep_core::schedule::{Job, Task, When};
 use turnkeep_core::session::{Control, Controlled};
 use turnkeep_core::session_key::SessionKind;
 use turnkeep_core::{Seq, SessionKey, Timestamp};
 
 use super::{Name, Open};
-use crate::follow::Settled;
+use crate::follow::{Settled, find_settled};
 use crate::ingress::{HeardAs, Submission, admit, scheduled_name};
 use crate::mail::{Mail, Submit};
 use crate::service::{Accepted, Gateway, Refusal};
@@ -23,8 +24,8 @@ use crate::{clock, killpoint};
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often the target's full outbox is tried.
 const FULL_TRIES_MAX: u32 = 600;
-/// Ticks that are looked at to see whether a failure is news.
-const LOOK_BACK: usize = 20;
+/// It is looked as often as this whether a question was erased whose answer is waited for.
+const FORGOTTEN_EVERY: Duration = Duration::from_secs(60);
 
 /// How a tick ended.
 type Ending = (TickState, Option<String>);
@@ -48,40 +49,53 @@ impl Gateway {
         }
     }
 
-    /// One time of the job after the other, until nothing is open.
+    /// One time of the job after the other, until nothing is open or it is another job.
     async fn work_on(&self, name: Name) {
         let schedule = &self.0.schedule;
+        let mut made_at = None;
         loop {
             let first = {
                 let mut table = schedule.table();
                 let Some(entry) = table.get_mut(&name) else { return };
+                if *made_at.get_or_insert(entry.kept.made_at) != entry.kept.made_at {
+                    return;
+                }
                 let first = entry.open.front().cloned();
                 entry.working = first.is_some();
-                first.map(|open| (entry.kept.job.clone(), open))
+                first.map(|open| (entry.kept.clone(), open))
             };
-            let Some((job, open)) = first else { return };
+            let Some((kept, open)) = first else { return };
             let at = open.at;
-            let Some((state, note)) = self.run_tick(&job, open).await else { return };
-            if !self.end_tick(&name, at, state, note).await {
+            let Some((state, note)) = self.run_tick(&kept, open).await else { return };
+            if self.job_now(&kept).is_none() {
+                // Its times went with it. There may be another one of that name.
+                tracing::info!(job = name.1, time = at, "a job was removed while it ran");
+                schedule.metrics.ended(TickState::Skipped, 1);
+                return;
+            }
+            if !self.end_tick(&kept, at, state, note).await {
                 return;
             }
             killpoint::reached("schedule.end.after");
-            if job.is_reminder() {
-                // It went with its only time.
-                schedule.table().remove(&name);
-                return;
-            }
         }
+    }
+
+    /// The job as it is wanted now; none if it is gone, whatever has its name.
+    fn job_now(&self, kept: &KeptJob) -> Option<Job> {
+        let table = self.0.schedule.table();
+        let entry = table.get(&(kept.job.tenant.clone(), kept.job.name.clone()))?;
+        (entry.kept.made_at == kept.made_at).then(|| entry.kept.job.clone())
     }
 
     async fn end_tick(
         &self,
-        name: &Name,
+        kept: &KeptJob,
         at: Timestamp,
         state: TickState,
         note: Option<String>,
     ) -> bool {
         let schedule = &self.0.schedule;
+        let name = &(kept.job.tenant.clone(), kept.job.name.clone());
         let outcome = state.as_str();
         tracing::info!(
             job = name.1,
@@ -102,15 +116,23 @@ impl Gateway {
         }
         schedule.metrics.ended(state, 1);
         let mut table = schedule.table();
-        if let Some(entry) = table.get_mut(name) {
+        schedule.ends.fetch_add(1, Ordering::SeqCst);
+        if let Some(entry) = table.get_mut(name)
+            && entry.kept.made_at == kept.made_at
+        {
             entry.open.retain(|open| open.at != at);
+            if state.is_done() && entry.kept.job.when == When::Once(at) {
+                // It went with its only time.
+                table.remove(name);
+            }
         }
         schedule.metrics.count(&table);
         true
     }
 
     /// From wherever it is to its end; none if the process ends before.
-    async fn run_tick(&self, job: &Job, open: Open) -> Option<Ending> {
+    async fn run_tick(&self, kept: &KeptJob, open: Open) -> Option<Ending> {
+        let job = &kept.job;
         let text = match &job.task {
             Task::Text(text) => Ok(Arc::from(text.as_str())),
             Task::Prompt(prompt) => {
@@ -118,24 +140,24 @@ impl Gateway {
                     Some(place) => place,
                     None => match self.ask_agent(job, open.at, prompt).await? {
                         Ok(place) => place,
-                        Err(why) => return self.tick_failed(job, open.at, why).await,
+                        Err(why) => return self.tick_failed(kept, open.at, why).await,
                     },
                 };
                 let settled = self.answer_of(&session, seq).await?;
                 killpoint::reached("schedule.answered");
-                answered(&settled)
+                match settled {
+                    Some(settled) => answered(&settled),
+                    None => Err(("its answer was forgotten".to_owned(), false)),
+                }
             }
         };
-        if self.job(&job.tenant, &job.name).is_none() {
-            return Some((TickState::Skipped, Some("the job was removed".to_owned())));
-        }
         match text {
             Ok(text) if text.trim().is_empty() => Some((TickState::Silent, None)),
-            Ok(text) => match self.tell_target(job, open.at, text).await? {
+            Ok(text) => match self.tell_target(kept, open.at, text).await? {
                 Ok(()) => Some((TickState::Delivered, None)),
                 Err(why) => Some((TickState::Failed, Some(why))),
             },
-            Err((why, told)) if told => self.tick_failed(job, open.at, why).await,
+            Err((why, told)) if told => self.tick_failed(kept, open.at, why).await,
             Err((why, _)) => Some((TickState::Failed, Some(why))),
         }
     }
@@ -237,18 +259,29 @@ impl Gateway {
         }
     }
 
-    /// Waits for the question's ending.
-    async fn answer_of(&self, session: &SessionKey, seq: Seq) -> Option<Settled> {
+    /// Waits for the question's ending; none within if that was erased.
+    async fn answer_of(&self, session: &SessionKey, seq: Seq) -> Option<Option<Settled>> {
+        let mut forgotten = tokio::time::interval(FORGOTTEN_EVERY);
         loop {
-            match self.follow(session.clone(), seq).await {
+            let mut follow = std::pin::pin!(self.follow(session.clone(), seq));
+            let settled = loop {
+                tokio::select! {
+                    settled = &mut follow => break settled,
+                    _ = forgotten.tick() => if self.is_forgotten(session, seq).await {
+                        return Some(None);
+                    }
+                }
+            };
+            match settled {
                 Some(settled) if settled.status == TurnStatus::WaitingForInput => {
                     // Nobody is there who could answer it.
                     let stopped = self.stop(session, settled.turn).await;
                     if matches!(stopped, Ok(Controlled::Stopped(_) | Controlled::Stopping(_))) {
-                        return Some(settled);
+                        return Some(Some(settled));
                     }
                 }
-                Some(settled) => return Some(settled),
+                Some(settled) => return Some(Some(settled)),
+                None if self.is_forgotten(session, seq).await => return Some(None),
                 None => {}
             }
             if !self.pause_schedule().await {
@@ -257,15 +290,23 @@ impl Gateway {
         }
     }
 
+    /// Whether a question that was put there is neither open nor ended any more.
+    async fn is_forgotten(&self, session: &SessionKey, seq: Seq) -> bool {
+        let open = match self.store().load(session).await {
+            Ok(Some(loaded)) => loaded.session.pending().any(|pending| pending.seq == seq),
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        !open && matches!(find_settled(&**self.store(), session, seq).await, Ok(None))
+    }
+
     /// It came to nothing. Its target is told so once: not again while it goes on failing.
-    async fn tick_failed(&self, job: &Job, at: Timestamp, why: String) -> Option<Ending> {
-        let before = self.0.schedule.store.ticks(&job.tenant, &job.name, LOOK_BACK).await;
-        let mut before = before.unwrap_or_default().into_iter().filter(|tick| {
-            tick.at < at && !tick.state.is_open() && tick.state != TickState::Skipped
-        });
-        if before.next().is_none_or(|tick| tick.state != TickState::Failed) {
+    async fn tick_failed(&self, kept: &KeptJob, at: Timestamp, why: String) -> Option<Ending> {
+        let job = &kept.job;
+        let before = self.0.schedule.store.ended_before((&job.tenant, &job.name, at)).await;
+        if before.ok().flatten().is_none_or(|tick| tick.state != TickState::Failed) {
             let text = format!("The scheduled job \"{}\" failed.", job.name);
-            if let Err(untold) = self.tell_target(job, at, text.into()).await? {
+            if let Err(untold) = self.tell_target(kept, at, text.into()).await? {
                 return Some((TickState::Failed, Some(format!("{why}; and {untold}"))));
             }
         }
@@ -275,15 +316,23 @@ impl Gateway {
     /// Hands a text to the target; why not, if that can't be done.
     async fn tell_target(
         &self,
-        job: &Job,
+        kept: &KeptJob,
         at: Timestamp,
         text: Arc<str>,
     ) -> Option<Result<(), String>> {
         let mut full = 0;
         loop {
-            match self.target(job).await {
+            // It may have gone while it waited, or shall tell somebody else.
+            let Some(job) = self.job_now(kept) else {
+                return Some(Err("the job was removed".to_owned()));
+            };
+            let target = self.target(&job).await;
+            if self.job_now(kept).is_none() {
+                continue;
+            }
+            match target {
                 Ok(Err(wrong)) => return Some(Err(wrong.to_string())),
-                Ok(Ok(key)) => match self.tell_there(&key, job, at, Arc::clone(&text)).await {
+                Ok(Ok(key)) => match self.tell_there(&key, &job, at, Arc::clone(&text)).await {
                     Ok(Controlled::Noticed { .. }) => {
                         killpoint::reached("schedule.told");
                         return Some(Ok(()));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use turnkeep_core::Event;
 use turnkeep_core::ids::{Seq, Seqs, TurnId};
 use turnkeep_core::journal::{DeadReason, EventBody};
+use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::tool::ToolOutcome;
 
 use super::SessionTask;
@@ -31,6 +32,8 @@ pub(super) struct News {
     returned: Vec<ToolOutcome>,
     /// Turns that gave up, for the log.
     failed: Vec<(TurnId, DeadReason, Arc<str>)>,
+    /// Parts that did not reach the user, or may not have: for the log.
+    undelivered: Vec<(Seq, DeliveryState)>,
     /// What runs used.
     pub(super) booked: Vec<Booked>,
     /// For spans, where somebody collects them.
@@ -48,6 +51,7 @@ impl News {
             settled: events.iter().filter_map(settled).collect(),
             asked: events.iter().rev().find_map(question),
             failed: events.iter().filter_map(failed_of).collect(),
+            undelivered: events.iter().filter_map(undelivered_of).collect(),
             booked: events.iter().filter_map(Booked::of).collect(),
             returned: events.iter().filter_map(outcome_of).collect(),
             traced: events.iter().filter(|_| traced).filter_map(Traced::of).collect(),
@@ -65,6 +69,17 @@ fn failed_of(event: &Event) -> Option<(TurnId, DeadReason, Arc<str>)> {
         EventBody::TurnFailed { turn_id, reason, error, .. } => {
             Some((*turn_id, *reason, Arc::clone(error)))
         }
+        _ => None,
+    }
+}
+
+const fn undelivered_of(event: &Event) -> Option<(Seq, DeliveryState)> {
+    match event.body {
+        EventBody::DeliverySettled {
+            reply,
+            state: state @ (DeliveryState::Dead | DeliveryState::Unknown),
+            ..
+        } => Some((reply, state)),
         _ => None,
     }
 }
@@ -97,6 +112,14 @@ impl SessionTask {
             tracing::warn!(
                 session_key = self.driver.key().as_str(), %turn_id, reason = reason.as_str(), error,
                 "a turn failed; `turnkeep turns show` tells why"
+            );
+        }
+        for (reply, state) in news.undelivered {
+            let session_key = self.driver.key().as_str();
+            tracing::warn!(
+                session_key, %reply, ?state,
+                "a part of a reply did not reach the user, or nobody knows whether it did; \
+                 GET /v1/sessions/{{session}}/deliveries tells why, and sends it again"
             );
         }
         self.gateway.book(self.driver.key(), &news.booked);

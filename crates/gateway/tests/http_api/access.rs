@@ -159,8 +159,12 @@ impl Things {
 /// A body that the address takes, so that nothing but the key is wrong.
 fn body(path: &str) -> &'static str {
     match path {
-        "/v1/cron" => r#"{"name": "x", "schedule": "@daily", "text": "hi", "customer_id": "a", "channel": "web"}"#,
-        "/v1/reminders" => r#"{"in_seconds": 60, "text": "hi", "customer_id": "a", "channel": "web"}"#,
+        "/v1/cron" => {
+            r#"{"name": "x", "schedule": "@daily", "text": "hi", "customer_id": "a", "channel": "web"}"#
+        }
+        "/v1/reminders" => {
+            r#"{"in_seconds": 60, "text": "hi", "customer_id": "a", "channel": "web"}"#
+        }
         "/v1/backup" => r#"{"file": "/nowhere/copy.db"}"#,
         "/v1/chat" => r#"{"customer_id": "ann", "message": "hi"}"#,
         "/v1/keys" => r#"{"scopes": ["read"]}"#,

@@ -1,6 +1,7 @@
 //! Jobs and reminders through the gateway: the clock is the test's, for what is looked at is looked
 //! at a moment that it names.
 
+mod mended;
 mod reminders;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -8,7 +8,7 @@ use turnkeep_core::ports::schedule::{
     Claim, ENDED_KEPT, Ended, JOBS_MAX, KeptJob, Put, ScheduleStore, Tick, TickState,
 };
 use turnkeep_core::ports::store::StoreError;
-use turnkeep_core::schedule::{Job, MadeBy};
+use turnkeep_core::schedule::{Job, MadeBy, When};
 use turnkeep_core::{Seq, SessionKey, Timestamp};
 
 use super::MemoryStore;
@@ -50,7 +50,12 @@ impl ScheduleTables {
         }
         for (name, job) in wanted {
             match self.jobs.get_mut(&name) {
-                Some(kept) if goes_on(&kept.job, &job) => kept.job = job,
+                Some(kept) if goes_on(&kept.job, &job) => {
+                    if kept.job.paused && !job.paused {
+                        kept.handled = kept.handled.max(now);
+                    }
+                    kept.job = job;
+                }
                 _ => {
                     self.forget(&name.0, &name.1);
                     let kept = KeptJob { job, made_at: now, handled: now, held: false };
@@ -95,10 +100,12 @@ impl ScheduleTables {
         }
         let mut new = Vec::new();
         for at in claim.run {
-            self.ticks.entry(place(at)).or_insert_with(|| {
+            // What was left out is run after all where the clock comes there again.
+            let known = self.ticks.get(&place(at));
+            if known.is_none_or(|known| known.state == TickState::Skipped) {
+                self.ticks.insert(place(at), tick(at, TickState::Claimed, None, None));
                 new.push(at);
-                tick(at, TickState::Claimed, None, None)
-            });
+            }
         }
         new
     }
@@ -107,16 +114,23 @@ impl ScheduleTables {
         if let Some(tick) = self.ticks.get_mut(&(tenant.to_owned(), job.to_owned(), at)) {
             (tick.state, tick.ended_at, tick.note) = (ended.state, Some(ended.at), ended.note);
         }
-        let name = name(tenant, job);
-        if self.jobs.get(&name).is_some_and(|kept| kept.job.is_reminder()) {
+        let kept = self.jobs.get(&name(tenant, job));
+        if ended.state.is_done() && kept.is_some_and(|kept| kept.job.when == When::Once(at)) {
             self.forget(tenant, job);
             return;
         }
         let over = |tick: &&Tick| tick.tenant == tenant && tick.job == job && !tick.state.is_open();
         let over: Vec<Timestamp> = self.ticks.values().filter(over).map(|tick| tick.at).collect();
-        for at in over.iter().rev().skip(ENDED_KEPT) {
+        let last = self.ended_before((tenant, job, Timestamp::MAX)).map(|tick| tick.at);
+        for at in over.iter().rev().skip(ENDED_KEPT).filter(|at| Some(**at) != last) {
             self.ticks.remove(&(tenant.to_owned(), job.to_owned(), *at));
         }
+    }
+
+    fn ended_before(&self, (tenant, job, at): (&str, &str, Timestamp)) -> Option<&Tick> {
+        let of = |at| (tenant.to_owned(), job.to_owned(), at);
+        let mut before = self.ticks.range(of(Timestamp::MIN)..of(at)).rev().map(|(_, tick)| tick);
+        before.find(|tick| !tick.state.is_open() && tick.state != TickState::Skipped)
     }
 }
 
@@ -189,6 +203,13 @@ impl ScheduleStore for MemoryStore {
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         self.tables().schedule.end(tick, ended);
         Box::pin(ready(Ok(())))
+    }
+
+    fn ended_before(
+        &self,
+        tick: (&str, &str, Timestamp),
+    ) -> BoxFuture<'_, Result<Option<Tick>, StoreError>> {
+        self.read(|tables| tables.schedule.ended_before(tick).cloned())
     }
 
     fn open_ticks(&self) -> BoxFuture<'_, Result<Vec<Tick>, StoreError>> {

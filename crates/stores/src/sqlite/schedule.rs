@@ -8,7 +8,7 @@ use turnkeep_core::ports::schedule::{
     Claim, ENDED_KEPT, Ended, JOBS_MAX, KeptJob, Put, ScheduleStore, Tick, TickState,
 };
 use turnkeep_core::ports::store::StoreError;
-use turnkeep_core::schedule::{Job, MadeBy};
+use turnkeep_core::schedule::{Job, MadeBy, When};
 use turnkeep_core::{Seq, SessionKey, Timestamp};
 
 use super::SqliteStore;
@@ -77,6 +77,21 @@ impl ScheduleStore for SqliteStore {
     fn end_tick(&self, (tenant, job, at): (&str, &str, Timestamp), ended: Ended) -> Answer<'_, ()> {
         let (tenant, job) = (tenant.to_owned(), job.to_owned());
         self.change(move |connection| end(connection, (&tenant, &job, at), &ended))
+    }
+
+    fn ended_before(&self, (tenant, job, at): (&str, &str, Timestamp)) -> Answer<'_, Option<Tick>> {
+        let (tenant, job) = (tenant.to_owned(), job.to_owned());
+        self.readers.read(move |connection| {
+            let sql = format!(
+                "SELECT {TICK} FROM ticks WHERE tenant = ?1 AND job = ?2 AND at < ?3
+                 AND ended_at IS NOT NULL AND state <> 'skipped' ORDER BY at DESC LIMIT 1"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            statement
+                .query_row(params![tenant, job, at], |row| Ok(tick(row)))
+                .optional()?
+                .transpose()
+        })
     }
 
     fn open_ticks(&self) -> Answer<'_, Vec<Tick>> {
@@ -149,7 +164,7 @@ fn configure(connection: &Connection, wanted: Vec<Job>, now: Timestamp) -> Resul
         wanted.into_iter().map(|job| ((job.tenant.clone(), job.name.clone()), job)).collect();
     let mut left = wanted;
     for kept in jobs(connection)? {
-        let KeptJob { job, .. } = kept;
+        let KeptJob { job, handled, .. } = kept;
         let configured = job.made_by == MadeBy::Configuration;
         match left.remove(&(job.tenant.clone(), job.name.clone())) {
             None if configured => {
@@ -157,9 +172,12 @@ fn configure(connection: &Connection, wanted: Vec<Job>, now: Timestamp) -> Resul
             }
             None => {}
             Some(wanted) if configured && wanted.when == job.when => {
+                let from = if job.paused && !wanted.paused { handled.max(now) } else { handled };
                 connection
-                    .prepare_cached("UPDATE jobs SET spec = ?3 WHERE tenant = ?1 AND name = ?2")?
-                    .execute(params![job.tenant, job.name, spec(&wanted)?])?;
+                    .prepare_cached(
+                        "UPDATE jobs SET spec = ?3, handled = ?4 WHERE tenant = ?1 AND name = ?2",
+                    )?
+                    .execute(params![job.tenant, job.name, spec(&wanted)?, from])?;
             }
             Some(wanted) => {
                 forget(connection, &job.tenant, &job.name)?;
@@ -204,6 +222,14 @@ fn take(
             ":claimed_at": claim.at, ":ended_at": claim.at, ":note": why,
         })?;
     }
+    // What was left out is run after all where the clock was far ahead and comes there again.
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO ticks (tenant, job, at, state, claimed_at, ended_at, note)
+         VALUES (:tenant, :job, :at, :state, :claimed_at, :ended_at, :note)
+         ON CONFLICT (tenant, job, at) DO UPDATE SET state = excluded.state,
+         claimed_at = excluded.claimed_at, ended_at = NULL, note = NULL
+         WHERE ticks.state = 'skipped'",
+    )?;
     let mut new = Vec::new();
     for at in &claim.run {
         let inserted = insert.execute(named_params! {
@@ -228,7 +254,8 @@ fn end(
              WHERE tenant = ?1 AND job = ?2 AND at = ?3",
         )?
         .execute(params![tenant, job, at, ended.state.as_str(), ended.at, ended.note])?;
-    if find(connection, tenant, job)?.is_some_and(|kept| kept.job.is_reminder()) {
+    let kept = find(connection, tenant, job)?;
+    if ended.state.is_done() && kept.is_some_and(|kept| kept.job.when == When::Once(at)) {
         forget(connection, tenant, job)?;
         return Ok(());
     }
@@ -237,7 +264,9 @@ fn end(
         .prepare_cached(
             "DELETE FROM ticks WHERE tenant = ?1 AND job = ?2 AND ended_at IS NOT NULL AND at <=
              (SELECT at FROM ticks WHERE tenant = ?1 AND job = ?2 AND ended_at IS NOT NULL
-              ORDER BY at DESC LIMIT 1 OFFSET ?3)",
+              ORDER BY at DESC LIMIT 1 OFFSET ?3)
+             AND at IS NOT (SELECT max(at) FROM ticks WHERE tenant = ?1 AND job = ?2
+              AND ended_at IS NOT NULL AND state <> 'skipped')",
         )?
         .execute(params![tenant, job, kept])?;
     Ok(())

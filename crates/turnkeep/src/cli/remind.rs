@@ -108,7 +108,10 @@ fn list(value: &Value) -> anyhow::Result<()> {
         let text = if reminder["text"].is_null() { "prompt" } else { "text" };
         [
             cell(reminder, "name"),
-            time_cell(reminder, "next"),
+            match reminder["last"]["state"].as_str() {
+                Some(state) if reminder["next"].is_null() => state.to_owned(),
+                _ => time_cell(reminder, "next"),
+            },
             told(reminder),
             short_cell(reminder, text),
         ]

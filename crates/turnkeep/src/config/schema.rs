@@ -6,11 +6,11 @@ use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::budgets::{BudgetKeys, PriceKeys, UsageKeys};
 use super::cron::CronKeys;
+use super::people::{GroupKeys, UserKeys};
 use super::raw::{
     AgentKeys, AnthropicKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys,
     HttpBrainKeys, ListenerKeys, ModelKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
 };
-use super::people::{GroupKeys, UserKeys};
 use super::section::Key;
 use super::signal::{SignalAccountKeys, SignalKeys};
 use super::tools::ToolServerKeys;
