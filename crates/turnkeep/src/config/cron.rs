@@ -10,7 +10,7 @@ use turnkeep_core::schedule::{
 };
 use turnkeep_core::session_key::{SessionKey, SessionKind};
 
-use super::people::PeopleRaw;
+use super::people::{PeopleRaw, UserRaw};
 use super::problem::{Origin, Problems, suggestion};
 use super::resolved::{or, text};
 use super::value::{Range, Scalar, Set, Setting};
@@ -320,6 +320,20 @@ impl Typed<'_> {
             return None;
         }
         let channel = text(keys.channel.as_ref());
+        if let (Some(on), Some(user)) = (&keys.channel, people.users.get(name))
+            && !may_be_told(user, &on.value)
+        {
+            let why = format!(": {name} has no name there that can be written to");
+            self.wrong("channel", on, &why);
+            return None;
+        }
         Some(Target::User { name: name.clone(), channel })
     }
+}
+
+/// Whether a user has a name on this channel, or may get one by a pairing code.
+fn may_be_told(user: &UserRaw, channel: &str) -> bool {
+    let names = user.keys.ids.iter().flat_map(|set| &set.value.0);
+    let mut own = names.filter_map(|name| name.split_once(':')).filter(|(on, _)| *on == channel);
+    channel == "signal" || own.any(|(_, name)| !name.ends_with('*'))
 }

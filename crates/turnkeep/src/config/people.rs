@@ -19,6 +19,8 @@ const TENANT: &str = "default";
 const EACH_MAX: usize = 10_000;
 /// Names of one user, or words for one group, at most.
 const NAMES_MAX: usize = 100;
+/// What has as many digits and nothing else is a telephone number.
+const DIGITS_MIN: usize = 5;
 
 section! {
     /// Somebody who is known by name.
@@ -198,6 +200,12 @@ fn one_user(
                 problems.add(&set.origin, said(text));
                 continue;
             }
+            if channel == "signal" && is_number_gone_wrong(begins) {
+                let text =
+                    "a telephone number begins with a + and its country, and holds no blanks";
+                problems.add(&set.origin, said(format!("{typed:?}: {text}")));
+                continue;
+            }
             let key = (tenant.clone(), channel, id.to_owned());
             match taken.insert(key, place.clone()) {
                 Some(other) => {
@@ -214,6 +222,16 @@ fn one_user(
         agent: text(keys.agent.as_ref()).map(Arc::from),
         ids,
     })
+}
+
+/// Whether somebody meant a telephone number, and Signal writes it otherwise.
+fn is_number_gone_wrong(id: &str) -> bool {
+    let parts = [' ', '-', '(', ')', '/', '.'];
+    let is_like_one = |c: char| c.is_ascii_digit() || c == '+' || parts.contains(&c);
+    let is_one =
+        |id: &str| id.strip_prefix('+').is_some_and(|id| id.bytes().all(|b| b.is_ascii_digit()));
+    let digits = id.bytes().filter(u8::is_ascii_digit).count();
+    digits >= DIGITS_MIN && id.chars().all(is_like_one) && !is_one(id)
 }
 
 fn one_group(

@@ -46,6 +46,10 @@ fn every_mistake_is_told() {
     );
     let rest = "text = \"x\"\nto = \"alice\"\nzone = \"UTC\"\n";
     check(
+        &format!("{rest}schedule = \"@daily\"\nchannel = \"web\"\n"),
+        "turnkeep.toml:8: \"channel\" in [cron.news]: alice has no name there that can be written to",
+    );
+    check(
         &format!("{rest}schedule = \"0 7 * *\"\n"),
         "turnkeep.toml:7: \"schedule\" in [cron.news] has 4 fields; it takes 5 (minute, hour, day, \
          month, weekday), or 6 with the second before them",

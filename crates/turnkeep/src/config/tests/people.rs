@@ -75,6 +75,13 @@ fn names_have_a_channel_and_stand_once() {
          turnkeep.toml:2: \"ids\" in [users.a]: \"signal:+4*9\": a * stands at the end or nowhere",
     );
     check(
+        "[users.a]\nids = [\"signal:4915112345\", \"signal:+49 151 12345\", \"signal:4915*\"]",
+        "turnkeep.toml:2: \"ids\" in [users.a]: \"signal:4915112345\": a telephone number begins with \
+         a + and its country, and holds no blanks\n\
+         turnkeep.toml:2: \"ids\" in [users.a]: \"signal:+49 151 12345\": a telephone number begins \
+         with a + and its country, and holds no blanks",
+    );
+    check(
         "[users.a]\nids = \"signal:1\"\n[users.b]\nids = [\"signal:2\", \"signal:1\"]",
         "turnkeep.toml:4: \"ids\" in [users.b]: \"signal:1\" stands in [users.a] already",
     );
