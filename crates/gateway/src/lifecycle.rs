@@ -17,6 +17,8 @@ use crate::service::{Gateway, Phase};
 const PAGE: usize = 1000;
 /// Dedupe keys forgotten at once.
 const FORGET: usize = 1000;
+/// How long "typing" may take to be hidden at the end.
+const HIDE: Duration = Duration::from_secs(2);
 
 impl Gateway {
     /// Takes up everything open, and turns ready.
@@ -111,6 +113,8 @@ impl Gateway {
                 "some sessions did not lay down in time; they recover at the next start"
             );
         }
+        self.0.typing.close();
+        let _ = tokio::time::timeout(HIDE, self.0.typing.wait()).await;
         // Only now: what hears brings the answers of what is sent, too.
         self.hear(Vec::new()).await;
         self.0.listeners.end().await;

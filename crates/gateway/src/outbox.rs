@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use turnkeep_core::ids::Seq;
 use turnkeep_core::journal::EventBody;
 use turnkeep_core::outbox::{Delivery, DeliveryOutcome};
@@ -114,31 +116,50 @@ async fn send(channel: Option<Arc<dyn Channel>>, outgoing: Outgoing) -> Delivery
     }
 }
 
-/// Shows "typing" on a channel that is pushed to, again and again, until it is dropped.
-pub(crate) struct Typing(tokio::task::JoinHandle<()>, Arc<dyn Channel>, SessionKey);
+/// Shows "typing" on a channel that is pushed to, again and again, until it is dropped; then hides it.
+///
+/// One task does both, one after the other, and that of a later turn waits for it. So nothing is
+/// hidden that was not shown, and nothing is shown behind its end.
+pub(crate) struct Typing {
+    /// Dropped where it is to end.
+    _shown: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
 
 impl Typing {
-    pub(crate) fn start(gateway: &Gateway, key: &SessionKey) -> Option<Self> {
+    /// Shows it once whatever was shown before is hidden.
+    pub(crate) fn start(
+        gateway: &Gateway,
+        key: &SessionKey,
+        before: Option<JoinHandle<()>>,
+    ) -> Option<Self> {
         let channel = gateway.setup().channels.get(&key.channel()).cloned()?;
         if !channel.facts().typing {
             return None;
         }
-        let (shown, session) = (Arc::clone(&channel), key.clone());
-        let refresh = tokio::spawn(async move {
-            let mut beat = tokio::time::interval(Duration::from_millis(shown.typing_refresh_ms()));
-            loop {
-                beat.tick().await;
-                shown.typing(&session, true).await;
+        let (shown, mut ended) = oneshot::channel::<()>();
+        let session = key.clone();
+        let task = gateway.0.typing.spawn(async move {
+            if let Some(before) = before {
+                // It has nothing to tell.
+                let _ = before.await;
             }
+            let mut beat =
+                tokio::time::interval(Duration::from_millis(channel.typing_refresh_ms()));
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = beat.tick() => channel.typing(&session, true).await,
+                    _ = &mut ended => break,
+                }
+            }
+            channel.typing(&session, false).await;
         });
-        Some(Self(refresh, channel, key.clone()))
+        Some(Self { _shown: shown, task })
     }
-}
 
-impl Drop for Typing {
-    fn drop(&mut self) {
-        self.0.abort();
-        let (channel, key) = (Arc::clone(&self.1), self.2.clone());
-        tokio::spawn(async move { channel.typing(&key, false).await });
+    /// Hides it; whoever shows it next waits for that.
+    pub(crate) fn end(self) -> JoinHandle<()> {
+        self.task
     }
 }

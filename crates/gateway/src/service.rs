@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
+use tokio_util::task::TaskTracker;
 use turnkeep_core::ids::{Seq, TurnId};
 use turnkeep_core::message::{Decision, Inbound, Rejection};
 use turnkeep_core::ports::agent::Agent;
@@ -202,6 +203,8 @@ pub(crate) struct Inner {
     /// Begins spans, where they are collected.
     pub(crate) spans: Option<Spans>,
     pub(crate) standings: Standings,
+    /// Whatever shows and hides "typing".
+    pub(crate) typing: TaskTracker,
     /// How much tasks remember of what was said.
     pub(crate) kept: Arc<Kept>,
     /// The one place in which turns run that may be what kills the process.
@@ -244,6 +247,7 @@ impl Gateway {
             metrics: Metrics::new(),
             spans: parts.tracer.map(Spans::new),
             standings: Standings::default(),
+            typing: TaskTracker::new(),
             kept: Arc::default(),
             quarantine: Arc::new(tokio::sync::Semaphore::new(1)),
             checks: crate::moderation::places(),

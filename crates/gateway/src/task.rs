@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task::JoinHandle;
 use turnkeep_core::ids::{QuestionId, Seq, Token};
 use turnkeep_core::message::{CommandAct, InboundKind};
 use turnkeep_core::session::{AgentAnswer, Control, Controlled, Input, Stage, Wake};
@@ -62,6 +63,8 @@ pub(crate) struct SessionTask {
     /// Held messages whose checks are under way.
     checking: Vec<Seq>,
     typing: Option<Typing>,
+    /// What hides the one before it.
+    hiding: Option<JoinHandle<()>>,
     /// The deadline that the sleep below is for, and when the monotonic clock reaches it.
     armed: Option<(Wake, Instant)>,
     idle_since: Instant,
@@ -103,6 +106,7 @@ impl SessionTask {
             place: None,
             checking: Vec::new(),
             typing: None,
+            hiding: None,
             armed: None,
             idle_since: Instant::now(),
             idle: Duration::from_millis(gateway.setup().settings.idle_ms),

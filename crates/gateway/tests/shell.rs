@@ -6,6 +6,7 @@ mod heard;
 mod hearing;
 mod kit;
 mod schedule;
+mod typing;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

@@ -138,7 +138,13 @@ impl SessionTask {
                 live.set_run(None);
             }
         }
-        self.typing = if on { Typing::start(&self.gateway, self.driver.key()) } else { None };
+        if let Some(shown) = self.typing.take() {
+            self.hiding = Some(shown.end());
+        }
+        if on {
+            let before = self.hiding.take();
+            self.typing = Typing::start(&self.gateway, self.driver.key(), before);
+        }
     }
 
     /// Whether the open turn still needs this run.
