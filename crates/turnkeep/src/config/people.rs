@@ -224,14 +224,16 @@ fn one_user(
     })
 }
 
-/// Whether somebody meant a telephone number, and Signal writes it otherwise.
+/// Whether somebody meant a telephone number, and Signal writes it otherwise. Signal's own ids have
+/// dashes too, but in groups of their own.
 fn is_number_gone_wrong(id: &str) -> bool {
     let parts = [' ', '-', '(', ')', '/', '.'];
     let is_like_one = |c: char| c.is_ascii_digit() || c == '+' || parts.contains(&c);
     let is_one =
         |id: &str| id.strip_prefix('+').is_some_and(|id| id.bytes().all(|b| b.is_ascii_digit()));
+    let is_own = id.as_bytes().get(8) == Some(&b'-') && !id.starts_with('+');
     let digits = id.bytes().filter(u8::is_ascii_digit).count();
-    digits >= DIGITS_MIN && id.chars().all(is_like_one) && !is_one(id)
+    digits >= DIGITS_MIN && id.chars().all(is_like_one) && !is_one(id) && !is_own
 }
 
 fn one_group(

@@ -81,6 +81,8 @@ fn names_have_a_channel_and_stand_once() {
          turnkeep.toml:2: \"ids\" in [users.a]: \"signal:+49 151 12345\": a telephone number begins \
          with a + and its country, and holds no blanks",
     );
+    let own = "ids = [\"signal:00000000-0000-4000-8000-000000000001\", \"signal:00000000-*\"]";
+    assert!(load_text(&format!("[users.a]\n{own}")).is_ok());
     check(
         "[users.a]\nids = \"signal:1\"\n[users.b]\nids = [\"signal:2\", \"signal:1\"]",
         "turnkeep.toml:4: \"ids\" in [users.b]: \"signal:1\" stands in [users.a] already",
