@@ -39,10 +39,34 @@ async fn ready_is(client: &reqwest::Client, address: &str, wanted: u16) -> Value
     }
 }
 
+/// How many syncs it takes to begin with a new folder: the last one without which nothing begins. It is
+/// that of the epoch, which must never be drawn twice.
+fn syncs_of_an_opening() -> usize {
+    let begins_without = |failing: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, data, shadow) =
+            (config(dir.path()), dir.path().join("data"), dir.path().join("shadow"));
+        for folder in [&data, &shadow] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let shim = build_shim(dir.path());
+        let failing = failing.to_string();
+        let env = [
+            ("LD_PRELOAD", shim.to_str().unwrap()),
+            ("DISK_REAL", data.to_str().unwrap()),
+            ("DISK_SHADOW", shadow.to_str().unwrap()),
+            ("DISK_EIO_AT", failing.as_str()),
+        ];
+        let server = Server::start(&config, &data, &env);
+        server.map(|mut server| server.kill()).is_some()
+    };
+    (1..30).rev().find(|failing| !begins_without(*failing)).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_sync_acknowledges_nothing_and_loses_nothing() {
-    // A new folder takes about a dozen of its own.
-    for failing in ["14", "19", "45"] {
+    let opening = syncs_of_an_opening();
+    for failing in [opening + 1, opening + 6, opening + 32].map(|sync| sync.to_string()) {
         let dir = tempfile::tempdir().unwrap();
         let (config, data, shadow) =
             (config(dir.path()), dir.path().join("data"), dir.path().join("shadow"));
@@ -54,7 +78,7 @@ async fn a_failed_sync_acknowledges_nothing_and_loses_nothing() {
             ("LD_PRELOAD", shim.to_str().unwrap()),
             ("DISK_REAL", data.to_str().unwrap()),
             ("DISK_SHADOW", shadow.to_str().unwrap()),
-            ("DISK_EIO_AT", failing),
+            ("DISK_EIO_AT", failing.as_str()),
         ];
         let mut server = Server::start(&config, &data, &env).unwrap();
         let client = client();

@@ -274,7 +274,13 @@ pub(super) fn belong_to(file: &File, folder: &fs::Metadata) -> io::Result<()> {
 
 fn draw_epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
     let sql = "UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value";
-    connection.query_row(sql, [], |row| Ok(Epoch(row.get::<_, i64>(0)?.cast_unsigned())))
+    // By itself the statement would be made durable only when it is let go of, and nobody would hear
+    // that it was not: the next owner would draw the same one.
+    let transaction = connection.unchecked_transaction()?;
+    let epoch =
+        transaction.query_row(sql, [], |row| Ok(Epoch(row.get::<_, i64>(0)?.cast_unsigned())))?;
+    transaction.commit()?;
+    Ok(epoch)
 }
 
 /// Opens a file that nobody else may read, whatever the umask or a restored backup made of it.
