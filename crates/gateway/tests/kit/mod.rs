@@ -133,8 +133,10 @@ pub(crate) fn action(submitted: &Submitted) -> (Action, bool) {
 
 /// The whole journal, after the checker read it together with the stored state.
 pub(crate) async fn history(gateway: &Gateway, key: &SessionKey) -> Vec<Event> {
-    let events = gateway.store().events(key, Seq(0), 10_000).await.unwrap();
     let loaded = gateway.store().load(key).await.unwrap().unwrap();
+    let mut events = gateway.store().events(key, Seq(0), 10_000).await.unwrap();
+    // What came since belongs to a later state.
+    events.retain(|event| event.seq <= loaded.session.last_seq);
     let mut checker = Checker::new();
     events.iter().for_each(|event| checker.observe(event));
     checker.finish(&loaded.session);

@@ -30,7 +30,7 @@ impl Bench {
     }
 
     fn command(&mut self, act: CommandAct) -> Decision {
-        self.command_as(act, Trust::Public)
+        self.command_as(act, Trust::Familiar)
     }
 
     fn command_as(&mut self, act: CommandAct, trust: Trust) -> Decision {
@@ -194,6 +194,11 @@ fn in_a_group_it_takes_the_trust_of_what_is_open() {
         bench.command_as(act, Trust::Familiar);
         assert!(bench.answered().starts_with("Not done: "), "{}", bench.answered());
         assert_eq!((bench.tag(), bench.session.busy), (turn, None));
+    }
+    let mut idle = Bench::group(BusyPolicy::Collect);
+    for act in [CommandAct::New, CommandAct::Queue(Some(BusyPolicy::Reject))] {
+        idle.command_as(act, Trust::Public);
+        assert!(idle.answered().starts_with("Not done: "), "what stays is not for everybody");
     }
     bench.command_as(CommandAct::Say("at work".into()), Trust::Public);
     assert_eq!(bench.answered(), "at work");
