@@ -3,7 +3,7 @@
 
 People write to a release build behind the stand-in for signal-cli that the tests use: each a burst of
 three messages again and again, each at moments of their own, while a cron job fires every second
-beside them. What is measured for every burst is the time from its last message, as the stand-in was
+beside them, for somebody else. What is measured for every burst is the time from its last message, as the stand-in was
 told of it, to the reply's call of `send`, as the stand-in heard it, less the window (fixed here, one
 second) and what the agent takes.
 
@@ -49,7 +49,7 @@ delay_ms = {delay}
 
 [users.anna]
 trust = "owner"
-ids = ["signal:{first}"]
+ids = ["signal:{clock}"]
 
 [cron.every_second]
 schedule = "* * * * * *"
@@ -153,7 +153,7 @@ def main() -> None:
         home = pathlib.Path(folder)
         config = home / "turnkeep.toml"
         config.write_text(CONFIG.format(stand_in=STAND_IN, window=WINDOW_MS,
-                                        delay=asked.delay_ms, first=number(0)))
+                                        delay=asked.delay_ms, clock=number(9_999_999)))
         (home / "inject.jsonl").touch()
         server = subprocess.Popen(
             [BINARY, "serve", "--config", config, "--data-dir", home / "data"],
