@@ -118,7 +118,7 @@ fn absent(program: &str, path: Option<&str>, dir: &Path) -> Option<String> {
 }
 
 /// Whether it is a file that somebody may start.
-fn can_start(path: &Path) -> bool {
+pub(crate) fn can_start(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     const ANYBODY: u32 = 0o111;
     std::fs::metadata(path)

@@ -1,11 +1,11 @@
 //! Programs: whether they are there, and what they say of themselves.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use crate::config::Env;
+use crate::config::command::can_start;
 
 /// How long a program may take to say its version: signal-cli starts a Java machine first.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -13,14 +13,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where a program is, as the system would look for it.
 pub(super) fn find(program: &str, env: &Env) -> Option<PathBuf> {
     if program.contains('/') {
-        return is_program(Path::new(program)).then(|| program.into());
+        return can_start(Path::new(program)).then(|| program.into());
     }
     let dirs = env.get("PATH").unwrap_or_default().split(':');
-    dirs.map(|dir| Path::new(dir).join(program)).find(|path| is_program(path))
-}
-
-fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    dirs.map(|dir| Path::new(dir).join(program)).find(|path| can_start(path))
 }
 
 /// What a program prints, its standard output before its standard error; or why it did not.
