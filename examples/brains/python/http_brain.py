@@ -53,8 +53,8 @@ class Attempt:
             traceback.print_exc()
             self._tell({"type": "failed", "error": str(error) or type(error).__name__})
 
-    def stream(self, connection: socket.socket, behind: int) -> None:
-        """Says everything from behind this event on, until the connection closes."""
+    def stream(self, connection: socket.socket, behind: int) -> bool:
+        """Says everything from behind this event on. Whether the connection serves for more."""
         with self._saying:
             if self._resting:
                 self._resting.cancel()
@@ -62,15 +62,17 @@ class Attempt:
             self._stream = connection
             self._write(b"".join(self._events[behind:]))
         try:
-            connection.recv(1)  # The gateway says nothing here: this is the end.
+            # Nothing is said here before the stream is over; then it is the next request.
+            more = connection.recv(1, socket.MSG_PEEK)
         except OSError:
-            pass
+            more = b""
         with self._saying:
-            if self._stream is connection:
+            if self._stream in (connection, None):
                 self._stream = None
                 self._resting = threading.Timer(RESUMED_S, self.leave)
                 self._resting.daemon = True
                 self._resting.start()
+            return bool(more) and self._finished
 
     def hear(self, first: int, objects: list[dict[str, Any]]) -> None:
         with self._hearing:
@@ -97,13 +99,15 @@ class Attempt:
             self._write(event)
 
     def _write(self, events: bytes) -> None:
-        if self._stream:
-            try:
-                self._stream.sendall(events)
-            except OSError:
-                self._close()  # It may be resumed.
-            if self._finished:
-                self._close()
+        if not self._stream:
+            return
+        chunk = b"%x\r\n%b\r\n" % (len(events), events) if events else b""
+        try:
+            self._stream.sendall(chunk + b"0\r\n\r\n" if self._finished else chunk)
+        except OSError:
+            self._close()  # It may be resumed.
+        if self._finished:
+            self._stream = None
 
     def _close(self) -> None:
         """Wakes whoever waits for the connection's end."""
@@ -220,10 +224,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("cache-control", "no-store")
-        # The stream ends with its connection.
-        self.send_header("connection", "close")
+        self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        attempt.stream(self.connection, behind)
+        self.close_connection = not attempt.stream(self.connection, behind)
 
     def _is_signed(self, body: bytes) -> bool:
         name, at, given = (self.headers.get(f"webhook-{part}", "")

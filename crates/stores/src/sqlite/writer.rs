@@ -19,6 +19,7 @@ use super::Shared;
 use super::apply::{self, Places, Statements};
 use super::change::Change;
 use super::checkpoint::{self, Remainder};
+use super::crowd::{Crowd, PATIENCE};
 use super::encode::EncodedCommit;
 use super::open;
 use super::trouble::{Result, Trouble};
@@ -127,10 +128,16 @@ fn write_batches(
     };
     let mut remainder = Remainder::new();
     let mut batch = Vec::with_capacity(BATCH_JOBS_MAX);
+    let mut crowd = Crowd::new(Instant::now());
     loop {
         let Ok(first) = jobs.recv() else { return End::Closed(None) };
         batch.push(first);
         batch.extend(jobs.try_iter().take(BATCH_JOBS_MAX - 1));
+        if crowd.brings_more(batch.len()) {
+            std::thread::sleep(PATIENCE);
+            batch.extend(jobs.try_iter().take(BATCH_JOBS_MAX - batch.len()));
+        }
+        crowd.count(batch.len(), Instant::now());
         let closing = batch.iter().position(|job| matches!(job, Job::Close(_)));
         let after_close = closing.map(|at| batch.split_off(at));
         match transact(shared, connection, &mut statements, places, &mut batch) {
