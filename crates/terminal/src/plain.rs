@@ -1,0 +1,449 @@
+//! The same conversation line by line, for pipes and screen readers: nothing moves, nothing is drawn
+//! over, and no line holds anything that steers a terminal.
+//!
+//! [`Plain`] is the pure half: lines and answers in, lines and requests out. [`run`] does it.
+//!
+//! A line that is typed is a message; one that ends in a backslash goes on in the next line. Where
+//! lines come from a pipe, one waits until what the last one asked for is settled, so that a
+//! question's answer is simply the next line.
+
+mod commands;
+mod journal;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use serde_json::{Value, json};
+
+use crate::follow::{Told, passes};
+use crate::ports::{Answer, Failure, Method, Request};
+use crate::text::{harmless, one_line, segment};
+
+pub use run::run;
+
+/// Everything that was said is answered.
+pub const DONE: u8 = 0;
+/// Something failed, was refused or was not answered.
+pub const FAILED: u8 = 1;
+/// The input is at its end, and the conversation waits for an answer.
+pub const ASKED: u8 = 3;
+
+/// Messages that may wait to be sent.
+const PENDING_MAX: usize = 64;
+/// How much of what was missed is told at the beginning, in entries of the journal.
+const MISSED_MAX: u64 = 200;
+/// Where nobody types, a server that is away for so many ticks is given up.
+const AWAY_TICKS_MAX: u32 = 60;
+
+/// What a person chose at the start.
+#[derive(Clone, Debug)]
+pub struct PlainOptions {
+    /// The name of this place of watching.
+    pub seat: String,
+    /// The session to talk in, as it was typed; else the seat's active one, else a new one.
+    pub session: Option<String>,
+    /// Whether somebody types. Else lines come from a pipe or a file.
+    pub interactive: bool,
+    /// Begins the ids of the messages of this run; nobody else may have it.
+    pub nonce: String,
+}
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Hear {
+    /// A line was read.
+    Line(String),
+    /// There are no more lines.
+    End,
+    /// A second went by.
+    Tick,
+    /// The stream of a session tells something.
+    Stream(String, Told),
+    /// What came of a request.
+    Answer(u64, Result<Answer, Failure>),
+}
+
+/// What is to be done about it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Do {
+    /// A line of the conversation.
+    Say(String),
+    /// Something that this program says itself.
+    Note(String),
+    /// Send this, and tell the answer.
+    Send(u64, Request),
+    /// Follow this session behind a place of its journal, and no other one.
+    Follow(String, u64),
+    /// Leave with this code.
+    Leave(u8),
+}
+
+/// What a request was for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum For {
+    /// Which session the seat shows.
+    Active,
+    /// A row to talk in from now on.
+    Open,
+    /// The message that is first in line.
+    Message,
+    /// A list to print.
+    List,
+    /// A session that was closed.
+    Close,
+    /// Something that says in these words that it was done.
+    Done(&'static str),
+    /// Nothing that anybody waits for.
+    Read,
+}
+
+/// The session that is talked in.
+#[derive(Clone, Debug)]
+struct Here {
+    key: String,
+    path: String,
+    /// Whose words they are, in a session that was begun in a terminal; its user has no other name.
+    user: Option<String>,
+}
+
+/// A message that is on its way.
+#[derive(Clone, Debug)]
+struct Message {
+    id: String,
+    text: String,
+}
+
+/// The conversation, line by line.
+pub(crate) struct Plain {
+    options: PlainOptions,
+    here: Option<Here>,
+    requests: VecDeque<(u64, For)>,
+    tag_last: u64,
+    messages_said: u64,
+    /// The lines so far of a message that goes on.
+    begun: Option<String>,
+    /// Messages that nobody has said yet are taken, the first one first.
+    pending: VecDeque<Message>,
+    /// The first of them is being sent.
+    sending: bool,
+    /// The server has them, and their entries have not come by yet.
+    unseen: BTreeSet<String>,
+    /// The places of those that are not settled.
+    open: BTreeSet<u64>,
+    /// The conversation waits for an answer.
+    asked: bool,
+    /// Up to here something was missed that is told before anything else; given up after a second.
+    missed_to: Option<u64>,
+    /// So many requests of commands are not answered yet.
+    commands: u32,
+    failed: bool,
+    ended: bool,
+    away: Option<u32>,
+    left: bool,
+}
+
+impl Plain {
+    pub(crate) fn new(options: PlainOptions) -> Self {
+        Self {
+            options,
+            here: None,
+            requests: VecDeque::new(),
+            tag_last: 0,
+            messages_said: 0,
+            begun: None,
+            pending: VecDeque::new(),
+            sending: false,
+            unseen: BTreeSet::new(),
+            open: BTreeSet::new(),
+            asked: false,
+            missed_to: None,
+            commands: 0,
+            failed: false,
+            ended: false,
+            away: None,
+            left: false,
+        }
+    }
+
+    /// What is asked first.
+    pub(crate) fn begin(&mut self) -> Vec<Do> {
+        let seat = json!({ "seat": self.options.seat });
+        match self.options.session.clone() {
+            Some(which) => {
+                let path = format!("/v1/switchboard/{}/switch", segment(&which));
+                vec![self.ask(For::Open, post(path, seat))]
+            }
+            None => {
+                let seat = segment(&self.options.seat);
+                let path = format!("/v1/switchboard?limit=1&seat={seat}");
+                vec![self.ask(For::Active, get(path))]
+            }
+        }
+    }
+
+    /// Whether it is time for the next line.
+    pub(crate) fn wants_line(&self) -> bool {
+        let early = self.here.is_none() || self.missed_to.is_some();
+        if self.ended || early || self.pending.len() >= PENDING_MAX {
+            return false;
+        }
+        let said = self.pending.is_empty() && self.unseen.is_empty() && self.commands == 0;
+        self.options.interactive || (said && (self.asked || self.open.is_empty()))
+    }
+
+    pub(crate) fn hear(&mut self, hear: Hear) -> Vec<Do> {
+        let mut todo = match hear {
+            Hear::Line(line) => self.line(&line),
+            Hear::End => self.end_of_lines(),
+            Hear::Tick => self.tick(),
+            Hear::Stream(session, told) => self.told(&session, told),
+            Hear::Answer(tag, result) => self.answered(tag, result),
+        };
+        self.leave_if_done(&mut todo);
+        todo
+    }
+
+    fn line(&mut self, line: &str) -> Vec<Do> {
+        let begun = self.begun.take();
+        let line = line.trim_end_matches(['\n', '\r']);
+        if let Some(part) = line.strip_suffix('\\') {
+            self.begun = Some(begun.unwrap_or_default() + part + "\n");
+            return Vec::new();
+        }
+        let first = begun.is_none();
+        let text = begun.unwrap_or_default() + line;
+        if text.trim().is_empty() {
+            return Vec::new();
+        }
+        match text.strip_prefix('/') {
+            Some(rest) if first && rest.starts_with('/') => self.message(rest.to_owned()),
+            Some(rest) if first => self.command(rest),
+            _ => self.message(text),
+        }
+    }
+
+    fn end_of_lines(&mut self) -> Vec<Do> {
+        self.ended = true;
+        match self.begun.take() {
+            Some(text) if !text.trim().is_empty() => self.message(text.trim_end().to_owned()),
+            _ => Vec::new(),
+        }
+    }
+
+    fn message(&mut self, text: String) -> Vec<Do> {
+        self.messages_said += 1;
+        let id = format!("{}-{}", self.options.nonce, self.messages_said);
+        let mut todo = Vec::new();
+        if !self.options.interactive {
+            todo.push(Do::Say(told("you", &text)));
+        }
+        self.pending.push_back(Message { id, text });
+        todo.extend(self.send_next());
+        todo
+    }
+
+    /// Sends the message that is first in line, unless one is on its way.
+    fn send_next(&mut self) -> Option<Do> {
+        if self.sending {
+            return None;
+        }
+        let session = self.here.as_ref()?.key.clone();
+        let Message { id, text } = self.pending.front()?.clone();
+        self.sending = true;
+        self.unseen.insert(id.clone());
+        let body = json!({ "session": session, "message": text, "id": id });
+        Some(self.ask(For::Message, post("/v1/chat".into(), body)))
+    }
+
+    fn tick(&mut self) -> Vec<Do> {
+        // Not every entry is shown to everybody.
+        self.missed_to = None;
+        let Some(away) = &mut self.away else { return Vec::new() };
+        *away += 1;
+        if *away >= AWAY_TICKS_MAX && !self.options.interactive {
+            self.left = true;
+            let lost = if self.unseen.is_empty() {
+                "given up: the server is away"
+            } else {
+                "given up: the server is away, and nobody knows whether the last message was taken"
+            };
+            return vec![Do::Note(lost.into()), Do::Leave(FAILED)];
+        }
+        self.send_next().into_iter().collect()
+    }
+
+    fn told(&mut self, session: &str, told: Told) -> Vec<Do> {
+        if self.here.as_ref().is_none_or(|here| here.key != session) {
+            return Vec::new();
+        }
+        match told {
+            Told::Stands => {
+                let mut todo = Vec::new();
+                if self.away.take().is_some() {
+                    todo.push(Do::Note("connected again".into()));
+                }
+                todo.extend(self.send_next());
+                todo
+            }
+            Told::Event(event) => self.happened(&event),
+            Told::Lost { why, .. } => self.lost(&why),
+            Told::Refused(failure) => self.give_up(&failure),
+        }
+    }
+
+    fn lost(&mut self, why: &str) -> Vec<Do> {
+        if self.away.is_some() {
+            return Vec::new();
+        }
+        self.away = Some(0);
+        vec![Do::Note(format!("connection lost: {}; trying again", one_line(why)))]
+    }
+
+    fn give_up(&mut self, failure: &Failure) -> Vec<Do> {
+        self.left = true;
+        vec![Do::Note(one_line(&failure.to_string())), Do::Leave(FAILED)]
+    }
+
+    fn answered(&mut self, tag: u64, result: Result<Answer, Failure>) -> Vec<Do> {
+        let Some(at) = self.requests.iter().position(|(one, _)| *one == tag) else {
+            return Vec::new();
+        };
+        let Some((_, asked_for)) = self.requests.remove(at) else { return Vec::new() };
+        match asked_for {
+            For::Message => self.message_answered(result),
+            For::Read => Vec::new(),
+            For::Active => match result {
+                Ok(answer) => self.open_active(&answer.body),
+                Err(failure) => self.give_up(&failure),
+            },
+            other => {
+                self.commands = self.commands.saturating_sub(1);
+                match result {
+                    Ok(answer) => self.command_answered(&other, &answer.body),
+                    // Without a session there is nothing to go on with.
+                    Err(failure) if self.here.is_none() => self.give_up(&failure),
+                    Err(failure) => {
+                        self.failed = true;
+                        vec![Do::Note(one_line(&failure.to_string()))]
+                    }
+                }
+            }
+        }
+    }
+
+    fn message_answered(&mut self, result: Result<Answer, Failure>) -> Vec<Do> {
+        self.sending = false;
+        let failure = match result {
+            Ok(_) => {
+                self.pending.pop_front();
+                return self.send_next().into_iter().collect();
+            }
+            Err(failure) => failure,
+        };
+        if passes(&failure) && !is_answer(&failure) {
+            // The same message goes out again under the same id, so that it is taken once.
+            return self.lost(&failure.to_string());
+        }
+        if let Some(message) = self.pending.pop_front() {
+            self.unseen.remove(&message.id);
+        }
+        self.failed = true;
+        let mut todo = vec![Do::Note(format!("not taken: {}", one_line(&failure.to_string())))];
+        todo.extend(self.send_next());
+        todo
+    }
+
+    /// The seat shows one already, or gets a new one.
+    fn open_active(&mut self, board: &Value) -> Vec<Do> {
+        let seat = json!({ "seat": self.options.seat });
+        let request = match board["active"].as_u64() {
+            Some(number) => post(format!("/v1/switchboard/{number}/switch"), seat),
+            None => post("/v1/switchboard".into(), seat),
+        };
+        vec![self.ask(For::Open, request)]
+    }
+
+    /// From now on this session is talked in.
+    fn open(&mut self, row: &Value) -> Vec<Do> {
+        let Some(key) = row["session"].as_str() else {
+            return self.give_up(&Failure::Strange("a session without a key".into()));
+        };
+        let label = label(row);
+        let path = format!("/v1/sessions/{}", segment(key));
+        let ours = row["channel"].as_str() == Some("terminal");
+        let user = row["customer_id"].as_str().filter(|_| ours).map(str::to_owned);
+        self.here = Some(Here { key: key.to_owned(), path, user });
+        self.open.clear();
+        self.unseen.clear();
+        let waits = row["waiting"]["text"].as_str().filter(|_| !row["waiting"].is_null());
+        let kind = row["waiting"]["kind"].as_str();
+        self.asked = matches!(kind, Some("question" | "approval"));
+        let state = row["state"].as_str().unwrap_or("unknown").replace('_', " ");
+        let mut todo = vec![Do::Note(format!("session {label}: {}", one_line(&state)))];
+        if let Some(text) = waits {
+            todo.push(Do::Note(format!("it waits for you: {}", one_line(text))));
+        }
+        let place = |field: &str| row[field].as_u64().unwrap_or(0);
+        let after = place("read_seq").max(place("last_seq").saturating_sub(MISSED_MAX));
+        self.missed_to = Some(place("last_seq")).filter(|last| *last > after);
+        todo.push(Do::Follow(key.to_owned(), after));
+        todo
+    }
+
+    fn leave_if_done(&mut self, todo: &mut Vec<Do>) {
+        let busy = !self.pending.is_empty() || !self.unseen.is_empty() || self.commands > 0;
+        // What was written out would be told again if nobody knew that it was read.
+        let marks = self.requests.iter().any(|(_, asked_for)| *asked_for == For::Read);
+        if self.left || !self.ended || busy || marks || self.here.is_none() {
+            return;
+        }
+        if self.asked {
+            self.left = true;
+            todo.push(Do::Note("the conversation waits for an answer".into()));
+            todo.push(Do::Leave(ASKED));
+        } else if self.open.is_empty() {
+            self.left = true;
+            todo.push(Do::Leave(if self.failed { FAILED } else { DONE }));
+        }
+    }
+
+    fn ask(&mut self, asked_for: For, request: Request) -> Do {
+        self.tag_last += 1;
+        if !matches!(asked_for, For::Message | For::Read | For::Active) {
+            self.commands += 1;
+        }
+        self.requests.push_back((self.tag_last, asked_for));
+        Do::Send(self.tag_last, request)
+    }
+}
+
+/// A refusal that says no to this message, though others may be taken in a moment.
+fn is_answer(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused { status: 429, .. })
+}
+
+/// What somebody said; lines behind the first one are set in, so that a line that isn't begins
+/// with who speaks.
+fn told(who: &str, text: &str) -> String {
+    let text = harmless(text.trim_end());
+    format!("{}: {}", one_line(who), text.replace('\n', "\n  "))
+}
+
+/// A session as people call it.
+fn label(row: &Value) -> String {
+    let number = row["number"].as_u64().unwrap_or(0);
+    match row["name"].as_str() {
+        Some(name) => format!("{number} \"{}\"", one_line(name)),
+        None => number.to_string(),
+    }
+}
+
+fn get(path: String) -> Request {
+    Request { method: Method::Get, path, body: None }
+}
+
+fn post(path: String, body: Value) -> Request {
+    Request { method: Method::Post, path, body: Some(body) }
+}
