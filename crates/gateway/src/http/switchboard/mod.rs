@@ -1,0 +1,53 @@
+//! `/v1/switchboard`: the sessions of one tenant for whoever watches and steers them.
+//!
+//! [`read`] shows rows and numbers, [`act`] changes them, [`stream`] tells what changes; what they
+//! show stands in [`rows`], what they refuse in [`refuse`]. Nothing is decided here: the gateway's
+//! switchboard is asked, and answers what is durable.
+
+pub(super) mod act;
+pub(super) mod read;
+pub(super) mod stream;
+
+mod refuse;
+mod rows;
+
+use std::borrow::Cow;
+
+use hyper::Uri;
+use turnkeep_core::session_key::{SEGMENT_BYTES_MAX, SessionKeyError};
+use turnkeep_core::{SessionKey, SessionKind};
+
+use super::access::Asker;
+use super::problem::Problem;
+use super::query::Query;
+
+/// The tenant that is meant where none is named and the asker is bound to none.
+const TENANT: &str = "default";
+
+/// Whose board is meant.
+fn tenant_of(asker: &Asker, uri: &Uri) -> Result<String, Problem> {
+    let asked = Query::of(uri).get("tenant").map(Cow::into_owned);
+    meant("tenant", asker, asked)
+}
+
+/// The tenant that is meant, if it can be one's name.
+fn meant(field: &'static str, asker: &Asker, asked: Option<String>) -> Result<String, Problem> {
+    let tenant = asker.tenant(asked)?.unwrap_or_else(|| TENANT.to_owned());
+    match SessionKey::new(&tenant, TENANT, "api", SessionKind::Dm, "anybody") {
+        Ok(_) => Ok(tenant),
+        Err(SessionKeyError::Empty(_)) => Err(Problem::field(field, "must not be empty")),
+        Err(SessionKeyError::TooLong(_)) => {
+            Err(Problem::field(field, format!("is longer than {SEGMENT_BYTES_MAX} bytes")))
+        }
+        Err(_) => Err(Problem::field(field, "holds a control character")),
+    }
+}
+
+/// Whose board is meant by whoever names a session: for the operator, a whole key tells it.
+fn tenant_of_session(asker: &Asker, uri: &Uri, which: &str) -> Result<String, Problem> {
+    let named = Query::of(uri).get("tenant").is_some();
+    match which.parse::<SessionKey>() {
+        Ok(key) if !named && asker.who().tenant().is_none() => Ok(key.tenant()),
+        _ => tenant_of(asker, uri),
+    }
+}
