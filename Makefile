@@ -21,11 +21,13 @@ run:
 	@$(CARGO) build --release --locked -p turnkeep
 	@exec ./target/release/turnkeep serve $(ARGS)
 
-test: setup lint unit simulate mutants
+# One build plays the schedules and hunts the planted mistakes here: a second takes minutes.
+test: setup lint unit
+	@$(MAKE) --no-print-directory simulate mutants SIMULATED="--features mutants"
 	@$(MAKE) --no-print-directory fuzz SECONDS=1
 	@$(MAKE) --no-print-directory contract
 
-# Chromium and its driver, from the distribution's packages, and a C compiler for the crash tests;
+# Chromium with its driver and tmux, from the distribution's packages, and a C compiler for the crash tests;
 # Node, checkers of types for the example brains, a real server of tools and a real signal-cli, below
 # target/.
 setup:
@@ -58,7 +60,7 @@ soak: simulate
 
 # Prints the seed of any failure.
 simulate:
-	$(CARGO) run --profile soak --locked -p turnkeep-sim -- --schedules $(SCHEDULES) --seed $(SEED)
+	$(CARGO) run --profile soak --locked -p turnkeep-sim $(SIMULATED) -- --schedules $(SCHEDULES) --seed $(SEED)
 
 # Plants mistakes and says how fast the simulator finds each.
 mutants:
@@ -74,6 +76,7 @@ fuzz:
 	$(FUZZ) -p turnkeep-gateway --lib fuzz:: -- --nocapture
 	$(FUZZ) -p turnkeep-channels --lib fuzz:: -- --nocapture
 	$(FUZZ) -p turnkeep-agents --lib fuzz:: -- --nocapture
+	$(FUZZ) -p turnkeep-terminal --lib fuzz:: -- --nocapture
 	$(FUZZ) -p turnkeep --bin turnkeep fuzz:: -- --nocapture
 
 # The real server against its own OpenAPI document, EXAMPLES for each address and each sort of key.

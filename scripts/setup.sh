@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks: a C compiler, Chromium and its driver, Python
-# with venv, curl.
+# with venv, curl, tmux.
 # Does nothing where everything is there.
 set -euo pipefail
 
@@ -9,6 +9,7 @@ command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v chromium >/dev/null || missing+=(chromium)
 command -v chromedriver >/dev/null || missing+=(chromium-driver)
 command -v curl >/dev/null || missing+=(curl)
+command -v tmux >/dev/null || missing+=(tmux)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 # A page without any font has no text to look at.
 fc-list 2>/dev/null | grep -q . || missing+=(fonts-dejavu-core)

@@ -285,6 +285,15 @@ const HANDLERS = {
     model.operator = event.by ?? "A person";
     addBlock(model, "notice", noticeRow(event.seq, event.at, `${model.operator} answers here now.`, "info"));
   },
+  "session.imported"(model, event) {
+    addBlock(model, "divider", { ...noticeRow(event.seq, event.at, "Imported from another conversation", "divider") });
+  },
+  "history.imported"(model, event) {
+    const { seq, text, said_at: at } = event;
+    if (event.role === "user") return addAside(model, { seq, at, text, message_id: `imported:${seq}` });
+    const told = event.role === "notice";
+    addBlock(model, "notice", told ? noticeRow(seq, at, text, "info") : agentRow(seq, at, text, "complete", event.by));
+  },
   "session.handed_back"(model, event) {
     model.operator = null;
     addBlock(model, "notice", noticeRow(event.seq, event.at, "The agent answers again.", "info"));

@@ -14,7 +14,7 @@ const JOURNAL_TYPES = [
   "turn.waiting_for_operator",
   "commit.reached", "agent.event", "tool.intended", "tool.returned",
   "session.reset", "session.closed", "session.reopened", "session.notice",
-  "session.paused", "session.handed_back",
+  "session.paused", "session.handed_back", "session.imported", "history.imported",
 ];
 const DRAFT_TYPES = ["draft", "draft.reset", "typing"];
 

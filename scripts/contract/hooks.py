@@ -37,13 +37,19 @@ RIGHT = {
         "channel": "web",
     },
     "/v1/keys": lambda number: {"scopes": ["read"], "label": f"number {number}"},
+    "/v1/signal/trust": lambda number: {"who": f"+49151{number:08}"},
     "/v1/pairing": lambda number: {"user": f"user {number}", "minutes": 1},
     "/rotate": lambda number: {"grace_s": 60},
     "/v1/sign-ins": lambda number: {"customer_id": "anna"},
     "/queue": lambda number: {"busy_policy": "collect"},
+    "/remove": lambda number: {"force": number % 2 == 0},
     "/stop": lambda number: {},
     "/pause": lambda number: {"by": "Ann"},
     "/hand_back": lambda number: {},
+    "/v1/switchboard": lambda number: {"seat": f"tty{number % 9}"},
+    "/name": lambda number: {"name": f"name {number % 30}"},
+    "/switch": lambda number: {"seat": f"tty{number % 9}"},
+    "/read": lambda number: {"seq": number % 9},
     "/reply": lambda number: {"text": f"hello {number}", "id": f"r {number % 50}"},
 }
 
@@ -61,7 +67,7 @@ def before_call(context, case, kwargs):
             if asked and path.startswith(beginning) and random.random() < 0.6:
                 case.path_parameters[name] = random.choice(values)
     for end, body in RIGHT.items():
-        if path.endswith(end) and case.method == "POST" and random.random() < 0.5:
+        if path.endswith(end) and case.method in ("POST", "PUT") and random.random() < 0.5:
             case.body = body(number)
             case.media_type = "application/json"
             case.headers.pop("Idempotency-Key", None)

@@ -25,8 +25,8 @@ CHECKS = [
     "allow_header_conformance",
     "ignored_auth",
 ]
-# Streams never end. Tests of ours look at them.
-LEFT_OUT = r"^/v1/(events|sessions/\{session\}/events)$"
+# Streams never end, and nobody makes up a file with a hash. Tests of ours look at them.
+LEFT_OUT = r"^/v1/(events|sessions/\{session\}/events|sessions/file|switchboard/events)$"
 
 CONFIG = """
 log_level = "warn"
@@ -118,7 +118,14 @@ def furnish(server, key, operator):
     server.ask(key, "POST", "/v1/cron", job)
     reminder = {"in_seconds": 86_400, "text": "the oven", **told}
     reminder = server.ask(key, "POST", "/v1/reminders", reminder)
+    board = {"name": "api work", "seat": "tty1"}
+    board = [server.ask(key, "POST", "/v1/switchboard", board)]
+    board += [server.ask(key, "POST", "/v1/switchboard", {}) for _ in range(3)]
     return {
+        "/v1/switchboard/": {
+            "which": [str(row["number"]) for row in board]
+            + ["api work", board[1]["id"], board[2]["session"], board[3]["id"][:6]],
+        },
         "/v1/cron/": {"name": ["news"]},
         "/v1/reminders/": {"name": [reminder["name"]]},
         "/v1/sessions/": {
@@ -132,6 +139,7 @@ def furnish(server, key, operator):
         "/v1/restrictions/": {"id": [str(restriction["id"])]},
         "/v1/deadletters/": {"id": [str(letter["id"]) for letter in letters]},
         "/v1/listeners/": {"name": ["nobody"]},
+        "/v1/worktrees/": {"id": ["3f9c2b61d0aa"]},
         "/v1/customers/": {"tenant": ["acme"], "customer": people},
     }
 

@@ -32,7 +32,7 @@ mod reminders;
 mod tools;
 
 pub use anthropic::{AnthropicSettings, Thinking};
-pub use command::{CommandAgent, CommandSettings};
+pub use command::{CommandAgent, CommandSettings, WorktreeSettings, worktree_id};
 pub use echo::EchoAgent;
 pub use http_brain::{HttpBrainAgent, HttpBrainError, HttpBrainSettings};
 pub use mcp::{ToolPolicy, ToolServer, ToolServerSettings, ToolSet, ToolWay};

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Attempt, Epoch, Seq, Seqs, TurnGroupId, TurnId};
+use crate::ids::{Attempt, Epoch, QuestionId, Seq, Seqs, TurnGroupId, TurnId};
 use crate::journal::{Event, EventBody, NoticeSource};
 use crate::outbox::DeliveryState;
 use crate::policy::Trust;
@@ -16,6 +16,7 @@ use crate::usage::Sums;
 mod artifacts;
 mod commands;
 mod held;
+mod imports;
 mod notices;
 mod operator;
 mod tools;
@@ -25,6 +26,7 @@ mod work;
 use artifacts::ArtifactBook;
 use commands::CommandBook;
 use held::HeldBook;
+use imports::ImportBook;
 use notices::{Broken, Notices};
 use operator::OperatorBook;
 use tools::ToolBook;
@@ -58,6 +60,9 @@ struct OpenTurn {
     /// It asked the user, who has not answered yet.
     #[serde(default)]
     asked: bool,
+    /// Which question that is; none in what was stored before it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    question: Option<QuestionId>,
     /// Where it asked for a word that only counts if it was said later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     confirm: Option<Seq>,
@@ -93,6 +98,7 @@ pub struct Checker {
     notices: Notices,
     operators: OperatorBook,
     commands: CommandBook,
+    imports: ImportBook,
     /// What runs used.
     spent: Sums,
     /// The last message that any turn settled: turns never go back behind it.
@@ -168,6 +174,12 @@ impl Checker {
         self.retried
     }
 
+    /// Lines so far that were said elsewhere and imported. None is a message of this session.
+    #[must_use]
+    pub const fn imported(&self) -> u64 {
+        self.imports.lines()
+    }
+
     /// Messages without an ending.
     #[must_use]
     pub fn open(&self) -> &[Seq] {
@@ -210,6 +222,8 @@ impl Checker {
         if event.seq != expected {
             self.broken("I4", || format!("the journal jumps: {expected} was expected"));
         }
+        let broken = self.imports.observe(event.seq, &event.body);
+        self.note(broken);
         match &event.body {
             body @ (EventBody::MessageAccepted { .. }
             | EventBody::MessageCancelled { .. }
@@ -244,7 +258,9 @@ impl Checker {
                 self.note(broken);
             }
             EventBody::SessionReset { .. } | EventBody::SessionClosed => self.expect_empty(),
-            EventBody::SessionReopened => {}
+            EventBody::SessionReopened
+            | EventBody::SessionImported(_)
+            | EventBody::HistoryImported(_) => {}
             EventBody::DeliverySettled { reply, part, state, .. } => {
                 self.delivered(*reply, *part, *state);
             }
@@ -330,7 +346,7 @@ impl Checker {
         }
         let others = [self.notices.finish(session), self.held.finish(session)];
         let more = [self.tools.finish(session), self.operators.finish(session, self.turn.as_ref())];
-        for broken in others.into_iter().chain(more) {
+        for broken in others.into_iter().chain(more).chain([self.imports.finish()]) {
             self.note(broken);
         }
         let (told, stored) = (self.spent, session.spent.as_ref().map(|spent| spent.sums));

@@ -5,6 +5,8 @@
 //! audit knew at that place. A later audit goes on from there, so it can tell "forgotten, and every
 //! one of them had its ending" from "lost".
 
+pub mod fleeting;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Checker;
 use crate::ids::{Seq, Timestamp, TurnId};
-use crate::journal::{Event, EventBody, NoticeSource};
+use crate::journal::{Event, EventBody, ImportedRole, NoticeSource};
 use crate::ports::store::TurnRow;
 use crate::session::Session;
 use crate::session_key::{SessionKey, SessionKeyError, SessionKind};
@@ -187,6 +189,12 @@ pub struct Traces {
     pub turns: BTreeSet<TurnId>,
     /// Every place whose text has to go: the messages, and what those turns said.
     pub places: BTreeSet<Seq>,
+    /// What was imported last: a message of theirs, or what answered one.
+    imported: Option<ImportedRole>,
+    /// The turn that was told of last.
+    current: Option<TurnId>,
+    /// The place at which a message of theirs was refused last.
+    refused: Option<Seq>,
 }
 
 impl Traces {
@@ -202,12 +210,59 @@ impl Traces {
         {
             self.places.insert(event.seq);
         }
+        self.observe_imported(event, customer);
+        match &event.body {
+            // Why may be said in words of the message; so may be what a channel says of a part.
+            EventBody::GuardRefused { message, .. } => {
+                self.refused = self.messages.contains(message).then_some(event.seq);
+                self.places.extend(self.refused.filter(|_| has_text(&event.body)));
+            }
+            EventBody::DeliverySettled { reply, detail: Some(_), .. }
+                if self.places.contains(reply) =>
+            {
+                self.places.insert(event.seq);
+            }
+            // It may say why a message was refused, what a turn failed with, or what it did.
+            EventBody::SessionNotice { source: NoticeSource::Gateway, .. }
+                if self.refused.is_some_and(|at| at.next() == event.seq)
+                    || self.current.is_some_and(|turn| self.turns.contains(&turn)) =>
+            {
+                self.places.insert(event.seq);
+            }
+            _ => {}
+        }
         let Some((turn, messages)) = turn_of(&event.body) else { return };
+        self.current = Some(turn);
         if messages.iter().any(|seq| self.messages.contains(seq)) {
             self.turns.insert(turn);
         }
         if self.turns.contains(&turn) && has_text(&event.body) {
             self.places.insert(event.seq);
+        }
+    }
+
+    /// Imported lines name no turns: what was said next is the answer to all who spoke before it.
+    fn observe_imported(&mut self, event: &Event, customer: &str) {
+        match &event.body {
+            EventBody::SessionImported(imported) => {
+                let from = imported.from.parse::<SessionKey>();
+                if from.is_ok_and(|from| from.peer() == customer) {
+                    self.places.insert(event.seq);
+                }
+            }
+            EventBody::HistoryImported(line)
+                if line.role != ImportedRole::User && self.imported.is_some() =>
+            {
+                self.imported = Some(line.role);
+                self.places.insert(event.seq);
+            }
+            EventBody::HistoryImported(_) if self.messages.contains(&event.seq) => {
+                self.imported = Some(ImportedRole::User);
+            }
+            EventBody::HistoryImported(_) if self.imported != Some(ImportedRole::User) => {
+                self.imported = None;
+            }
+            _ => {}
         }
     }
 
@@ -219,7 +274,7 @@ impl Traces {
 }
 
 /// The turn that an entry tells of, and the messages that it names.
-fn turn_of(body: &EventBody) -> Option<(TurnId, &[Seq])> {
+pub(crate) fn turn_of(body: &EventBody) -> Option<(TurnId, &[Seq])> {
     match body {
         EventBody::TurnStarted { turn_id, messages, .. }
         | EventBody::TurnProcessing { turn_id, messages, .. }
@@ -278,18 +333,9 @@ fn blank_body(body: &mut EventBody) -> bool {
         | EventBody::TurnRetrying { error: text, .. }
         | EventBody::TurnFailed { error: text, .. }
         | EventBody::ToolReturned { output: text, .. }
+        | EventBody::DeliverySettled { detail: Some(text), .. }
         | EventBody::GuardRefused { detail: Some(text), .. } => take(text),
-        EventBody::SessionNotice {
-            text,
-            message_id,
-            source:
-                NoticeSource::Unasked
-                | NoticeSource::Operator
-                | NoticeSource::Command
-                | NoticeSource::Scheduled,
-            by,
-            ..
-        } => {
+        EventBody::SessionNotice { text, message_id, by, .. } => {
             let named = message_id.as_mut().is_some_and(take);
             let by = by.as_mut().is_some_and(take);
             take(text) || named || by
@@ -309,6 +355,15 @@ fn blank_body(body: &mut EventBody) -> bool {
         EventBody::AgentEvent { name, detail, .. } => {
             let name = take(name);
             take(detail) || name
+        }
+        EventBody::SessionImported(imported) => {
+            let named = imported.by.as_mut().is_some_and(take);
+            take(&mut imported.from) || named
+        }
+        EventBody::HistoryImported(line) => {
+            let sender = line.sender.as_mut().is_some_and(take);
+            let by = line.by.as_mut().is_some_and(take);
+            take(&mut line.text) || sender || by
         }
         _ => false,
     }

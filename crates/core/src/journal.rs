@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use entry::Event;
+pub use imported::{Heard, Imported, ImportedLine, ImportedRole};
 pub use words::{CancelReason, CommandName, DeadReason, NoticeSource, SupersedeChoice};
 
 use crate::artifact::{ArtifactName, Dependency, Fingerprint};
@@ -16,20 +18,10 @@ use crate::tool::{ActName, SideEffects, ToolOutcome};
 use crate::usage::Usage;
 
 mod asked;
+mod entry;
+mod imported;
 mod names;
 mod words;
-
-/// One numbered entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Its place, from 1 and without gaps.
-    pub seq: Seq,
-    /// When it happened, by the wall clock.
-    pub at: Timestamp,
-    /// What happened.
-    #[serde(flatten)]
-    pub body: EventBody,
-}
 
 /// What happened. The serialised `type` is `category.name`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +52,9 @@ pub enum EventBody {
         /// It waits for an external check, or behind one that does.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         held: bool,
+        /// So many seconds after it came its text shall be nowhere any more, nor what is said to it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disappears_s: Option<u32>,
     },
     /// Something was said to the gateway itself. What it asks for is done in the same step.
     #[serde(rename = "message.command")]
@@ -77,6 +72,9 @@ pub enum EventBody {
         /// It was not done: who wrote what it is about is trusted further than its sender.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         refused: bool,
+        /// The same as of a message.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disappears_s: Option<u32>,
     },
     /// Something was said in the agent's presence and not to it; the next turn may read it.
     #[serde(rename = "message.context")]
@@ -95,6 +93,9 @@ pub enum EventBody {
         /// Nobody said in time whether it was for the agent, or nobody had to.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_default: bool,
+        /// The same as of a message; where it was held, that of its acceptance counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disappears_s: Option<u32>,
     },
     /// A turn began to gather messages.
     #[serde(rename = "turn.started")]
@@ -476,6 +477,12 @@ pub enum EventBody {
     /// From here on the customer takes none.
     #[serde(rename = "session.opted_out")]
     SessionOptedOut,
+    /// The conversation was had elsewhere; what was said there stands behind this.
+    #[serde(rename = "session.imported")]
+    SessionImported(Box<Imported>),
+    /// Something that was said elsewhere.
+    #[serde(rename = "history.imported")]
+    HistoryImported(Box<ImportedLine>),
     /// A part of a reply reached its channel, or is given up, or nobody knows.
     #[serde(rename = "delivery.settled")]
     DeliverySettled {

@@ -42,7 +42,7 @@ const PAUSES_MS: [u64; 9] = [
 const RETRY_AFTER_MS_MAX: u64 = 24 * HOUR_MS;
 
 /// Every type of event, as [`EventBody::name`](crate::EventBody::name) gives them.
-pub const EVENT_TYPES: [&str; 41] = [
+pub const EVENT_TYPES: [&str; 43] = [
     "message.accepted",
     "message.command",
     "message.context",
@@ -83,6 +83,8 @@ pub const EVENT_TYPES: [&str; 41] = [
     "session.notice_cancelled",
     "session.opted_in",
     "session.opted_out",
+    "session.imported",
+    "history.imported",
     "delivery.settled",
 ];
 
@@ -209,7 +211,7 @@ pub fn signed_content(id: &str, at_seconds: i64, body: &[u8]) -> Vec<u8> {
 
 /// Fields whose texts were not written by a person or a model. Every other text stays here unless
 /// the listener may see texts; so a field that is new stays here as well.
-const PLAIN_TEXTS: [&str; 15] = [
+const PLAIN_TEXTS: [&str; 18] = [
     "turn_id",
     "turn_group_id",
     "supersedes",
@@ -225,6 +227,9 @@ const PLAIN_TEXTS: [&str; 15] = [
     "source",
     "effects",
     "outcome",
+    "role",
+    "heard",
+    "sha256",
 ];
 
 /// What goes out of an event: its own fields beside `type` and `at`, and where it happened.

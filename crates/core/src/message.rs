@@ -51,6 +51,8 @@ pub struct Inbound {
     pub refused: Option<Rejection>,
     /// What it is to the session.
     pub kind: InboundKind,
+    /// So many seconds after now its text shall be nowhere any more.
+    pub disappears_s: Option<u32>,
 }
 
 /// What an admitted message is to its session.
@@ -80,6 +82,14 @@ pub enum CommandAct {
     },
     /// Choose the busy policy of this session; none for the configured one.
     Queue(Option<BusyPolicy>),
+    /// Choose the model that answers in this session, of those that its agent offers; none for the
+    /// agent's own.
+    Model {
+        /// Which.
+        name: Option<Arc<str>>,
+        /// What is answered, once it is chosen.
+        told: Arc<str>,
+    },
     /// Nothing, but answer with this.
     Say(Arc<str>),
 }
@@ -92,6 +102,7 @@ impl CommandAct {
             Self::New => CommandName::New,
             Self::Stop { .. } => CommandName::Stop,
             Self::Queue(_) => CommandName::Queue,
+            Self::Model { .. } => CommandName::Model,
             Self::Say(_) => CommandName::Say,
         }
     }

@@ -1,9 +1,10 @@
 //! Bytes against the core's readers: session keys, API keys, places of the journal, networks, traces,
-//! patterns, and what a callback is made of.
+//! patterns, session files, and what a callback is made of.
 
 use serde_json::{Map, Value};
 use turnkeep_core::access::KeyText;
 use turnkeep_core::ids::Seq;
+use turnkeep_core::import::Reader;
 use turnkeep_core::listen::{BODY_BYTES_MAX, Pattern, Place, callback_body, callback_id};
 use turnkeep_core::network::Network;
 use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
@@ -203,4 +204,50 @@ fn check_trace(input: &[u8]) {
 #[test]
 fn fuzz_trace_contexts() {
     fuzz(&TRACES, check_trace);
+}
+
+const SESSION_FILES: Target<'static> = Target {
+    name: "session_file",
+    seeds: &[concat!(
+        r#"{"format":"turnkeep.session","version":1,"saved_at":"2026-05-01T10:00:00Z","#,
+        r#""session":"a:b:web:dm:c","name":null,"first_seq":1,"last_seq":2}"#,
+        "\n",
+        r#"{"seq":1,"at":5,"type":"message.accepted","message_id":"m","sender":"c","text":"hi","#,
+        r#""trust":"public","action":"event_sent"}"#,
+        "\n",
+        r#"{"seq":2,"at":6,"type":"history.imported","role":"agent","text":"yes","said_at":4}"#,
+        "\n",
+        r#"{"type":"end","events":2,"sha256":"#,
+        r#""e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}"#,
+    )
+    .as_bytes()],
+    words: &[
+        b"session.reset",
+        b"\"retry_of\":1",
+        b"\"held\":true",
+        b"guard.refused",
+        b"18446744073709551615",
+        b"\"heard\":\"never\"",
+    ],
+    length_max: 2000,
+};
+
+/// What is refused names its line and field, and what is taken is what its head says.
+#[test]
+fn fuzz_session_files() {
+    fuzz(&SESSION_FILES, |input| {
+        let mut reader = Reader::new();
+        for line in input.split(|byte| *byte == b'\n') {
+            if let Err(error) = reader.take(line) {
+                assert_eq!(error.line, reader.lines());
+                assert!(!error.field.is_empty() && !error.why.is_empty());
+                return;
+            }
+        }
+        let Ok(import) = reader.import(None) else { return };
+        assert_eq!(import.head.lines as usize, import.lines.len());
+        assert!(import.forgotten <= import.lines.len());
+        assert!(import.lines.iter().all(|line| !line.text.is_empty()));
+        assert!(import.head.from.parse::<SessionKey>().is_ok());
+    });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use turnkeep_core::ports::intake::{AccountHealth, Intake, Listener};
+use turnkeep_core::ports::intake::{AccountHealth, Intake, KnownGroup, Listener, Undone};
 
 use crate::run::panic_text;
 use crate::service::Gateway;
@@ -69,6 +69,56 @@ impl Gateway {
         let ears = self.0.hearing.ears.read().unwrap_or_else(PoisonError::into_inner);
         let ears = ears.iter().filter(|ear| ear.listener.channel() == channel);
         ears.flat_map(|ear| ear.listener.health()).collect()
+    }
+
+    /// Has an account of a channel trust the key that somebody has now: theirs with this safety
+    /// number, else whatever it is. Says which account it was: the one that is named, else the only
+    /// one.
+    pub(crate) async fn trust(
+        &self,
+        channel: &str,
+        account: Option<&str>,
+        who: &str,
+        safety_number: Option<&str>,
+    ) -> Result<Arc<str>, Undone> {
+        let mut known = self.listened(channel);
+        if let Some(account) = account {
+            known.retain(|(name, _)| **name == *account);
+        }
+        match &known[..] {
+            [(name, listener)] => {
+                listener.trust(name, who, safety_number).await.map(|()| Arc::clone(name))
+            }
+            [] => Err(Undone::NoAccount(match account {
+                Some(account) => format!("there is no account {account:?}").into(),
+                None => format!("no account of {channel} is configured").into(),
+            })),
+            _ => Err(Undone::NoAccount("there are several accounts: name one of them".into())),
+        }
+    }
+
+    /// The groups of each account of a channel.
+    pub(crate) async fn groups(
+        &self,
+        channel: &str,
+    ) -> Result<Vec<(Arc<str>, Vec<KnownGroup>)>, Undone> {
+        let mut all = Vec::new();
+        for (name, listener) in self.listened(channel) {
+            let groups = listener.groups(&name).await?;
+            all.push((name, groups));
+        }
+        Ok(all)
+    }
+
+    /// Each account of a channel, and who listens to it.
+    fn listened(&self, channel: &str) -> Vec<(Arc<str>, Arc<dyn Listener>)> {
+        let ears = self.0.hearing.ears.read().unwrap_or_else(PoisonError::into_inner);
+        let ears = ears.iter().filter(|ear| ear.listener.channel() == channel);
+        let accounts = ears.flat_map(|ear| {
+            let names = ear.listener.health().into_iter().map(|health| health.account);
+            names.map(|name| (name, Arc::clone(&ear.listener)))
+        });
+        accounts.collect()
     }
 }
 

@@ -64,6 +64,8 @@ pub struct HeardAs {
     pub id: String,
     /// What it is to its session.
     pub what: InboundKind,
+    /// So many seconds after it came it shall be nowhere any more.
+    pub disappears_s: Option<u32>,
 }
 
 /// A mistake in a submission, by field.
@@ -154,8 +156,9 @@ pub fn admit(
         text: submission.text.into(),
     };
     // A key tells whose customers they are, not how far to trust them: so far, all alike.
-    let (trust, kind) =
-        heard.map_or((Trust::Public, InboundKind::Message), |heard| (heard.trust, heard.what));
+    let client = (Trust::Public, InboundKind::Message, None);
+    let (trust, kind, disappears_s) =
+        heard.map_or(client, |heard| (heard.trust, heard.what, heard.disappears_s));
     let inbound = Inbound {
         token: Token(0),
         body: Arc::new(body),
@@ -164,6 +167,7 @@ pub fn admit(
         request,
         refused: None,
         kind,
+        disappears_s,
     };
     Ok(Admitted { key, policy, inbound })
 }

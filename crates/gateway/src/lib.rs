@@ -23,6 +23,7 @@ pub mod service;
 
 mod decisions;
 mod hearing;
+mod import;
 mod mail;
 mod metrics;
 mod moderation;
@@ -36,9 +37,11 @@ mod run;
 mod schedule;
 mod setup;
 mod slots;
+pub mod switchboard;
 mod task;
 mod trace;
 mod unasked;
+mod worktrees;
 
 pub use follow::{Asked, Settled};
 pub use ingress::{FieldError, Policies, Submission, UnknownPart};

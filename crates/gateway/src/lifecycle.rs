@@ -29,6 +29,7 @@ impl Gateway {
         self.load_salt().await?;
         self.load_people().await?;
         self.0.schedule.load(&self.setup().settings.jobs, clock::now()).await?;
+        self.0.switchboard.load().await?;
         let taken = self.tend(Timestamp::MAX).await?;
         self.set_phase(Phase::Ready);
         Ok(taken)
@@ -118,6 +119,7 @@ impl Gateway {
         // Only now: what hears brings the answers of what is sent, too.
         self.hear(Vec::new()).await;
         self.0.listeners.end().await;
+        self.0.switchboard.write_all().await;
         self.store().close().await;
     }
 

@@ -42,6 +42,10 @@ pub(crate) enum Mail {
     Tend,
     /// The configuration was replaced.
     Renew,
+    /// Tell the switchboard what the session takes now, though nothing was committed.
+    Weigh,
+    /// Nobody has to do with the session: what is kept of it in memory goes, and the task leaves.
+    Rest,
     /// Lay down what runs and leave.
     Release,
 }

@@ -11,6 +11,8 @@ use turnkeep_core::guard::AbuseKind;
 use turnkeep_core::journal::{Event, EventBody};
 use turnkeep_core::message::{Action, Rejection};
 use turnkeep_core::outbox::DeliveryOutcome;
+use turnkeep_core::switchboard::STATES;
+use turnkeep_core::switchboard::states::word;
 use turnkeep_core::tool::ToolOutcome;
 use turnkeep_core::usage::Sums;
 
@@ -54,12 +56,16 @@ pub(crate) struct Metrics {
     outbox_oldest: Gauge,
     dead_letters: Gauge,
     forgotten: [Counter; 2],
+    disappeared: Counter,
     guard_customers: Gauge,
     restrictions: Gauge,
     sessions: Gauge,
     sessions_paused: Gauge,
     undecided_max: Gauge,
     watchers: Gauge,
+    /// By state.
+    on_board: [Gauge; STATES.len()],
+    waiting_on_board: Gauge,
     ready: Gauge,
     draining: Gauge,
     pub(crate) without_agent: Gauge,
@@ -109,12 +115,16 @@ impl Metrics {
             outbox_oldest: gauge!("turnkeep_outbox_oldest_seconds"),
             dead_letters: gauge!("turnkeep_dead_letters"),
             forgotten: [forgotten("retention"), forgotten("erasure")],
+            disappeared: counter!("turnkeep_disappeared_texts_total"),
             guard_customers: gauge!("turn_gateway_guard_customers"),
             restrictions: gauge!("turn_gateway_restrictions"),
             sessions: gauge!("turnkeep_sessions_active"),
             sessions_paused: gauge!("turnkeep_sessions_paused"),
             undecided_max: gauge!("turn_gateway_undecided_max"),
             watchers: gauge!("turnkeep_watchers"),
+            on_board: STATES
+                .map(|state| gauge!("turnkeep_switchboard_sessions", "state" => word(state))),
+            waiting_on_board: gauge!("turnkeep_switchboard_waiting"),
             ready: gauge!("turnkeep_ready"),
             draining: gauge!("turnkeep_draining"),
             without_agent: gauge!("turnkeep_turns_without_agent"),
@@ -185,6 +195,11 @@ impl Metrics {
             Why::Erasure => 1,
         };
         self.forgotten[why].increment(messages);
+    }
+
+    /// Texts went because the timer of their chat was over.
+    pub(crate) fn disappeared(&self, texts: u64) {
+        self.disappeared.increment(texts);
     }
 
     /// A channel was called, and said so.

@@ -75,6 +75,13 @@ struct Rare {
     finish: Option<FinishReason>,
 }
 
+impl RunShared {
+    /// How long the draft is.
+    pub(crate) fn draft_bytes(&self) -> usize {
+        lock(&self.draft).len()
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -192,6 +199,8 @@ pub(crate) struct RunHandle {
     first_id: Arc<str>,
     /// What its channel can do.
     facts: ChannelFacts,
+    /// The model that was chosen.
+    model: Option<Arc<str>>,
     /// What tools did for its turn group before it.
     acts: Vec<Act>,
     /// What it may ask its user.
@@ -388,6 +397,10 @@ impl TurnHandle for RunHandle {
             self.shared.trace(|span| span.event("provider slot granted"));
             slot
         })
+    }
+
+    fn model(&self) -> Option<Arc<str>> {
+        self.model.clone()
     }
 
     fn used(&self, usage: Usage) {

@@ -10,24 +10,26 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 use turnkeep_core::ids::{Seq, TurnId};
-use turnkeep_core::message::{Decision, Inbound, Rejection};
+use turnkeep_core::message::{CommandAct, Decision, Inbound, InboundKind, Rejection};
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::ports::schedule::ScheduleStore;
 use turnkeep_core::ports::store::{FirstDecision, Store};
+use turnkeep_core::ports::switchboard::SwitchboardStore;
 use turnkeep_core::ports::trace::Tracer;
 use turnkeep_core::ports::usage::UsageStore;
 use turnkeep_core::schedule::Job;
 use turnkeep_core::session::{Control, Controlled};
+use turnkeep_core::switchboard::Limits;
 use turnkeep_core::trace::SpanContext;
 use turnkeep_core::{Policy, SessionKey};
 
 use crate::care::Care;
 use crate::driver::duplicate_of;
 use crate::follow::{Settled, find_settled};
-use crate::guard::{Guard, GuardParts, GuardSettings, Question};
+use crate::guard::{Guard, GuardParts, GuardSettings, Question, What};
 use crate::hearing::Hearing;
 use crate::ingress::{Admitted, FieldError, Policies, Submission, admit};
 use crate::intake::Desk;
@@ -43,6 +45,7 @@ use crate::recent::Kept;
 use crate::registry::Registry;
 use crate::schedule::Schedule;
 use crate::setup::{Current, Setup, configured};
+use crate::switchboard::Switchboard;
 use crate::trace::{Spans, decided};
 
 /// What the gateway lives by, beside the policies.
@@ -66,6 +69,8 @@ pub struct Settings {
     pub routing: Arc<Routing>,
     /// Jobs that stand in the configuration.
     pub jobs: Arc<[Job]>,
+    /// How many sessions the switchboard shows, and when they go to sleep.
+    pub switchboard: Limits,
 }
 
 impl Default for Settings {
@@ -80,6 +85,7 @@ impl Default for Settings {
             prices: Arc::default(),
             routing: Arc::default(),
             jobs: Arc::default(),
+            switchboard: Limits::default(),
         }
     }
 }
@@ -96,6 +102,8 @@ pub struct Parts {
     pub people: Arc<dyn turnkeep_core::ports::people::People>,
     /// The same, for jobs and reminders.
     pub schedule: Arc<dyn ScheduleStore>,
+    /// The same, for the switchboard.
+    pub switchboard: Arc<dyn SwitchboardStore>,
     /// Agents by their configured names.
     pub agents: HashMap<String, Arc<dyn Agent>>,
     /// Adapters of the channels that are pushed to, by name.
@@ -188,6 +196,8 @@ pub(crate) struct Inner {
     pub(crate) replacing: tokio::sync::Mutex<()>,
     pub(crate) registry: Registry,
     pub(crate) lives: Lives,
+    /// Every session at a glance.
+    pub(crate) switchboard: Switchboard,
     pub(crate) listeners: Listeners,
     /// Who became known by a code.
     pub(crate) people: People,
@@ -220,6 +230,7 @@ impl Gateway {
     /// Puts the parts together; nothing runs before [`Gateway::start`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let limits = parts.settings.switchboard;
         let setup = Setup {
             agents: configured(parts.agents, None),
             channels: parts.channels,
@@ -229,6 +240,7 @@ impl Gateway {
             settings: parts.settings,
         };
         Self(Arc::new(Inner {
+            switchboard: Switchboard::new(parts.switchboard, limits),
             store: parts.store,
             care: Care::new(parts.care),
             ledger: Ledger::new(parts.usage),
@@ -361,6 +373,7 @@ impl Gateway {
             policy,
             settings,
             named: inbound.is_named(),
+            what: counted_as(&inbound.kind),
             now: crate::clock::now(),
         };
         let Err(refused) = self.0.guard.admit(&question) else { return Ok(()) };
@@ -409,7 +422,7 @@ impl Gateway {
         self.readiness().map_err(Refusal::Unavailable)?;
         // This one may be the first that is heard of a session, so there must be somebody for it.
         let policy = match control {
-            Control::OptIn(true) => self.policy_of(key),
+            Control::OptIn(true) | Control::Import(_) => self.policy_of(key),
             _ => self.policy_of_stored(key),
         };
         let policy = policy.ok_or_else(unknown_session)?;
@@ -454,6 +467,16 @@ impl Gateway {
 pub(crate) enum Accepted {
     Decided(Decision),
     Duplicate(FirstDecision),
+}
+
+/// What rates count it as: whoever wants something to end is not made to wait, and what is said to
+/// others in a group uses up nothing that one may say to us.
+const fn counted_as(kind: &InboundKind) -> What {
+    match kind {
+        InboundKind::Context => What::Aside,
+        InboundKind::Command(CommandAct::Stop { .. }) => What::Stop,
+        _ => What::Sent,
+    }
 }
 
 fn interrupted() -> Refusal {

@@ -116,6 +116,7 @@ impl Gateway {
         self.readiness().map_err(StoreError::Unavailable)?;
         self.0.listeners.enrol(&new.listeners).await?;
         let before = self.setup();
+        self.0.switchboard.set_limits(new.settings.switchboard);
         self.0.setup.replace(Setup {
             agents: configured(new.agents, Some(&before)),
             channels: new.channels,

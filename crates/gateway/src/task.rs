@@ -115,7 +115,7 @@ impl SessionTask {
             releasing: false,
             lost: false,
             standing: gateway.0.standings.take_up(&key),
-            memory: Memory::new(Arc::clone(&gateway.0.kept)),
+            memory: Memory::new(Arc::clone(&gateway.0.kept), &key),
             spans: gateway.spans().map(|_| Box::default()),
         };
         tokio::spawn(async move {
@@ -220,6 +220,7 @@ impl SessionTask {
                             live.loaded(session.last_seq);
                         }
                     }
+                    self.show_loaded();
                 }
                 Some(Request::Commit(commit)) => {
                     let mut news = News::of(&commit.rows.events, self.spans.is_some());
@@ -314,10 +315,12 @@ impl SessionTask {
             return false;
         }
         // Before it leaves: the next task may begin at the same moment.
+        self.gateway.0.switchboard.given_back(self.driver.key());
         self.lay_down();
         let left = self.gateway.0.registry.leave(self.driver.key(), &self.mail);
         if !left {
             self.standing = self.gateway.0.standings.take_up(self.driver.key());
+            self.show_loaded();
         }
         left
     }
@@ -381,6 +384,11 @@ impl SessionTask {
             }
             // The next step looks anyway; this one only wakes.
             Mail::Tend | Mail::Renew => {}
+            Mail::Weigh => self.weigh(),
+            Mail::Rest => {
+                self.memory.clear();
+                self.idle_since = Instant::now().checked_sub(self.idle).unwrap_or(self.idle_since);
+            }
             Mail::Release => {
                 self.releasing = true;
                 self.driver.push(Input::Release);

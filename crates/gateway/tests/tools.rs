@@ -7,6 +7,7 @@ mod artifacts;
 mod kit;
 mod money;
 mod questions;
+mod switchboard;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

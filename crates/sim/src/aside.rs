@@ -155,7 +155,7 @@ impl Aside {
             _ if *refused => done.is_empty() && self.groups[seat],
             CommandName::New => resets,
             CommandName::Stop => !resets,
-            CommandName::Queue | CommandName::Say => done.is_empty(),
+            CommandName::Queue | CommandName::Model | CommandName::Say => done.is_empty(),
         };
         if !right {
             return Some(format!("I30: command {seq} ({command:?}) did {done:?}"));

@@ -108,7 +108,7 @@ const STAGE_NAMES: [&str; STAGES] = [
 ];
 
 /// Outcomes: the last journal entry's type, or a change without one, or effects only, or a reason.
-const EVENTS: [&str; 41] = [
+const EVENTS: [&str; 43] = [
     "message.accepted",
     "turn.started",
     "turn.processing",
@@ -150,6 +150,8 @@ const EVENTS: [&str; 41] = [
     "usage.recorded",
     "message.command",
     "message.context",
+    "session.imported",
+    "history.imported",
 ];
 const CHANGED: usize = EVENTS.len();
 const ANSWERED: usize = CHANGED + 1;
@@ -323,6 +325,8 @@ const fn event_number(body: &EventBody) -> usize {
         EventBody::UsageRecorded { .. } => 38,
         EventBody::MessageCommand { .. } => 39,
         EventBody::MessageContext { .. } => 40,
+        EventBody::SessionImported(_) => 41,
+        EventBody::HistoryImported(_) => 42,
     }
 }
 

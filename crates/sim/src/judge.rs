@@ -109,6 +109,9 @@ impl Judge {
             violations.extend(aside.judge(seat, event, policy));
         }
         violations.extend(moderator::bound(&row.session, policy));
+        if let Some((from, to)) = row.leapt {
+            violations.push(format!("session {seat}: from {from:?} to {to:?} in one commit"));
+        }
         if let Some(what) = side.typing.verdict(&row.session, fresh, policy).filter(|_| calm) {
             violations.push(format!("session {seat}: rhythm: {what}"));
         }

@@ -31,6 +31,7 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
         hint,
         rhythm,
         busy,
+        model,
         paused,
         noticed_at,
         refused_at,
@@ -56,6 +57,7 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
     kept.outbox.on_schedule_at = *on_schedule_at;
     kept.acts.clone_from(acts);
     kept.spent.clone_from(spent);
+    kept.model.clone_from(model);
     kept.rhythm.copy_from(rhythm);
     (kept.epoch, kept.generation) = (*epoch, *generation);
     (kept.last_seq, kept.last_timer) = (*last_seq, *last_timer);

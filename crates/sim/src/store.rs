@@ -9,6 +9,8 @@ use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::{
     Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Rows, TurnRow,
 };
+use turnkeep_core::session::SessionStatus;
+use turnkeep_core::switchboard::may_become;
 use turnkeep_core::usage::Sums;
 use turnkeep_core::{Epoch, Seq, Session, Timestamp, Version};
 
@@ -33,6 +35,8 @@ pub struct Row {
     pub parts: Vec<PartRow>,
     /// What runs used, in sums.
     pub used: Sums,
+    /// The last commit made it something that the switchboard takes for impossible.
+    pub leapt: Option<(SessionStatus, SessionStatus)>,
 }
 
 #[derive(Debug)]
@@ -66,6 +70,7 @@ impl SimStore {
             row.turns.clear();
             row.parts.clear();
             row.used = Sums::default();
+            row.leapt = None;
         }
         self.dead.clear();
         self.seen.clear();
@@ -187,6 +192,8 @@ impl SimStore {
         for part in parts.drain(..) {
             put_part(&mut row.parts, part);
         }
+        let (from, to) = (row.session.status(), commit.session.status());
+        row.leapt = (!may_become(from, to)).then_some((from, to));
         keep(&mut row.session, &commit.session);
         row.version = commit.expected.next();
         row.wake_at = commit.wake_at;

@@ -219,6 +219,7 @@ fn begin(
         queue_position: None,
         retry_of: None,
         held: false,
+        disappears_s: None,
     };
     let accepted = event(&mut session, accepted);
     let (seq, at) = (accepted.seq, accepted.at);

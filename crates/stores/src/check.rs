@@ -1,7 +1,10 @@
 //! What every store refuses to write.
 
+use std::collections::BTreeSet;
+
 use turnkeep_core::message::Seen;
 use turnkeep_core::ports::store::{FirstDecision, Guard, StoreError};
+use turnkeep_core::ports::switchboard::{BoardChange, KeptSeat};
 use turnkeep_core::usage::Day;
 use turnkeep_core::{Event, Seq, Session, SessionKey};
 
@@ -56,4 +59,40 @@ pub(crate) fn twin_in(earlier: &[Guard], seen: &Seen) -> Option<(FirstDecision, 
         }
         _ => None,
     })
+}
+
+/// Whether a change of a board names sessions of its own tenant only.
+pub(crate) fn own_rows(change: &BoardChange) -> Result<(), StoreError> {
+    let mut keys = change.rows.iter().map(|row| &row.key);
+    match keys.find(|key| key.tenant() != *change.tenant) {
+        None => Ok(()),
+        Some(key) => Err(StoreError::Corrupt(format!(
+            "session {key} is to stand on the board of tenant {:?}",
+            change.tenant
+        ))),
+    }
+}
+
+/// Two rows of one change with one key, number or name; the later one.
+pub(crate) fn twin_row(change: &BoardChange) -> Option<SessionKey> {
+    let (mut keys, mut numbers, mut names) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let twin = change.rows.iter().find(|row| {
+        let named_twice = row.name.as_ref().is_some_and(|name| !names.insert(name));
+        !keys.insert(&row.key) || !numbers.insert(row.number) || named_twice
+    });
+    twin.map(|row| row.key.clone())
+}
+
+/// Takes sessions that leave out of a seat; says whether it named one.
+pub(crate) fn leave_seat(seat: &mut KeptSeat, gone: &[SessionKey]) -> bool {
+    let before = seat.history.len();
+    seat.history.retain(|key| !gone.contains(key));
+    let watched = seat.active.take_if(|key| gone.contains(key)).is_some();
+    watched || seat.history.len() < before
+}
+
+/// The highest number that a change knows of.
+pub(crate) fn highest_number(change: &BoardChange) -> u32 {
+    let numbers = change.rows.iter().map(|row| row.number);
+    numbers.fold(change.last_number, u32::max)
 }

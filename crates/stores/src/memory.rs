@@ -6,6 +6,7 @@ mod keys;
 mod listeners;
 mod people;
 mod schedule;
+mod switchboard;
 mod usage;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,10 +14,11 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use turnkeep_core::care::Forgotten;
+use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
-    Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Store, StoreError,
-    StoreStats, TurnRow,
+    Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartPlace, PartRow, Store,
+    StoreError, StoreStats, TurnRow,
 };
 use turnkeep_core::{Epoch, Event, Seq, Session, SessionKey, Timestamp, TurnId, Version};
 
@@ -41,9 +43,14 @@ struct Tables {
     keys: keys::KeyTable,
     pairings: people::PairingTable,
     schedule: schedule::ScheduleTables,
+    boards: switchboard::BoardTables,
     listeners: listeners::ListenerTables,
     restrictions: guard::RestrictionTable,
     usage: usage::UsageTables,
+    /// Messages that disappear: after how many seconds, and when that is.
+    disappearing: BTreeMap<(SessionKey, Seq), (u32, Timestamp)>,
+    /// Texts were taken out since the last scrub.
+    unscrubbed: bool,
     stats: StoreStats,
 }
 
@@ -187,7 +194,11 @@ impl Tables {
         });
         (row.session, row.version, row.wake_at) = (session, version, wake_at);
         self.listeners.append(&key, &rows.events);
-        self.usage.put(&key, rows.usage);
+        for event in &rows.events {
+            if let Some(disappears) = event.disappears() {
+                self.disappearing.insert((key.clone(), event.seq), disappears);
+            }
+        }
         row.events.extend(rows.events);
         for turn in rows.turns {
             match self.turns.get_mut(&turn.id) {
@@ -198,6 +209,8 @@ impl Tables {
                 }
             }
         }
+        let turns = &self.turns;
+        self.usage.put(&key, rows.usage, |turn| turns.contains_key(&turn));
         for mut part in rows.parts {
             let known = row.parts.get(&(part.reply, part.part));
             if let Some(known) = known.filter(|_| part.text.is_empty()) {
@@ -221,6 +234,10 @@ impl Tables {
             .take(limit)
             .collect()
     }
+}
+
+fn is_parked(part: &PartRow) -> bool {
+    matches!(part.state, DeliveryState::Unknown | DeliveryState::Dead) && !part.text.is_empty()
 }
 
 impl Row {
@@ -346,6 +363,29 @@ impl Store for MemoryStore {
             let Some(row) = tables.sessions.get(key) else { return Vec::new() };
             let parts = row.parts.iter().filter(|(place, _)| **place > after);
             parts.map(|(_, part)| part.clone()).take(limit).collect()
+        })
+    }
+
+    fn parked(
+        &self,
+        tenant: Option<&str>,
+        state: Option<DeliveryState>,
+        after: Option<&PartPlace>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(SessionKey, PartRow)>, StoreError>> {
+        self.read(|tables| {
+            let rows = tables.sessions.iter();
+            let rows = rows.filter(|(key, _)| tenant.is_none_or(|tenant| key.tenant() == tenant));
+            let parts = rows.flat_map(|(key, row)| row.parts.values().map(move |part| (key, part)));
+            let parked = parts.filter(|(_, part)| {
+                is_parked(part) && state.is_none_or(|state| part.state == state)
+            });
+            let behind = parked.filter(|(key, part)| {
+                after.is_none_or(|(session, reply, number)| {
+                    (*key, part.reply, part.part) > (session, *reply, *number)
+                })
+            });
+            behind.take(limit).map(|(key, part)| (key.clone(), part.clone())).collect()
         })
     }
 

@@ -83,6 +83,8 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
     tokio::spawn(async move { keeper.keep(until).await });
     let (clerk, until) = (gateway.clone(), shutdown.clone());
     tokio::spawn(async move { clerk.keep_schedule(until).await });
+    let (operator, until) = (gateway.clone(), shutdown.clone());
+    tokio::spawn(async move { operator.keep_switchboard(until).await });
     let until = shutdown.clone();
     tokio::spawn(async move { access.tend(until).await });
     tokio::spawn(upkeep(recorder, shutdown.clone()));

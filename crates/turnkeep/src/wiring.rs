@@ -3,6 +3,7 @@
 mod routing;
 pub(crate) mod signal;
 pub(crate) mod tools;
+pub(crate) mod worktrees;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,8 +11,9 @@ use std::sync::{Arc, RwLock};
 
 use anyhow::Context as _;
 use turnkeep_agents::{
-    CommandAgent, EchoAgent, HttpBrainAgent, KeySource, ModelAgent, TurnSettings,
+    CommandAgent, EchoAgent, HttpBrainAgent, KeySource, ModelAgent, TurnSettings, WorktreeSettings,
 };
+use turnkeep_channels::signal::{Attachments, Removable};
 use turnkeep_channels::{
     HttpModerator, SignalChannel, SpoolChannel, WebhookClient, WebhookCourier,
 };
@@ -28,6 +30,9 @@ use turnkeep_gateway::{
     Gateway, Parts, Policies, ReminderDesk, Replacement, Settings, UnknownPart,
 };
 use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
+
+/// The name of a session's git worktree.
+pub(crate) use turnkeep_agents::worktree_id;
 
 use crate::brain_check::{Address, Program, Subject, Way};
 use crate::config::command::CommandSettings;
@@ -67,6 +72,8 @@ pub(crate) struct Wired {
     agents: HashMap<String, Arc<dyn Agent>>,
     channels: HashMap<String, Arc<dyn Channel>>,
     signal: Option<Arc<SignalChannel>>,
+    /// What came along with messages.
+    attachments: Arc<Attachments>,
     listeners: Vec<Listener>,
     moderator: Option<Arc<dyn Moderator>>,
 }
@@ -78,12 +85,23 @@ pub(crate) fn wire(resolved: Resolved, before: Option<&Wired>) -> anyhow::Result
     let reminders = before.map_or_else(own, |before| Arc::clone(&before.reminders));
     let agents = agents(&resolved, (&tools, &reminders), before)?;
     let mut channels = channels(&resolved, before)?;
-    let signal = signal::channel(&resolved, before)?;
+    let attachments = signal::attachments(&resolved, before);
+    let signal = signal::channel(&resolved, &attachments, before)?;
     channels.extend(signal.iter().map(|signal| ("signal".to_owned(), Arc::clone(signal) as _)));
     let listeners = listeners(&resolved, before)?;
     let moderator = moderator(&resolved, before)?;
     let resolved = Arc::new(resolved);
-    Ok(Wired { resolved, tools, reminders, agents, channels, signal, listeners, moderator })
+    Ok(Wired {
+        resolved,
+        tools,
+        reminders,
+        agents,
+        channels,
+        signal,
+        attachments,
+        listeners,
+        moderator,
+    })
 }
 
 impl Wired {
@@ -102,6 +120,7 @@ impl Wired {
             usage: store.clone(),
             people: store.clone(),
             schedule: store.clone(),
+            switchboard: store.clone(),
             store,
             agents,
             channels,
@@ -113,6 +132,7 @@ impl Wired {
             settings,
         });
         self.reminders.serve(&gateway);
+        gateway.look_after(Arc::new(Removable(Arc::clone(&self.attachments))));
         gateway
     }
 
@@ -142,6 +162,7 @@ impl Wired {
                 prices: Arc::clone(&resolved.prices),
                 routing: Arc::new(routing::routing(resolved)),
                 jobs: resolved.jobs.clone().into(),
+                switchboard: resolved.switchboard,
                 ..Settings::default()
             },
         }
@@ -163,15 +184,13 @@ fn agents(
     before: Option<&Wired>,
 ) -> anyhow::Result<HashMap<String, Arc<dyn Agent>>> {
     let make = |(name, settings): (&String, &AgentSettings)| {
-        let fallback = settings.model().and_then(|model| model.fallback.as_ref());
+        let mut others = settings.model().into_iter().flat_map(ModelSettings::others);
         let is_same = |name| {
             let before = before.and_then(|before| before.resolved.agents.get(name));
             before.is_some() && before == resolved.agents.get(name)
         };
         let same = before.filter(|before| {
-            is_same(name)
-                && fallback.is_none_or(is_same)
-                && tools::are_same(settings, tools, before)
+            is_same(name) && others.all(is_same) && tools::are_same(settings, tools, before)
         });
         if let Some(agent) = same.and_then(|before| before.agents.get(name)) {
             return Ok((name.clone(), Arc::clone(agent)));
@@ -190,7 +209,9 @@ fn agents(
                 tracing::info!(agent = name, version = agent.version(), "an agent is ready");
                 Arc::new(agent)
             }
-            AgentSettings::Command(program) => Arc::new(CommandAgent::new(command(program))),
+            AgentSettings::Command(program) => {
+                Arc::new(worktrees::command_agent(resolved, name, program))
+            }
             AgentSettings::Http(brain) => Arc::new(
                 HttpBrainAgent::new(&http_brain(name, brain))
                     .with_context(|| format!("[agents.{name}]"))?,
@@ -210,8 +231,15 @@ pub(crate) fn version(resolved: &Resolved, name: &str) -> Option<String> {
 /// An agent that asks a model, with the other that stands in for it; without its tools.
 fn model_agent(resolved: &Resolved, name: &str) -> anyhow::Result<ModelAgent> {
     let agent = bare_model_agent(resolved, name)?;
-    let settings = resolved.agents.get(name).and_then(AgentSettings::model);
-    match settings.and_then(|model| model.fallback.as_deref()) {
+    let Some(settings) = resolved.agents.get(name).and_then(AgentSettings::model) else {
+        return Ok(agent);
+    };
+    let others = settings.models.iter();
+    let others = others.map(|other| Ok((other.as_str(), bare_model_agent(resolved, other)?)));
+    let others = others.collect::<anyhow::Result<Vec<_>>>()?;
+    let others: Vec<(&str, &ModelAgent)> = others.iter().map(|(name, one)| (*name, one)).collect();
+    let agent = agent.with_choices(name, &others);
+    match settings.fallback.as_deref() {
         Some(fallback) => Ok(agent.with_fallback(&bare_model_agent(resolved, fallback)?)),
         None => Ok(agent),
     }

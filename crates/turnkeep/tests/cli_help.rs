@@ -13,8 +13,9 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "serve",
+    "attach",
     "send",
     "sessions",
     "turns",
@@ -77,7 +78,10 @@ fn what_is_typed_wrongly_is_two() {
     check(&["send"], "<MESSAGE>");
     check(&["send", "--wait", "301", "hi"], "301 is not in 0..=300");
     check(&["send", "--channel", "pigeon", "hi"], "[possible values: web, api]");
-    check(&["sessions", "show", "anna"], "a session key has five parts");
+    check(&["turns", "list", "anna"], "a session key has five parts");
+    check(&["sessions", "show"], "<WHICH>");
+    check(&["sessions", "rename", "3"], "<NAME>");
+    check(&["sessions", "switch", "3"], "--seat <SEAT>");
     check(&["turns", "show", "7"], "must be the id of a turn, like 01a1");
     check(&["guard", "lift", "x"], "must be the number of a restriction");
     check(&["keys", "create", "--scope", "send"], "<--tenant <NAME>|--operator>");

@@ -2,6 +2,8 @@
 //! doubled or out of order.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "crash_kit/board.rs"]
+mod board;
 mod crash_kit;
 #[path = "crash_kit/schedule.rs"]
 mod schedule;
@@ -96,6 +98,11 @@ async fn everything_is_there(people: &[Arc<Person>], config: &Path, data: &Path)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_every_second_survives_its_kills() {
     schedule::every_time_is_asked_once_and_told_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_switchboard_survives_its_kills() {
+    board::what_was_answered_is_there_and_nothing_is_halfway().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! `docs/walkthrough.md` and what is to be tried in `docs/brains.md`, `docs/operators.md` and
-//! `docs/money.md`, pasted from top to bottom: every block works and prints what the page says.
+//! `docs/walkthrough.md` and what is to be tried in `docs/brains.md`, `docs/operators.md`,
+//! `docs/switchboard.md` and `docs/money.md`, pasted from top to bottom: every block works and prints what the page says.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::fmt::Write as _;
@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 const PAGE: &str = include_str!("../../../docs/walkthrough.md");
 const BRAINS: &str = include_str!("../../../docs/brains.md");
 const OPERATORS: &str = include_str!("../../../docs/operators.md");
+const SWITCHBOARD: &str = include_str!("../../../docs/switchboard.md");
 const MONEY: &str = include_str!("../../../docs/money.md");
 /// Stands in the output where a block ends.
 const MARK: &str = "== end of block ==";
@@ -133,6 +134,14 @@ fn the_brains_work_as_their_page_says() {
 fn operators_work_as_their_page_says() {
     let home = tempfile::tempdir().unwrap();
     works(&OPERATORS.replace("7878", &free_port()), home.path());
+}
+
+#[test]
+fn the_switchboard_works_as_its_page_says() {
+    let home = tempfile::tempdir().unwrap();
+    // Only what is to be tried; below it stands what streams look like.
+    let (page, _) = SWITCHBOARD.split_once("\n## Which session\n").unwrap();
+    works(&page.replace("7878", &free_port()), home.path());
 }
 
 #[test]

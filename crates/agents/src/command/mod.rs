@@ -5,6 +5,7 @@
 //! | `process` | the process and its group: started, watched, and always ended |
 //! | `lines` | bytes become lines, within limits |
 //! | `last_words` | what a program that died said on its standard error |
+//! | `worktree` | a git worktree for each session, where that is wanted |
 //!
 //! The protocol is [`brain`](crate::brain)'s. A slot is held while the process works, and left to
 //! others while it waits for its user. **However an attempt ends, so does the process group**: at a
@@ -15,7 +16,9 @@
 pub(crate) mod last_words;
 mod lines;
 pub(crate) mod process;
+mod worktree;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -26,12 +29,16 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{Agent, TurnContext};
+use turnkeep_core::ports::worktrees::Worktrees;
 use turnkeep_core::session::input::{Finished, RunFailure};
 
 use crate::brain::{Ended, Seat, UNREAD, UNREAD_MAX, breach, pump};
 use last_words::LastWords;
 use lines::Lines;
 use process::Process;
+use worktree::{SessionWorktrees, Stay};
+
+pub use worktree::{WorktreeSettings, worktree_id};
 
 /// Processes that may wait for their users, for each that may work.
 const WAITING_FACTOR: usize = 16;
@@ -72,6 +79,7 @@ impl fmt::Debug for CommandSettings {
 pub struct CommandAgent {
     settings: CommandSettings,
     waiting: Semaphore,
+    worktrees: Option<SessionWorktrees>,
 }
 
 impl CommandAgent {
@@ -79,12 +87,24 @@ impl CommandAgent {
     #[must_use]
     pub fn new(settings: CommandSettings) -> Self {
         let waiting = Semaphore::new(settings.processes_max.saturating_mul(WAITING_FACTOR));
-        Self { settings, waiting }
+        Self { settings, waiting, worktrees: None }
+    }
+
+    /// Each session's process is started in a worktree of its own instead.
+    #[must_use]
+    pub fn with_worktrees(self, settings: WorktreeSettings) -> Self {
+        Self { worktrees: Some(SessionWorktrees::new(settings)), ..self }
     }
 
     async fn answer(&self, context: &TurnContext) -> Result<Finished, RunFailure> {
         let seat = Seat::take(&*context.handle, &self.waiting).await;
-        let (process, streams) = Process::start(&self.settings, "the brain")?;
+        let (mut settings, mut seated) = (Cow::Borrowed(&self.settings), None);
+        if let Some(worktrees) = &self.worktrees {
+            let own = seated.insert(worktrees.of(&context.session).await?);
+            settings.to_mut().dir = Some(own.path.clone());
+        }
+        let (process, streams) = Process::start(&settings, "the brain")?;
+        let _stay = seated.map(|seated| Stay::until(process.end(), seated));
         let (told, unread) = mpsc::channel(UNREAD_MAX);
         let mut events = Lines::new(streams.stdout);
         let mut words = LastWords::default();
@@ -152,5 +172,9 @@ impl Agent for CommandAgent {
 
     fn slots(&self) -> Option<usize> {
         Some(self.settings.processes_max)
+    }
+
+    fn worktrees(&self) -> Option<&dyn Worktrees> {
+        self.worktrees.as_ref().map(|worktrees| worktrees as _)
     }
 }

@@ -73,6 +73,11 @@ impl Process {
         Ok((Self { _stop: stop, ended }, Streams { stdin, stdout, stderr }))
     }
 
+    /// Says when it has ended, also to whoever has let go of it.
+    pub(crate) fn end(&self) -> watch::Receiver<Option<String>> {
+        self.ended.clone()
+    }
+
     /// Waits for its end; how it ended, in words.
     pub(crate) async fn ended(&self) -> String {
         let mut ended = self.ended.clone();

@@ -75,22 +75,36 @@ pub(crate) struct Model {
 pub struct ModelAgent {
     model: Model,
     fallback: Option<Model>,
+    /// Models that may be chosen instead of its own, in the order of `offered`, which has its own one
+    /// before them.
+    choices: Vec<Model>,
+    offered: Vec<(Arc<str>, Arc<str>)>,
     settings: TurnSettings,
     toolboxes: Vec<Arc<dyn Toolbox>>,
     versions: Versions,
 }
 
-/// Which version answers: with its own model, and with the fallback's.
+/// Which version answers: with its own model, with the fallback's, and with each that may be chosen.
 #[derive(Clone, Debug)]
 struct Versions {
     own: Arc<str>,
     fallback: Option<Arc<str>>,
+    choices: Vec<Arc<str>>,
 }
 
 impl ModelAgent {
     pub(crate) fn new(model: Model, settings: TurnSettings) -> Self {
-        let versions = Versions { own: Arc::from(""), fallback: None };
-        Self { model, fallback: None, settings, toolboxes: Vec::new(), versions }.versioned()
+        let versions = Versions { own: Arc::from(""), fallback: None, choices: Vec::new() };
+        Self {
+            model,
+            fallback: None,
+            choices: Vec::new(),
+            offered: Vec::new(),
+            settings,
+            toolboxes: Vec::new(),
+            versions,
+        }
+        .versioned()
     }
 
     /// With these tools; the first one of a name counts.
@@ -106,6 +120,35 @@ impl ModelAgent {
     pub fn with_fallback(mut self, other: &Self) -> Self {
         self.fallback = Some(other.model.clone());
         self.versioned()
+    }
+
+    /// Lets the user choose another agent's model instead of its own one, which is called `own`. As
+    /// with a fallback, everything else stays this agent's.
+    #[must_use]
+    pub fn with_choices(mut self, own: &str, others: &[(&str, &Self)]) -> Self {
+        self.choices = others.iter().map(|(_, other)| other.model.clone()).collect();
+        let all = std::iter::once((own, &self.model))
+            .chain(others.iter().map(|(name, other)| (*name, &other.model)));
+        let offered = all.map(|(name, model)| (name.into(), model.name.as_str().into())).collect();
+        self.offered = if others.is_empty() { Vec::new() } else { offered };
+        self.versioned()
+    }
+
+    /// The model of this name, if it may be chosen; else its own.
+    fn chosen(&self, name: Option<&str>) -> &Model {
+        let at = self.offered.iter().position(|(offered, _)| Some(&**offered) == name);
+        at.and_then(|at| self.choices.get(at.checked_sub(1)?)).unwrap_or(&self.model)
+    }
+
+    /// Which version answers with one of its models.
+    fn version_with(&self, model: &Model) -> &Arc<str> {
+        let Versions { own, fallback, choices } = &self.versions;
+        let is = |other: &Model| std::ptr::eq(model, other);
+        if let Some(at) = self.choices.iter().position(is) {
+            return choices.get(at).unwrap_or(own);
+        }
+        let fallback = fallback.as_ref().filter(|_| self.fallback.as_ref().is_some_and(is));
+        fallback.unwrap_or(own)
     }
 
     /// Which version of the agent this is, as turns that it answers say.
@@ -126,6 +169,7 @@ impl ModelAgent {
         self.versions = Versions {
             own: of(&self.model, name),
             fallback: self.fallback.as_ref().map(|model| of(model, &model.name)),
+            choices: self.choices.iter().map(|model| of(model, &model.name)).collect(),
         };
         self
     }
@@ -133,11 +177,12 @@ impl ModelAgent {
 
 impl std::fmt::Debug for ModelAgent {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { model, fallback, settings, toolboxes, versions } = self;
+        let Self { model, fallback, choices, offered: _, settings, toolboxes, versions } = self;
         formatter
             .debug_struct("ModelAgent")
             .field("model", model)
             .field("fallback", fallback)
+            .field("choices", choices)
             .field("settings", settings)
             .field("toolboxes", &toolboxes.len())
             .field("versions", versions)
@@ -156,5 +201,9 @@ impl Agent for ModelAgent {
 
     fn slots(&self) -> Option<usize> {
         self.settings.slots
+    }
+
+    fn models(&self) -> &[(Arc<str>, Arc<str>)] {
+        &self.offered
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn run(agent: &ModelAgent, context: TurnContext) -> Result<Fini
         agent,
         handle,
         in_group: session.kind() == SessionKind::Group,
-        model: &agent.model,
+        model: agent.chosen(handle.model().as_deref()),
         tools: &tools,
         system: system.as_deref(),
         cancelled: handle.cancelled(),
@@ -204,18 +204,16 @@ impl<'a> Turn<'a> {
         }
         let (length, used) = self.answered.unwrap_or((self.reply.len(), self.given));
         let reply = self.reply.get(..length).unwrap_or_default();
-        let versions = &self.agent.versions;
-        let version = versions.fallback.as_ref().filter(|_| self.has_fallen_back());
         Ok(Finished {
             reply: Some(Arc::from(reply)),
             used,
-            version: Some(Arc::clone(version.unwrap_or(&versions.own))),
+            version: Some(Arc::clone(self.agent.version_with(self.model))),
             ..Finished::default()
         })
     }
 
     pub(super) fn has_fallen_back(&self) -> bool {
-        !std::ptr::eq(self.model, &raw const self.agent.model)
+        self.agent.fallback.as_ref().is_some_and(|fallback| std::ptr::eq(self.model, fallback))
     }
 
     fn add(&mut self, messages: Vec<Pending>) {

@@ -53,6 +53,8 @@ pub(crate) struct FakeHandle {
     pub(crate) recalls: Mutex<VecDeque<Recalled>>,
     pub(crate) artifacts: Mutex<Vec<Artifact>>,
     pub(crate) span: Mutex<Option<SpanContext>>,
+    /// The model that was chosen.
+    pub(crate) model: Mutex<Option<Arc<str>>>,
 }
 
 type Questions = mpsc::UnboundedReceiver<SupersedeQuestion>;
@@ -86,6 +88,7 @@ impl FakeHandle {
             recalls: Mutex::default(),
             artifacts: Mutex::default(),
             span: Mutex::default(),
+            model: Mutex::default(),
         })
     }
 
@@ -160,6 +163,10 @@ struct Slot {
 impl SlotGuard for Slot {}
 
 impl TurnHandle for FakeHandle {
+    fn model(&self) -> Option<Arc<str>> {
+        self.model.lock().unwrap().clone()
+    }
+
     fn mail(&self) -> BoxFuture<'_, Result<Vec<Pending>, Revoked>> {
         Box::pin(async {
             self.mail_calls.fetch_add(1, Ordering::Relaxed);

@@ -24,3 +24,4 @@ mod prepare;
 mod reminders;
 mod server;
 mod toolbox;
+mod worktrees;

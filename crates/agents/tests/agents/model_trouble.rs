@@ -1,6 +1,8 @@
 //! What an agent does when its model's provider is in trouble, beside asking again: a shorter
 //! conversation, another model. And what each request cost.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use turnkeep_agents::{ModelAgent, OpenAiSettings};
 use turnkeep_core::ports::agent::{Agent, Role};
@@ -121,6 +123,35 @@ async fn a_server_that_is_not_there_is_replaced_and_its_replacement_has_no_other
     let failure = agent.run(handle.turn(&["hi"])).await.unwrap_err();
     assert!(failure.error.contains("no such model") && !failure.retry, "{failure:?}");
     assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn the_model_that_was_chosen_answers() {
+    let server = Server::start([answer(&["own"]), answer(&["own"])]).await;
+    let quick = Server::start([answer(&["quick"]), refusal(401, &[], "who?")]).await;
+    let spare = Server::start([answer(&["spare"])]).await;
+    let other = |server: &Server, name: &str| {
+        model_agent(server, |settings, _| settings.model = name.to_owned())
+    };
+    let agent = model_agent(&server, |_, _| ())
+        .with_choices("default", &[("quick", &other(&quick, "quick-model"))])
+        .with_fallback(&other(&spare, "spare-model"));
+    let offered: Vec<(&str, &str)> =
+        agent.models().iter().map(|(name, model)| (&**name, &**model)).collect();
+    assert_eq!(offered, [("default", "test-model"), ("quick", "quick-model")]);
+    let handle = FakeHandle::new();
+    let check = async |chosen: Option<&str>, expect: &str, version: &str| {
+        *handle.model.lock().unwrap() = chosen.map(Arc::from);
+        let (reply, told) = replied(agent.run(handle.turn(&["hi"])).await);
+        assert_eq!(reply, expect, "{chosen:?}");
+        assert!(told.starts_with(version), "{told}");
+    };
+    check(None, "own", "test-model#").await;
+    check(Some("quick"), "quick", "quick-model#").await;
+    // What is offered no more is as if nothing had been chosen.
+    check(Some("gone"), "own", "test-model#").await;
+    check(Some("quick"), "spare", "spare-model#").await;
+    assert_eq!(quick.requests()[0].body["model"], "quick-model");
 }
 
 #[tokio::test]

@@ -8,13 +8,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
+use turnkeep_core::ports::intake::KnownGroup;
 
 use super::calls::{CallError, Caller, Calls};
 use super::http::HttpCalls;
 use super::keeping::private_folder;
 use super::lines::{LINE_BYTES_MAX, Line, Lines};
 use super::message::{self, Told};
-use super::{SignalError, Way, accounts, daemon, process};
+use super::unpacked::Unpacked;
+use super::{SignalError, Way, accounts, daemon, group_list, process};
 
 /// How long signal-cli may take to answer; a Java that starts takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +24,24 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LINK_PATIENCE: Duration = Duration::from_secs(300);
 /// What is kept of what signal-cli prints.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// Whose words they are.
+const SAYS: &str = "signal-cli: ";
+/// How much is kept of what it complains of.
+const COMPLAINT_BYTES_MAX: usize = 1000;
+/// How lines of its log begin, and of a stack.
+const LOG: [&str; 8] = ["INFO", "WARN", "DEBUG", "TRACE", "ERROR", "at ", "Caused by", "... "];
+/// What it says without a connection to Signal's servers.
+const NO_SERVERS: [&str; 6] = [
+    "Connection closed",
+    "Link request error",
+    "UnknownHost",
+    "Failed to connect",
+    "Connection refused",
+    "unreachable",
+];
+/// What it says when it waited for long enough.
+const NOBODY_SCANNED: [&str; 2] = ["timed out", "TimeoutException"];
 
 /// Whose key is known, and how far it is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,12 +113,12 @@ pub async fn link(
     if let Way::Child { command, config_dir } = way {
         return link_by_child(command, config_dir, device, show).await;
     }
-    let answer = ask(way, "startLink", json!({}), PATIENCE).await?;
+    let answer = ask(way, "startLink", json!({}), PATIENCE).await.map_err(explained)?;
     let uri = answer.get("deviceLinkUri").and_then(Value::as_str);
     let uri = uri.ok_or_else(|| refused("it gives no address to scan"))?;
     show(uri);
     let params = json!({"deviceLinkUri": uri, "deviceName": device});
-    let answer = ask(way, "finishLink", params, LINK_PATIENCE).await?;
+    let answer = ask(way, "finishLink", params, LINK_PATIENCE).await.map_err(explained)?;
     let number = answer.get("number").and_then(Value::as_str).map(str::to_owned);
     number.ok_or_else(|| refused("it does not tell the number"))
 }
@@ -109,14 +129,14 @@ async fn link_by_child(
     device: &str,
     show: impl FnOnce(&str) + Send,
 ) -> Result<String, SignalError> {
-    let mut command = prepared(words, config_dir)?;
+    let (mut command, _unpacked) = prepared(words, config_dir)?;
     command.args(["link", "-n", device]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| unstarted(words, &error))?;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(refused("it has no output"));
     };
-    let complaint = tokio::spawn(last_line(stderr));
+    let complaint = tokio::spawn(complaint(stderr));
     let linking = async {
         let mut lines = Lines::new(stdout, OUTPUT_BYTES_MAX);
         let mut show = Some(show);
@@ -136,22 +156,55 @@ async fn link_by_child(
         number
     };
     let number = timeout(LINK_PATIENCE, linking).await;
-    let number = number.map_err(|_| refused("nobody scanned the code in time"))?;
+    let number = number.map_err(|_| not_linked("Link request timed out"))?;
     match number {
         Some(number) => Ok(number),
-        None => Err(refused(&complaint.await.unwrap_or_default())),
+        None => Err(not_linked(&complaint.await.unwrap_or_default())),
     }
 }
 
-async fn last_line(stderr: impl tokio::io::AsyncRead + Unpin) -> String {
+/// What signal-cli said at its end: its log is none of it, where there is anything else.
+async fn complaint(stderr: impl tokio::io::AsyncRead + Unpin) -> String {
     let mut lines = Lines::new(stderr, OUTPUT_BYTES_MAX);
-    let mut last = "it ended without a word".to_owned();
+    let (mut said, mut last) = (String::new(), "it ended without a word".to_owned());
     while let Ok(Some(line)) = lines.next().await {
-        if let Line::Whole(line) = line {
-            last = String::from_utf8_lossy(&line).trim().to_owned();
+        let Line::Whole(line) = line else { continue };
+        let line = String::from_utf8_lossy(&line).trim().to_owned();
+        if line.is_empty() {
+            continue;
         }
+        let is_log = LOG.iter().any(|begins| line.starts_with(begins));
+        if !is_log && said.len() + line.len() < COMPLAINT_BYTES_MAX {
+            said += if said.is_empty() { "" } else { " " };
+            said += &line;
+        }
+        last = line;
     }
-    last
+    if said.is_empty() { last } else { said }
+}
+
+/// The same of what a daemon said.
+fn explained(error: SignalError) -> SignalError {
+    match error {
+        SignalError::Refused(said) => not_linked(said.strip_prefix(SAYS).unwrap_or(&said)),
+        other => other,
+    }
+}
+
+/// Why nothing was linked, as a sentence that says what to do about it.
+fn not_linked(said: &str) -> SignalError {
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let sentence = if has(&NO_SERVERS) {
+        "Signal's servers can't be reached: see that this machine is online and that nothing between \
+         it and them closes the connection, then try again"
+    } else if has(&NOBODY_SCANNED) {
+        "nobody scanned the code in time: run it again, with the phone at hand"
+    } else if has(&["already exists"]) {
+        "this number is linked here already (`turnkeep signal accounts`)"
+    } else {
+        return refused(said);
+    };
+    SignalError::Refused(format!("{sentence} (signal-cli: {said})"))
 }
 
 /// Whose keys one account knows.
@@ -176,6 +229,22 @@ pub async fn identities(way: &Way, account: &str) -> Result<Vec<Identity>, Signa
         })
     };
     Ok(answer.as_array().map_or_else(Vec::new, |all| all.iter().filter_map(read).collect()))
+}
+
+/// The groups of one account.
+///
+/// # Errors
+/// signal-cli can't be started or reached, or refuses.
+pub async fn groups(way: &Way, account: &str) -> Result<Vec<KnownGroup>, SignalError> {
+    let answer = match way {
+        Way::Child { command, config_dir } => {
+            let words = ["--output", "json", "-a", account, "listGroups"];
+            let output = run(command, config_dir, &words).await?;
+            serde_json::from_str(&output).map_err(|_| refused("its list of groups is no JSON"))?
+        }
+        _ => ask(way, "listGroups", json!({"account": account}), PATIENCE).await?,
+    };
+    Ok(group_list::read(&answer))
 }
 
 /// Has `account` trust the new key of `recipient`.
@@ -211,7 +280,7 @@ pub(super) fn trust_params(account: &str, recipient: &str, how: &Trusting) -> Va
 }
 
 fn refused(why: &str) -> SignalError {
-    SignalError::Refused(format!("signal-cli: {why}"))
+    SignalError::Refused(format!("{SAYS}{why}"))
 }
 
 fn unstarted(words: &[String], error: &std::io::Error) -> SignalError {
@@ -223,11 +292,14 @@ fn unstarted(words: &[String], error: &std::io::Error) -> SignalError {
     }
 }
 
-fn prepared(words: &[String], config_dir: &Path) -> Result<Command, SignalError> {
+fn prepared(words: &[String], config_dir: &Path) -> Result<(Command, Unpacked), SignalError> {
     private_folder(config_dir).map_err(|error| {
-        SignalError::Refused(format!("can't make {}: {error}", config_dir.display()))
+        SignalError::Refused(format!("can't write to {}: {error}", config_dir.display()))
     })?;
-    process::command(words, config_dir).map_err(|error| SignalError::Refused(error.to_string()))
+    let unpacked = Unpacked::of_command(config_dir);
+    let command = process::command(words, config_dir, &unpacked);
+    let command = command.map_err(|error| SignalError::Refused(error.to_string()))?;
+    Ok((command, unpacked))
 }
 
 /// Runs signal-cli once; what it printed.
@@ -236,7 +308,7 @@ async fn run(
     config_dir: &Path,
     arguments: &[&str],
 ) -> Result<String, SignalError> {
-    let mut command = prepared(words, config_dir)?;
+    let (mut command, _unpacked) = prepared(words, config_dir)?;
     command.args(arguments).stdin(Stdio::null());
     let late = |_| SignalError::Unreachable("no answer in time".into());
     let output = timeout(PATIENCE, command.output()).await.map_err(late)?;

@@ -2,7 +2,9 @@
 //! before we did.
 
 use std::collections::HashMap;
+use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -20,7 +22,8 @@ use super::lines::Line;
 use super::message::{self, Told};
 use super::process::{self, Process};
 use super::received::{self, Growth, Reader, Received, Spot};
-use super::{Again, Inner, SignalAccount, accounts};
+use super::unpacked::Unpacked;
+use super::{Again, Inner, Patience, SignalAccount, accounts};
 
 /// Envelopes of one account that may wait; they stand in the file, here is only where.
 const WAITING_MAX: usize = 1_000_000;
@@ -32,6 +35,9 @@ const LOOK: Duration = Duration::from_millis(50);
 const HELD_MAX: Duration = Duration::from_secs(2);
 /// How often it is looked for an account that was linked meanwhile.
 const ACCOUNTS_LOOK: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether it still hears.
+const DEAF_LOOK: Duration = Duration::from_secs(1);
 
 /// Where what was received waits for its account.
 struct Desk {
@@ -57,7 +63,11 @@ impl Desk {
                 return false;
             }
         };
-        let account = match message::read(line) {
+        let (told, is_broken) = message::read_line(line);
+        if is_broken && calls.is_some() {
+            self.first.inner.health.broke("what it said was broken off");
+        }
+        let account = match told {
             Told::Answer { id, result } => {
                 if let Some(calls) = calls {
                     calls.answered(&id, result);
@@ -74,10 +84,13 @@ impl Desk {
             Some(number) => self.by_number.get(number.as_str()),
             None => self.by_number.get(&self.first.account.number),
         };
-        let Some((_, queue)) = desk else {
+        let Some((ear, queue)) = desk else {
             self.first.pass("for an account that is not configured");
             return false;
         };
+        if !is_broken && calls.is_some() {
+            ear.inner.health.came(&ear.account.name);
+        }
         queue.try_send(spot(line.len())).is_ok()
     }
 
@@ -156,13 +169,16 @@ async fn run(
 ) -> io::Result<String> {
     private_folder(folder)?;
     private_folder(config_dir)?;
+    let _occupied = occupy(config_dir)?;
     let (left, next) = received::left(folder)?;
     for path in left {
         if !desk.holds(&path) {
             read_left(inner, desk, path).await?;
         }
     }
-    let mut command = process::command(words, config_dir)?;
+    // Only now: whoever ran before us has ended, and what they unpacked is nobody's.
+    let unpacked = Unpacked::of_server(config_dir);
+    let mut command = process::command(words, config_dir, &unpacked)?;
     command.args(["--output", "json", "jsonRpc", "--receive-mode", "manual", "--ignore-stories"]);
     let path = received::path_of(folder, next);
     let (file, writes) = Received::create(path.clone())?;
@@ -191,6 +207,7 @@ async fn run(
         why = inner.watch_over(&caller) => Some(why),
         error = follow(&mut reader, &file, desk, calls) => Some(error.to_string()),
         () = linked(inner, config_dir, &known) => Some("an account was linked".to_owned()),
+        why = deaf(inner) => Some(why),
     };
     inner.set_caller(None);
     drop(subscribing);
@@ -202,6 +219,21 @@ async fn run(
     calls.close(told);
     read?;
     Ok(why.unwrap_or_else(|| format!("signal-cli ended, {how}")))
+}
+
+/// Takes the folder for as long as the handle lives: a signal-cli of another server would hand its
+/// files to whoever deals with them first.
+fn occupy(config_dir: &Path) -> io::Result<File> {
+    let path = config_dir.join("turnkeep.lock");
+    let file = File::options().create(true).append(true).mode(0o600).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other(format!(
+            "another Turnkeep has its signal-cli there: {}",
+            config_dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// The process; let go gently if nobody waits for it any more.
@@ -299,6 +331,18 @@ async fn linked(inner: &Inner, config_dir: &Path, before: &[String]) {
         if inner.settings.accounts.iter().any(is_new) {
             return;
         }
+    }
+}
+
+/// Resolves, with the reason, once there is no hope that it hears again by itself, though it may
+/// answer: one whose disk was full, or that can't get a connection.
+async fn deaf(inner: &Inner) -> String {
+    let Patience { broken, cut_off, .. } = inner.settings.patience;
+    loop {
+        if let Some(why) = inner.health.is_hopeless(broken, cut_off) {
+            return why;
+        }
+        sleep(DEAF_LOOK.min(broken)).await;
     }
 }
 

@@ -18,9 +18,9 @@ use tokio::time::sleep;
 use turnkeep_core::ports::intake::{Attachment, Chat, Heard, Intake, Person, Said, Taken};
 
 use super::envelope::{self, Enclosed, Letter, Read, Us, Words};
-use super::keeping::{Kept, keep};
+use super::keeping::{InHand, Kept, blocking};
 use super::settings::longer;
-use super::{CHANNEL, Inner, SignalAccount, Way, accounts};
+use super::{CHANNEL, Inner, SignalAccount, Way, accounts, aside};
 
 /// Receipts that may wait.
 const RECEIPTS_MAX: usize = 1024;
@@ -92,7 +92,8 @@ impl Ear {
         self.read_to(params, old).await;
         // Whatever it was: ours is the only copy, or there is none.
         if let Way::Child { config_dir, .. } = &self.inner.settings.way {
-            forget(&config_dir.join("attachments"), envelope::files(params)).await;
+            let aside = aside::folder(&self.inner);
+            forget(&config_dir.join("attachments"), aside, envelope::files(params)).await;
         }
     }
 
@@ -131,7 +132,8 @@ impl Ear {
             return self.pass("typing of long ago");
         }
         self.inner.health.taking(name, true);
-        let heard = self.heard(*letter).await;
+        // Until it is dealt with, nobody removes what was stored of it.
+        let (heard, _in_hand) = self.heard(*letter).await;
         self.offer(heard).await;
         self.inner.health.taking(name, false);
     }
@@ -184,8 +186,9 @@ impl Ear {
     }
 
     /// What was said, with its attachments stored.
-    async fn heard(&self, letter: Letter) -> Heard {
-        let Letter { chat, sender, message_id, sent_at, words } = letter;
+    async fn heard(&self, letter: Letter) -> (Heard, Vec<InHand>) {
+        let mut in_hand = Vec::new();
+        let Letter { chat, sender, message_id, sent_at, disappears_s, words } = letter;
         let said = match words {
             Words::Message { text, mentions_us, quoted, quotes_us, enclosed } => {
                 let account = &self.account.name;
@@ -193,7 +196,9 @@ impl Ear {
                     !enclosed.is_empty() && self.intake.may_store(CHANNEL, account, &chat, &sender);
                 let mut attachments = Vec::with_capacity(enclosed.len());
                 for one in enclosed {
-                    attachments.push(self.attachment(one, may, &chat, &sender).await);
+                    let (attachment, held) = self.attachment(one, may, &chat, &sender).await;
+                    attachments.push(attachment);
+                    in_hand.extend(held);
                 }
                 let text = text.into();
                 Said::Message { text, mentions_us, quoted, quotes_us, attachments }
@@ -207,7 +212,10 @@ impl Ear {
             Words::Typing => Said::Typing,
         };
         let account = Arc::clone(&self.account.name);
-        Heard { channel: CHANNEL, account, chat, sender, message_id, sent_at, said }
+        let channel = CHANNEL;
+        let heard =
+            Heard { channel, account, chat, sender, message_id, sent_at, disappears_s, said };
+        (heard, in_hand)
     }
 
     /// Where a signal-cli of ours keeps an attachment.
@@ -222,7 +230,7 @@ impl Ear {
         may: bool,
         chat: &Chat,
         sender: &Person,
-    ) -> Attachment {
+    ) -> (Attachment, Option<InHand>) {
         let limit = self.inner.settings.attachments_bytes_max;
         let stored = match enclosed.fleeting {
             Some(why) => Err(why),
@@ -231,12 +239,13 @@ impl Ear {
             None if enclosed.bytes > limit => Err("it is too large"),
             None => self.store(&enclosed, chat, sender).await,
         };
-        let (hash, bytes, left_out) = match stored {
-            Ok((hash, bytes)) => (Some(hash), bytes, None),
+        let (in_hand, bytes, left_out) = match stored {
+            Ok((in_hand, bytes)) => (Some(in_hand), bytes, None),
             Err(why) => (None, enclosed.bytes, Some(why)),
         };
         let Enclosed { name, media_type, .. } = enclosed;
-        Attachment { name, media_type, bytes, hash, left_out }
+        let hash = in_hand.as_ref().map(|in_hand| Arc::clone(&in_hand.hash));
+        (Attachment { name, media_type, bytes, hash, left_out }, in_hand)
     }
 
     async fn store(
@@ -244,25 +253,37 @@ impl Ear {
         enclosed: &Enclosed,
         chat: &Chat,
         sender: &Person,
-    ) -> Result<(Arc<str>, u64), &'static str> {
+    ) -> Result<(InHand, u64), &'static str> {
         let Some(id) = &enclosed.id else { return Err("signal-cli did not get it") };
         let limit = self.inner.settings.attachments_bytes_max;
-        let data_dir = self.inner.settings.data_dir.clone();
+        let all = Arc::clone(&self.inner.settings.attachments);
         let kept = if let Some(path) = self.copy_of(enclosed) {
-            blocking(move || keep(&data_dir, std::fs::File::open(path)?, limit)).await
+            let aside = aside::folder(&self.inner);
+            blocking(move || all.keep(aside::open(&path, aside.as_deref())?, limit)).await
         } else {
             let bytes = self.fetch(id, chat, sender).await?;
-            blocking(move || keep(&data_dir, bytes.as_slice(), limit)).await
+            blocking(move || all.keep(bytes.as_slice(), limit)).await
         };
         match kept {
-            Ok(Kept::Stored(hash, bytes)) => {
-                locked(&self.inner.stored).remember(id, &hash, bytes);
-                Ok((hash, bytes))
+            Ok(Kept::Stored(in_hand, bytes)) => {
+                locked(&self.inner.stored).remember(id, &in_hand.hash, bytes);
+                Ok((in_hand, bytes))
             }
             Ok(Kept::TooLarge) => Err("it is too large"),
+            Ok(Kept::NoRoom) => {
+                tracing::warn!(
+                    "an attachment is not stored: all of them together are at their limit, \
+                     [signal] attachments_total_bytes_max"
+                );
+                Err("there is no more room for attachments")
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Or an envelope before this one had the same.
-                locked(&self.inner.stored).find(id).ok_or("signal-cli did not get it")
+                let known = locked(&self.inner.stored).find(id);
+                let taken = known.and_then(|(hash, bytes)| {
+                    Some((self.inner.settings.attachments.take(&hash)?, bytes))
+                });
+                taken.ok_or("signal-cli did not get it")
             }
             Err(error) => {
                 tracing::warn!(%error, "an attachment can't be stored");
@@ -300,18 +321,12 @@ async fn stumbles(work: impl Future<Output = ()>) -> Option<()> {
     .await
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
-}
-
 /// Removes what signal-cli keeps of attachments.
-async fn forget(folder: &Path, names: Vec<Arc<str>>) {
+async fn forget(folder: &Path, aside: Option<PathBuf>, names: Vec<Arc<str>>) {
     if names.is_empty() {
         return;
     }
-    let remove = |path: PathBuf| match std::fs::remove_file(&path) {
+    let remove = move |path: PathBuf| match aside::put(&path, aside.as_deref()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "can't be removed");
         }

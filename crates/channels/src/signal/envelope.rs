@@ -60,6 +60,8 @@ pub(super) struct Letter {
     pub(super) sender: Person,
     pub(super) message_id: Arc<str>,
     pub(super) sent_at: Timestamp,
+    /// The chat's timer, where messages disappear.
+    pub(super) disappears_s: Option<u32>,
     pub(super) words: Words,
 }
 
@@ -145,7 +147,8 @@ fn said(envelope: &Value, sender: Person, us: &Us) -> Read {
         if text(typing, "action") != Some("STARTED") {
             return Read::Passed("stopped typing");
         }
-        return letter(chat, sender, moment(typing, "timestamp").or(sent_at), Words::Typing);
+        let sent_at = moment(typing, "timestamp").or(sent_at);
+        return letter(chat, sender, sent_at, None, Words::Typing);
     }
     let known =
         [("receiptMessage", "a receipt"), ("callMessage", "a call"), ("storyMessage", "a story")];
@@ -153,11 +156,17 @@ fn said(envelope: &Value, sender: Person, us: &Us) -> Read {
     Read::Passed(passed.map_or("of an unknown kind", |(_, what)| what))
 }
 
-fn letter(chat: Chat, sender: Person, sent_at: Option<Timestamp>, words: Words) -> Read {
+fn letter(
+    chat: Chat,
+    sender: Person,
+    sent_at: Option<Timestamp>,
+    disappears_s: Option<u32>,
+    words: Words,
+) -> Read {
     // The sender's clock names the message; without it nobody could tell a second one.
     let Some(sent_at) = sent_at else { return Read::Passed("no timestamp") };
     let message_id = sent_at.to_string().into();
-    Read::Said(Box::new(Letter { chat, sender, message_id, sent_at, words }))
+    Read::Said(Box::new(Letter { chat, sender, message_id, sent_at, disappears_s, words }))
 }
 
 fn data_message(data: &Value, sender: Person, sent_at: Option<Timestamp>, us: &Us) -> Read {
@@ -170,7 +179,7 @@ fn data_message(data: &Value, sender: Person, sent_at: Option<Timestamp>, us: &U
     }
     if let Some(reaction) = object(data, "reaction") {
         return match reacted(reaction, us) {
-            Some(words) => letter(chat, sender, sent_at, words),
+            Some(words) => letter(chat, sender, sent_at, timer(data), words),
             None => Read::Passed("a reaction to nothing"),
         };
     }
@@ -185,7 +194,14 @@ fn data_message(data: &Value, sender: Person, sent_at: Option<Timestamp>, us: &U
         us.is(self::text(quote, "authorNumber").or(self::text(quote, "author")), uuid)
     });
     let quoted = quote.and_then(quoted);
-    letter(chat, sender, sent_at, Words::Message { text, mentions_us, quoted, quotes_us, enclosed })
+    let words = Words::Message { text, mentions_us, quoted, quotes_us, enclosed };
+    letter(chat, sender, sent_at, timer(data), words)
+}
+
+/// The chat's timer in seconds, where messages disappear.
+fn timer(data: &Value) -> Option<u32> {
+    let seconds = data.get("expiresInSeconds").and_then(Value::as_u64)?;
+    (seconds > 0).then(|| u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
 fn edit_message(edit: &Value, sender: Person, sent_at: Option<Timestamp>, us: &Us) -> Read {
@@ -202,7 +218,7 @@ fn edit_message(edit: &Value, sender: Person, sent_at: Option<Timestamp>, us: &U
         return Read::Passed("an edit without text");
     }
     let words = Words::Edit { of: of.to_string().into(), text, mentions_us };
-    letter(chat, sender, moment(data, "timestamp").or(sent_at), words)
+    letter(chat, sender, moment(data, "timestamp").or(sent_at), timer(data), words)
 }
 
 /// What a message without words is.
@@ -280,7 +296,7 @@ fn quoted(quote: &Value) -> Option<Quoted> {
 }
 
 fn enclosed(data: &Value) -> Vec<Enclosed> {
-    let expires = data.get("expiresInSeconds").and_then(Value::as_u64).unwrap_or(0) > 0;
+    let expires = timer(data).is_some();
     let fleeting = if flag(data, "viewOnce") {
         Some("it may be viewed once only")
     } else {

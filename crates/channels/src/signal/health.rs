@@ -1,6 +1,6 @@
 //! How the accounts are doing: whether signal-cli is there, whether it hears, whether it sends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +22,10 @@ const CUT_OFF: [&str; 2] =
 const CUT_OFF_MIN: u32 = 5;
 /// It tries at least every minute, and is silent once it has a connection again.
 const CUT_OFF_MS: Timestamp = 180_000;
+
+/// What its log says where the thread ended that hears, on a full disk for instance: it goes on
+/// answering then.
+const UNHEARD: &str = "Exception in thread \"receive";
 
 /// Since when, and why.
 #[derive(Clone)]
@@ -64,6 +68,16 @@ struct State {
     accounts: BTreeMap<Arc<str>, Account>,
     /// signal-cli has no connection, as its log said so often; the log names no account.
     cut_off: Option<(u32, Trouble)>,
+    /// What it hears may not reach us any more, though it runs.
+    broken: Option<Broken>,
+}
+
+/// What signal-cli hears may not reach us any more.
+struct Broken {
+    trouble: Trouble,
+    /// The accounts of which something has to come whole before it is over; none where only another
+    /// start helps.
+    silent: Option<BTreeSet<Arc<str>>>,
 }
 
 /// Everybody tells it what they meet.
@@ -78,7 +92,7 @@ impl Health {
             .iter()
             .map(|account| (Arc::clone(&account.name), Account::default()))
             .collect();
-        Self { stuck, state: Mutex::new(State { link: None, breaks: 0, accounts, cut_off: None }) }
+        Self { stuck, state: Mutex::new(State { accounts, ..State::default() }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -100,7 +114,7 @@ impl Health {
     pub(super) fn lost(&self, why: &str, all: bool) {
         let mut state = self.state();
         state.breaks += u64::from(matches!(state.link, Some(None)));
-        state.cut_off = None;
+        (state.cut_off, state.broken) = (None, None);
         let before = state.link.take().flatten();
         tracing::warn!(why, "signal-cli is out of reach");
         state.link = Some(Some(later(before, why)));
@@ -117,6 +131,62 @@ impl Health {
             let (count, before) = before.map_or((0, None), |(count, before)| (count, Some(before)));
             let why = format!("signal-cli has no connection to Signal's servers: {}", line.trim());
             state.cut_off = Some((count.saturating_add(1), later(before, &why)));
+        } else if line.contains(UNHEARD) {
+            self.breaks(&format!("it says: {}", line.trim()), true);
+        }
+    }
+
+    /// Something that it said did not reach us whole. It may hear on: that is known once something of
+    /// each account comes that is whole.
+    pub(super) fn broke(&self, why: &str) {
+        self.breaks(why, false);
+    }
+
+    fn breaks(&self, why: &str, for_good: bool) {
+        let mut state = self.state();
+        let before = state.broken.take();
+        if before.is_none() {
+            tracing::warn!(why, "signal-cli may hear nothing any more");
+        }
+        let for_good = for_good || before.as_ref().is_some_and(|before| before.silent.is_none());
+        let hearing = state.accounts.iter().filter(|(_, account)| account.subscribed);
+        let silent = (!for_good).then(|| hearing.map(|(name, _)| Arc::clone(name)).collect());
+        let trouble = later(before.map(|before| before.trouble), why);
+        state.broken = Some(Broken { trouble, silent });
+    }
+
+    /// An envelope of an account came whole.
+    pub(super) fn came(&self, name: &str) {
+        let mut state = self.state();
+        let Some(silent) = state.broken.as_mut().and_then(|broken| broken.silent.as_mut()) else {
+            return;
+        };
+        silent.remove(name);
+        if silent.is_empty() {
+            tracing::info!("signal-cli hears, though something was broken off");
+            state.broken = None;
+        }
+    }
+
+    /// Why it has to be started again: something broke so long ago, or it is without a connection
+    /// for so long.
+    pub(super) fn is_hopeless(&self, broken: Duration, cut_off: Duration) -> Option<String> {
+        let lasts = |trouble: &Trouble, limit: Duration| {
+            let since = now().saturating_sub(trouble.since).try_into().unwrap_or_default();
+            Duration::from_millis(since) >= limit
+        };
+        let state = self.state();
+        let broke = state.broken.as_ref().map(|broken| &broken.trouble);
+        if let Some(trouble) = broke.filter(|one| lasts(one, broken)) {
+            return Some(format!("signal-cli may hear nothing any more: {}", trouble.why));
+        }
+        match &state.cut_off {
+            Some((CUT_OFF_MIN.., trouble))
+                if is_recent(trouble, CUT_OFF_MS) && lasts(trouble, cut_off) =>
+            {
+                Some(trouble.why.to_string())
+            }
+            _ => None,
         }
     }
 
@@ -258,4 +328,55 @@ fn failing(trouble: &Trouble) -> Pulse {
 pub(super) fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::try_from(since_epoch.as_millis()).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Health {
+        let account = |name: &str| SignalAccount {
+            name: name.into(),
+            number: "+491".into(),
+            tenant: name.into(),
+        };
+        let health = Health::new(&["home", "shop", "unlinked"].map(account), Duration::ZERO);
+        health.hears("home");
+        health.hears("shop");
+        health
+    }
+
+    fn is_hopeless(health: &Health) -> bool {
+        health.is_hopeless(Duration::ZERO, Duration::MAX).is_some()
+    }
+
+    /// Each account is heard by a thread of its own: of two one may have ended.
+    #[test]
+    fn what_was_broken_off_is_over_once_every_account_is_heard() {
+        let health = health();
+        health.came("home");
+        assert!(!is_hopeless(&health));
+        health.broke("half a line");
+        health.came("home");
+        health.came("home");
+        assert!(is_hopeless(&health));
+        // Whatever came before the last one says nothing.
+        health.broke("half a line");
+        health.came("shop");
+        assert!(is_hopeless(&health));
+        health.came("home");
+        assert!(!is_hopeless(&health));
+    }
+
+    #[test]
+    fn a_thread_that_ended_does_not_come_back() {
+        let health = health();
+        health.logged("Exception in thread \"receive-0\" java.lang.AssertionError");
+        health.broke("half a line");
+        health.came("home");
+        health.came("shop");
+        assert!(is_hopeless(&health));
+        health.lost("it was started again", true);
+        assert!(!is_hopeless(&health));
+    }
 }

@@ -37,16 +37,25 @@ const BEGINNING: &[u8] = br#"{"jsonrpc""#;
 
 /// Reads one message. What was broken off before it, on the same line, is passed over.
 pub(super) fn read(bytes: &[u8]) -> Told {
+    read_line(bytes).0
+}
+
+/// The same; also whether something on the line was broken off. What is no message and no beginning of
+/// one was said by somebody else: a start script, or Java with a warning.
+pub(super) fn read_line(bytes: &[u8]) -> (Told, bool) {
     match serde_json::from_slice(bytes) {
-        Ok(value) => told(value),
+        Ok(value) => (told(value), false),
         Err(error) => {
             let begins = bytes.windows(BEGINNING.len()).rposition(|window| window == BEGINNING);
             let whole = begins.filter(|begins| *begins > 0);
-            match whole.and_then(|begins| serde_json::from_slice(&bytes[begins..]).ok()) {
+            let told = match whole.and_then(|begins| serde_json::from_slice(&bytes[begins..]).ok())
+            {
                 Some(value) => told(value),
                 None if error.is_eof() => Told::Other("half a line"),
                 None => Told::Other("no JSON"),
-            }
+            };
+            let is_half = bytes.trim_ascii_start().starts_with(b"{");
+            (told, is_half || begins.is_some())
         }
     }
 }
@@ -112,6 +121,26 @@ mod tests {
         let wrapped = json!({"subscription": 0, "result": params});
         let line = json!({"jsonrpc": "2.0", "method": "receive", "params": wrapped});
         check(&line.to_string(), received());
+    }
+
+    #[test]
+    fn only_half_a_message_was_broken_off() {
+        let whole = r#"{"jsonrpc":"2.0","result":0,"id":"a-1"}"#;
+        let check = |line: &str, expect: bool| {
+            assert_eq!(read_line(line.as_bytes()).1, expect, "{line}");
+        };
+        check(whole, false);
+        check("{}", false);
+        for half in [&whole[..1], &whole[..12], &whole[..30]] {
+            check(half, true);
+            check(&format!("{half}{whole}"), true);
+        }
+        check("[0.01s][warning][gc] -XX:+UseG1GC is ignored", false);
+        check("starting signal-cli", false);
+        check("7", false);
+        // It stands before what was said, or in the middle of it.
+        check(&format!("starting {whole}"), true);
+        check(&format!("{}WARN", &whole[..20]), true);
     }
 
     #[test]

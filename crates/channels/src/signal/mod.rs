@@ -5,18 +5,20 @@
 //! | `settings` | which accounts, and how signal-cli is reached |
 //! | `envelope` | what an envelope says; `mentions` puts names into a text |
 //! | `ear` | hears one account: one envelope after the other, each dealt with for good |
-//! | `keeping` | stores attachments by their hash |
+//! | `keeping` | stores attachments by their hash; `aside` keeps for a while what another account may want |
 //! | `child` | a signal-cli of ours, started again when it ends; `process` the process, `received` the file that it writes to, so that nothing dies with us |
 //! | `daemon` | the connections to one that runs by itself |
 //! | `calls` | calls over a stream and what is known where no answer came; `message` what stands on a line, `lines` cuts and bounds them, `http` the same over HTTP |
 //! | `sending` | sends a part, and what came of it |
 //! | `health` | how the accounts are doing |
-//! | `admin` | what a person does with accounts: link, list, trust; `accounts` the list that signal-cli keeps |
+//! | `admin` | what a person does with accounts: link, list, trust; `accounts` the list that signal-cli keeps, `group_list` reads the groups of one |
+//! | `unpacked` | where a signal-cli of ours unpacks its library, so that no kill leaves it behind for good |
 //!
 //! Nothing is decided here: who may write, and what becomes of it, is the intake's business.
 
 mod accounts;
 mod admin;
+mod aside;
 mod calls;
 mod child;
 mod daemon;
@@ -24,6 +26,7 @@ mod ear;
 mod envelope;
 #[cfg(test)]
 mod fuzz;
+mod group_list;
 mod health;
 mod http;
 mod keeping;
@@ -34,6 +37,7 @@ mod process;
 mod received;
 mod sending;
 mod settings;
+mod unpacked;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,11 +48,11 @@ use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::policy::{ChannelFacts, channel_facts};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::channel::{Channel, Outgoing};
-use turnkeep_core::ports::intake::{AccountHealth, Intake, Listener};
+use turnkeep_core::ports::intake::{AccountHealth, Intake, KnownGroup, Listener, Undone};
 use turnkeep_core::session_key::SessionKey;
 
-pub use admin::{Identity, Trusting, identities, link, list_accounts, trust, version};
-pub use keeping::attachment_path;
+pub use admin::{Identity, Trusting, groups, identities, link, list_accounts, trust, version};
+pub use keeping::{Attachments, Removable, attachment_path};
 pub use settings::{Patience, SignalAccount, SignalSettings, Way};
 
 use calls::{CallError, Caller};
@@ -120,22 +124,26 @@ impl SignalChannel {
 }
 
 impl SignalChannel {
-    /// The same as [`trust()`], through the signal-cli that runs: it holds the accounts, and another
-    /// one would wait for it.
-    ///
-    /// # Errors
-    /// signal-cli is out of reach, or refuses.
-    pub async fn trust(
-        &self,
-        number: &str,
-        recipient: &str,
-        how: &Trusting,
-    ) -> Result<(), SignalError> {
-        let caller = self.inner.caller();
-        let caller = caller.ok_or_else(|| SignalError::Unreachable("it does not run".into()))?;
-        let params = admin::trust_params(number, recipient, how);
-        let answer = caller.call("trust", &params, self.inner.settings.patience.call).await;
-        answer.map(drop).map_err(admin::told)
+    /// Asks the signal-cli that runs, which holds the accounts: another one would wait for it.
+    async fn ask(&self, method: &str, params: Value) -> Result<Value, Undone> {
+        let unreachable = || Undone::Unreachable("signal-cli does not run just now".into());
+        let caller = self.inner.caller().ok_or_else(unreachable)?;
+        let answer = caller.call(method, &params, self.inner.settings.patience.call).await;
+        answer.map_err(|error| match error {
+            CallError::Refused(refusal) => {
+                Undone::Refused(format!("signal-cli: {}", refusal.message).into())
+            }
+            CallError::NotSent(why) | CallError::Lost(why) => {
+                Undone::Unreachable(format!("signal-cli is out of reach: {why}").into())
+            }
+        })
+    }
+
+    fn number_of(&self, account: &str) -> Result<&str, Undone> {
+        let mut all = self.inner.settings.accounts.iter();
+        let found = all.find(|one| &*one.name == account);
+        let missing = || Undone::NoAccount(format!("there is no account {account:?}").into());
+        found.map(|one| &*one.number).ok_or_else(missing)
     }
 }
 
@@ -165,18 +173,45 @@ impl Listener for SignalChannel {
             // Whoever sends later must not use what belonged to this listening.
             let _gone = Gone(Arc::clone(&inner));
             keeping::tidy(&inner.settings.data_dir);
-            match &inner.settings.way {
-                Way::Child { command, config_dir } => {
-                    child::listen(&inner, &intake, command, config_dir).await;
+            let listening = async {
+                match &inner.settings.way {
+                    Way::Child { command, config_dir } => {
+                        child::listen(&inner, &intake, command, config_dir).await;
+                    }
+                    Way::Unix(_) | Way::Tcp(_) => daemon::listen_to_socket(&inner, &intake).await,
+                    Way::Http(base) => daemon::listen_to_http(&inner, &intake, base).await,
                 }
-                Way::Unix(_) | Way::Tcp(_) => daemon::listen_to_socket(&inner, &intake).await,
-                Way::Http(base) => daemon::listen_to_http(&inner, &intake, base).await,
+            };
+            tokio::select! {
+                () = listening => {}
+                () = aside::tidy(&inner) => {}
             }
         })
     }
 
     fn health(&self) -> Vec<AccountHealth> {
         self.inner.health.all()
+    }
+
+    fn trust<'a>(
+        &'a self,
+        account: &'a str,
+        who: &'a str,
+        safety_number: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), Undone>> {
+        Box::pin(async move {
+            let how = safety_number.map(|number| Trusting::SafetyNumber(number.to_owned()));
+            let how = how.unwrap_or(Trusting::AllKnownKeys);
+            let params = admin::trust_params(self.number_of(account)?, who, &how);
+            self.ask("trust", params).await.map(drop)
+        })
+    }
+
+    fn groups<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<KnownGroup>, Undone>> {
+        Box::pin(async move {
+            let params = json!({"account": self.number_of(account)?});
+            Ok(group_list::read(&self.ask("listGroups", params).await?))
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use super::lines::{Line, Lines};
+use super::unpacked::Unpacked;
 
 /// What it gets of our own environment, beside everything that begins with `SIGNAL_`.
 const INHERITED: [&str; 9] = [
@@ -35,7 +36,11 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOG_LINE_BYTES_MAX: usize = 4096;
 
 /// A command for signal-cli, with what it gets of our environment.
-pub(super) fn command(words: &[String], config_dir: &Path) -> io::Result<Command> {
+pub(super) fn command(
+    words: &[String],
+    config_dir: &Path,
+    unpacked: &Unpacked,
+) -> io::Result<Command> {
     let (program, arguments) = words.split_first().ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "the command of signal-cli is empty")
     })?;
@@ -44,6 +49,7 @@ pub(super) fn command(words: &[String], config_dir: &Path) -> io::Result<Command
     command.env_clear().kill_on_drop(true).process_group(0);
     let ours = |name: &str| INHERITED.contains(&name) || name.starts_with("SIGNAL_");
     command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)));
+    command.envs(unpacked.variable());
     Ok(command)
 }
 

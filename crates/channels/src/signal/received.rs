@@ -142,10 +142,15 @@ impl Received {
             {
                 tracing::warn!(path = %self.path.display(), %error, "can't be removed");
             }
-        } else if place.frees && up_to > place.freed {
+        } else if up_to > place.freed {
             // From the beginning of a block: one that was freed in two pieces would stay.
             let from = place.freed - place.freed % BLOCK;
-            place.frees = punch(&self.file, from, up_to - from).is_ok();
+            place.frees = place.frees && punch(&self.file, from, up_to - from).is_ok();
+            if !place.frees
+                && let Err(error) = blank(&self.file, place.freed, up_to)
+            {
+                tracing::warn!(path = %self.path.display(), %error, "can't be emptied");
+            }
             place.freed = up_to;
         }
     }
@@ -244,6 +249,18 @@ fn punch(_file: &File, _at: u64, _length: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// What can't be given back is at least not readable any more.
+fn blank(file: &File, from: u64, up_to: u64) -> io::Result<()> {
+    let zeros = [0; 4096];
+    let mut at = from;
+    while at < up_to {
+        let count = (up_to - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..usize::try_from(count).unwrap_or(zeros.len())], at)?;
+        at += count;
+    }
+    Ok(())
+}
+
 /// Tells when a file grew.
 pub(super) struct Growth {
     #[cfg(target_os = "linux")]
@@ -313,4 +330,41 @@ pub(super) fn path_of(folder: &Path, number: u64) -> PathBuf {
 
 fn number_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix("receive-")?.strip_suffix(".jsonl")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn where_holes_can_not_be_punched_what_was_taken_is_not_readable_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("receive-1.jsonl");
+        let (file, mut writes) = Received::create(path.clone()).unwrap();
+        file.place().frees = false;
+        writes.write_all(b"a secret\nnot taken\n").unwrap();
+        let mut starts = Vec::new();
+        Reader::new(Arc::clone(&file))
+            .read(|_, start| {
+                starts.push(start);
+                true
+            })
+            .unwrap();
+        assert_eq!(starts, [0, 9]);
+        file.done(0);
+        assert_eq!(std::fs::read(&path).unwrap(), b"\0\0\0\0\0\0\0\0\0not taken\n");
+        drop((file, writes));
+
+        let again = Arc::new(Received::open(path).unwrap());
+        starts.clear();
+        Reader::new(again)
+            .read(|_, start| {
+                starts.push(start);
+                true
+            })
+            .unwrap();
+        assert_eq!(starts, [9], "it goes on behind what was taken");
+    }
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::keeping::Attachments;
+
 /// Everything that the channel is told.
 #[derive(Clone, Debug)]
 pub struct SignalSettings {
@@ -15,6 +17,8 @@ pub struct SignalSettings {
     pub data_dir: PathBuf,
     /// Largest attachment that is stored; 0 stores none.
     pub attachments_bytes_max: u64,
+    /// Where they are stored, in the same folder.
+    pub attachments: Arc<Attachments>,
     /// Whether people see that their messages were read.
     pub receipts: bool,
     /// How long anything is waited for.
@@ -105,6 +109,12 @@ pub struct Patience {
     pub offer: (Duration, Duration),
     /// Before receiving counts as stuck on an envelope.
     pub stuck: Duration,
+    /// From the first sign that what it hears is broken off, before it is started again.
+    pub broken: Duration,
+    /// Without a connection to Signal's servers, before it is started again.
+    pub cut_off: Duration,
+    /// For another account to ask for a file that one dealt with.
+    pub aside: Duration,
     /// For a process to end by itself.
     pub end: Duration,
 }
@@ -121,6 +131,9 @@ impl Default for Patience {
             again: (Duration::from_secs(1), Duration::from_secs(60)),
             offer: (Duration::from_millis(500), Duration::from_secs(30)),
             stuck: Duration::from_secs(30),
+            broken: Duration::from_secs(60),
+            cut_off: Duration::from_secs(600),
+            aside: Duration::from_secs(600),
             end: Duration::from_secs(5),
         }
     }

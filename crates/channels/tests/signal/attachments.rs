@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use turnkeep_channels::signal::attachment_path;
+use turnkeep_channels::signal::{Attachments, Removable, attachment_path};
+use turnkeep_core::ports::attachments::Attachments as _;
 use turnkeep_core::ports::intake::{Attachment, Said};
 
 use crate::intake::Desk;
@@ -171,4 +173,54 @@ async fn two_envelopes_with_one_attachment_have_it_both() {
     let second = attachments(&desk.heard(2).await[1].said);
     assert!(first[0].hash.is_some());
     assert_eq!(second, first);
+}
+
+/// Everything that is stored has one room; what is there already needs none.
+#[tokio::test]
+async fn what_finds_no_room_is_left_out() {
+    let (mut stand, desk) = (Stand::new(), Desk::new());
+    stand.attachments = Arc::new(Attachments::new(&stand.data(), 10));
+    sends(&stand, FIRST, "one.jpg", b"a photo", json!({}));
+    sends(&stand, FIRST + 1, "two.jpg", b"another", json!({}));
+    sends(&stand, FIRST + 2, "three.jpg", b"a photo", json!({}));
+    let _listening = stand.listen(stand.child(), &desk);
+    let heard = desk.heard(3).await;
+    let told = heard.iter().map(|heard| attachments(&heard.said).remove(0).left_out);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [None, Some("there is no more room for attachments"), None]
+    );
+    let all = Removable(Arc::clone(&stand.attachments));
+    assert!(all.is_full());
+    let listed = until("all at rest", async || {
+        let listed = all.list().await.unwrap();
+        (listed.len() == 1).then_some(listed)
+    })
+    .await;
+    assert!(all.remove(listed[0].clone()).await.unwrap());
+    assert!(!all.remove(listed[0].clone()).await.unwrap(), "it is gone");
+    sends(&stand, FIRST + 3, "four.jpg", b"another", json!({}));
+    let heard = desk.heard(4).await;
+    assert_eq!(attachments(&heard[3].said)[0].left_out, None);
+}
+
+/// A message that is not taken yet may be soon.
+#[tokio::test]
+async fn what_a_message_is_taken_with_is_not_removed() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    let all = Removable(Arc::clone(&stand.attachments));
+    sends(&stand, FIRST, "one.jpg", b"a photo", json!({}));
+    let _listening = stand.listen(stand.child(), &desk);
+    desk.heard(1).await;
+    let listed = until("at rest", async || all.list().await.unwrap().pop()).await;
+    desk.open(false);
+    sends(&stand, FIRST + 1, "two.jpg", b"a photo", json!({}));
+    desk.heard(2).await;
+    assert_eq!(all.list().await.unwrap(), []);
+    assert!(!all.remove(listed.clone()).await.unwrap());
+    desk.open(true);
+    let again = until("at rest", async || all.list().await.unwrap().pop()).await;
+    // Whoever looked before it came again has looked too early.
+    assert!(!all.remove(listed).await.unwrap());
+    assert!(all.remove(again).await.unwrap());
 }

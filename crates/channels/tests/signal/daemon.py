@@ -5,10 +5,11 @@
       jsonRpc [--receive-mode MODE]         calls on stdin, answers and envelopes on stdout
       daemon --socket PATH | --tcp HOST:PORT | --http HOST:PORT [--receive-mode MODE]
       link -n NAME                          prints an address, then "Associated with: NUMBER"
-      listAccounts | listIdentities | trust | version     (also: --version)
+      listAccounts | listGroups | listIdentities | trust | version     (also: --version)
 
 A test steers it through the directory that SIGNAL_STANDIN_DIR names:
 
+  groups.json     what listGroups answers; without the file there are none
   accounts        numbers it is linked to, one a line; without the file it is +4915100000000
   inject.jsonl    appended by the test, one thing to hear a line:
                   {"account": NUMBER, "envelope": {..}, "exception"?: {..}, "files"?: {ID: BASE64}}
@@ -321,7 +322,11 @@ def attachment(params):
         raise Refused(-1, f"Could not find attachment with ID: {name}") from error
 
 
-ADDRESS = "sgnl://linkdevice?uuid=c3RhbmQtaW4tMTIzNDU2Nw%3D%3D&pub_key=BQstandin0123456789"
+# As long as those that Signal gives.
+ADDRESS = (
+    "sgnl://linkdevice?uuid=K1hJ%2FxQ%2Bc%2BcOQ%2FvNqXAhzg%3D%3D"
+    "&pub_key=BXo%2Bqw%2FfXrod%2FvKam%2BQyqgpobonacizhwkedrctlyqujz"
+)
 SINGLE = {
     "send", "sendTyping", "sendReceipt", "sendReaction", "getAttachment", "listGroups", "listIdentities",
     "trust", "updateProfile", "getUserStatus", "listContacts", "unregister",
@@ -366,7 +371,9 @@ def run(client, method, params):
         return outcome(params, params["_timestamp"]), nothing
     if method in ("trust", "updateProfile", "unregister"):
         return {}, nothing
-    if method in ("listGroups", "listIdentities", "getUserStatus", "listContacts"):
+    if method == "listGroups":
+        return json.loads(read("groups.json", "[]")), nothing
+    if method in ("listIdentities", "getUserStatus", "listContacts"):
         return [], nothing
     raise Refused(-32601, "Method not implemented")
 
@@ -613,6 +620,8 @@ def main():
         append("sent.jsonl", {"method": "trust", "params": {"arguments": sys.argv[1:]}, "pid": os.getpid(), "via": "command"})
     elif command == "listIdentities":
         print("[]")
+    elif command == "listGroups":
+        print(read("groups.json", "[]"))
     elif command == "link":
         append("starts.jsonl", {"pid": os.getpid(), "args": sys.argv[1:]})
         print(ADDRESS, flush=True)

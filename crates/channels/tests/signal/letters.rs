@@ -22,6 +22,7 @@ fn heard(at: i64, said: Said) -> Heard {
         sender: anna(),
         message_id: at.to_string().into(),
         sent_at: at,
+        disappears_s: None,
         said,
     }
 }

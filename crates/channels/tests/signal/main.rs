@@ -10,5 +10,6 @@ mod intake;
 mod letters;
 mod lossless;
 mod sending;
+mod shared;
 mod stand;
 mod trouble;

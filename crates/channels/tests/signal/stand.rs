@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
-use turnkeep_channels::signal::{Patience, SignalAccount, SignalChannel, SignalSettings, Way};
+use turnkeep_channels::signal::{
+    Attachments, Patience, SignalAccount, SignalChannel, SignalSettings, Way,
+};
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::ports::channel::{Channel as _, Outgoing};
 use turnkeep_core::ports::intake::{AccountHealth, Listener as _, Pulse};
@@ -50,6 +52,7 @@ pub(crate) struct Stand {
     accounts: Vec<SignalAccount>,
     pub(crate) patience: Patience,
     pub(crate) attachments_bytes_max: u64,
+    pub(crate) attachments: Arc<Attachments>,
     pub(crate) receipts: bool,
 }
 
@@ -58,8 +61,10 @@ impl Stand {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let short = |milliseconds| Duration::from_millis(milliseconds);
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
         let stand = Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder,
             accounts: Vec::new(),
             patience: Patience {
                 again: (short(20), short(200)),
@@ -68,6 +73,7 @@ impl Stand {
                 ..Patience::default()
             },
             attachments_bytes_max: 1000,
+            attachments: Arc::new(Attachments::new(&data, 5000)),
             receipts: true,
         };
         fs::create_dir(stand.dir()).unwrap();
@@ -131,6 +137,7 @@ impl Stand {
             way,
             data_dir: self.data(),
             attachments_bytes_max: self.attachments_bytes_max,
+            attachments: Arc::clone(&self.attachments),
             receipts: self.receipts,
             patience: self.patience,
         };

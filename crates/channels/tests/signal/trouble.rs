@@ -250,3 +250,79 @@ async fn a_signal_cli_that_is_cut_off_says_so_in_its_log_only() {
     desk.heard(2).await;
     listening.works().await;
 }
+
+/// It answers, and hears nothing any more: what it was writing as the disk got full was broken off.
+#[tokio::test]
+async fn a_signal_cli_that_answers_and_hears_nothing_is_started_again() {
+    let (mut stand, desk) = (Stand::new(), Desk::new());
+    stand.patience.broken = Duration::from_millis(300);
+    let listening = stand.listen(stand.child(), &desk);
+    listening.works().await;
+    stand.inject(&json!({"account": US, "raw": "{\"jsonrpc\":\"2.0\",\"method\":\"rec"}));
+    stand.says(FIRST, "behind it");
+    assert_eq!(desk.texts(1).await, ["behind it"]);
+    stand.mark("mute", true);
+    stand.says(FIRST + 1, "while it was deaf");
+    assert_eq!(listening.send("meanwhile").await, DeliveryOutcome::Sent);
+    stand.starts(2).await;
+    stand.mark("mute", false);
+    desk.heard(2).await;
+    listening.works().await;
+    assert_eq!(listening.health()[0].restarts, 1);
+    // The same where its log says that the thread ended which hears.
+    stand.inject(&json!({"log": "Exception in thread \"receive-0\" java.lang.AssertionError"}));
+    stand.starts(3).await;
+    listening.works().await;
+}
+
+/// A start script that tells what it does, Java with a warning: neither is half a message.
+#[tokio::test]
+async fn what_others_say_on_its_line_starts_nothing_again() {
+    let (mut stand, desk) = (Stand::new(), Desk::new());
+    stand.patience.broken = Duration::from_millis(1);
+    let listening = stand.listen(stand.child(), &desk);
+    listening.works().await;
+    for round in 0..5 {
+        stand.inject(&json!({"account": US, "raw": "[0.01s][warning][gc] is ignored\n"}));
+        let length = || std::fs::metadata(stand.dir().join("inject.jsonl")).unwrap().len();
+        let at = || std::fs::read_to_string(stand.dir().join("inject.at")).unwrap_or_default();
+        until("the warning", async || (at() == length().to_string()).then_some(())).await;
+        // The answers stand behind it.
+        for _ in 0..5 {
+            assert_eq!(listening.send("goes on").await, DeliveryOutcome::Sent);
+        }
+        stand.says(FIRST + round, "and so does this");
+        desk.heard(usize::try_from(round).unwrap() + 1).await;
+    }
+    assert_eq!(stand.starts(1).await.len(), 1);
+    assert_eq!(listening.health()[0].restarts, 0);
+}
+
+/// Somebody else's folder, or a file in its place: signal-cli unpacks elsewhere.
+#[tokio::test]
+async fn a_folder_that_cannot_be_emptied_keeps_nothing_from_starting() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    std::fs::create_dir_all(stand.config()).unwrap();
+    std::fs::write(stand.config().join("unpacked"), "no folder").unwrap();
+    let listening = stand.listen(stand.child(), &desk);
+    listening.works().await;
+    stand.says(FIRST, "one");
+    assert_eq!(desk.texts(1).await, ["one"]);
+    assert!(turnkeep_channels::signal::version(&stand.child()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_signal_cli_without_a_connection_for_long_is_started_again() {
+    const WORDS: &str = "WARN  ReceiveHelper - Connection closed unexpectedly, reconnecting";
+    let (mut stand, desk) = (Stand::new(), Desk::new());
+    stand.patience.cut_off = Duration::from_millis(300);
+    stand.patience.broken = Duration::from_millis(100);
+    let listening = stand.listen(stand.child(), &desk);
+    listening.works().await;
+    for _ in 0..5 {
+        stand.inject(&json!({"log": WORDS}));
+    }
+    stand.starts(2).await;
+    listening.works().await;
+    assert_eq!(listening.health()[0].restarts, 1);
+}

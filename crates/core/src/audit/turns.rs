@@ -1,7 +1,7 @@
 //! What the checker knows of a turn's life: who may begin, go on, and end it.
 
 use super::{Checker, OpenTurn};
-use crate::ids::{Attempt, Epoch, Seq, Seqs, TurnGroupId, TurnId};
+use crate::ids::{Attempt, Epoch, QuestionId, Seq, Seqs, TurnGroupId, TurnId};
 use crate::journal::EventBody;
 
 impl Checker {
@@ -17,14 +17,8 @@ impl Checker {
             EventBody::TurnMessageAbsorbed { turn_id, messages } => {
                 self.absorb(*turn_id, messages);
             }
-            EventBody::TurnAnswered { turn_id, message, .. } => {
-                let confirm = self.turn.as_mut().and_then(|turn| {
-                    turn.asked = false;
-                    turn.confirm.take()
-                });
-                if confirm.is_some_and(|asked| *message < asked) {
-                    self.broken("I20", || format!("message {message} answers a later question"));
-                }
+            EventBody::TurnAnswered { turn_id, message, question_id } => {
+                self.match_answer(*question_id, *message);
                 self.answers.push(*message);
                 self.absorb(*turn_id, &Seqs::from_slice(&[*message]));
             }
@@ -58,13 +52,14 @@ impl Checker {
             EventBody::TurnWaitingForOperator { turn_id, messages, .. } => {
                 self.wait_for_operator(*turn_id, messages);
             }
-            EventBody::TurnWaitingForInput { turn_id, confirm, .. } => {
+            EventBody::TurnWaitingForInput { turn_id, confirm, question_id, .. } => {
                 self.expect_turn(*turn_id);
                 self.expect_unfinished(*turn_id, "asks the user");
                 let broken = self.operators.agent_begins(*turn_id);
                 self.note(broken);
                 if let Some(turn) = &mut self.turn {
                     turn.asked = true;
+                    turn.question = Some(*question_id);
                     turn.confirm = confirm.then_some(self.last_seq);
                 }
             }
@@ -76,6 +71,21 @@ impl Checker {
             | EventBody::SupersedeAsked { turn_id, .. }
             | EventBody::AgentEvent { turn_id, .. } => self.expect_turn(*turn_id),
             _ => {}
+        }
+    }
+
+    /// An answer is one to the question that is open, and there is one.
+    fn match_answer(&mut self, answered: QuestionId, message: Seq) {
+        let Some(turn) = &mut self.turn else { return };
+        let (open, was_open) = (turn.question.take(), std::mem::take(&mut turn.asked));
+        let confirm = turn.confirm.take();
+        if !was_open || open.is_some_and(|open| open != answered) {
+            self.broken("I18", || {
+                format!("question {answered:?} is answered, and the open one is {open:?}")
+            });
+        }
+        if confirm.is_some_and(|asked| message < asked) {
+            self.broken("I20", || format!("message {message} answers a later question"));
         }
     }
 
@@ -117,6 +127,7 @@ impl Checker {
             messages,
             committed: false,
             asked: false,
+            question: None,
             confirm: None,
             finishing: false,
             with_operator: false,
@@ -184,5 +195,72 @@ impl Checker {
         self.end_calls();
         self.turn = None;
         self.settle(messages);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::journal::Event;
+    use crate::message::Action;
+    use crate::policy::Trust;
+
+    fn said() -> EventBody {
+        EventBody::MessageAccepted {
+            message_id: "m".into(),
+            sender: "ann".into(),
+            text: "words".into(),
+            trust: Trust::Public,
+            action: Action::EventSent,
+            turn_id: None,
+            queue_position: None,
+            retry_of: None,
+            held: false,
+            disappears_s: None,
+        }
+    }
+
+    /// What is found where a turn asks the first question and these are answered.
+    fn found(answered: &[u32]) -> Vec<&'static str> {
+        let turn_id = TurnId::default();
+        let messages: Seqs = smallvec![Seq(1)];
+        let (attempt, epoch) = (Attempt(1), Epoch(1));
+        let group = TurnGroupId::default();
+        let started = EventBody::TurnStarted {
+            turn_id,
+            turn_group_id: group,
+            messages: messages.clone(),
+            supersedes: None,
+        };
+        let mut bodies = vec![
+            said(),
+            started,
+            EventBody::TurnProcessing { turn_id, attempt, epoch, messages },
+            EventBody::TurnWaitingForInput {
+                turn_id,
+                question_id: QuestionId(1),
+                text: "which?".into(),
+                confirm: false,
+            },
+        ];
+        for question in answered {
+            bodies.push(said());
+            let (question_id, message) = (QuestionId(*question), Seq(bodies.len() as u64));
+            bodies.push(EventBody::TurnAnswered { turn_id, question_id, message });
+        }
+        let mut checker = Checker::new();
+        for (body, seq) in bodies.into_iter().zip(1..) {
+            checker.observe(&Event { seq: Seq(seq), at: 0, body });
+        }
+        checker.violations().iter().map(|found| found.invariant).collect()
+    }
+
+    #[test]
+    fn an_answer_is_one_to_the_open_question() {
+        assert_eq!(found(&[1]), [""; 0]);
+        assert_eq!(found(&[2]), ["I18"]);
+        assert_eq!(found(&[1, 1]), ["I18"]);
     }
 }

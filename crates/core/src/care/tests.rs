@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::ids::{Attempt, Epoch, TurnGroupId};
-use crate::journal::DeadReason;
+use crate::journal::{DeadReason, Heard, Imported, ImportedLine, ImportedRole};
 use crate::message::{Action, MessageBody, Pending};
 use crate::policy::Trust;
 
@@ -24,6 +24,7 @@ fn accepted(sender: &str, retry_of: Option<u64>) -> EventBody {
         queue_position: None,
         retry_of: retry_of.map(Seq),
         held: false,
+        disappears_s: None,
     }
 }
 
@@ -191,6 +192,37 @@ fn traces_are_the_messages_and_what_was_said_to_them() {
 }
 
 #[test]
+fn what_was_said_of_a_message_and_of_its_answer_is_a_trace_too() {
+    let refused = |message: u64| EventBody::GuardRefused {
+        message: Seq(message),
+        by_default: false,
+        detail: Some("it says words".into()),
+    };
+    let settled = |reply: u64| EventBody::DeliverySettled {
+        reply: Seq(reply),
+        part: 0,
+        state: crate::outbox::DeliveryState::Dead,
+        detail: Some("an answer is too long".into()),
+    };
+    let mut bodies = vec![accepted("ann", None), accepted("bob", None)];
+    for message in [1, 2] {
+        bodies.extend([refused(message), EventBody::notice("it says words".into())]);
+    }
+    for (number, sender) in [(1, "ann"), (2, "bob")] {
+        let message = bodies.len() as u64 + 1;
+        bodies.push(accepted(sender, None));
+        bodies.extend(started(number, message));
+        bodies.extend([completed(number, &[message]), settled(message + 3)]);
+    }
+    let events =
+        bodies.into_iter().zip(1..).map(|(body, seq)| Event { seq: Seq(seq), at: 0, body });
+    let mut traces = Traces::default();
+    events.for_each(|event| traces.observe(&event, "bob"));
+    let places: Vec<u64> = traces.places.iter().map(|seq| seq.0).collect();
+    assert_eq!(places, [2, 5, 6, 12, 15, 16]);
+}
+
+#[test]
 fn blanking_leaves_what_the_audit_reads() {
     let mut checker = Checker::new();
     for mut event in history() {
@@ -204,6 +236,62 @@ fn blanking_leaves_what_the_audit_reads() {
     }
     assert_eq!(checker.violations(), []);
     assert_eq!(checker.accepted(), 6);
+}
+
+/// Lines that were imported name no turns: an answer is to all who spoke before it.
+#[test]
+fn traces_in_an_imported_conversation_are_known_by_their_order() {
+    let line = |role, text: &str, sender: Option<&str>| {
+        EventBody::HistoryImported(Box::new(ImportedLine {
+            role,
+            text: text.into(),
+            said_at: 1,
+            heard: Heard::Said,
+            sender: sender.map(Into::into),
+            by: None,
+        }))
+    };
+    let user = |sender: &str| line(ImportedRole::User, "words", Some(sender));
+    let agent = || line(ImportedRole::Agent, "an answer", None);
+    let head = Imported {
+        from: "acme:helper:web:dm:ann".into(),
+        saved_at: 1,
+        lines: 7,
+        sha256: "00".into(),
+        by: Some("key 1".into()),
+    };
+    let bodies = [
+        EventBody::SessionImported(Box::new(head)),
+        user("ann"),
+        user("bob"),
+        agent(),
+        agent(),
+        user("bob"),
+        agent(),
+        user("ann"),
+    ];
+    let numbered = bodies.into_iter().zip(1..);
+    let mut events: Vec<Event> =
+        numbered.map(|(body, seq)| Event { seq: Seq(seq), at: 0, body }).collect();
+    let places = |customer: &str| {
+        let mut traces = Traces::default();
+        events.iter().for_each(|event| traces.observe(event, customer));
+        traces.places.iter().map(|seq| seq.0).collect::<Vec<_>>()
+    };
+    assert_eq!(places("ann"), [1, 2, 4, 5, 8], "the head names her, too");
+    assert_eq!(places("bob"), [3, 4, 5, 6, 7]);
+    assert!(places("eve").is_empty());
+    let mut checker = Checker::new();
+    for event in &mut events {
+        blank(event);
+        let text = serde_json::to_string(event).unwrap();
+        assert!(
+            !["words", "answer", "ann", "bob", "key"].iter().any(|word| text.contains(word)),
+            "{text}"
+        );
+        checker.observe(event);
+    }
+    assert_eq!((checker.violations(), checker.imported()), (&[][..], 7));
 }
 
 #[test]
@@ -256,6 +344,7 @@ fn commands_and_context_are_their_senders_and_so_are_the_answers() {
                 trust,
                 command: crate::journal::CommandName::Say,
                 refused: false,
+                disappears_s: None,
             },
             EventBody::MessageContext {
                 message_id,
@@ -264,6 +353,7 @@ fn commands_and_context_are_their_senders_and_so_are_the_answers() {
                 trust,
                 of: None,
                 by_default: false,
+                disappears_s: None,
             },
         ]
     };

@@ -46,6 +46,17 @@ impl EventBody {
         }
     }
 
+    /// After so many seconds it shall be nowhere any more, where it is what a person wrote.
+    #[must_use]
+    pub const fn disappears_s(&self) -> Option<u32> {
+        match self {
+            Self::MessageAccepted { disappears_s, .. }
+            | Self::MessageCommand { disappears_s, .. }
+            | Self::MessageContext { disappears_s, .. } => *disappears_s,
+            _ => None,
+        }
+    }
+
     /// Who wrote it, where it is what a person wrote.
     #[must_use]
     pub const fn sender(&self) -> Option<&Arc<str>> {
@@ -53,6 +64,7 @@ impl EventBody {
             Self::MessageAccepted { sender, .. }
             | Self::MessageCommand { sender, .. }
             | Self::MessageContext { sender, .. } => Some(sender),
+            Self::HistoryImported(line) => line.sender.as_ref(),
             _ => None,
         }
     }

@@ -47,6 +47,8 @@ impl EventBody {
             Self::SessionNoticeCancelled { .. } => "session.notice_cancelled",
             Self::SessionOptedIn => "session.opted_in",
             Self::SessionOptedOut => "session.opted_out",
+            Self::SessionImported(_) => "session.imported",
+            Self::HistoryImported(_) => "history.imported",
             Self::DeliverySettled { .. } => "delivery.settled",
         }
     }

@@ -26,6 +26,8 @@ pub enum CommandName {
     Stop,
     /// Another busy policy.
     Queue,
+    /// Another model.
+    Model,
     /// Only an answer.
     Say,
 }

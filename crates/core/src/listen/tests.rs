@@ -174,6 +174,7 @@ fn no_text_goes_out_unless_it_may() {
             queue_position: Some(1),
             retry_of: None,
             held: false,
+            disappears_s: None,
         },
         EventBody::GuardRefused { message: Seq(3), by_default: false, detail: Some(text()) },
         EventBody::TurnWaitingForInput {

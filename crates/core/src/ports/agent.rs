@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::BoxFuture;
+use super::worktrees::Worktrees;
 use crate::artifact::Stale;
 use crate::ids::{QuestionId, RunTag, Seq, TurnGroupId};
 use crate::journal::SupersedeChoice;
@@ -242,6 +243,10 @@ pub trait TurnHandle: Send + Sync + 'static {
     /// The conversation before this turn, oldest first, at most `limit` lines, never behind the
     /// last `/new`.
     fn history(&self, limit: usize) -> BoxFuture<'_, Result<Vec<HistoryEntry>, String>>;
+    /// The model that was chosen for this session, of those that the agent offers.
+    fn model(&self) -> Option<Arc<str>> {
+        None
+    }
     /// Tells what a request to a provider used; also of one that failed.
     fn used(&self, usage: Usage) {
         let _ = usage;
@@ -259,8 +264,17 @@ pub trait Agent: Send + Sync + 'static {
     fn kind(&self) -> &'static str;
     /// Answers one turn. Dropping the future must end the work.
     fn run(&self, turn: TurnContext) -> BoxFuture<'_, Result<Finished, RunFailure>>;
+    /// The models that may be chosen, by the names that choose them, and what each is. The first
+    /// is its own; none where there is nothing to choose.
+    fn models(&self) -> &[(Arc<str>, Arc<str>)] {
+        &[]
+    }
     /// How many provider requests it may have under way at once; none for no limit.
     fn slots(&self) -> Option<usize> {
+        None
+    }
+    /// The folders that it keeps for sessions, if it keeps any.
+    fn worktrees(&self) -> Option<&dyn Worktrees> {
         None
     }
 }

@@ -4,12 +4,13 @@
 //! now on; every read holds to it at once. The second removes the rows in steps so small that no
 //! commit waits for them, and goes on after a crash.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::BoxFuture;
 use super::store::{DeadLetter, StoreError};
 use crate::care::Forgotten;
-use crate::ids::{Seq, TurnId, Version};
+use crate::ids::{Seq, Timestamp, TurnId, Version};
 use crate::session_key::SessionKey;
 
 /// A session's history shall begin later, or end altogether.
@@ -59,6 +60,19 @@ pub struct Redaction {
     pub turns: Vec<TurnId>,
 }
 
+/// A message that disappears, and when to look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disappearing {
+    /// Whose session.
+    pub key: SessionKey,
+    /// The place of the message.
+    pub seq: Seq,
+    /// After so many seconds it shall be nowhere any more.
+    pub seconds: u32,
+    /// When that is, or when to look again.
+    pub due_at: Timestamp,
+}
+
 /// A stretch of the search for somebody's messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -68,6 +82,15 @@ pub struct Found {
     pub next: Option<u64>,
     /// Where the end is, for who shows how far it is.
     pub end: u64,
+}
+
+/// A stretch of the search for what texts name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hashes {
+    /// Hashes that stand in it.
+    pub found: BTreeSet<String>,
+    /// Where the next stretch begins; none at the end.
+    pub next: Option<u64>,
 }
 
 /// Where a backup goes and how it may be stopped.
@@ -142,6 +165,21 @@ pub trait CareStore: Send + Sync + 'static {
     /// Takes texts out of entries, turns and parts; those that are gone already are passed over.
     fn redact(&self, redaction: Redaction) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Messages that disappear, due by `until`, the earliest first. Each is known from the commit on
+    /// that accepted it.
+    fn disappearing(
+        &self,
+        until: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Disappearing>, StoreError>>;
+
+    /// These were looked at: they are due again then, or never where nothing of them is left.
+    fn put_off(
+        &self,
+        key: &SessionKey,
+        looked_at: Vec<(Seq, Option<Timestamp>)>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// Looks for messages of a sender in one stretch of everything that was ever written, from
     /// `from`, at first 0. It reads all of the journal: there is no index of senders.
     fn find_sender(
@@ -150,6 +188,15 @@ pub trait CareStore: Send + Sync + 'static {
         sender: &str,
         from: u64,
     ) -> BoxFuture<'_, Result<Found, StoreError>>;
+
+    /// Looks for hashes that texts name, in one stretch of everything that was ever written, as
+    /// [`Self::find_sender`] does, and in jobs and reminders. What can't be read is an error: it
+    /// might name any.
+    fn find_hashes(&self, from: u64) -> BoxFuture<'_, Result<Hashes, StoreError>>;
+
+    /// Whether texts were taken out since [`Self::scrub`] last did all of its work; also if another
+    /// process did that.
+    fn is_unscrubbed(&self) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Makes sure that what was removed stands nowhere in the store's files any more; false if
     /// something kept it from doing so just now.

@@ -1,6 +1,7 @@
 //! How messages come in by themselves: an adapter listens to its provider and hands over what it
 //! heard. It decides nothing; whoever takes it makes it durable before it answers.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use super::BoxFuture;
@@ -114,6 +115,8 @@ pub struct Heard {
     pub message_id: Arc<str>,
     /// When it was said, by the sender's own clock: for showing, never for deciding.
     pub sent_at: Timestamp,
+    /// The chat's timer: so many seconds after it was read it shall be nowhere any more.
+    pub disappears_s: Option<u32>,
     /// What.
     pub said: Said,
 }
@@ -170,6 +173,35 @@ pub struct AccountHealth {
     pub restarts: u64,
 }
 
+/// A group, as the provider tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownGroup {
+    /// The provider's own name of it.
+    pub id: Arc<str>,
+    /// What its members call it.
+    pub title: Option<Arc<str>>,
+    /// How many members it has.
+    pub members: usize,
+    /// Whether we are one of them.
+    pub member: bool,
+    /// Whether we blocked it.
+    pub blocked: bool,
+}
+
+/// Why an adapter did not do what a person asked of an account.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undone {
+    /// Nobody knows the account, or can do this with it.
+    #[error("{0}")]
+    NoAccount(Arc<str>),
+    /// The provider refused.
+    #[error("{0}")]
+    Refused(Arc<str>),
+    /// The provider can't be reached just now.
+    #[error("{0}")]
+    Unreachable(Arc<str>),
+}
+
 /// The hearing half of an adapter.
 pub trait Listener: Send + Sync + 'static {
     /// The channel's name.
@@ -180,4 +212,20 @@ pub trait Listener: Send + Sync + 'static {
 
     /// How each account is doing.
     fn health(&self) -> Vec<AccountHealth>;
+
+    /// Has an account trust the key that somebody has now, after it changed: theirs with this safety
+    /// number, else whatever it is.
+    fn trust<'a>(
+        &'a self,
+        _account: &'a str,
+        _who: &'a str,
+        _safety_number: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), Undone>> {
+        Box::pin(ready(Err(Undone::NoAccount("nothing has to be trusted there".into()))))
+    }
+
+    /// The groups of an account.
+    fn groups<'a>(&'a self, _account: &'a str) -> BoxFuture<'a, Result<Vec<KnownGroup>, Undone>> {
+        Box::pin(ready(Err(Undone::NoAccount("there are no groups to be told".into()))))
+    }
 }

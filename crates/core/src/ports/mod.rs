@@ -1,6 +1,7 @@
 //! The ports: what the shell needs of the world, in the language of turns.
 
 pub mod agent;
+pub mod attachments;
 pub mod care;
 pub mod channel;
 pub mod guard;
@@ -13,8 +14,10 @@ pub mod people;
 pub mod reminders;
 pub mod schedule;
 pub mod store;
+pub mod switchboard;
 pub mod trace;
 pub mod usage;
+pub mod worktrees;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -234,7 +234,7 @@ pub struct PartRow {
 /// What a run used for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageRow {
-    /// For which turn; it may be over.
+    /// For which turn; it may be over, or one that has no row, which only sums know of then.
     pub turn: TurnId,
     /// When it was reported.
     pub at: Timestamp,
@@ -295,6 +295,9 @@ pub struct StoreStats {
     /// Pages that stand in the log now.
     pub wal_pages: u64,
 }
+
+/// The place of a part among those of all sessions.
+pub type PartPlace = (SessionKey, Seq, u32);
 
 /// A dead letter with the store's own number and its session.
 pub type NumberedDeadLetter = (u64, SessionKey, DeadLetter);
@@ -385,6 +388,18 @@ pub trait Store: Send + Sync + 'static {
         after: (Seq, u32),
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<PartRow>, StoreError>>;
+
+    /// Parts of all sessions that are [`DeliveryState::Unknown`] or [`DeliveryState::Dead`], or only
+    /// those in the `state` that is asked for, optionally of one tenant: in order of their sessions'
+    /// keys, then of their replies, behind `after`. It looks at no part in another state. One whose
+    /// text was taken out is none of them: nothing can be sent again.
+    fn parked(
+        &self,
+        tenant: Option<&str>,
+        state: Option<DeliveryState>,
+        after: Option<&PartPlace>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(SessionKey, PartRow)>, StoreError>>;
 
     /// Forgets dedupe keys whose time is over, at most `limit`; says how many.
     fn forget_seen(&self, now: Timestamp, limit: usize)

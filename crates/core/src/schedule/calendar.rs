@@ -3,6 +3,8 @@
 //! The expression is matched against the clock on the wall (`croner`), and what the wall shows is
 //! made a moment here, because daylight saving is a rule of ours: see [`Calendar::next`].
 
+mod fields;
+
 use std::str::FromStr as _;
 
 use croner::Cron;
@@ -65,7 +67,8 @@ impl Calendar {
             _ => return Err(CalendarError::Fields(fields.len())),
         };
         let cron = Cron::from_str(expression).map_err(|error| {
-            CalendarError::Expression(error.to_string().trim_end_matches('.').to_owned())
+            let theirs = || error.to_string().trim_end_matches('.').to_owned();
+            CalendarError::Expression(fields::mistake(&fields).unwrap_or_else(theirs))
         })?;
         let calendar = Self { cron, zone, through };
         let comes = calendar.next_on_the_wall(DateTime::constant(2024, 1, 1, 0, 0, 0, 0), true);

@@ -74,6 +74,8 @@ pub struct StartRun {
     pub quarantined: bool,
     /// History never reaches behind this place.
     pub history_from: Seq,
+    /// The model that was chosen for this session.
+    pub model: Option<Arc<str>>,
 }
 
 /// What came of a person's steering.
@@ -125,6 +127,10 @@ pub enum Controlled {
         /// It came before; this is what its twin was told.
         duplicate: bool,
     },
+    /// A conversation that was had elsewhere begins this one, with so many lines.
+    Imported(u32),
+    /// An import that is not taken: something stands here already.
+    NotNew,
     /// Done.
     Done,
     /// A retried dead letter: what was decided on it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::accumulation::Hint;
 use crate::artifact::{ArtifactName, Fingerprint, NewArtifact};
 use crate::ids::{QuestionId, RunTag, Seq, Token, TurnGroupId, TurnId};
+use crate::import::Import;
 use crate::journal::SupersedeChoice;
 use crate::message::{Inbound, MessageBody, Seen};
 use crate::moderation::Ruling;
@@ -188,6 +189,8 @@ pub enum Control {
         /// Where it stood.
         seq: Seq,
     },
+    /// A conversation that was had elsewhere is the beginning of this one.
+    Import(Arc<Import>),
     /// Send a parked delivery again.
     Resend {
         /// The journal place of the reply.

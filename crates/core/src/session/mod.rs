@@ -1,7 +1,7 @@
 //! A session's rules: `step(state, input, context) -> state`, rows and effects.
 //!
 //! [`step`] only dispatches; one file a kind of input:
-//! [`on_message`], [`on_command`], [`on_held`], [`on_notice`], [`on_agent`], [`on_ask`], [`on_tool`], [`on_artifact`], [`on_timer`], [`on_control`], [`on_stop`], [`on_operator`], [`on_delivery`], [`on_owner`];
+//! [`on_message`], [`on_command`], [`on_held`], [`on_notice`], [`on_agent`], [`on_ask`], [`on_tool`], [`on_artifact`], [`on_timer`], [`on_control`], [`on_import`], [`on_stop`], [`on_operator`], [`on_delivery`], [`on_owner`];
 //! [`turn`] holds how a turn begins and ends, which all of them share.
 
 pub mod effect;
@@ -15,6 +15,7 @@ mod on_command;
 mod on_control;
 mod on_delivery;
 mod on_held;
+mod on_import;
 mod on_message;
 mod on_notice;
 mod on_operator;

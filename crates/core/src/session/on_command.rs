@@ -17,10 +17,15 @@ use crate::session_key::SessionKind;
 /// The answer to whoever may not do what they ask for.
 const BEYOND: &str =
     "Not done: in this group that is for somebody who is trusted further than you are.";
+/// The same where it is no matter of the group.
+const BEYOND_ALL: &str = "Not done: that is for somebody who is trusted further than you are.";
+/// The least trust that chooses a model: it decides what an answer costs.
+const CHOOSES_MODEL: Trust = Trust::Inner;
 
 impl Machine<'_> {
     pub(super) fn on_command(&mut self, message: &Inbound, act: &CommandAct) {
-        let refused = self.is_beyond(act, message.trust);
+        let beyond = self.beyond(act, message.trust);
+        let refused = beyond.is_some();
         // To stop what does not run is no reason to open anything.
         let opens = !matches!(act, CommandAct::Stop { .. });
         if opens && std::mem::take(&mut self.session.closed) {
@@ -34,14 +39,24 @@ impl Machine<'_> {
             trust: message.trust,
             command: act.name(),
             refused,
+            disappears_s: message.disappears_s,
         });
-        let answer = if refused { BEYOND.into() } else { self.obey(act) };
+        let answer = beyond.map_or_else(|| self.obey(act), Arc::from);
         self.answer_command(seq, answer);
         let decision = Decision::accepted(Action::Command, None, seq);
         if !planted(Planted::CommandUnguarded) {
             self.guard_twins(message, &decision);
         }
         self.effect(Effect::Decided(message.token, decision));
+    }
+
+    /// What somebody is told who may not do this; none if they may.
+    fn beyond(&self, act: &CommandAct, trust: Trust) -> Option<&'static str> {
+        let model = matches!(act, CommandAct::Model { .. });
+        if model && trust < CHOOSES_MODEL {
+            return Some(BEYOND_ALL);
+        }
+        self.is_beyond(act, trust).then_some(BEYOND)
     }
 
     /// In a group, what is about somebody's messages needs their trust.
@@ -55,7 +70,7 @@ impl Machine<'_> {
             CommandAct::New | CommandAct::Queue(_) if trust == Trust::Public => true,
             // It cancels whatever is open.
             CommandAct::New => session.pending().any(|pending| pending.trust > trust),
-            CommandAct::Stop { .. } | CommandAct::Queue(_) => {
+            CommandAct::Stop { .. } | CommandAct::Queue(_) | CommandAct::Model { .. } => {
                 session.turn.as_ref().is_some_and(|turn| turn.trust > trust)
             }
             CommandAct::Say(_) => false,
@@ -72,6 +87,10 @@ impl Machine<'_> {
             CommandAct::Queue(busy) => {
                 self.session.busy = *busy;
                 return self.policy_in_force();
+            }
+            CommandAct::Model { name, told } => {
+                self.session.model.clone_from(name);
+                return Arc::clone(told);
             }
         };
         // It is on record, and answered: something changed.
@@ -136,6 +155,7 @@ impl Machine<'_> {
             trust: message.trust,
             of: None,
             by_default: false,
+            disappears_s: message.disappears_s,
         });
         Decision::accepted(Action::Context, None, seq)
     }

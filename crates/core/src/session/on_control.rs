@@ -36,6 +36,7 @@ impl Machine<'_> {
                 self.on_notify(seen.as_ref(), body, *scheduled)
             }
             Control::OptIn(wanted) => self.on_opt_in(*wanted),
+            Control::Import(import) => self.on_import(import),
             Control::Resend { reply, part, text } => self.resend(*reply, *part, text),
             Control::Pause { by, take_over } => self.on_pause(by, *take_over),
             Control::HandBack { by } => self.on_hand_back(Some(by)),
@@ -170,6 +171,8 @@ impl Machine<'_> {
             request: None,
             refused: None,
             kind: InboundKind::Message,
+            // It goes when the one goes that it stands for.
+            disappears_s: None,
         };
         Controlled::Retried(self.accept_retry(&message, group, seq))
     }

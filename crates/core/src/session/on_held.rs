@@ -180,6 +180,7 @@ impl Machine<'_> {
             trust: *trust,
             of: Some(*seq),
             by_default,
+            disappears_s: None,
         });
     }
 

@@ -308,6 +308,7 @@ impl Machine<'_> {
             queue_position,
             retry_of,
             held,
+            disappears_s: message.disappears_s,
         })
     }
 

@@ -76,6 +76,9 @@ pub struct Session {
     /// Set by `/queue`, over every other layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy: Option<BusyPolicy>,
+    /// Set by `/model`: which of the models that its agent offers answers, instead of the agent's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<Arc<str>>,
     /// An operator has the agent's place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,

@@ -7,6 +7,7 @@ mod decisions;
 mod deliveries;
 mod endings;
 mod held;
+mod imports;
 mod notices;
 mod operators;
 mod owners;
@@ -93,6 +94,7 @@ impl Bench {
             request: None,
             refused: None,
             kind: InboundKind::Message,
+            disappears_s: None,
         }
     }
 

@@ -134,6 +134,7 @@ impl Machine<'_> {
             answered: turn.answered.map(|answered| answered.question),
             quarantined: turn.recoveries >= self.context.policy.recoveries_quarantine,
             history_from: self.session.history_from,
+            model: self.session.model.clone(),
         };
         let messages = turn.seqs();
         let tag = start.tag;

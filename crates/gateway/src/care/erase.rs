@@ -4,6 +4,8 @@
 //! meanwhile either was accepted before its session was erased, and ends cancelled with it, or finds
 //! no session and begins a new conversation.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 use turnkeep_core::SessionKey;
 use turnkeep_core::care::{Reading, Why};
@@ -92,6 +94,11 @@ impl Gateway {
         done?;
         self.sweep_forgotten(tell).await?;
         killpoint::reached("erase.swept");
+        if let Err(error) = self.remove_unnamed(Duration::ZERO).await {
+            // The next look does it.
+            self.0.care.files.look_soon();
+            tracing::warn!(%error, "attachments of a customer could not be removed yet");
+        }
         erased.restrictions = self.erase_restrictions(tenant, customer, now).await?;
         tell(Progress { step: "cleaning the files", done: 0, of: 0 });
         erased.scrubbed = self.care().scrub().await?;
@@ -231,6 +238,7 @@ impl Gateway {
     fn forget_task(&self, key: &SessionKey) {
         // Whoever comes back under the name begins at nothing.
         self.0.ledger.erased(key);
+        self.0.switchboard.forget(key);
         if let Some(live) = self.0.lives.get(key) {
             live.begin_anew();
         }

@@ -4,7 +4,9 @@
 //! ([`turnkeep_core::care`]), removing it is the store's. This part looks for it, in an order that a
 //! crash or a message between two steps can't harm.
 
+mod disappear;
 mod erase;
+mod files;
 mod find;
 mod retention;
 
@@ -15,9 +17,11 @@ use turnkeep_core::ports::care::{CareStore, Forget, Forgot, Redaction};
 use turnkeep_core::ports::store::StoreError;
 
 pub use erase::{EraseError, Erased};
+pub use files::FilesError;
 pub use retention::Aged;
 
 use crate::service::{Gateway, Refusal};
+use files::Files;
 
 /// Entries that are read and forgotten in one step.
 const STEP: usize = 256;
@@ -47,11 +51,14 @@ pub(crate) struct Care {
     alone: tokio::sync::Mutex<()>,
     /// The store's secret, read once at the start.
     salt: OnceLock<Vec<u8>>,
+    /// Attachments that were stored.
+    files: Files,
 }
 
 impl Care {
     pub(crate) fn new(store: Arc<dyn CareStore>) -> Self {
-        Self { store, alone: tokio::sync::Mutex::default(), salt: OnceLock::new() }
+        let (alone, salt) = (tokio::sync::Mutex::default(), OnceLock::new());
+        Self { store, alone, salt, files: Files::default() }
     }
 }
 
@@ -77,15 +84,27 @@ impl Gateway {
 
     /// Forgets the beginning of a history, also where tasks remember it.
     async fn forget(&self, forget: Forget) -> Result<Forgot, StoreError> {
+        let buried = forget.bury_as.is_some().then(|| forget.key.clone());
+        let key = forget.key.clone();
         let forgot = self.care().forget(forget).await;
-        self.0.kept.forget();
+        self.switchboard().look_again(&key);
+        if let Some(key) = buried.filter(|_| matches!(forgot, Ok(Forgot::Done(_)))) {
+            // What was to be written down of it before must not bring its name back.
+            self.switchboard().forget(&key);
+            self.switchboard().write_all().await;
+        }
+        self.0.kept.forget(&key);
+        self.0.care.files.look_soon();
         forgot
     }
 
-    /// Blanks what stands in some places, also where tasks remember it.
+    /// Blanks what stands in some places, also where tasks and listeners remember it.
     async fn redact(&self, redaction: Redaction) -> Result<(), StoreError> {
+        let key = redaction.key.clone();
         let redacted = self.care().redact(redaction).await;
-        self.0.kept.forget();
+        self.switchboard().look_again(&key);
+        self.0.kept.forget(&key);
+        self.0.listeners.redacted();
         redacted
     }
 

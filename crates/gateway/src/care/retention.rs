@@ -36,6 +36,7 @@ impl Gateway {
     /// Looks again and again for what is too old, until `shutdown`.
     pub async fn keep(&self, shutdown: CancellationToken) {
         let forget = async {
+            let mut looked = None;
             loop {
                 if self.readiness().is_ok() {
                     if let Err(error) = self.put_days_together(clock::now(), PACE).await
@@ -55,6 +56,7 @@ impl Gateway {
                             tracing::warn!(%error, "what is too old could not be forgotten");
                         }
                     }
+                    self.tidy_files(&mut looked, PACE).await;
                 }
                 tokio::time::sleep(ROUND).await;
             }
@@ -62,6 +64,7 @@ impl Gateway {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = forget => {}
+            () = self.disappear_in_time() => {}
         }
     }
 

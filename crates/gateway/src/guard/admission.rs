@@ -13,7 +13,7 @@ use turnkeep_core::ids::Timestamp;
 use turnkeep_core::message::Rejection;
 use turnkeep_core::ports::guard::{Restriction, Restrictions};
 
-use super::rates::{Charge, Wait};
+use super::rates::{Charge, Wait, What};
 use super::settings::GuardSettings;
 use super::standings::{Outcome, Standings};
 use super::table::{CUSTOMER_PARTS, Name, Names, TENANT_PARTS, Table};
@@ -38,6 +38,8 @@ pub(crate) struct Question<'a> {
     pub(crate) settings: &'a GuardSettings,
     /// It has a name of its own, so it may have come before.
     pub(crate) named: bool,
+    /// As what it is counted.
+    pub(crate) what: What,
     pub(crate) now: Timestamp,
 }
 
@@ -88,7 +90,8 @@ pub(crate) struct Guard {
     pub(super) paces: Table<Pace>,
     /// What tenants used, by each of their rates.
     pub(super) tenants: Table<Bucket>,
-    pub(super) everybody: Mutex<Bucket>,
+    /// What all together used, of each that is counted by itself.
+    pub(super) everybody: [Mutex<Bucket>; What::COUNT],
     look_ups: Mutex<Bucket>,
     pub(super) standings: Standings,
     /// What could not be recorded yet.
@@ -104,7 +107,7 @@ impl Guard {
             customers: Table::new(CUSTOMER_PARTS),
             paces: Table::new(CUSTOMER_PARTS),
             tenants: Table::new(TENANT_PARTS),
-            everybody: Mutex::default(),
+            everybody: Default::default(),
             look_ups: Mutex::default(),
             standings: Standings::default(),
             unrecorded: Mutex::default(),
@@ -167,7 +170,10 @@ impl Guard {
     /// Counts the attempt, and asks and charges the three rates.
     fn arrives(&self, name: Name, question: &Question<'_>, restricted: bool) -> Result<(), Stop> {
         let Question { tenant, policy, settings, now, .. } = *question;
-        let charge = Charge { tenant, policy, settings, typing: false, now };
+        let charge = Charge { tenant, policy, settings, what: question.what, now };
+        if question.what != What::Sent {
+            return Ok(self.charge_rates(name, &charge, restricted)?);
+        }
         let mut monitored = None;
         let arrived = self.charge(name, &charge, restricted, |pace| {
             match Self::flooding(pace, question, now) {

@@ -18,6 +18,7 @@ mod table;
 
 pub use admission::GuardParts;
 pub(crate) use admission::{Guard, Question};
+pub(crate) use rates::What;
 pub use record::NewRestriction;
 pub use settings::GuardSettings;
 pub(crate) use steering::Steering;

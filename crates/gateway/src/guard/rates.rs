@@ -2,7 +2,8 @@
 //!
 //! One that refuses costs the others nothing: all are asked before any is charged, what is locked
 //! being, in this order, the restrictions, the customer's part of the table, the tenant's, and
-//! everybody's. What is used of one rate is never held against another one.
+//! everybody's. What is used of one rate is never held against another one, and what is counted by
+//! itself passes the same rates once more.
 
 use std::sync::PoisonError;
 
@@ -14,6 +15,24 @@ use super::admission::Guard;
 use super::settings::GuardSettings;
 use super::table::Name;
 
+/// What is counted by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum What {
+    /// What is sent, and whatever else is done.
+    Sent,
+    /// That something is being typed: it comes again and again while one message is written.
+    Typing,
+    /// That what runs shall end: whoever wrote too much must still be able to say so.
+    Stop,
+    /// What is said to others in our presence.
+    Aside,
+}
+
+impl What {
+    /// How many there are.
+    pub(super) const COUNT: usize = 4;
+}
+
 /// What is charged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Charge<'a> {
@@ -21,7 +40,7 @@ pub(super) struct Charge<'a> {
     pub(super) policy: &'a Policy,
     pub(super) settings: &'a GuardSettings,
     /// It is counted apart from everything else.
-    pub(super) typing: bool,
+    pub(super) what: What,
     pub(super) now: Timestamp,
 }
 
@@ -66,6 +85,10 @@ impl Guard {
         if !restricted {
             return self.own_rate(name, charge, rate, None, (look, || ()));
         }
+        if charge.what != What::Sent {
+            // What is counted by itself takes nothing from the ten messages a minute.
+            return self.own_rate(name, charge, tighter(rate), None, (look, || ()));
+        }
         self.standings.using(name, |used| {
             let wait = Wait::at("restriction", used.wait_ms(RESTRICTED, charge.now));
             let passed = || used.spend(RESTRICTED, charge.now);
@@ -75,26 +98,24 @@ impl Guard {
 
     /// Asks and charges the tenant's rate alone.
     pub(super) fn charge_tenant(&self, charge: &Charge<'_>) -> Result<(), Wait> {
-        let Charge { now, typing, .. } = *charge;
+        let Charge { now, what, .. } = *charge;
         let rate = charge.rate(charge.policy.tenant_rate);
         if rate.is_unlimited() {
             return Ok(());
         }
-        let name = self.names.at_rate(self.names.of(charge.tenant, None), rate, typing);
+        let name = self.names.at_rate(self.names.of(charge.tenant, None), rate, what);
         let taken = self.tenants.with(name, now, |bucket| bucket.take(rate, now));
         taken.map_err(|ms| Wait { level: "rate_tenant", ms })
     }
 
-    /// Asks and charges what a customer may type: their own rate once more, counted by itself.
-    pub(super) fn charge_typing(&self, name: Name, charge: &Charge<'_>) -> Result<(), Wait> {
-        let now = charge.now;
-        let rate = charge.rate(charge.policy.rate);
-        if rate.is_unlimited() {
-            return Ok(());
-        }
-        let name = self.names.at_rate(name, rate, true);
-        let taken = self.paces.with(name, now, |pace| pace.rate.take(rate, now));
-        taken.map_err(|ms| Wait { level: "rate_customer", ms })
+    /// Asks and charges the rates, with nothing to look at.
+    pub(super) fn charge_rates(
+        &self,
+        name: Name,
+        charge: &Charge<'_>,
+        restricted: bool,
+    ) -> Result<(), Wait> {
+        self.charge(name, charge, restricted, |_| Ok::<_, Wait>(()))
     }
 
     /// The customer's own rate, together with what the others say already.
@@ -110,7 +131,7 @@ impl Guard {
             return Ok(self.shared_rates(charge, others, passed)?);
         }
         let now = charge.now;
-        self.paces.with(self.names.at_rate(name, rate, false), now, |pace| {
+        self.paces.with(self.names.at_rate(name, rate, charge.what), now, |pace| {
             look(pace)?;
             let wait = Wait::at("rate_customer", pace.rate.wait_ms(rate, now));
             Ok(self.shared_rates(charge, Wait::longer(others, wait), || {
@@ -133,7 +154,7 @@ impl Guard {
         if rate.is_unlimited() {
             return self.rate_of_all(charge, others, passed);
         }
-        let name = self.names.at_rate(self.names.of(charge.tenant, None), rate, false);
+        let name = self.names.at_rate(self.names.of(charge.tenant, None), rate, charge.what);
         self.tenants.with(name, now, |bucket| {
             let wait = Wait::at("rate_tenant", bucket.wait_ms(rate, now));
             self.rate_of_all(charge, Wait::longer(others, wait), || {
@@ -152,8 +173,8 @@ impl Guard {
         let now = charge.now;
         let rate = charge.rate(charge.settings.global_rate);
         let limited = !rate.is_unlimited();
-        let mut bucket =
-            limited.then(|| self.everybody.lock().unwrap_or_else(PoisonError::into_inner));
+        let everybody = &self.everybody[charge.what as usize];
+        let mut bucket = limited.then(|| everybody.lock().unwrap_or_else(PoisonError::into_inner));
         let wait = bucket.as_mut().and_then(|bucket| bucket.wait_ms(rate, now));
         if let Some(wait) = Wait::longer(others, Wait::at("rate_global", wait)) {
             return Err(wait);

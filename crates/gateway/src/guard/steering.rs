@@ -2,15 +2,16 @@
 //!
 //! A customer who steers meets what a message of theirs would meet, but for abuse: nothing is said.
 //! Stopping is left to whoever is blocked. A key belongs to a backend that answers for its customers,
-//! so only its tenant's rate is asked. Typing is counted by itself, because it comes again and again
-//! while one message is written.
+//! so only its tenant's rate is asked. Stopping is counted by itself, so that whoever wrote too much can
+//! still end what runs, and so is typing, because it comes again and again while one message is
+//! written.
 
 use turnkeep_core::SessionKey;
 use turnkeep_core::guard::Severity;
 use turnkeep_core::message::Rejection;
 
 use super::admission::Guard;
-use super::rates::{Charge, Wait};
+use super::rates::{Charge, Wait, What};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::service::{Gateway, Refusal};
@@ -24,6 +25,17 @@ pub(crate) enum Steering {
     Typing,
     /// Anything else.
     Other,
+}
+
+impl Steering {
+    /// What rates count it as.
+    pub(super) const fn counted_as(self) -> What {
+        match self {
+            Self::Stop => What::Stop,
+            Self::Typing => What::Typing,
+            Self::Other => What::Sent,
+        }
+    }
 }
 
 impl Gateway {
@@ -41,7 +53,7 @@ impl Gateway {
             tenant: &tenant,
             policy: &policy,
             settings: &setup.guard,
-            typing: steering == Steering::Typing,
+            what: steering.counted_as(),
             now: clock::now(),
         };
         self.0.guard.steered(&charge, customer, steering).map_err(Refusal::Rejected)
@@ -68,11 +80,7 @@ impl Guard {
                     }
                     in_force => in_force.is_some(),
                 };
-                if charge.typing {
-                    self.charge_typing(name, charge)
-                } else {
-                    self.charge(name, charge, restricted, |_| Ok::<_, Wait>(()))
-                }
+                self.charge_rates(name, charge, restricted)
             }
         };
         waits.map_err(|Wait { level, ms }| {

@@ -12,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use turnkeep_core::guard::{Bucket, Customer, Pace, Rate};
 use turnkeep_core::ids::Timestamp;
 
+use super::rates::What;
+
 /// A hashed name: 128 bits, so that of a million no two meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
@@ -62,11 +64,11 @@ impl Names {
         Name { part: self.part.hash_one(both), place: self.place.hash_one(both) }
     }
 
-    /// The name of what somebody uses of one rate, so that different rates never share it; `typing`
+    /// The name of what somebody uses of one rate, so that different rates never share it, nor what
     /// is counted apart from what is sent. It stands in the same part of a table as all else of
     /// theirs, where [`Table::forget_all`] finds it.
-    pub(super) fn at_rate(&self, Name { part, place }: Name, rate: Rate, typing: bool) -> Name {
-        let at = (part, place, rate.per_minute, rate.burst, typing);
+    pub(super) fn at_rate(&self, Name { part, place }: Name, rate: Rate, what: What) -> Name {
+        let at = (part, place, rate.per_minute, rate.burst, what);
         Name { part, place: self.place.hash_one(at) }
     }
 }
@@ -313,15 +315,17 @@ mod tests {
         let (table, names) = (Table::<Bucket>::new(4), Names::default());
         let (one, other) = (names.of("a", Some("anna")), names.of("a", Some("ben")));
         let fast = Rate::new(60, 5);
-        let at = [(RATE, false), (RATE, true), (fast, false), (Rate::new(5, 60), false)];
+        let (sent, slow) = (What::Sent, Rate::new(5, 60));
+        let at =
+            [(RATE, sent), (RATE, What::Typing), (RATE, What::Stop), (fast, sent), (slow, sent)];
         for name in [one, other] {
-            for (rate, typing) in at {
-                spend(&table, names.at_rate(name, rate, typing), 1);
+            for (rate, what) in at {
+                spend(&table, names.at_rate(name, rate, what), 1);
             }
         }
         assert_eq!(table.len(), 2 * at.len());
         table.forget_all(one);
         assert_eq!(table.len(), at.len());
-        assert_eq!(names.at_rate(one, fast, true), names.at_rate(one, fast, true));
+        assert_eq!(names.at_rate(one, fast, sent), names.at_rate(one, fast, sent));
     }
 }

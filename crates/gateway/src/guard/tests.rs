@@ -83,6 +83,19 @@ impl Bench {
         named: bool,
         after_ms: i64,
     ) -> Option<admission::Refused> {
+        self.ask_as(What::Sent, policy, customer, text, named, after_ms)
+    }
+
+    /// The same with something that may be counted by itself.
+    fn ask_as(
+        &self,
+        what: What,
+        policy: &Policy,
+        customer: &str,
+        text: &str,
+        named: bool,
+        after_ms: i64,
+    ) -> Option<admission::Refused> {
         let question = Question {
             session_key: "acme:default:api:dm:somebody",
             tenant: "acme",
@@ -91,6 +104,7 @@ impl Bench {
             policy,
             settings: &self.settings,
             named,
+            what,
             now: NOW + after_ms,
         };
         self.guard.admit(&question).err().map(|refused| *refused)
@@ -294,7 +308,7 @@ fn who_steers_meets_the_rates_and_what_is_in_force() {
             tenant: "acme",
             policy: &bench.policy,
             settings: &bench.settings,
-            typing: steering == Steering::Typing,
+            what: steering.counted_as(),
             now: NOW,
         };
         let told = bench.guard.steered(&charge, customer, steering);
@@ -302,20 +316,59 @@ fn who_steers_meets_the_rates_and_what_is_in_force() {
     };
     let (anna, ben) = (Some("anna"), Some("ben"));
     assert_eq!(bench.says("anna", 0), None);
-    assert_eq!(steers(anna, Steering::Other), None);
-    assert_eq!(steers(anna, Steering::Stop), None);
+    assert_eq!([steers(anna, Steering::Other), steers(anna, Steering::Other)], [None, None]);
     assert_eq!(steers(anna, Steering::Other), RATE, "her three are used");
     assert_eq!(bench.says("anna", 0), RATE);
     let typed = [(); 4].map(|()| steers(anna, Steering::Typing));
     assert_eq!(typed, [None, None, None, RATE], "typing is counted by itself");
+    let stopped = [(); 4].map(|()| steers(anna, Steering::Stop));
+    assert_eq!(stopped, [None, None, None, RATE], "and so is stopping");
     restrict(&bench, "ben", Severity::Block, NOW);
     for steering in [Steering::Other, Steering::Typing] {
         assert_eq!(steers(ben, steering), Some("abuse_detected:manual"));
     }
     assert_eq!(steers(ben, Steering::Stop), None);
     // A backend has what is left of the tenant's five, whoever is blocked.
-    assert_eq!([steers(None, Steering::Other), steers(None, Steering::Other)], [None, RATE]);
+    let done = [(); 3].map(|()| steers(None, Steering::Other));
+    assert_eq!(done, [None, None, RATE]);
     assert_eq!(steers(None, Steering::Typing), None);
+    // Four of the tenant's five stops are used; the same counts for whoever answers for customers.
+    assert_eq!([steers(None, Steering::Stop), steers(ben, Steering::Stop)], [None, RATE]);
+}
+
+/// What is counted by itself passes the same rates once more: of its own, of its tenant, of everybody,
+/// and those of whoever is restricted.
+#[test]
+fn what_is_counted_by_itself_passes_every_rate() {
+    let many = Rate::new(1, 100);
+    let global = GuardSettings { global_rate: Rate::new(1, 4), ..GuardSettings::default() };
+    let by_all = Bench::new(global, many, many);
+    let by_tenant = Bench::new(GuardSettings::default(), many, Rate::new(1, 4));
+    for what in [What::Aside, What::Stop, What::Typing] {
+        for bench in [&by_all, &by_tenant] {
+            let says = |customer: &str, what: What| {
+                let refused = bench.ask_as(what, &bench.policy, customer, "hi", false, 0);
+                refused.map(|refused| refused.rejection.as_str())
+            };
+            let told = ["a", "b", "c", "d", "e"].map(|customer| says(customer, what));
+            assert_eq!(told, [None, None, None, None, RATE], "{what:?}");
+        }
+        let bench = Bench::new(GuardSettings::default(), many, Rate::UNLIMITED);
+        restrict(&bench, "mallory", Severity::Restrict, NOW);
+        let passes =
+            |at: &i64| bench.ask_as(what, &bench.policy, "mallory", "hi", false, *at).is_none();
+        let passed = (0..60_000).step_by(500).filter(passes).count();
+        assert_eq!(passed, 1, "{what:?}: her own rate gives one a minute");
+        let fast = at(&bench, Rate::new(600, 600), Rate::UNLIMITED);
+        let passes = |at: &i64| bench.ask_as(what, &fast, "mallory", "hi", false, *at).is_none();
+        let passed = (0..60_000).step_by(500).filter(passes).count();
+        assert_eq!(passed, 10, "{what:?}");
+        // Her messages have what they had.
+        assert_eq!(bench.says("mallory", 0), None);
+    }
+    for bench in [by_all, by_tenant] {
+        assert_eq!(bench.says("anna", 0), None, "messages were not used up by it");
+    }
 }
 
 proptest! {

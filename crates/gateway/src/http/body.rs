@@ -58,7 +58,7 @@ pub(super) async fn refuse_unread<B: HttpBody<Data = Bytes> + Unpin>(
 }
 
 /// Nothing is ever inflated: a small body could become a great one.
-fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let mut given = headers.get_all(CONTENT_ENCODING).iter();
     let strange = given.find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
     let Some(strange) = strange else { return Ok(()) };

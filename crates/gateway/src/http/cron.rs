@@ -39,6 +39,8 @@ pub(super) struct JobsPage {
 pub(super) struct TimesPage {
     /// The time zone that is meant.
     zone: String,
+    /// It rests, so none of the next ones counts before it is resumed.
+    paused: bool,
     /// The next ones.
     next: Vec<TimeShape>,
     /// What became of the last ones, the newest first.
@@ -333,6 +335,7 @@ pub(super) async fn times(
         next.into_iter().map(|at| TimeShape { at: Moment(at), local: on_the_wall(at, &zone) });
     let last = shared.gateway.job_ticks(&tenant, &name, limit).await?;
     let over = last.into_iter().filter(|tick| tick.state != TickState::Claimed);
-    let page = TimesPage { next: next.collect(), last: over.map(TickShape::from).collect(), zone };
+    let (next, last) = (next.collect(), over.map(TickShape::from).collect());
+    let page = TimesPage { paused: view.kept.job.paused || view.kept.held, next, last, zone };
     read(&page)
 }

@@ -1,5 +1,7 @@
-//! `/v1/sessions/{session}/deliveries`: what became of replies to channels that are pushed to.
+//! `/v1/deliveries` and `/v1/sessions/{session}/deliveries`: what became of replies to channels that
+//! are pushed to.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use serde::Serialize;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ids::Seq;
 use turnkeep_core::outbox::DeliveryState;
-use turnkeep_core::ports::store::PartRow;
+use turnkeep_core::ports::store::{PartPlace, PartRow};
 use turnkeep_core::session::Control;
 use utoipa::ToSchema;
 
@@ -53,6 +55,28 @@ pub(super) struct DeliveriesPage<'a> {
     next: Option<String>,
 }
 
+/// One part that a person has to look at.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ParkedDelivery)]
+pub(super) struct ParkedShape<'a> {
+    /// Names it: `SESSION/REPLY/PART`, which is the key under which the channel got it, too.
+    id: String,
+    /// The session's key.
+    session: &'a str,
+    /// All else.
+    #[serde(flatten)]
+    part: DeliveryShape<'a>,
+}
+
+/// A page of parts of all sessions.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ParkedPage<'a> {
+    /// By session, then in the order in which they were to leave.
+    deliveries: Vec<ParkedShape<'a>>,
+    /// What to pass as `after` for the next page; null at the end.
+    next: Option<String>,
+}
+
 /// A part that goes out again.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Resent {
@@ -80,6 +104,65 @@ impl FromStr for Place {
             },
         })
     }
+}
+
+/// Lists parts of all sessions that were given up (`dead`) or of which nobody knows whether they
+/// arrived (`unknown`).
+#[utoipa::path(
+    get,
+    path = "/v1/deliveries",
+    tag = "deliveries",
+    params(
+        ("state" = Option<String>, Query, description = "Only `dead` or only `unknown` ones"),
+        ("tenant" = Option<String>, Query, description = "Only of this tenant"),
+        ("after" = Option<String>, Query, description = "Only behind the part with this id"),
+        ("limit" = Option<usize>, Query, description = "How many, from 1 to 1000; 100 if absent"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = ParkedPage),
+        (status = 404, description = "There is no such tenant within reach", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn parked(State(shared): State<Arc<Shared>>, asker: Asker, uri: Uri) -> Answer {
+    let query = Query::of(&uri);
+    let limit = Limit::of(query)?;
+    let state = query.get("state").map(|state| parked_state(&state)).transpose()?;
+    let tenant = asker.tenant(query.get("tenant").map(Cow::into_owned))?;
+    let after = query.get("after").map(|after| place_of(&after)).transpose()?;
+    let store = shared.gateway.store();
+    let rows = store.parked(tenant.as_deref(), state, after.as_ref(), limit.and_one()).await?;
+    let page = limit.page(rows);
+    let next = page.next(|(key, row)| id_of(key, row));
+    let deliveries = page.rows.iter().map(|(key, row)| ParkedShape {
+        id: id_of(key, row),
+        session: key.as_str(),
+        part: shape(row),
+    });
+    let deliveries = deliveries.collect();
+    read(&ParkedPage { deliveries, next })
+}
+
+fn parked_state(text: &str) -> Result<DeliveryState, Problem> {
+    let parked = [DeliveryState::Dead, DeliveryState::Unknown];
+    let wrong = || Problem::field("state", format!("is dead or unknown, not {text:?}"));
+    parked.into_iter().find(|state| state.as_str() == text).ok_or_else(wrong)
+}
+
+fn id_of(key: &SessionKey, row: &PartRow) -> String {
+    format!("{key}/{}/{}", row.reply, row.part)
+}
+
+/// The other way round. A key may hold slashes itself.
+fn place_of(id: &str) -> Result<PartPlace, Problem> {
+    let place = || {
+        let (rest, part) = id.rsplit_once('/')?;
+        let (key, reply) = rest.rsplit_once('/')?;
+        Some((key.parse().ok()?, Seq(reply.parse().ok()?), part.parse().ok()?))
+    };
+    place().ok_or_else(|| {
+        Problem::field("after", format!("is an id like SESSION/REPLY/PART, not {id:?}"))
+    })
 }
 
 /// Lists the deliveries of a session.
@@ -139,7 +222,7 @@ pub(super) fn shape(row: &PartRow) -> DeliveryShape<'_> {
     responses(
         (status = 200, description = "It goes out again", body = Resent),
         (status = 404, description = "There is no such part", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It is neither `unknown` nor `dead`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is neither `unknown` nor `dead`, or its text is gone", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "A part of the path is wrong", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -159,6 +242,10 @@ pub(super) async fn resend(
     if !matches!(row.state, DeliveryState::Unknown | DeliveryState::Dead) {
         let detail = format!("the part is {}; only unknown and dead ones", row.state.as_str());
         return Err(Problem::new(Kind::NotParked, format!("{detail} are sent again")));
+    }
+    if row.text.is_empty() {
+        let detail = "what it said was erased or has disappeared; there is nothing to send";
+        return Err(Problem::new(Kind::NotParked, detail));
     }
     shared.gateway.control(&key, Control::Resend { reply, part, text: row.text }).await?;
     Ok(json(StatusCode::OK, &Resent { result: "pending", reply, part }, 64))

@@ -21,7 +21,7 @@ use super::query::Parameters;
 use super::reload::Reload;
 use super::settings::{Http, HttpSettings};
 use super::source::Source;
-use super::{body, chat, needs, router, source, trace};
+use super::{body, chat, needs, router, session_file, source, trace};
 use crate::access::Access;
 use crate::metrics::HttpMetrics;
 use crate::{Current, Gateway};
@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// One backup at a time.
     pub(super) backups: Arc<Semaphore>,
+    /// Places for files that are being read.
+    pub(super) files: Arc<Semaphore>,
     /// Cancelled when streams must end.
     pub(super) closing: CancellationToken,
     /// The OpenAPI document.
@@ -70,6 +72,7 @@ impl Entry {
             reload,
             render_metrics,
             backups: Arc::new(Semaphore::new(1)),
+            files: Arc::new(Semaphore::new(session_file::LOADS_MAX)),
             closing,
             openapi,
             parameters,

@@ -12,6 +12,7 @@ use super::list::Limit;
 use super::problem::Problem;
 use super::query::Query;
 use super::settings::HttpSettings;
+use super::switchboard::{act, stream};
 use super::{
     access, all_events, backup, body, chat, events, guard, idempotency, keys, sign_in, source,
 };
@@ -89,6 +90,8 @@ fn fuzz_other_bodies() {
             br#"{"turn_id":"01a1b2c3-0000-7000-8000-000000000000"}"#,
             br#"{"code":"abc"}"#,
             br#"{"session":"a:b:c:dm:d","message":"hi"}"#,
+            br#"{"name":"api work","agent_id":"dev","seat":"tty1"}"#,
+            br#"{"seq":12}"#,
         ],
         words: &[
             b"\"permanent\"",
@@ -118,6 +121,11 @@ fn fuzz_other_bodies() {
             body::parse::<operators::OperatorRequest>(input).err(),
             body::parse::<operators::ReplyRequest>(input).err(),
             body::parse::<unasked::UnaskedRequest>(input).err(),
+            body::parse::<act::CreateRequest>(input).err(),
+            body::parse::<act::NameRequest>(input).err(),
+            body::parse::<act::SwitchRequest>(input).err(),
+            body::parse::<act::CloseRequest>(input).err(),
+            body::parse::<act::ReadRequest>(input).err(),
         ];
         refusals.iter().flatten().for_each(check_refusal);
     });
@@ -176,11 +184,12 @@ fn fuzz_heads() {
             assert!((1..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic()));
         }
         let _ = (access::key_in(&headers), cookie_in(&headers));
-        for problem in
-            [events::last_event_id(&headers).err(), all_events::last_event_id(&headers).err()]
-        {
-            problem.iter().for_each(check_refusal);
-        }
+        let refusals = [
+            events::last_event_id(&headers).err(),
+            all_events::last_event_id(&headers).err(),
+            stream::last_event_id(&headers).err(),
+        ];
+        refusals.iter().flatten().for_each(check_refusal);
     });
 }
 

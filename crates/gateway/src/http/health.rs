@@ -18,6 +18,9 @@ use super::signal;
 pub(super) struct Health {
     /// `ok` or `unavailable`.
     status: &'static str,
+    /// Which version of the program it is; `/healthz` says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -30,12 +33,13 @@ pub(super) struct Health {
     signal: Option<String>,
 }
 
-/// Whether the process lives.
+/// Whether the process lives, and which version of the program it is: a client of another one says so.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses(
     (status = 200, description = "It does", body = Health),
 ))]
 pub(super) async fn healthz() -> Answer {
-    read(&Health { status: "ok", reason: None, config: None, signal: None })
+    let version = Some(env!("CARGO_PKG_VERSION"));
+    read(&Health { status: "ok", version, reason: None, config: None, signal: None })
 }
 
 /// Whether it takes messages.
@@ -48,9 +52,10 @@ pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Answer {
     let config = failed.then_some("last reload failed");
     let signal = signal::trouble(&shared.gateway.accounts("signal"));
     match shared.gateway.readiness() {
-        Ok(()) => read(&Health { status: "ok", reason: None, config, signal }),
+        Ok(()) => read(&Health { status: "ok", version: None, reason: None, config, signal }),
         Err(reason) => {
-            let health = Health { status: "unavailable", reason: Some(reason), config, signal };
+            let status = "unavailable";
+            let health = Health { status, version: None, reason: Some(reason), config, signal };
             let response = json(StatusCode::SERVICE_UNAVAILABLE, &health, 128);
             Ok(([(CACHE_CONTROL, "no-store"), (RETRY_AFTER, "1")], response).into_response())
         }

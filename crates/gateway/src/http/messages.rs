@@ -8,7 +8,7 @@ use hyper::Uri;
 use serde::Serialize;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ids::{Seq, TurnId};
-use turnkeep_core::journal::{Event, EventBody};
+use turnkeep_core::journal::{Event, EventBody, ImportedRole};
 use turnkeep_core::ports::store::{Store, StoreError, TurnStatus};
 use utoipa::ToSchema;
 
@@ -71,9 +71,19 @@ pub(super) struct MessageShape {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
     retry_of: Option<Seq>,
+    /// It was said elsewhere, and imported.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    imported: bool,
     /// When.
     #[schema(value_type = String, format = DateTime)]
     at: Moment,
+}
+
+impl MessageShape {
+    /// Its ending is still to come.
+    fn is_open(&self) -> bool {
+        self.role == Role::User && self.status.is_none() && !self.imported
+    }
 }
 
 /// A page of messages.
@@ -148,7 +158,7 @@ pub(super) async fn page(
                 more = true;
                 continue;
             }
-            open += usize::from(message.role == Role::User && message.status.is_none());
+            open += usize::from(message.is_open());
             text_bytes += message.text.len();
             messages.push(message);
         }
@@ -168,7 +178,7 @@ fn settle(messages: &mut [MessageShape], event: &Event) -> usize {
     let mut count = 0;
     for seq in seqs {
         let Ok(at) = messages.binary_search_by_key(seq, |message| message.seq) else { continue };
-        if messages[at].role == Role::User && messages[at].status.is_none() {
+        if messages[at].is_open() {
             messages[at].turn_id = settled.turn;
             messages[at].status = Some(settled.status);
             count += 1;
@@ -188,6 +198,7 @@ fn message_of(event: Event) -> Option<MessageShape> {
         turn_id,
         status: None,
         retry_of: None,
+        imported: false,
         at,
     };
     match event.body {
@@ -215,6 +226,16 @@ fn message_of(event: Event) -> Option<MessageShape> {
         }
         EventBody::SessionNotice { text, message_id, .. } => {
             Some(MessageShape { message_id, ..said(Role::Notice, text, None) })
+        }
+        EventBody::HistoryImported(line) => {
+            let role = match line.role {
+                ImportedRole::User => Role::User,
+                ImportedRole::Agent => Role::Agent,
+                ImportedRole::Operator => Role::Operator,
+                ImportedRole::Notice => Role::Notice,
+            };
+            let (at, by) = (Moment(line.said_at), line.by);
+            Some(MessageShape { imported: true, at, by, ..said(role, line.text, None) })
         }
         _ => None,
     }

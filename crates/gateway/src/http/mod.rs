@@ -42,13 +42,16 @@ mod page;
 mod pairing;
 mod reload;
 mod reminders;
+mod session_file;
 mod sessions;
 mod sign_in;
 mod signal;
 mod steer;
+mod switchboard;
 mod turns;
 mod unasked;
 mod usage;
+mod worktrees;
 
 mod body;
 mod idempotency;

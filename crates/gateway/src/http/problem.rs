@@ -38,6 +38,8 @@ pub(super) enum Kind {
     NotParked,
     WrongState,
     Full,
+    NameTaken,
+    Ambiguous,
     Exists,
     TooLarge,
     NotJson,
@@ -78,6 +80,8 @@ impl Kind {
             | Self::NotParked
             | Self::WrongState
             | Self::Full
+            | Self::NameTaken
+            | Self::Ambiguous
             | Self::Exists => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -110,6 +114,8 @@ impl Kind {
             Self::NotParked => ("urn:turnkeep:problem:not-parked", "Not parked"),
             Self::WrongState => ("urn:turnkeep:problem:wrong-state", "Wrong state"),
             Self::Full => ("urn:turnkeep:problem:full", "Full"),
+            Self::NameTaken => ("urn:turnkeep:problem:name-taken", "Name taken"),
+            Self::Ambiguous => ("urn:turnkeep:problem:ambiguous", "Ambiguous"),
             Self::Exists => ("urn:turnkeep:problem:exists", "Already there"),
             Self::DiskFull => ("urn:turnkeep:problem:disk-full", "Disk full"),
             Self::TooLarge => ("urn:turnkeep:problem:too-large", "Too large"),
@@ -140,10 +146,25 @@ pub(super) struct Problem {
     retry_after_s: Option<u32>,
     /// The scope that is missing.
     scope: Option<&'static str>,
+    /// The sessions that may be meant.
+    candidates: Vec<Candidate>,
     /// The browser shall forget its cookie.
     forget_cookie: bool,
     /// The connection ends with the answer.
     close: bool,
+}
+
+/// A session that may be meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct Candidate {
+    /// Its number on the switchboard.
+    pub(super) number: u32,
+    /// Its short id.
+    pub(super) id: String,
+    /// What people call it.
+    pub(super) name: Option<String>,
+    /// Its key.
+    pub(super) session: String,
 }
 
 /// The body of every refusal.
@@ -171,6 +192,10 @@ pub(super) struct ProblemBody<'a> {
     /// The scope that is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a str>,
+    /// The sessions that may be meant, where it is not clear which one is.
+    #[serde(skip_serializing_if = "<[Candidate]>::is_empty")]
+    #[schema(value_type = Vec<Candidate>)]
+    candidates: &'a [Candidate],
     /// When to try again, in seconds; also in the `Retry-After` header.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_s: Option<u32>,
@@ -185,6 +210,7 @@ impl Problem {
             rejection: None,
             retry_after_s: None,
             scope: None,
+            candidates: Vec::new(),
             forget_cookie: false,
             close: false,
         }
@@ -216,6 +242,16 @@ impl Problem {
     /// Nothing answers this method there.
     pub(super) fn method(method: &Method, uri: &Uri) -> Self {
         Self::new(Kind::MethodNotAllowed, format!("{} doesn't take {method}", uri.path()))
+    }
+
+    /// The same of one field.
+    pub(super) fn of_field(self, field: &'static str) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// Any of these may be meant.
+    pub(super) fn with_candidates(self, candidates: Vec<Candidate>) -> Self {
+        Self { candidates, ..self }
     }
 
     /// The browser shall forget its cookie.
@@ -384,6 +420,7 @@ impl Problem {
             action: self.rejection.map(|_| Action::Rejected.as_str()),
             rejection_reason: self.rejection,
             scope: self.scope,
+            candidates: &self.candidates,
             retry_after_s: self.retry_after_s.or_else(|| passes.then_some(RETRY_AFTER_S)),
         }
     }

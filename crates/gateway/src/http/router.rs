@@ -13,8 +13,8 @@ use super::entry::Shared;
 use super::problem::{Kind, Problem};
 use super::{
     all_events, backup, care, chat, cron, dead_letters, deliveries, events, export, guard, health,
-    keys, listeners, messages, needs, operators, page, pairing, reload, reminders, sessions,
-    sign_in, signal, steer, turns, unasked, usage,
+    keys, listeners, messages, needs, operators, page, pairing, reload, reminders, session_file,
+    sessions, sign_in, signal, steer, switchboard, turns, unasked, usage, worktrees,
 };
 
 #[derive(OpenApi)]
@@ -29,6 +29,7 @@ use super::{
     tags(
         (name = "chat", description = "Say something to an agent"),
         (name = "sessions", description = "Conversations: read, watch and steer them"),
+        (name = "switchboard", description = "Many sessions for one person: numbers, names, who waits, what is unread"),
         (name = "turns", description = "What answered a burst of messages"),
         (name = "dead letters", description = "Messages that a person has to look at"),
         (name = "deliveries", description = "Replies on their way to a channel"),
@@ -45,30 +46,19 @@ use super::{
 struct Document;
 
 pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
-    let (router, mut openapi) = OpenApiRouter::with_openapi(Document::openapi())
+    let routes = OpenApiRouter::with_openapi(Document::openapi());
+    let (router, mut openapi) = of_sessions(routes)
         .routes(routes!(chat::chat))
         .routes(routes!(unasked::send))
         .routes(routes!(unasked::opt_in))
         .routes(routes!(unasked::opt_out))
-        .routes(routes!(sessions::sessions))
-        .routes(routes!(sessions::session))
-        .routes(routes!(sessions::session_turns))
-        .routes(routes!(messages::messages))
-        .routes(routes!(events::events))
-        .routes(routes!(steer::stop))
-        .routes(routes!(steer::new))
-        .routes(routes!(steer::close))
-        .routes(routes!(steer::typing))
-        .routes(routes!(steer::queue))
-        .routes(routes!(operators::pause))
-        .routes(routes!(operators::hand_back))
-        .routes(routes!(operators::reply))
         .routes(routes!(turns::turn))
         .routes(routes!(export::export))
         .routes(routes!(care::erase))
         .routes(routes!(dead_letters::dead_letters))
         .routes(routes!(dead_letters::retry))
         .routes(routes!(dead_letters::discard))
+        .routes(routes!(deliveries::parked))
         .routes(routes!(deliveries::deliveries))
         .routes(routes!(deliveries::resend))
         .routes(routes!(all_events::all_events))
@@ -78,6 +68,8 @@ pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
         .routes(routes!(listeners::discard))
         .routes(routes!(guard::restrictions, guard::restrict))
         .routes(routes!(signal::accounts))
+        .routes(routes!(signal::groups))
+        .routes(routes!(signal::trust))
         .routes(routes!(usage::usage))
         .routes(routes!(guard::restriction))
         .routes(routes!(guard::lift))
@@ -99,6 +91,8 @@ pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
         .routes(routes!(sign_in::invite))
         .routes(routes!(sign_in::state, sign_in::sign_in))
         .routes(routes!(sign_in::sign_out))
+        .routes(routes!(worktrees::worktrees))
+        .routes(routes!(worktrees::remove))
         .routes(routes!(reload::reload))
         .routes(routes!(backup::backup))
         .routes(routes!(health::healthz))
@@ -114,6 +108,36 @@ pub(super) fn router() -> (Router<Arc<Shared>>, utoipa::openapi::OpenApi) {
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method);
     (router, openapi)
+}
+
+/// One session each, and all of them together.
+fn of_sessions(routes: OpenApiRouter<Arc<Shared>>) -> OpenApiRouter<Arc<Shared>> {
+    routes
+        .routes(routes!(sessions::sessions))
+        .routes(routes!(sessions::session))
+        .routes(routes!(sessions::session_turns))
+        .routes(routes!(messages::messages))
+        .routes(routes!(events::events))
+        .routes(routes!(session_file::save::save))
+        .routes(routes!(session_file::load::load))
+        .routes(routes!(steer::stop))
+        .routes(routes!(steer::new))
+        .routes(routes!(steer::close))
+        .routes(routes!(steer::typing))
+        .routes(routes!(steer::queue))
+        .routes(routes!(operators::pause))
+        .routes(routes!(operators::hand_back))
+        .routes(routes!(operators::reply))
+        .routes(routes!(switchboard::read::list, switchboard::act::create))
+        .routes(routes!(switchboard::stream::events))
+        .routes(routes!(switchboard::read::stats))
+        .routes(routes!(switchboard::act::cleanup))
+        .routes(routes!(switchboard::read::one))
+        .routes(routes!(switchboard::act::name))
+        .routes(routes!(switchboard::act::switch))
+        .routes(routes!(switchboard::act::close))
+        .routes(routes!(switchboard::act::touch))
+        .routes(routes!(switchboard::act::mark_read))
 }
 
 /// The OpenAPI document.

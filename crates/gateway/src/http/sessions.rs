@@ -63,7 +63,9 @@ pub(super) async fn sessions(State(shared): State<Arc<Shared>>, asker: Asker, ur
     let next = page.next(|(key, _)| key.as_str());
     // What stands for an erased session is there for the audit only.
     let there = page.rows.iter().filter(|(key, _)| !is_tombstone(key));
-    let sessions = there.map(|(key, loaded)| SessionShape::new(key, loaded)).collect();
+    let board = shared.gateway.switchboard();
+    let shape = |key, loaded| SessionShape::new(key, loaded).on_the_board(board.by_key(key));
+    let sessions = there.map(|(key, loaded)| shape(key, loaded)).collect();
     read(&SessionsPage { sessions, next })
 }
 
@@ -85,7 +87,10 @@ pub(super) async fn session(
     KeyPath(key): KeyPath,
 ) -> Answer {
     let loaded = shared.loaded(&key).await?;
-    read(&SessionShape::new(&key, &loaded).without_use(asker.is_person()))
+    let shape = SessionShape::new(&key, &loaded).without_use(asker.is_person());
+    // What people at the switchboard call it is not a customer's business.
+    let row = shared.gateway.switchboard().by_key(&key).filter(|_| !asker.is_person());
+    read(&shape.on_the_board(row))
 }
 
 /// Lists a session's turns.

@@ -9,6 +9,7 @@ use turnkeep_core::ids::{QuestionId, Seq, TurnGroupId, TurnId};
 use turnkeep_core::message::{Action, Decision};
 use turnkeep_core::ports::store::{Loaded, TurnRow, TurnStatus};
 use turnkeep_core::session::{Session, SessionStatus};
+use turnkeep_core::switchboard::Row;
 use turnkeep_core::usage::Sums;
 use turnkeep_core::{SessionKey, SessionKind};
 use utoipa::ToSchema;
@@ -185,6 +186,13 @@ pub(super) struct SessionShape<'a> {
     /// When anything last changed.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Moment,
+    /// Its number on the switchboard; absent where it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u32>,
+    /// What people call it there; absent where it has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Arc<str>>,
 }
 
 /// An operator who has the agent's place.
@@ -258,7 +266,15 @@ impl<'a> SessionShape<'a> {
             usage: session.spent.as_ref().map(|spent| (&spent.sums).into()),
             rhythm: session.rhythm.rhythm().into(),
             updated_at: Moment(session.updated_at),
+            number: None,
+            name: None,
         }
+    }
+
+    /// With what the switchboard calls it.
+    pub(super) fn on_the_board(self, row: Option<Arc<Row>>) -> Self {
+        let Some(row) = row else { return self };
+        Self { number: Some(row.number), name: row.name.clone(), ..self }
     }
 }
 

@@ -64,6 +64,9 @@ pub(super) struct Steered {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     busy_policy: Option<Option<BusyPolicy>>,
+    /// What became of the session's git worktree, if it had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worktree: Option<String>,
 }
 
 impl Steered {
@@ -90,9 +93,11 @@ impl Steered {
             | Controlled::Replied { .. }
             | Controlled::Gone
             | Controlled::QueueFull
+            | Controlled::Imported(_)
+            | Controlled::NotNew
             | Controlled::Busy => ("done", None, None),
         };
-        Self { result, turn_id, cancelled, busy_policy: None }
+        Self { result, turn_id, cancelled, busy_policy: None, worktree: None }
     }
 
     fn response(&self) -> Response {
@@ -201,7 +206,10 @@ pub(super) async fn close(
     KeyPath(key): KeyPath,
 ) -> Answer {
     let controlled = control(&shared, &asker, &key, Control::Close).await?;
-    Ok(Steered::of(&controlled).response())
+    // Where it stands on this machine is no customer's business, and no tenant's.
+    let worktree = shared.gateway.leave_worktree(&key).await;
+    let worktree = worktree.filter(|_| asker.who().tenant().is_none());
+    Ok(Steered { worktree, ..Steered::of(&controlled) }.response())
 }
 
 /// Chooses what happens to messages that arrive while a turn is running.

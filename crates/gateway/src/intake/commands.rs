@@ -16,7 +16,7 @@ const POLICIES: [(&str, Option<BusyPolicy>); 6] = [
 ];
 
 /// What somebody wants of the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// A new conversation.
     New,
@@ -28,8 +28,8 @@ pub(crate) enum Command {
     QueueHelp,
     /// How the session stands.
     Status,
-    /// Who answers.
-    Model,
+    /// Who answers, or shall from now on.
+    Model(Option<String>),
     /// Their own sessions.
     Sessions,
     /// What there is.
@@ -50,10 +50,10 @@ pub(crate) fn parse(text: &str) -> Option<Command> {
     }
     let command = match word.to_ascii_lowercase().as_str() {
         "queue" => return Some(queue(rest)),
+        "model" => return Some(Command::Model(rest.map(str::to_owned))),
         "new" => Command::New,
         "stop" => Command::Stop,
         "status" => Command::Status,
-        "model" => Command::Model,
         "sessions" => Command::Sessions,
         "help" => Command::Help,
         _ => return None,
@@ -83,7 +83,8 @@ mod tests {
         check("/new", Some(Command::New));
         check("  /STOP \n", Some(Command::Stop));
         check("/Status", Some(Command::Status));
-        check("/model", Some(Command::Model));
+        check("/model", Some(Command::Model(None)));
+        check("/MODEL Sonnet", Some(Command::Model(Some("Sonnet".to_owned()))));
         check("/sessions", Some(Command::Sessions));
         check("/help", Some(Command::Help));
         check("/queue", Some(Command::QueueHelp));
@@ -98,6 +99,7 @@ mod tests {
             "/ new",
             "//new",
             "/newer",
+            "/model of a ship",
             "/new york",
             "see /new",
             "/stop it, please",

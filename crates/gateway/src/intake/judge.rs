@@ -23,8 +23,7 @@ use turnkeep_core::tool::ToolOutcome;
 use turnkeep_core::usage::Usage;
 
 use crate::clock;
-use crate::metrics::Metrics;
-use crate::money::Prices;
+use crate::money::Reports;
 use crate::service::Gateway;
 use crate::slots::Slots;
 
@@ -60,15 +59,18 @@ impl Gateway {
                 text: question(&names, &body.text).into(),
             }),
         };
+        let tag = RunTag { turn, epoch: self.store().epoch(), attempt: Attempt(1) };
         let handle = Aside {
             slots: configured.slots,
             key: session.clone(),
-            agent: agent.into(),
-            prices: Arc::clone(&setup.settings.prices),
+            tag,
+            group: key.clone(),
+            reports: Reports::new((key.agent() != agent).then(|| agent.into())),
+            gateway: self.clone(),
         };
         let context = TurnContext {
             session,
-            tag: RunTag { turn, epoch: self.store().epoch(), attempt: Attempt(1) },
+            tag,
             group: TurnGroupId(turn.0),
             trust: Trust::Public,
             facts: *channel_facts(&channel)?,
@@ -109,8 +111,11 @@ fn is_yes(answer: &str) -> bool {
 struct Aside {
     slots: Arc<Slots>,
     key: SessionKey,
-    agent: Arc<str>,
-    prices: Arc<Prices>,
+    tag: RunTag,
+    /// The session that it costs something.
+    group: SessionKey,
+    reports: Reports,
+    gateway: Gateway,
 }
 
 const LOOKS_ONLY: &str = "nothing is done here: this is a question about a message";
@@ -181,9 +186,9 @@ impl TurnHandle for Aside {
         Box::pin(ready(Ok(Vec::new())))
     }
 
-    /// It is of no turn, so it stands in no sum of a session; the counters know it.
+    /// It is of no turn that there is a row of, and the group pays for it.
     fn used(&self, usage: Usage) {
-        Metrics::used(&self.agent, &self.prices.priced(usage.within_bounds()).sums());
+        self.reports.send(&self.gateway, &self.group, self.tag, usage);
     }
 }
 

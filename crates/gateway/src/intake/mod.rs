@@ -191,7 +191,7 @@ impl Gateway {
             tracing::info!(
                 channel = heard.channel,
                 account = &*account.name,
-                group = id,
+                group = format!("{}:{id}", heard.channel),
                 title,
                 "this group is not listed, so what is said there is ignored; [groups.NAME] id lists it"
             );
@@ -317,6 +317,7 @@ impl Gateway {
                 person: heard.sender.id.to_string(),
                 id: heard.message_id.to_string(),
                 what,
+                disappears_s: heard.disappears_s,
             })),
             ..Submission::default()
         };
@@ -392,6 +393,7 @@ impl Gateway {
             request: None,
             refused: None,
             kind: InboundKind::Command(turnkeep_core::message::CommandAct::Say(text)),
+            disappears_s: None,
         };
         let (reply, answer) = tokio::sync::oneshot::channel();
         let since = std::time::Instant::now();

@@ -16,6 +16,9 @@ const ATTACHMENTS_MAX: usize = 20;
 /// The longest name of a file that is shown, in characters.
 const FILE_CHARS_MAX: usize = 80;
 
+/// Stands before the hash of an attachment.
+const HASH_MARK: &str = "sha256 ";
+
 /// What takes no room, or turns the direction of what stands around it.
 const fn is_unseen(character: char) -> bool {
     matches!(character,
@@ -78,7 +81,7 @@ fn attachment(attachment: &Attachment) -> String {
     let mut shown = format!("[{name}, {}, {}", line(media_type, FILE_CHARS_MAX), size(*bytes));
     // A String takes everything.
     let _ = match (hash, left_out) {
-        (Some(hash), _) => write!(shown, ", sha256 {}]", line(hash, 64)),
+        (Some(hash), _) => write!(shown, ", {HASH_MARK}{}]", line(hash, 64)),
         (None, Some(why)) => write!(shown, ", not stored: {why}]"),
         (None, None) => write!(shown, ", not stored]"),
     };

@@ -165,10 +165,15 @@ impl Listeners {
         self.grown.subscribe()
     }
 
+    /// Texts were taken out: what pumps hold in memory is looked for again before it is carried out.
+    pub(crate) fn redacted(&self) {
+        self.erasures.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Something was erased: what pumps hold in memory is not carried out before it was looked for
     /// again. Waits for callbacks that are under way.
     pub(crate) async fn erased(&self) {
-        self.erasures.fetch_add(1, Ordering::SeqCst);
+        self.redacted();
         let all = self.all();
         let under_way = all.iter().map(|listening| listening.under_way.write());
         if tokio::time::timeout(UNDER_WAY_MAX, join_all(under_way)).await.is_err() {

@@ -72,6 +72,11 @@ impl Gateway {
         metrics.restrictions.set(gauge_of(restrictions as u64));
         let age_ms = self.0.standings.oldest().map_or(0, |since| clock::now() - since);
         metrics.outbox_oldest.set(gauge_of(age_ms.max(0).unsigned_abs()) / 1000.0);
+        let on_board = self.0.switchboard.totals_of_all();
+        for (gauge, count) in metrics.on_board.iter().zip(on_board.states) {
+            gauge.set(gauge_of(count as u64));
+        }
+        metrics.waiting_on_board.set(gauge_of(on_board.waiting as u64));
         metrics.ready.set(one_if(self.readiness().is_ok()));
         metrics.draining.set(one_if(self.is_draining()));
         self.gauge_store();

@@ -2,7 +2,7 @@
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-const COUNTERS: [(&str, &str); 29] = [
+const COUNTERS: [(&str, &str); 30] = [
     ("turn_gateway_decision_total", "Decisions on messages, by action"),
     ("turn_gateway_rejected_total", "Messages that were not accepted, by reason"),
     ("turn_gateway_guard_total", "What the guard found, by check and by what followed"),
@@ -26,6 +26,7 @@ const COUNTERS: [(&str, &str); 29] = [
     ("turnkeep_delivery_outcomes_total", "Deliveries that ended, by what the channel said"),
     ("turnkeep_duplicates_total", "Messages that came before"),
     ("turnkeep_forgotten_messages_total", "Messages forgotten, by reason"),
+    ("turnkeep_disappeared_texts_total", "Texts taken out because their chat's timer was over"),
     ("turnkeep_http_responses_total", "Answers to requests, by class of status"),
     ("turnkeep_panics_total", "Panics of agents and session tasks"),
     ("turnkeep_run_failures_total", "Attempts of agents that ended in an error"),
@@ -43,7 +44,7 @@ const COUNTERS: [(&str, &str); 29] = [
     ("turnkeep_access_refused_total", "Requests not let in, by reason"),
 ];
 
-const GAUGES: [(&str, &str); 22] = [
+const GAUGES: [(&str, &str); 24] = [
     ("turn_gateway_callbacks_pending", "Callbacks that wait for another try, by listener"),
     ("turn_gateway_guard_customers", "Customers that the guard remembers"),
     (
@@ -66,6 +67,8 @@ const GAUGES: [(&str, &str); 22] = [
     ("turnkeep_store_ready", "1 while the store can write"),
     ("turnkeep_store_waiting", "Jobs that wait for the store's writer"),
     ("turnkeep_store_wal_pages", "Pages in the store's log"),
+    ("turnkeep_switchboard_sessions", "Sessions on the switchboard, by state"),
+    ("turnkeep_switchboard_waiting", "Sessions on the switchboard that wait for a person"),
     ("turnkeep_turns_open", "Open turns, by where they stand"),
     (
         "turnkeep_turns_without_agent",

@@ -102,6 +102,7 @@ impl Way {
     /// What the agent is told of its turn, with its way back.
     fn context(self, gateway: &Gateway, facts: ChannelFacts, start: StartRun) -> TurnContext {
         let Self { shared, key, task, slots, reports, recent } = self;
+        let stand_in = reports.of_stand_in();
         let handle = RunHandle {
             shared,
             key: key.clone(),
@@ -120,6 +121,8 @@ impl Way {
             facts,
             acts: start.acts,
             asks: Asks::new(start.answered),
+            // Who stands in for the agent has models of its own.
+            model: start.model.filter(|_| !stand_in),
             given: Mutex::new(artifacts::given(&start.messages)),
         };
         TurnContext {

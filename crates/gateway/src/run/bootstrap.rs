@@ -8,7 +8,7 @@ use turnkeep_core::ports::store::Loaded;
 use turnkeep_core::{Event, SessionKey};
 
 use super::RunHandle;
-use super::history::{ENTRIES_PER_LINE, Found};
+use super::history::{ENTRIES_PER_LINE, Found, Pages};
 use crate::recent::Entry;
 
 /// So many lines are taken over.
@@ -73,13 +73,11 @@ impl RunHandle {
     ) -> Result<Vec<HistoryEntry>, String> {
         let session = &loaded.session;
         let reach = limit as u64 * ENTRIES_PER_LINE;
-        let mut cursor = Seq(session.last_seq.0.saturating_sub(reach)).max(session.history_from);
+        let cursor = Seq(session.last_seq.0.saturating_sub(reach)).max(session.history_from);
+        let mut pages = Pages { store: &*self.gateway.0.store, key, cursor };
         let mut found = Found::default();
-        while cursor < session.last_seq {
-            let store = &self.gateway.0.store;
-            let page = store.events(key, cursor, 256).await.map_err(|error| error.to_string())?;
-            let Some(last) = page.last() else { break };
-            cursor = last.seq;
+        while pages.cursor < session.last_seq {
+            let Some(page) = pages.next().await? else { break };
             for event in
                 page.iter().filter(|event| event.at >= reset_at && !self.begins_with(event))
             {

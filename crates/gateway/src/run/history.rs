@@ -3,6 +3,8 @@
 
 use turnkeep_core::ids::Seq;
 use turnkeep_core::ports::agent::{HistoryEntry, Role};
+use turnkeep_core::ports::store::Store;
+use turnkeep_core::{Event, SessionKey};
 
 use super::RunHandle;
 use crate::recent::{Entry, What};
@@ -11,6 +13,9 @@ use crate::recent::{Entry, What};
 pub(super) const ENTRIES_PER_LINE: u64 = 6;
 /// So many at most, where tools or trouble left many entries between the lines.
 const ENTRIES_PER_LINE_MAX: u64 = 96;
+
+/// Entries that are read at once.
+const PAGE: usize = 256;
 
 /// Lines at most that were not said to the agent: the newest ones.
 const ASIDE_MAX: usize = 50;
@@ -25,6 +30,25 @@ pub(super) struct Found {
     aside: Vec<Seq>,
     /// The turn's own beginning was read.
     began: bool,
+}
+
+/// A journal, read on and on from some place.
+pub(super) struct Pages<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) key: &'a SessionKey,
+    /// Everything up to here was read.
+    pub(super) cursor: Seq,
+}
+
+impl Pages<'_> {
+    /// The next entries; none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Event>>, String> {
+        let page = self.store.events(self.key, self.cursor, PAGE).await;
+        let page = page.map_err(|error| error.to_string())?;
+        let Some(last) = page.last() else { return Ok(None) };
+        self.cursor = last.seq;
+        Ok(Some(page))
+    }
 }
 
 impl RunHandle {
@@ -75,12 +99,9 @@ impl RunHandle {
     /// Reads what stands behind `after`, up to `until` or to where the turn began with all of its
     /// messages.
     async fn read(&self, after: Seq, until: Option<Seq>, found: &mut Found) -> Result<(), String> {
-        let mut cursor = after;
-        while until.map_or(cursor < self.last || !found.began, |until| cursor < until) {
-            let store = &self.gateway.0.store;
-            let page = store.events(&self.key, cursor, 256).await.map_err(|e| e.to_string())?;
-            let Some(last) = page.last() else { break };
-            cursor = last.seq;
+        let mut pages = Pages { store: &*self.gateway.0.store, key: &self.key, cursor: after };
+        while until.map_or(pages.cursor < self.last || !found.began, |it| pages.cursor < it) {
+            let Some(page) = pages.next().await? else { break };
             let within = page.iter().take_while(|event| until.is_none_or(|it| event.seq <= it));
             for entry in within.filter_map(Entry::of) {
                 self.take(&entry, until.is_some(), found);

@@ -207,6 +207,7 @@ impl Gateway {
             person: "cron".to_owned(),
             id: name.clone(),
             what: InboundKind::Message,
+            disappears_s: None,
         };
         let submission = Submission {
             tenant: Some(job.tenant.clone()),

@@ -7,6 +7,7 @@ use turnkeep_core::Event;
 use turnkeep_core::ids::{Seq, Seqs, TurnId};
 use turnkeep_core::journal::{DeadReason, EventBody};
 use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::switchboard::{Heard, Observed};
 use turnkeep_core::tool::ToolOutcome;
 
 use super::SessionTask;
@@ -16,6 +17,7 @@ use crate::killpoint::{Kind, kinds_of};
 use crate::metrics::Ending;
 use crate::money::Booked;
 use crate::recent::Entry;
+use crate::switchboard::{observed, resources};
 
 pub(super) struct News {
     /// For crash tests.
@@ -34,6 +36,8 @@ pub(super) struct News {
     failed: Vec<(TurnId, DeadReason, Arc<str>)>,
     /// Parts that did not reach the user, or may not have: for the log.
     undelivered: Vec<(Seq, DeliveryState)>,
+    /// What matters to whoever watches many sessions.
+    heard: Heard,
     /// What runs used.
     pub(super) booked: Vec<Booked>,
     /// For spans, where somebody collects them.
@@ -52,6 +56,7 @@ impl News {
             asked: events.iter().rev().find_map(question),
             failed: events.iter().filter_map(failed_of).collect(),
             undelivered: events.iter().filter_map(undelivered_of).collect(),
+            heard: Heard::of(events),
             booked: events.iter().filter_map(Booked::of).collect(),
             returned: events.iter().filter_map(outcome_of).collect(),
             traced: events.iter().filter(|_| traced).filter_map(Traced::of).collect(),
@@ -92,11 +97,48 @@ fn outcome_of(event: &Event) -> Option<ToolOutcome> {
 }
 
 impl SessionTask {
-    /// Before the effects: a run that begins wants to know of its own beginning.
+    /// Before the effects: a run that begins wants to know of its own beginning, and whoever is
+    /// answered sees on the switchboard what the answer says.
     pub(super) fn remember(&mut self, news: &mut News) {
         if let Some((after, last)) = news.span {
             self.memory.add(after, last, std::mem::take(&mut news.said));
         }
+        self.show(news);
+    }
+
+    /// Tells the switchboard of a commit.
+    fn show(&self, news: &News) {
+        if let Some(session) = self.driver.session() {
+            let after = news.span.map_or(session.last_seq, |(after, _)| after);
+            let seen = observed(session, &news.heard, after, resources(session, self.takes()));
+            self.gateway.0.switchboard.observe(self.driver.key(), &seen);
+        }
+    }
+
+    /// Tells it what the session is, which was read just now.
+    pub(super) fn show_loaded(&self) {
+        let Some(session) = self.driver.session() else { return };
+        // One that nobody has written in yet is nothing to see.
+        if session.last_seq > Seq(0) {
+            let (heard, after) = (Heard::default(), session.last_seq);
+            let seen = observed(session, &heard, after, resources(session, self.takes()));
+            let seen = Observed { loaded: true, ..seen };
+            self.gateway.0.switchboard.observe(self.driver.key(), &seen);
+        }
+    }
+
+    /// Tells it what the session takes now.
+    pub(super) fn weigh(&self) {
+        if let Some(session) = self.driver.session() {
+            let taken = resources(session, self.takes());
+            self.gateway.0.switchboard.weigh(self.driver.key(), taken);
+        }
+    }
+
+    /// What it keeps in memory: bytes, and messages.
+    fn takes(&self) -> (usize, usize) {
+        let (bytes, lines) = self.memory.kept();
+        (bytes + self.run.as_ref().map_or(0, |run| run.draft_bytes()), lines)
     }
 
     pub(super) fn tell(&mut self, news: News) {

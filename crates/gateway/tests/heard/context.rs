@@ -10,7 +10,7 @@ use super::{House, routing, says};
 use crate::kit::{Scripted, reply, texts};
 
 /// Answers with what it was told of the conversation.
-fn telling() -> Arc<Scripted> {
+pub(super) fn telling() -> Arc<Scripted> {
     Arc::new(Scripted(Box::new(|turn| {
         Box::pin(async move {
             let lines = turn.handle.history(100).await.unwrap();

@@ -3,7 +3,12 @@
 
 mod codes;
 mod context;
+mod disappear;
 mod groups;
+mod meddled;
+mod models;
+mod rates;
+mod waiting;
 
 use std::sync::{Arc, Mutex};
 
@@ -78,6 +83,16 @@ impl House {
         routing: Routing,
         change: fn(&mut Policy),
     ) -> Self {
+        Self::built(store, agent, routing, change, |_| {}).await
+    }
+
+    pub(super) async fn built(
+        store: Arc<MemoryStore>,
+        agent: Arc<dyn Agent>,
+        routing: Routing,
+        change: fn(&mut Policy),
+        alter: impl FnOnce(&mut Parts),
+    ) -> Self {
         let sent = Arc::new(Mutex::new(Vec::new()));
         let channel: Arc<dyn Channel> = Arc::new(Noted {
             facts: *channel_facts("signal").unwrap(),
@@ -92,6 +107,7 @@ impl House {
         parts.agents.insert("judge".to_owned(), agent);
         parts.policies = Arc::new(NoWindow(change));
         parts.settings = Settings { routing: Arc::new(routing), ..parts.settings };
+        alter(&mut parts);
         Self { gateway: started(parts).await, sent }
     }
 
@@ -172,6 +188,7 @@ pub(super) fn from(id: &str, message_id: &str, said: Said) -> Heard {
         sender: Person { id: id.into(), also: Vec::new(), name: Some("Somebody".into()) },
         message_id: message_id.into(),
         sent_at: 4_102_444_800_000,
+        disappears_s: None,
         said,
     }
 }

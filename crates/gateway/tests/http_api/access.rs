@@ -142,6 +142,7 @@ impl Things {
         // The things of whoever is erased would be gone for the addresses behind it.
         let names = [
             ("{session}", self.session.clone()),
+            ("{which}", self.session.clone()),
             ("{turn_id}", self.turn.clone()),
             ("{id}", id),
             ("{reply}", self.reply.to_string()),
@@ -169,11 +170,14 @@ fn body(path: &str) -> &'static str {
         "/v1/chat" => r#"{"customer_id": "ann", "message": "hi"}"#,
         "/v1/keys" => r#"{"scopes": ["read"]}"#,
         "/v1/pairing" => r#"{"user": "carol"}"#,
+        "/v1/signal/trust" => r#"{"who": "+4915112345678"}"#,
         "/v1/restrictions" => r#"{"customer_id": "eve", "severity": "restrict"}"#,
         "/v1/restrictions/{id}/appeal" => r#"{"text": "sorry"}"#,
         "/v1/sessions/{session}/reply" => r#"{"text": "hello"}"#,
         "/v1/sessions/{session}/queue" => r#"{"busy_policy": null}"#,
         "/v1/sign-ins" => r#"{"customer_id": "ann"}"#,
+        "/v1/switchboard/{which}/name" => r#"{"name": "x"}"#,
+        "/v1/switchboard/{which}/switch" => r#"{"seat": "tty1"}"#,
         "/v1/sign-in" => r#"{"code": "x"}"#,
         _ => "",
     }

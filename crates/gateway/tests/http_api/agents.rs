@@ -14,6 +14,7 @@ use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{Agent, TurnContext};
 use turnkeep_core::ports::channel::{Channel, Outgoing};
 use turnkeep_core::ports::moderator::{Checked, Checkup, Moderator};
+use turnkeep_core::ports::worktrees::{Removal, Worktree, WorktreeState, Worktrees};
 use turnkeep_core::session::{Finished, RunFailure};
 
 fn finished(text: String) -> Result<Finished, RunFailure> {
@@ -106,6 +107,10 @@ impl Agent for Broken {
         "broken"
     }
 
+    fn worktrees(&self) -> Option<&dyn Worktrees> {
+        Some(self)
+    }
+
     fn run(&self, turn: TurnContext) -> BoxFuture<'_, Result<Finished, RunFailure>> {
         let first = self.runs.fetch_add(1, Ordering::Relaxed) == 0;
         Box::pin(async move {
@@ -117,6 +122,27 @@ impl Agent for Broken {
             self.gate.pass().await;
             finished(echo(&turn.messages))
         })
+    }
+}
+
+/// Every session of it has a folder that stays.
+impl Worktrees for Broken {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Worktree>, String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn remove(&self, _: &str, _: bool) -> BoxFuture<'_, Result<Removal, String>> {
+        Box::pin(async { Ok(Removal::None) })
+    }
+
+    fn leave(&self, _: &SessionKey) -> BoxFuture<'_, Result<Removal, String>> {
+        let worktree = Worktree {
+            id: "0123456789ab".to_owned(),
+            path: "/srv/secret/0123456789ab".to_owned(),
+            branch: None,
+            state: WorktreeState::Clean,
+        };
+        Box::pin(async { Ok(Removal::Kept(worktree, "it is new".to_owned())) })
     }
 }
 
@@ -134,6 +160,23 @@ impl Agent for Asker {
                 Ok(answer) => finished(format!("you said {}", answer.body.text)),
                 Err(_) => finished(String::new()),
             }
+        })
+    }
+}
+
+/// Answers with the conversation as it gets it.
+pub(crate) struct Reciter;
+
+impl Agent for Reciter {
+    fn kind(&self) -> &'static str {
+        "reciter"
+    }
+
+    fn run(&self, turn: TurnContext) -> BoxFuture<'_, Result<Finished, RunFailure>> {
+        Box::pin(async move {
+            let history = turn.handle.history(100).await.unwrap_or_default();
+            let lines = history.iter().map(|line| format!("{:?}: {}", line.role, line.text));
+            finished(lines.collect::<Vec<_>>().join("\n"))
         })
     }
 }

@@ -12,13 +12,14 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
-use turnkeep_core::SessionKey;
 use turnkeep_core::care::Forgotten;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::care::{
-    BackupError, BackupOrder, CareStore, Forget, Forgot, Found, Redaction, Swept,
+    BackupError, BackupOrder, CareStore, Disappearing, Forget, Forgot, Found, Hashes, Redaction,
+    Swept,
 };
 use turnkeep_core::ports::store::{DeadLetter, StoreError};
+use turnkeep_core::{Seq, SessionKey, Timestamp};
 use turnkeep_gateway::http::{Http, HttpSettings, serve_unix};
 use turnkeep_stores::MemoryStore;
 
@@ -63,8 +64,28 @@ impl CareStore for Copier {
         self.memory.redact(redaction)
     }
 
+    fn disappearing(&self, until: Timestamp, limit: usize) -> Answer<'_, Vec<Disappearing>> {
+        self.memory.disappearing(until, limit)
+    }
+
+    fn put_off(
+        &self,
+        key: &SessionKey,
+        looked_at: Vec<(Seq, Option<Timestamp>)>,
+    ) -> Answer<'_, ()> {
+        self.memory.put_off(key, looked_at)
+    }
+
     fn find_sender(&self, tenant: &str, sender: &str, from: u64) -> Answer<'_, Found> {
         self.memory.find_sender(tenant, sender, from)
+    }
+
+    fn find_hashes(&self, from: u64) -> Answer<'_, Hashes> {
+        self.memory.find_hashes(from)
+    }
+
+    fn is_unscrubbed(&self) -> Answer<'_, bool> {
+        self.memory.is_unscrubbed()
     }
 
     fn scrub(&self) -> Answer<'_, bool> {

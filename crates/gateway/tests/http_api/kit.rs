@@ -24,15 +24,22 @@ use turnkeep_core::policy::{WindowMode, channel_facts};
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::channel::Channel;
+use turnkeep_core::ports::guard::Restrictions;
+use turnkeep_core::ports::keys::Keys;
+use turnkeep_core::ports::listeners::ListenerStore;
+use turnkeep_core::ports::people::People;
+use turnkeep_core::ports::schedule::ScheduleStore;
 use turnkeep_core::ports::store::Store;
+use turnkeep_core::ports::switchboard::SwitchboardStore;
+use turnkeep_core::ports::usage::UsageStore;
 use turnkeep_gateway::access::Access;
 use turnkeep_gateway::guard::{GuardParts, GuardSettings};
 use turnkeep_gateway::http::{Http, HttpSettings, serve};
 use turnkeep_gateway::listeners::{Listener, ListenerParts};
 use turnkeep_gateway::{Gateway, Parts, Policies, Settings, UnknownPart};
-use turnkeep_stores::MemoryStore;
+use turnkeep_stores::{MemoryStore, SqliteStore};
 
-use crate::agents::{Asker, Broken, Forgetful, Gate, Patient, Talker, Watcher};
+use crate::agents::{Asker, Broken, Forgetful, Gate, Patient, Reciter, Talker, Watcher};
 
 /// Nothing in these tests takes long; what does is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,6 +87,39 @@ impl Policies for TestPolicies {
     }
 }
 
+/// One store by everything that it is.
+struct Stores {
+    front: Arc<dyn Store>,
+    care: Arc<dyn CareStore>,
+    usage: Arc<dyn UsageStore>,
+    people: Arc<dyn People>,
+    schedule: Arc<dyn ScheduleStore>,
+    switchboard: Arc<dyn SwitchboardStore>,
+    listeners: Arc<dyn ListenerStore>,
+    restrictions: Arc<dyn Restrictions>,
+    keys: Arc<dyn Keys>,
+}
+
+impl Stores {
+    fn of<S>(store: &Arc<S>) -> Self
+    where
+        S: Store + CareStore + UsageStore + People + ScheduleStore + SwitchboardStore,
+        S: ListenerStore + Restrictions + Keys,
+    {
+        Self {
+            front: store.clone(),
+            care: store.clone(),
+            usage: store.clone(),
+            people: store.clone(),
+            schedule: store.clone(),
+            switchboard: store.clone(),
+            listeners: store.clone(),
+            restrictions: store.clone(),
+            keys: store.clone(),
+        }
+    }
+}
+
 pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) access: Access,
@@ -119,28 +159,40 @@ impl World {
     ) -> Self {
         let front = Arc::new(store.clone());
         let own = Settings { shutdown_grace_ms: 200, ..Settings::default() };
-        let care = Arc::new(store.clone());
-        Self::started(front, store, care, settings, (listeners, guard, own)).await
+        let stores = Stores { front, ..Stores::of(&Arc::new(store.clone())) };
+        Self::started(stores, store, settings, (listeners, guard, own)).await
+    }
+
+    /// Over the store that ships, with something before what it keeps of the switchboard.
+    pub(crate) async fn on_disk(
+        store: &Arc<SqliteStore>,
+        switchboard: Arc<dyn SwitchboardStore>,
+        own: Settings,
+    ) -> Self {
+        let stores = Stores { switchboard, ..Stores::of(store) };
+        let rest = (Vec::new(), GuardSettings::default(), own);
+        // Nobody looks into a memory that is not used.
+        Self::started(stores, MemoryStore::new(), HttpSettings::default(), rest).await
     }
 
     /// With something else that keeps and forgets.
     pub(crate) async fn caring(care: Arc<dyn CareStore>) -> Self {
         let (store, settings) = (MemoryStore::new(), HttpSettings::default());
         let rest = (Vec::new(), GuardSettings::default(), Settings::default());
-        Self::started(Arc::new(store.clone()), store, care, settings, rest).await
+        let stores = Stores { care, ..Stores::of(&Arc::new(store.clone())) };
+        Self::started(stores, store, settings, rest).await
     }
 
     /// With something before the store, and a gateway that lives by these settings.
     pub(crate) async fn behind(front: Arc<dyn Store>, store: MemoryStore, own: Settings) -> Self {
         let rest = (Vec::new(), GuardSettings::default(), own);
-        let care = Arc::new(store.clone());
-        Self::started(front, store, care, HttpSettings::default(), rest).await
+        let stores = Stores { front, ..Stores::of(&Arc::new(store.clone())) };
+        Self::started(stores, store, HttpSettings::default(), rest).await
     }
 
     async fn started(
-        front: Arc<dyn Store>,
+        stores: Stores,
         store: MemoryStore,
-        care: Arc<dyn CareStore>,
         settings: HttpSettings,
         (listeners, guard, own): (Vec<Listener>, GuardSettings, Settings),
     ) -> Self {
@@ -154,20 +206,22 @@ impl World {
                 Arc::new(Broken { runs: AtomicU32::new(0), gate: Arc::clone(&gate) }),
             ),
             ("asker".to_owned(), Arc::new(Asker)),
+            ("reciter".to_owned(), Arc::new(Reciter)),
         ]);
         let channels: HashMap<String, Arc<dyn Channel>> =
             HashMap::from([("sms".to_owned(), Arc::new(Forgetful::new()) as Arc<dyn Channel>)]);
         let gateway = Gateway::new(Parts {
-            store: front,
-            care,
-            usage: Arc::new(store.clone()),
-            people: Arc::new(store.clone()),
-            schedule: Arc::new(store.clone()),
+            store: stores.front,
+            care: stores.care,
+            usage: stores.usage,
+            people: stores.people,
+            schedule: stores.schedule,
+            switchboard: stores.switchboard,
             policies: Arc::new(TestPolicies(agents.keys().cloned().collect())),
             agents,
             channels,
-            listeners: ListenerParts { store: Arc::new(store.clone()), listeners },
-            guard: GuardParts { settings: guard, record: Arc::new(store.clone()) },
+            listeners: ListenerParts { store: stores.listeners, listeners },
+            guard: GuardParts { settings: guard, record: stores.restrictions },
             moderator: Some(Arc::new(Watcher(Arc::clone(&watched)))),
             tracer: None,
             settings: own,
@@ -177,7 +231,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let render_metrics = Arc::new(|| "turn_gateway_up 1\n".to_owned());
-        let access = Access::open(Arc::new(store.clone()), false).await.unwrap();
+        let access = Access::open(stores.keys, false).await.unwrap();
         let http = Http {
             gateway: gateway.clone(),
             access: access.clone(),
@@ -298,6 +352,8 @@ pub(crate) struct Watch {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Heard {
     pub(crate) id: Option<u64>,
+    /// Of the switchboard, its whole id, which names the process before the version.
+    pub(crate) of_board: Option<String>,
     pub(crate) event: String,
     pub(crate) data: Value,
 }
@@ -341,11 +397,12 @@ impl Watch {
 }
 
 fn read_event(text: &str) -> Heard {
-    let mut heard = Heard { id: None, event: String::new(), data: Value::Null };
+    let mut heard = Heard { id: None, of_board: None, event: String::new(), data: Value::Null };
     for line in text.lines() {
         let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line:?}"));
         match name {
             // Of a place among all events, `ROW-SEQ`, its row.
+            "id" if text.contains("\nevent: board\n") => heard.of_board = Some(value.to_owned()),
             "id" => heard.id = value.split('-').next().map(|id| id.parse().unwrap()),
             "event" => heard.event = value.to_owned(),
             "data" => heard.data = serde_json::from_str(value).unwrap(),

@@ -1,7 +1,14 @@
 //! Dead letters and parked deliveries.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
 
+use serde_json::{Value, json};
+use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::ports::care::{CareStore as _, Redaction};
+use turnkeep_core::ports::store::{Commit, PartRow, Rows, Store as _};
+use turnkeep_core::{Seq, Session, SessionKey, Version};
+
+use crate::access::{call, key};
 use crate::kit::{World, events, keys, path, says};
 
 #[tokio::test]
@@ -97,4 +104,93 @@ async fn a_parked_delivery_can_be_sent_again() {
     assert_eq!(missing.status, 404);
     let behind = format!("{base}/deliveries?after={}", part["reply"]);
     assert_eq!(world.get(&behind).await.json(), json!({ "deliveries": [], "next": null }));
+}
+
+/// Whoever looks after replies sees at once which were not sent, wherever they are.
+#[tokio::test]
+async fn parked_deliveries_of_all_sessions_are_listed() {
+    let world = World::new().await;
+    let mut watch = world.watch(&events("default", "sms", "ann"), &[]).await;
+    world.post("/v1/chat", &says("ann", "default", "sms", "hi")).await;
+    watch.until("delivery.settled").await;
+    bury(&world, "other:default:sms:dm:zoe").await;
+    let page = world.get("/v1/deliveries").await.json();
+    let part = &page["deliveries"][0];
+    let fields = ["at", "detail", "id", "part", "reply", "session", "state", "text", "tries"];
+    assert_eq!(keys(part), fields);
+    assert_eq!(part["session"], "default:default:sms:dm:ann");
+    assert_eq!(part["id"], format!("default:default:sms:dm:ann/{}/0", part["reply"]));
+    assert_eq!((&part["state"], &part["text"]), (&json!("unknown"), &json!("echo: hi")));
+    assert_eq!(page["deliveries"][1]["id"], "other:default:sms:dm:zoe/1/0");
+    assert_eq!(page["next"], Value::Null);
+    let first = world.get("/v1/deliveries?limit=1").await.json();
+    assert_eq!((&first["deliveries"], &first["next"]), (&json!([part]), &part["id"]));
+    let rest = world.get(&format!("/v1/deliveries?after={}", part["id"].as_str().unwrap())).await;
+    assert_eq!(rest.json(), json!({ "deliveries": [page["deliveries"][1]], "next": null }));
+    let count = async |query: &str| {
+        let page = world.get(&format!("/v1/deliveries?{query}")).await.json();
+        page["deliveries"].as_array().unwrap().len()
+    };
+    assert_eq!((count("state=unknown").await, count("state=dead").await), (1, 1));
+    assert_eq!((count("tenant=default").await, count("tenant=nobody").await), (1, 0));
+    for wrong in ["state=sent", "after=7", "after=a:b:sms:dm:c/1", "limit=0"] {
+        assert_eq!(world.get(&format!("/v1/deliveries?{wrong}")).await.status, 422, "{wrong}");
+    }
+    // One that goes out again and arrives is listed no more.
+    let base = path("default", "sms", "ann");
+    let resend = format!("{base}/deliveries/{}/0/resend", part["reply"]);
+    assert_eq!(world.call("POST", &resend, &[], "").await.status, 200);
+    watch.until("delivery.settled").await;
+    let left = world.get("/v1/deliveries").await.json();
+    assert_eq!(left["deliveries"], json!([page["deliveries"][1]]));
+    // A tenant sees its own.
+    let (others, _) = key(&world, "other", "read", None).await;
+    let own = call(&world, "GET", "/v1/deliveries", &others, None).await.json();
+    assert_eq!(own["deliveries"], json!([page["deliveries"][1]]));
+    let foreign = call(&world, "GET", "/v1/deliveries?tenant=default", &others, None).await;
+    assert_eq!(foreign.status, 404);
+}
+
+/// A session in which a part of a reply died.
+async fn bury(world: &World, key: &str) {
+    let part = PartRow {
+        reply: Seq(1),
+        part: 0,
+        state: DeliveryState::Dead,
+        tries: 10,
+        text: "hello".into(),
+        detail: Some("no such number".into()),
+        at: 1_790_000_000_000,
+    };
+    let commit = Commit {
+        key: key.parse().unwrap(),
+        expected: Version(0),
+        session: Arc::new(Session::new()),
+        wake_at: None,
+        rows: Rows { parts: [part].into_iter().collect(), ..Rows::default() },
+    };
+    world.store.commit(commit).await.unwrap();
+}
+
+/// Nobody gets an empty message because somebody was erased.
+#[tokio::test]
+async fn a_delivery_whose_text_is_gone_is_not_sent_again() {
+    let world = World::new().await;
+    let mut watch = world.watch(&events("default", "sms", "ann"), &[]).await;
+    world.post("/v1/chat", &says("ann", "default", "sms", "hi")).await;
+    watch.until("delivery.settled").await;
+    let page = world.get("/v1/deliveries").await.json();
+    let key: SessionKey = page["deliveries"][0]["session"].as_str().unwrap().parse().unwrap();
+    let reply = Seq(page["deliveries"][0]["reply"].as_u64().unwrap());
+    let redaction = Redaction { key, places: vec![reply], turns: Vec::new() };
+    world.store.redact(redaction).await.unwrap();
+    let resend = format!("{}/deliveries/{reply}/0/resend", path("default", "sms", "ann"));
+    let refused = world.call("POST", &resend, &[], "").await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.text().contains("there is nothing to send"), "{}", refused.text());
+    // So nobody is troubled with it; its own session still tells what became of it.
+    assert_eq!(world.get("/v1/deliveries").await.json()["deliveries"], json!([]));
+    let own = format!("{}/deliveries", path("default", "sms", "ann"));
+    let part = world.get(&own).await.json()["deliveries"][0].take();
+    assert_eq!((&part["state"], &part["text"]), (&json!("unknown"), &json!("")));
 }

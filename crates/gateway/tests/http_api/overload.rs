@@ -8,10 +8,11 @@ use hyper::Request;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
-    Commit, CommitOutcome, DeadLetter, Loaded, NumberedDeadLetter, PartRow, Store, StoreError,
-    TurnRow,
+    Commit, CommitOutcome, DeadLetter, Loaded, NumberedDeadLetter, PartPlace, PartRow, Store,
+    StoreError, TurnRow,
 };
 use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
 use turnkeep_gateway::Settings;
@@ -140,6 +141,16 @@ impl Store for GatedStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<PartRow>, StoreError>> {
         self.store.parts(key, after, limit)
+    }
+
+    fn parked(
+        &self,
+        tenant: Option<&str>,
+        state: Option<DeliveryState>,
+        after: Option<&PartPlace>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(SessionKey, PartRow)>, StoreError>> {
+        self.store.parked(tenant, state, after, limit)
     }
 
     fn forget_seen(

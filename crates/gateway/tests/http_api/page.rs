@@ -71,7 +71,8 @@ async fn the_description_names_every_address() {
 #[tokio::test]
 async fn the_process_tells_how_it_is() {
     let world = World::new().await;
-    assert_eq!(world.get("/healthz").await.text(), r#"{"status":"ok"}"#);
+    let health = format!(r#"{{"status":"ok","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
+    assert_eq!(world.get("/healthz").await.text(), health);
     assert_eq!(world.get("/readyz").await.text(), r#"{"status":"ok"}"#);
     let metrics = world.get("/metrics").await;
     assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");

@@ -43,7 +43,7 @@ async fn a_session_tells_how_it_is() {
             "agent_id": "patient", "customer_id": "ann", "channel": "api", "kind": "dm",
             "state": "processing", "open_turn_id": opened["turn_id"], "queued": 1, "held": 0,
             "last_seq": 4, "opted_in": false, "notices": 0, "rhythm": { "samples": 0, "p50_ms": 0, "p95_ms": 0 },
-            "updated_at": null })
+            "updated_at": null, "number": 1 })
     );
 }
 

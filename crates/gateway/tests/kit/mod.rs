@@ -89,6 +89,7 @@ pub(crate) fn parts(
         usage: store,
         people: Arc::new(MemoryStore::new()),
         schedule: Arc::new(MemoryStore::new()),
+        switchboard: Arc::new(MemoryStore::new()),
         agents: HashMap::from([("default".to_owned(), agent)]),
         channels: HashMap::new(),
         policies: Arc::new(Built(change)),

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use turnkeep_core::care::{Forgotten, blank, blank_turn, tombstone};
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
+use turnkeep_core::ports::attachments::named_in;
 use turnkeep_core::ports::care::{
-    BackupError, BackupOrder, CareStore, Forget, Forgot, Found, Redaction, Swept,
+    BackupError, BackupOrder, CareStore, Disappearing, Forget, Forgot, Found, Hashes, Redaction,
+    Swept,
 };
 use turnkeep_core::ports::store::{DeadLetter, StoreError};
-use turnkeep_core::{Seq, SessionKey};
+use turnkeep_core::{Seq, SessionKey, Timestamp};
 
 use super::{MemoryStore, Row, Tables};
 use crate::check;
@@ -65,6 +67,42 @@ impl CareStore for MemoryStore {
         self.read(|_| ())
     }
 
+    fn disappearing(&self, until: Timestamp, limit: usize) -> Answer<'_, Vec<Disappearing>> {
+        self.read(|tables| {
+            let rows = tables.disappearing.iter();
+            let mut due: Vec<Disappearing> = rows
+                .map(|((key, seq), (seconds, due_at))| Disappearing {
+                    key: key.clone(),
+                    seq: *seq,
+                    seconds: *seconds,
+                    due_at: *due_at,
+                })
+                .filter(|row| row.due_at <= until)
+                .collect();
+            due.sort_by_key(|row| row.due_at);
+            due.truncate(limit);
+            due
+        })
+    }
+
+    fn put_off(
+        &self,
+        key: &SessionKey,
+        looked_at: Vec<(Seq, Option<Timestamp>)>,
+    ) -> Answer<'_, ()> {
+        let mut tables = self.tables();
+        for (seq, due_at) in looked_at {
+            let place = (key.clone(), seq);
+            match (due_at, tables.disappearing.get_mut(&place)) {
+                (Some(due_at), Some(row)) => row.1 = due_at,
+                (None, _) => drop(tables.disappearing.remove(&place)),
+                (Some(_), None) => {}
+            }
+        }
+        drop(tables);
+        self.read(|_| ())
+    }
+
     fn find_sender(&self, tenant: &str, sender: &str, _from: u64) -> Answer<'_, Found> {
         self.read(|tables| {
             let wrote = |row: &Row| {
@@ -76,7 +114,25 @@ impl CareStore for MemoryStore {
         })
     }
 
+    fn find_hashes(&self, _from: u64) -> Answer<'_, Hashes> {
+        self.read(|tables| {
+            let mut hashes = Hashes::default();
+            let events = tables.sessions.values().flat_map(|row| &row.events);
+            let events = events.filter_map(|event| serde_json::to_string(event).ok());
+            let jobs = tables.schedule.jobs().filter_map(|job| serde_json::to_string(job).ok());
+            for text in events.chain(jobs) {
+                named_in(&text, &mut hashes.found);
+            }
+            hashes
+        })
+    }
+
+    fn is_unscrubbed(&self) -> Answer<'_, bool> {
+        self.read(|tables| tables.unscrubbed)
+    }
+
     fn scrub(&self) -> Answer<'_, bool> {
+        self.tables().unscrubbed = false;
         self.read(|_| true)
     }
 
@@ -122,6 +178,7 @@ impl Tables {
         self.dead_letters.retain(|_, letter| !of_place(letter));
         forgotten.bury(&letters);
         row.forgotten = Some(forgotten);
+        self.disappearing.retain(|(owner, seq), _| *owner != key || *seq > through);
         if let Some(name) = bury_as {
             self.bury(&key, &name)?;
         }
@@ -143,6 +200,7 @@ impl Tables {
             row.first.session = alias.clone();
         }
         self.usage.bury(key, &alias);
+        self.boards.forget(key);
         if let Some(mut row) = self.sessions.remove(key) {
             row.session = Arc::new(check::buried(&row.session));
             row.version = row.version.next();
@@ -152,13 +210,14 @@ impl Tables {
     }
 
     fn redact(&mut self, redaction: &Redaction) {
+        self.unscrubbed = true;
         let Some(row) = self.sessions.get_mut(&redaction.key) else { return };
         let places: BTreeSet<Seq> = redaction.places.iter().copied().collect();
         row.events.iter_mut().filter(|event| places.contains(&event.seq)).for_each(blank);
         let settled = |state| !matches!(state, DeliveryState::Pending | DeliveryState::Sending);
         for part in row.parts.values_mut() {
             if places.contains(&part.reply) && settled(part.state) {
-                part.text = Arc::default();
+                (part.text, part.detail) = (Arc::default(), None);
             }
         }
         for turn in &redaction.turns {

@@ -39,6 +39,10 @@ impl ScheduleTables {
         Put::Kept
     }
 
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values().map(|kept| &kept.job)
+    }
+
     fn configure(&mut self, jobs: Vec<Job>, now: Timestamp) {
         let wanted: BTreeMap<Name, Job> =
             jobs.into_iter().map(|job| (name(&job.tenant, &job.name), job)).collect();

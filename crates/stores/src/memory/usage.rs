@@ -32,12 +32,20 @@ pub(super) struct UsageTables {
 
 impl UsageTables {
     /// Adds what a commit tells of.
-    pub(super) fn put(&mut self, key: &SessionKey, rows: Vec<UsageRow>) {
+    /// Of a turn that there is no row of, only its session's sums know.
+    pub(super) fn put(
+        &mut self,
+        key: &SessionKey,
+        rows: Vec<UsageRow>,
+        is_turn: impl Fn(TurnId) -> bool,
+    ) {
         for row in rows {
             let agent = row.agent.unwrap_or_else(|| key.agent().into());
             let kept = Kept { customer: customer_of(key).map(Arc::from), sums: row.sums };
             self.add((key.clone(), Day::of(row.at), agent, row.model), &kept);
-            self.turns.entry(row.turn).or_default().add(&row.sums);
+            if is_turn(row.turn) {
+                self.turns.entry(row.turn).or_default().add(&row.sums);
+            }
         }
     }
 

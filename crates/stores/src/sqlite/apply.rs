@@ -102,6 +102,7 @@ pub(super) struct Statements<'connection> {
     delete_letter: CachedStatement<'connection>,
     put_seen: CachedStatement<'connection>,
     find_seen: CachedStatement<'connection>,
+    insert_disappearing: CachedStatement<'connection>,
     usage: UsageStatements<'connection>,
 }
 
@@ -150,6 +151,7 @@ impl<'connection> Statements<'connection> {
                  FROM seen LEFT JOIN sessions ON sessions.id = seen.session_id
                  WHERE seen.key = ?1 AND until >= ?2",
             )?,
+            insert_disappearing: prepare("INSERT INTO disappearing VALUES (?1, ?2, ?3, ?4)")?,
             usage: UsageStatements::prepare(connection)?,
         })
     }
@@ -221,7 +223,7 @@ pub(super) fn apply(
         journal_head: 0,
         turn_head: None,
     });
-    if let Some(journal) = &commit.journal
+    if let Some(journal) = commit.journal.first()
         && journal.first.0 != place.last_seq + 1
     {
         return Ok(Err(check::gap(&commit.key, Seq(place.last_seq + 1), journal.first)));
@@ -236,7 +238,7 @@ pub(super) fn apply(
     if commit.asks_only {
         return Ok(Ok(CommitOutcome::Committed(commit.expected)));
     }
-    if let Some(journal) = &commit.journal {
+    for journal in &commit.journal {
         append_journal(journal, &mut place, places.next_journal, statements)?;
         places.next_journal += 1;
     }
@@ -247,6 +249,10 @@ pub(super) fn apply(
     }
     for (seq, body) in &commit.dead_letters {
         statements.insert_letter.execute(params![place.id, seq.0.cast_signed(), body])?;
+    }
+    for (seq, seconds, due_at) in &commit.disappearing {
+        let seq = seq.0.cast_signed();
+        statements.insert_disappearing.execute(params![place.id, seq, seconds, due_at])?;
     }
     statements.usage.put(&commit.key, place.id, &commit.usage)?;
     put_session(commit, &mut place, known.is_none(), statements)?;

@@ -23,6 +23,10 @@ use turnkeep_core::{
 use super::trouble::{Result, Trouble};
 use crate::check;
 
+/// Entries that one journal row holds at most: a row is read as a whole. Nearly every commit has
+/// fewer.
+const ROW_EVENTS_MAX: usize = 128;
+
 /// The first byte of every blob that this program writes.
 const FORMAT: u8 = 1;
 
@@ -37,10 +41,12 @@ pub(super) struct EncodedCommit {
     pub(super) now: Timestamp,
     pub(super) wake_at: Option<Timestamp>,
     pub(super) snapshot: Vec<u8>,
-    pub(super) journal: Option<EncodedEvents>,
+    pub(super) journal: SmallVec<[EncodedEvents; 1]>,
     pub(super) turns: Vec<(TurnId, Vec<u8>)>,
     pub(super) parts: Vec<EncodedPart>,
     pub(super) dead_letters: Vec<(Seq, Vec<u8>)>,
+    /// Messages that disappear: place, seconds, when.
+    pub(super) disappearing: Vec<(Seq, u32, Timestamp)>,
     pub(super) usage: Vec<UsageRow>,
     pub(super) guards: SmallVec<[Guard; 1]>,
 }
@@ -117,6 +123,10 @@ pub(super) fn encode(commit: Commit) -> std::result::Result<EncodedCommit, Store
     let turns = rows.turns.into_iter();
     let turns = turns.map(|turn| Ok((turn.id, encode_turn(turn, &rows.events)?)));
     let turns = turns.collect::<std::result::Result<_, StoreError>>()?;
+    let disappearing = rows.events.iter().filter_map(|event| {
+        event.disappears().map(|(seconds, due_at)| (event.seq, seconds, due_at))
+    });
+    let disappearing = disappearing.collect();
     let parts = rows.parts.into_iter().map(encode_part);
     let letters = rows.dead_letters.iter();
     let letters = letters.map(|letter| Ok((letter.seq, encode_letter(letter)?)));
@@ -130,6 +140,7 @@ pub(super) fn encode(commit: Commit) -> std::result::Result<EncodedCommit, Store
         turns,
         parts: parts.collect::<std::result::Result<_, StoreError>>()?,
         dead_letters: letters.collect::<std::result::Result<_, StoreError>>()?,
+        disappearing,
         usage: rows.usage,
         guards: rows.guards,
         key,
@@ -139,10 +150,14 @@ pub(super) fn encode(commit: Commit) -> std::result::Result<EncodedCommit, Store
 fn encode_events(
     key: &SessionKey,
     events: &[Event],
-) -> std::result::Result<Option<EncodedEvents>, StoreError> {
-    let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(None) };
+) -> std::result::Result<SmallVec<[EncodedEvents; 1]>, StoreError> {
+    let Some(first) = events.first() else { return Ok(SmallVec::new()) };
     check::gapless(key, Seq(first.seq.0.saturating_sub(1)), events)?;
-    Ok(Some(EncodedEvents { first: first.seq, last: last.seq, events: blob(events)? }))
+    let rows = events.chunks(ROW_EVENTS_MAX).filter_map(|row| {
+        let (first, last) = (row.first()?.seq, row.last()?.seq);
+        Some(blob(row).map(|events| EncodedEvents { first, last, events }))
+    });
+    rows.collect()
 }
 
 fn encode_turn(turn: TurnRow, events: &[Event]) -> std::result::Result<Vec<u8>, StoreError> {
@@ -213,6 +228,13 @@ pub(super) fn decode_turn(id: TurnId, bytes: &[u8]) -> Result<(TurnRow, Option<S
         by: stored.by,
     };
     Ok((row, stored.reply_at))
+}
+
+/// The body of a part's row, for one that is there.
+pub(super) fn part_body(part: &PartRow) -> Result<Vec<u8>> {
+    let PartRow { state, tries, at, detail, .. } = part.clone();
+    let body = blob(&StoredPart { state, tries, at, detail });
+    body.map_err(|error| Trouble::Corrupt(error.to_string()))
 }
 
 /// The row of a turn without the texts in it; the journal keeps the reply's place.

@@ -1,4 +1,4 @@
-//! Reading a session's journal: rows in a chain, each with the events of one commit.
+//! Reading a session's journal: rows in a chain, each with the events of one commit, or a part of them.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use turnkeep_core::{Event, Seq, SessionKey};

@@ -14,6 +14,7 @@ mod apply;
 mod change;
 mod checkpoint;
 mod counters;
+mod crowd;
 mod encode;
 mod guard;
 mod journal;
@@ -24,6 +25,7 @@ mod read;
 mod readers;
 mod schedule;
 mod schema;
+mod switchboard;
 mod trouble;
 mod usage;
 mod writer;
@@ -34,9 +36,11 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
+use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
-    Commit, CommitOutcome, DeadLetter, Loaded, PartRow, Store, StoreError, StoreStats, TurnRow,
+    Commit, CommitOutcome, DeadLetter, Loaded, PartPlace, PartRow, Store, StoreError, StoreStats,
+    TurnRow,
 };
 use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
 
@@ -271,6 +275,19 @@ impl Store for SqliteStore {
     ) -> BoxFuture<'_, Result<Vec<PartRow>, StoreError>> {
         let key = key.clone();
         self.readers.read(move |connection| read::parts(connection, &key, after, limit))
+    }
+
+    fn parked(
+        &self,
+        tenant: Option<&str>,
+        state: Option<DeliveryState>,
+        after: Option<&PartPlace>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(SessionKey, PartRow)>, StoreError>> {
+        let (tenant, after) = (tenant.map(str::to_owned), after.cloned());
+        self.readers.read(move |connection| {
+            read::parked(connection, tenant.as_deref(), state, after.as_ref(), limit)
+        })
     }
 
     fn forget_seen(

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
-use turnkeep_core::ports::store::{DeadLetter, Loaded, PartRow, TurnRow};
+use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::ports::store::{DeadLetter, Loaded, PartPlace, PartRow, TurnRow};
 use turnkeep_core::{Event, Seq, Session, SessionKey, Timestamp, TurnId, Version};
 
 use super::journal::Journal;
@@ -274,6 +275,46 @@ pub(super) fn parts(
     while let Some(row) = rows.next()? {
         let place = (Seq(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?);
         parts.push(encode::decode_part(key, place, blob_at(row, 2)?, row.get(3)?)?);
+    }
+    Ok(parts)
+}
+
+/// See the port. The index holds the places of these parts and no others; their texts are read only
+/// for those of the page.
+pub(super) fn parked(
+    connection: &Connection,
+    tenant: Option<&str>,
+    state: Option<DeliveryState>,
+    after: Option<&PartPlace>,
+    limit: usize,
+) -> Result<Vec<(SessionKey, PartRow)>> {
+    let (from, to) = key_range(tenant, None);
+    let mut statement = connection.prepare_cached(
+        "SELECT key, page.reply, page.part, body, text FROM
+         (SELECT key, session_id, reply, part FROM parts INDEXED BY parts_parked
+          CROSS JOIN sessions ON sessions.id = session_id
+          WHERE substr(body, 12, 4) IN (x'64656164', x'756e6b6e') AND text <> ''
+          AND (?1 IS NULL OR substr(body, 12, 4) = ?1)
+          AND key > ?2 AND key < coalesce(?3, x'00') AND (key, reply, part) > (?4, ?5, ?6)
+          AND reply > coalesce((SELECT through_seq FROM forgotten
+                                WHERE forgotten.session_id = parts.session_id), 0)
+          ORDER BY key, reply, part LIMIT ?7) AS page
+         JOIN parts USING (session_id, reply, part) ORDER BY 1, 2, 3",
+    )?;
+    let state = state.and_then(|state| state.as_str().as_bytes().get(..4));
+    let (key, reply, part) = match after {
+        Some((key, reply, part)) => {
+            (key.as_str(), i64::try_from(reply.0).unwrap_or(i64::MAX), *part)
+        }
+        None => ("", 0, 0),
+    };
+    let mut rows = statement.query(params![state, from, to, key, reply, part, limit_of(limit)])?;
+    let mut parts = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key = key_at(row, 0)?;
+        let place = (Seq(row.get::<_, i64>(1)?.cast_unsigned()), row.get(2)?);
+        let part = encode::decode_part(&key, place, blob_at(row, 3)?, row.get(4)?)?;
+        parts.push((key, part));
     }
     Ok(parts)
 }

@@ -1,6 +1,7 @@
 //! The tables, and the steps that lead from any older database to them.
 //!
-//! What keeps the write path light: a commit changes one row of `sessions` and appends one row to
+//! What keeps the write path light: a commit changes one row of `sessions` and appends one row (a
+//! very large one several) to
 //! `journal`; a turn's row stands at the right edge of `turns`, because its id grows with time.
 //! No table has an index that a commit must change at a random place:
 //!
@@ -21,7 +22,7 @@ pub(super) const APPLICATION_ID: i32 = 0x5475_726e;
 pub(super) const JOURNAL_STRIDE: u64 = 32;
 
 /// One step a version; `user_version` counts the steps taken. Never change a released one.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("migrations/0001_sessions.sql"),
     include_str!("migrations/0002_keys.sql"),
     include_str!("migrations/0003_guard.sql"),
@@ -31,6 +32,9 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("migrations/0007_usage.sql"),
     include_str!("migrations/0008_people.sql"),
     include_str!("migrations/0009_schedule.sql"),
+    include_str!("migrations/0010_switchboard.sql"),
+    include_str!("migrations/0011_disappearing.sql"),
+    include_str!("migrations/0012_parked.sql"),
 ];
 
 /// The version that this program writes.

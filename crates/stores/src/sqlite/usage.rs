@@ -71,7 +71,8 @@ impl<'connection> UsageStatements<'connection> {
                  WHERE session_id = ?1 AND day = ?2 AND agent = ?3 AND model = ?4",
             )?,
             add_to_turn: prepare(&format!(
-                "INSERT INTO usage_turns VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                "INSERT INTO usage_turns SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+                 WHERE EXISTS (SELECT 1 FROM turns WHERE id = ?1)
                  ON CONFLICT (turn) DO UPDATE SET {more}"
             ))?,
         })

@@ -4,6 +4,7 @@ use smallvec::smallvec;
 use turnkeep_core::audit::{Checker, Violation};
 use turnkeep_core::care::{Reading, Why};
 use turnkeep_core::ports::care::{CareStore, Forget, Forgot, Redaction};
+use turnkeep_core::ports::schedule::ScheduleStore as _;
 use turnkeep_core::ports::store::{CommitOutcome, Store, TurnStatus};
 use turnkeep_core::session::SessionStatus;
 use turnkeep_core::{
@@ -354,15 +355,51 @@ pub(crate) async fn texts_are_blanked_in_a_history_that_stays(home: &impl Home) 
     assert_eq!(texts(parts), ["answer to a secret", "answer to no matter"]);
     let mut sent = part_row(one.0, 0, "");
     sent.state = turnkeep_core::outbox::DeliveryState::Sent;
+    sent.detail = Some("what a channel says".into());
     chat.part(sent);
     chat.commit(&store).await;
     let redaction = Redaction { key: chat.key.clone(), places: vec![one], turns: vec![] };
     store.redact(redaction).await.unwrap();
     let parts = store.parts(&chat.key, (Seq(0), 0), 9).await.unwrap();
+    assert_eq!(parts[0].detail, None);
     assert_eq!(texts(parts), ["", "answer to no matter"]);
     assert_eq!(audit(&store, &chat.key).await, (vec![], 2));
     let row = store.turn(turn_id(2)).await.unwrap().unwrap().1;
     assert_eq!(row.reply.as_deref(), Some("answer to no matter"));
+}
+
+pub(crate) async fn files_that_are_to_be_cleaned_are_known_until_they_are(home: &impl Home) {
+    let store = home.open();
+    let mut chat = Chat::new("group");
+    exchange(&store, &mut chat, 1, "a secret").await;
+    assert!(!store.is_unscrubbed().await.unwrap());
+    let places = vec![Seq(1)];
+    store.redact(Redaction { key: chat.key.clone(), places, turns: vec![] }).await.unwrap();
+    assert!(store.is_unscrubbed().await.unwrap());
+    drop(store);
+    let store = home.open();
+    assert!(store.is_unscrubbed().await.unwrap(), "whoever comes next knows of it");
+    assert!(store.scrub().await.unwrap());
+    assert!(!store.is_unscrubbed().await.unwrap());
+}
+
+pub(crate) async fn hashes_are_found_wherever_they_are_named(home: &impl Home) {
+    let store = home.open();
+    let hash = |letter: &str| letter.repeat(64);
+    let mut chat = Chat::new("one");
+    chat.note(&format!("see attachments/aa/{}\n{}", hash("a"), hash("b")));
+    chat.note(&format!("{{\"hash\":\"{}\"}}", hash("c")));
+    chat.note(&"d".repeat(63));
+    chat.commit(&store).await;
+    let named = crate::schedule::naming(&hash("e"));
+    store.put_job(named, crate::fixture::NOW).await.unwrap();
+    let (mut found, mut from) = (std::collections::BTreeSet::new(), Some(0));
+    while let Some(place) = from {
+        let stretch = store.find_hashes(place).await.unwrap();
+        found.extend(stretch.found);
+        from = stretch.next;
+    }
+    assert_eq!(found, ["a", "b", "c", "e"].map(hash).into());
 }
 
 pub(crate) async fn senders_are_found_wherever_they_wrote(home: &impl Home) {

@@ -17,6 +17,7 @@ use turnkeep_core::ports::store::{
     Commit, CommitOutcome, DeadLetter, FirstDecision, Guard, Loaded, PartRow, Rows, Store, TurnRow,
     TurnStatus, UsageRow,
 };
+use turnkeep_core::ports::switchboard::SwitchboardStore;
 use turnkeep_core::ports::usage::UsageStore;
 use turnkeep_core::usage::{Sums, Usage};
 use turnkeep_core::{
@@ -39,6 +40,7 @@ pub(crate) trait Home: Default {
         + People
         + Restrictions
         + ScheduleStore
+        + SwitchboardStore
         + UsageStore;
     fn open(&self) -> Self::Store;
 }
@@ -116,6 +118,11 @@ impl Chat {
 
     /// Accepts a message; what becomes of it is the caller's business.
     pub(crate) fn accept(&mut self, text: &str) -> Pending {
+        self.accept_fleeting(text, None)
+    }
+
+    /// One that disappears after so many seconds.
+    pub(crate) fn accept_fleeting(&mut self, text: &str, disappears_s: Option<u32>) -> Pending {
         let body = body(text);
         let seq = self.event(EventBody::MessageAccepted {
             message_id: Arc::clone(&body.message_id),
@@ -127,6 +134,7 @@ impl Chat {
             queue_position: Some(1),
             retry_of: None,
             held: false,
+            disappears_s,
         });
         let at = self.session.updated_at;
         Pending { seq, at, trust: Trust::Familiar, alone: false, group: None, body }

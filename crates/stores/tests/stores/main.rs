@@ -6,6 +6,7 @@
 mod care;
 mod child;
 mod commits;
+mod disappear;
 mod fixture;
 mod guards;
 mod keys;
@@ -20,6 +21,7 @@ mod sqlite_care;
 mod sqlite_faults;
 mod sqlite_folder;
 mod sqlite_reader;
+mod switchboard;
 mod usage;
 
 use fixture::{MemoryHome, SqliteHome};
@@ -37,8 +39,12 @@ macro_rules! store_conformance {
                 care::what_was_written_meanwhile_is_not_forgotten,
                 care::an_erased_session_leaves_no_name,
                 care::texts_are_blanked_in_a_history_that_stays,
+                care::files_that_are_to_be_cleaned_are_known_until_they_are,
+                care::hashes_are_found_wherever_they_are_named,
                 care::senders_are_found_wherever_they_wrote,
                 care::a_lost_message_is_still_found,
+                disappear::a_message_that_disappears_is_known_until_it_is_gone,
+                disappear::what_is_forgotten_disappears_no_more,
                 commits::a_session_is_there_from_its_first_commit_on,
                 commits::a_stale_version_conflicts_and_writes_nothing,
                 commits::of_many_with_one_version_one_commits,
@@ -101,6 +107,7 @@ macro_rules! store_conformance {
                 rows::turns_come_newest_first_in_pages,
                 rows::a_part_is_replaced_and_keeps_its_text,
                 rows::parts_come_in_order_and_in_pages,
+                rows::parked_parts_are_found_wherever_they_are,
                 rows::dead_letters_come_in_order_and_in_pages,
                 schedule::a_job_is_kept_as_it_was_made,
                 schedule::jobs_of_a_tenant_have_a_limit,
@@ -114,6 +121,15 @@ macro_rules! store_conformance {
                 schedule::what_was_left_out_may_be_run_after_all,
                 schedule::the_last_ending_is_found_behind_what_was_left_out,
                 schedule::what_passed_while_the_file_let_it_rest_is_over,
+                switchboard::a_board_comes_back_as_it_was_written,
+                switchboard::tenants_have_boards_of_their_own,
+                switchboard::a_number_and_a_name_are_one_sessions,
+                switchboard::names_pass_on_within_one_change,
+                switchboard::who_leaves_is_watched_by_nobody,
+                switchboard::numbers_are_not_given_twice,
+                switchboard::a_seat_is_forgotten,
+                switchboard::an_erased_session_leaves_the_board,
+                switchboard::a_closed_store_writes_no_board,
                 usage::what_is_used_is_summed_up_by_whatever_is_asked,
                 usage::sums_are_of_days_and_of_whom_is_asked_for,
                 usage::a_turn_knows_what_it_used_until_it_is_forgotten,

@@ -19,9 +19,10 @@ use crate::fixture::{Chat, Home, NOW, key, key_of, part_row, turn_id};
 pub(crate) async fn events_are_gapless_in_pages_of_any_size(home: &impl Home) {
     let store = home.open();
     let (mut chat, mut other) = (Chat::new("one"), Chat::new("other"));
-    // Commits of one to forty events, some of none, with another session's between them.
+    // Commits of one to forty events, some of none and one of very many, with another session's
+    // between them.
     for round in 0..60_u32 {
-        for number in 0..(round * 7 % 41) {
+        for number in 0..(if round == 30 { 1000 } else { round * 7 % 41 }) {
             chat.note(&format!("{round} {number}"));
         }
         chat.commit(&store).await;

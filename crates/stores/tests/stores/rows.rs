@@ -1,8 +1,9 @@
 //! The rows beside the state: turns, parts, dead letters.
 
 use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::ports::care::{CareStore as _, Redaction};
 use turnkeep_core::ports::store::{PartRow, Store, TurnRow, TurnStatus};
-use turnkeep_core::{Attempt, Seq, TurnGroupId, TurnId};
+use turnkeep_core::{Attempt, Seq, SessionKey, TurnGroupId, TurnId};
 
 use crate::fixture::{Chat, Home, NOW, key, letter, part_row, turn_id, turn_row};
 
@@ -157,6 +158,75 @@ pub(crate) async fn parts_come_in_order_and_in_pages(home: &impl Home) {
     assert_eq!(store.parts(&chat.key, (Seq(2), u32::MAX), 100).await.unwrap(), expect[6..]);
     assert_eq!(store.parts(&chat.key, (Seq(u64::MAX), 0), 100).await.unwrap(), []);
     assert_eq!(store.parts(&key("nobody"), (Seq(0), 0), 100).await.unwrap(), []);
+}
+
+pub(crate) async fn parked_parts_are_found_wherever_they_are(home: &impl Home) {
+    let store = home.open();
+    let states = [DeliveryState::Dead, DeliveryState::Unknown, DeliveryState::Sent];
+    let states = states.into_iter().chain([DeliveryState::Pending, DeliveryState::Sending]);
+    let (mut chats, mut expect) = (Vec::new(), Vec::new());
+    for peer in ["one", "another", "third"] {
+        let mut chat = Chat::new(peer);
+        // Up to the place of the reply.
+        for number in 1..=4 {
+            chat.accept(&format!("message {number}"));
+        }
+        for (number, state) in states.clone().enumerate() {
+            let part = u32::try_from(number).unwrap();
+            // The dead one has words in it that look like another state.
+            let detail = Some("{\"state\":\"unknown\"".into());
+            let row = PartRow { state, detail, ..part_row(4, part, peer) };
+            chat.part(row.clone());
+            if matches!(state, DeliveryState::Dead | DeliveryState::Unknown) {
+                expect.push((chat.key.clone(), row));
+            }
+        }
+        chat.commit(&store).await;
+        chats.push(chat);
+    }
+    expect.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(expect.len(), 6);
+    assert_eq!(store.parked(None, None, None, 100).await.unwrap(), expect);
+    for limit in [1, 4] {
+        let mut found = Vec::new();
+        loop {
+            let last = found.last();
+            let after =
+                last.map(|(key, row): &(SessionKey, PartRow)| (key.clone(), row.reply, row.part));
+            let page = store.parked(None, None, after.as_ref(), limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page);
+        }
+        assert_eq!(found, expect, "pages of {limit}");
+    }
+    for state in states {
+        let found = store.parked(None, Some(state), None, 100).await.unwrap();
+        let these = expect.iter().filter(|(_, row)| row.state == state);
+        assert_eq!(found, these.cloned().collect::<Vec<_>>(), "{state:?}");
+    }
+    assert_eq!(store.parked(Some("tenant"), None, None, 100).await.unwrap(), expect);
+    assert_eq!(store.parked(Some("nobody"), None, None, 100).await.unwrap(), []);
+    // One that goes out again is parked no more.
+    let (key, row) = expect.remove(0);
+    let chat = chats.iter_mut().find(|chat| chat.key == key).unwrap();
+    chat.part(PartRow { state: DeliveryState::Pending, detail: None, ..row });
+    chat.commit(&store).await;
+    assert_eq!(store.parked(None, None, None, 100).await.unwrap(), expect);
+    // Nor is one whose text was taken out: there is nothing to send.
+    let (key, row) = expect.remove(0);
+    let redaction = Redaction { key: key.clone(), places: vec![row.reply], turns: Vec::new() };
+    store.redact(redaction).await.unwrap();
+    expect.retain(|(other, _)| *other != key);
+    assert_eq!(store.parked(None, None, None, 100).await.unwrap(), expect);
+    assert_eq!(store.parked(None, Some(row.state), None, 100).await.unwrap().len(), 2);
+    let own = store.parts(&key, (Seq(0), 0), 100).await.unwrap();
+    let own = own.iter().find(|own| own.part == row.part).unwrap();
+    assert_eq!((own.state, &*own.text), (row.state, ""));
+    drop(store);
+    assert_eq!(home.open().parked(None, None, None, 100).await.unwrap(), expect);
 }
 
 pub(crate) async fn dead_letters_come_in_order_and_in_pages(home: &impl Home) {

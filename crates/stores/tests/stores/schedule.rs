@@ -28,6 +28,11 @@ fn job(name: &str, made_by: MadeBy) -> Job {
     }
 }
 
+/// One whose text names something.
+pub(crate) fn naming(text: &str) -> Job {
+    Job { task: Task::Prompt(format!("look at {text}.")), ..of_api("look") }
+}
+
 fn of_api(name: &str) -> Job {
     job(name, MadeBy::Api)
 }

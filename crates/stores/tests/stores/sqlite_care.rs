@@ -11,16 +11,29 @@ use turnkeep_core::Seq;
 use turnkeep_core::ports::care::{BackupError, BackupOrder, CareStore, Forgot};
 use turnkeep_core::ports::listeners::ListenerStore;
 use turnkeep_core::ports::store::Store;
+use turnkeep_core::ports::switchboard::{
+    BoardChange, KeptRow, KeptSeat, SwitchboardStore, Written,
+};
 use turnkeep_stores::{
     OpenError, RestoreError, RestoreOrder, Restored, SqliteOptions, SqliteReader, SqliteStore,
     restore,
 };
 
 use crate::care::{exchange, failure, order, sweep};
-use crate::fixture::Chat;
+use crate::fixture::{Chat, NOW};
 
 fn open(dir: &Path) -> SqliteStore {
     SqliteStore::open(dir, SqliteOptions::default()).unwrap()
+}
+
+/// A conversation that stands on the switchboard, is looked at, and was looked at before.
+fn standing(chat: &Chat, name: &str) -> BoardChange {
+    let (key, touched_at) = (chat.key.clone(), NOW);
+    let (active, history) = (Some(key.clone()), vec![key.clone()]);
+    let seats = vec![KeptSeat { seat: "tty1".into(), active, history, touched_at }];
+    let (name, read_seq) = (Some(name.into()), Seq(2));
+    let row = KeptRow { key, number: 7, name, created_at: NOW, touched_at, read_seq };
+    BoardChange { tenant: "tenant".into(), rows: vec![row], seats, ..BoardChange::default() }
 }
 
 /// The files of the folder that hold these bytes.
@@ -47,6 +60,8 @@ async fn nothing_of_what_was_erased_stays_in_the_files() {
             failure(&store, &mut chat, 500 + number, "unmistakable letter").await;
         }
     }
+    let named = standing(&chat, "an unmistakable name");
+    assert_eq!(store.write_board(named).await, Ok(Written::Done));
     assert_eq!(holds(dir.path(), "unmistakable"), ["turnkeep.db-wal"]);
     assert!(store.scrub().await.unwrap());
     assert_eq!(holds(dir.path(), "unmistakable"), ["turnkeep.db"]);
@@ -244,8 +259,11 @@ async fn a_backup_is_restored_beside_what_was_there() {
     let mut chat = Chat::new("one");
     exchange(&store, &mut chat, 1, "words").await;
     let file = place.path().join("copy.db");
+    store.write_board(standing(&chat, "then")).await.unwrap();
+    let board = store.board("tenant").await;
     store.backup(to(&file, false)).await.unwrap();
     exchange(&store, &mut chat, 2, "after it").await;
+    store.write_board(standing(&chat, "now")).await.unwrap();
     let refused = restored(&file, dir.path(), Some("old")).unwrap_err();
     assert!(matches!(refused, RestoreError::Folder(OpenError::InUse { .. })), "{refused}");
     drop(store);
@@ -264,6 +282,7 @@ async fn a_backup_is_restored_beside_what_was_there() {
     let store = open(dir.path());
     assert!(store.epoch() > done.epoch);
     assert_eq!(store.events(&chat.key, Seq(0), 9).await.unwrap().len(), 4);
+    assert_eq!(store.board("tenant").await, board, "the switchboard is as it was then");
     drop(store);
     // Into a folder that is not there yet.
     let new = place.path().join("new/data");

@@ -227,6 +227,7 @@ pub(crate) async fn a_commit_that_does_not_happen_counts_nothing(home: &impl Hom
 pub(crate) async fn sums_that_are_too_large_stop_at_the_largest(home: &impl Home) {
     let store = home.open();
     let (mut anna, mut ben) = (Chat::new("anna"), Chat::new("ben"));
+    anna.turn(turn_row(turn_id(1), TurnStatus::Processing));
     for days in [0, 0, 0, 1] {
         uses(&store, &mut anna, NOW + days * DAY_MS, "m", SUM_MAX / 2).await;
     }
@@ -244,6 +245,10 @@ pub(crate) async fn sums_that_are_too_large_stop_at_the_largest(home: &impl Home
     }
     let of_turn = store.usage_of_turns(vec![turn_id(1)]).await.unwrap();
     assert_eq!((of_turn[0].1.output_tokens, of_turn[0].1.requests), (SUM_MAX, 6));
+    // What is of no turn that there is a row of, sums know alone: nobody would ever forget it.
+    ben.used(turn_id(9), "m", sums(1));
+    ben.commit(&store).await;
+    assert_eq!(store.usage_of_turns(vec![turn_id(9)]).await.unwrap(), []);
     assert_eq!(store.put_days_together(Day::of(NOW).plus(9), 10).await.unwrap(), 3);
     assert_eq!(lines(&store, all(By::Customer)).await[0].sums.cost_micros, SUM_MAX);
 }

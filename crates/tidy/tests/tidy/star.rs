@@ -4,7 +4,7 @@ use super::code::code_lines;
 use super::{Failure, expect_none, over_rust, read, said, sources};
 
 /// Our crates, and the siblings that their code may know. Tests may know more.
-const STAR: [(&str, &[&str]); 10] = [
+const STAR: [(&str, &[&str]); 11] = [
     ("core", &[]),
     ("gateway", &["turnkeep-core"]),
     ("stores", &["turnkeep-core"]),
@@ -12,6 +12,8 @@ const STAR: [(&str, &[&str]); 10] = [
     ("agents", &["turnkeep-core"]),
     // Knows the server by its HTTP contract only.
     ("bench", &[]),
+    // The same.
+    ("terminal", &[]),
     // Drives the rules and the driver that ships, with doubles of everything else.
     ("sim", &["turnkeep-core", "turnkeep-gateway"]),
     // Only tests use it, so nobody's dependencies name it.
@@ -26,6 +28,7 @@ const STAR: [(&str, &[&str]); 10] = [
             "turnkeep-channels",
             "turnkeep-agents",
             "turnkeep-bench",
+            "turnkeep-terminal",
         ],
     ),
 ];

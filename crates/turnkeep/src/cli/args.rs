@@ -8,7 +8,7 @@ use turnkeep_core::{SessionKey, TurnId};
 
 use super::bench::LoadArgs;
 use super::listeners::ListenersArgs;
-use super::operators::{OperatorArgs, PauseArgs, ReplyArgs};
+use super::sessions::SessionsArgs;
 use crate::config::{Env, Flags, check_text};
 
 const TOP_EXAMPLES: &str = "\
@@ -16,6 +16,7 @@ Examples:
   turnkeep serve                       a gateway with an echo agent on http://127.0.0.1:7878
   turnkeep send hello                  one message, and the reply to it
   turnkeep sessions                    who talks to it
+  turnkeep attach                      all of it on one screen
   turnkeep check --config my.toml      what is wrong with a configuration
 
 A flag wins over an environment variable (TURNKEEP_…), that over the file, that over the default.
@@ -36,6 +37,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run the gateway
     Serve(ServeArgs),
+    /// Watch and steer many sessions in this terminal
+    Attach(Box<super::attach::AttachArgs>),
     /// Send a message and print the reply
     Send(SendArgs),
     /// List, look at and steer conversations
@@ -45,6 +48,8 @@ pub(super) enum Command {
     /// Look at messages that could not be answered, retry or discard them
     #[command(alias = "dead-letters")]
     Deadletters(DeadLettersArgs),
+    /// Look at replies that were not sent or perhaps not, and send them again
+    Deliveries(super::deliveries::DeliveriesArgs),
     /// Look at who is told of events, and at callbacks that nobody took
     Listeners(ListenersArgs),
     /// See what was used, in tokens and money
@@ -91,7 +96,7 @@ pub(super) enum Command {
     },
 }
 
-fn turn_id(text: &str) -> Result<TurnId, String> {
+pub(super) fn turn_id(text: &str) -> Result<TurnId, String> {
     let wrong = "must be the id of a turn, like 01a1fcd5-a651-76c6-aa4e-e12d4de32f93";
     text.parse().map_err(|_| wrong.to_owned())
 }
@@ -123,6 +128,13 @@ impl ConfigArgs {
     pub(super) fn flags(&self) -> Flags {
         let keys = self.data_dir.iter().map(|dir| ("data_dir", dir.clone())).collect();
         Flags { config: self.config.clone(), keys }
+    }
+
+    /// The same as it was typed, for another command.
+    pub(super) fn typed(&self) -> Vec<std::ffi::OsString> {
+        let config = self.config.iter().flat_map(|file| ["--config".into(), file.clone().into()]);
+        let data_dir = self.data_dir.iter().flat_map(|dir| ["--data-dir".into(), dir.into()]);
+        config.chain(data_dir).collect()
     }
 
     /// Whether the data folder was typed, here or into the environment.
@@ -172,6 +184,9 @@ Examples:
 pub(super) struct ServeArgs {
     #[command(flatten)]
     pub(super) server: ServerFlags,
+    /// Leave the terminal's session, so that it outlives whoever started it
+    #[arg(long, hide = true)]
+    pub(super) detached: bool,
 }
 
 /// Where the server is and how its answer is shown.
@@ -248,73 +263,6 @@ pub(super) struct PageArgs {
     /// Only what comes behind this one
     #[arg(long, value_name = "PLACE")]
     pub(super) after: Option<String>,
-}
-
-/// `sessions`.
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  turnkeep sessions
-  turnkeep sessions messages default:default:web:dm:anna
-  turnkeep sessions stop default:default:web:dm:anna")]
-pub(super) struct SessionsArgs {
-    #[command(subcommand)]
-    pub(super) command: Option<SessionsCommand>,
-    #[command(flatten)]
-    pub(super) api: ApiArgs,
-}
-
-/// What can be done with sessions.
-#[derive(Subcommand)]
-pub(super) enum SessionsCommand {
-    /// List them (this is what `sessions` alone does)
-    List(PageArgs),
-    /// Show how one stands
-    Show {
-        /// Its key, tenant:agent:channel:kind:peer
-        key: SessionKey,
-    },
-    /// Show what was said, oldest first
-    Messages {
-        /// Its key
-        key: SessionKey,
-        #[command(flatten)]
-        page: PageArgs,
-    },
-    /// Stop its open turn
-    Stop {
-        /// Its key
-        key: SessionKey,
-        /// Only if this turn is the open one
-        #[arg(long, value_name = "ID", value_parser = turn_id)]
-        turn: Option<TurnId>,
-    },
-    /// Start afresh: stop its turn, cancel what waits and forget the history
-    New {
-        /// Its key
-        key: SessionKey,
-    },
-    /// Close it
-    Close {
-        /// Its key
-        key: SessionKey,
-    },
-    /// Take the agent's place there
-    Pause(PauseArgs),
-    /// Answer there in the agent's place
-    Reply(ReplyArgs),
-    /// Give the agent its place back
-    HandBack(OperatorArgs),
-    /// Note that its customer takes messages that nobody asked for
-    OptIn {
-        /// Its key
-        key: SessionKey,
-    },
-    /// Note that its customer takes none; what waits is not told either
-    OptOut {
-        /// Its key
-        key: SessionKey,
-    },
 }
 
 /// `turns`.

@@ -97,7 +97,11 @@ fn summary(resolved: &Resolved) -> anyhow::Result<()> {
             }
             // Only the program: its arguments may be anything.
             AgentSettings::Command(program) => {
-                format!("{} in {}", program.command[0], program.dir.display())
+                let place = match &program.worktrees {
+                    Some(own) => format!("a worktree of {} each", own.repository.display()),
+                    None => program.dir.display().to_string(),
+                };
+                format!("{} in {place}", program.command[0])
             }
             // A path may be a secret.
             AgentSettings::Http(brain) => brain.origin(),

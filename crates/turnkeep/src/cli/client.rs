@@ -43,7 +43,12 @@ pub(super) struct Refusal {
 impl Refusal {
     /// Whether it is of this kind, as the list of errors in the API's documents names it.
     pub(super) fn is(&self, kind: &str) -> bool {
-        self.kind.rsplit(':').next() == Some(kind)
+        self.kind() == kind
+    }
+
+    /// The last part of its type, as the list of errors in the API's documents names it.
+    pub(super) fn kind(&self) -> &str {
+        self.kind.rsplit(':').next().unwrap_or_default()
     }
 }
 
@@ -123,6 +128,13 @@ pub(super) struct Answer {
     pub(super) value: Value,
 }
 
+impl Answer {
+    /// What a server would have said, where none was needed.
+    pub(super) fn made(value: Value) -> Self {
+        Self { status: 200, text: value.to_string(), value }
+    }
+}
+
 /// An answer that comes line by line.
 pub(super) struct Lines<'a> {
     client: &'a Client,
@@ -193,6 +205,19 @@ impl Client {
         self.request(self.http.post(self.url(path)).json(body).timeout(timeout)).await
     }
 
+    /// Sends a file of lines, for as long as it takes.
+    pub(super) async fn post_lines(
+        &self,
+        path: &str,
+        lines: Vec<u8>,
+    ) -> Result<Answer, ClientError> {
+        self.request(self.http.post(self.url(path)).header(CONTENT_TYPE, LINES).body(lines)).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Answer, ClientError> {
+        self.request(self.http.put(self.url(path)).json(body).timeout(TIMEOUT)).await
+    }
+
     pub(super) async fn delete(&self, path: &str) -> Result<Answer, ClientError> {
         self.request(self.http.delete(self.url(path)).timeout(TIMEOUT)).await
     }
@@ -215,14 +240,32 @@ impl Client {
         self.lines_of(self.http.post(self.url(path)).json(body)).await
     }
 
-    async fn lines_of(&self, request: reqwest::RequestBuilder) -> Result<Lines<'_>, ClientError> {
-        let request = request.header(ACCEPT, LINES);
-        let response = request.send().await.map_err(|error| self.broken(&error))?;
+    /// The beginning of a request of any kind.
+    pub(super) fn build(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, self.url(path))
+    }
+
+    /// An answer, if it is a success.
+    pub(super) async fn checked(
+        &self,
+        response: reqwest::Response,
+    ) -> Result<reqwest::Response, ClientError> {
         if !response.status().is_success() {
             let status = response.status();
             let text = response.text().await.map_err(|error| self.broken(&error))?;
             return Err(self.refused(status, &text));
         }
+        Ok(response)
+    }
+
+    /// Where the server is.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    async fn lines_of(&self, request: reqwest::RequestBuilder) -> Result<Lines<'_>, ClientError> {
+        let response = request.header(ACCEPT, LINES).send().await;
+        let response = self.checked(response.map_err(|error| self.broken(&error))?).await?;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         if kind != Some(LINES) {
             return Err(self.strange(format!("it answers {}", kind.unwrap_or("with nothing"))));
@@ -259,7 +302,7 @@ impl Client {
         ClientError::Refused(Refusal { status: status.as_u16(), ..refusal })
     }
 
-    fn broken(&self, error: &reqwest::Error) -> ClientError {
+    pub(super) fn broken(&self, error: &reqwest::Error) -> ClientError {
         let reason = root(error);
         let place = self.place.to_string();
         if error.is_connect() && place.starts_with("https://") && is_tls_trouble(error) {

@@ -251,6 +251,9 @@ fn times(value: &Value) -> anyhow::Result<()> {
     let next: Vec<[String; 2]> =
         next.map(|time| [cell(time, "local"), output::time_cell(time, "at")]).collect();
     let zone = cell(value, "zone");
+    if value["paused"] == true {
+        output::complain("it is paused: none of these times counts before it is resumed");
+    }
     output::table([&*format!("next, in {zone}"), "here"], &next)?;
     let last = value["last"].as_array().into_iter().flatten();
     let last: Vec<[String; 3]> = last

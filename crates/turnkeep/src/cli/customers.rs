@@ -1,9 +1,7 @@
 //! `turnkeep customers`: everything that is stored of a person, and forgetting it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufWriter, IsTerminal as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +14,7 @@ use serde_json::Value;
 use super::args::ApiArgs;
 use super::client::{Client, Lines, segment};
 use super::dispatch::FAILED;
+use super::partial::Target;
 use super::{output, sessions};
 
 /// `customers`.
@@ -132,86 +131,6 @@ async fn export(mut lines: Lines<'_>, target: Target) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A file that is to be written.
-struct Target {
-    file: PathBuf,
-    replace: bool,
-}
-
-impl Target {
-    fn new(file: PathBuf, replace: bool) -> anyhow::Result<Self> {
-        ensure!(file.file_name().is_some(), "{} names no file", file.display());
-        ensure!(replace || !file.exists(), already_there(&file));
-        Ok(Self { file, replace })
-    }
-
-    /// Opens a file beside it, which takes its name when it is whole.
-    fn begin(&self) -> anyhow::Result<Partial<'_>> {
-        let mut name = self.file.file_name().unwrap_or_default().to_owned();
-        name.push(".partial");
-        let path = self.file.with_file_name(name);
-        let there = || format!("{} can't be written", path.display());
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(there);
-            }
-            _ => {}
-        }
-        let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = BufWriter::new(open.with_context(there)?);
-        Ok(Partial { target: self, path, file, published: false })
-    }
-}
-
-fn already_there(file: &Path) -> String {
-    format!("{} is there already: choose another name, or say --force", file.display())
-}
-
-/// A file on its way.
-struct Partial<'a> {
-    target: &'a Target,
-    path: PathBuf,
-    file: BufWriter<File>,
-    published: bool,
-}
-
-impl Partial<'_> {
-    fn trouble(&self) -> String {
-        format!("{} can't be written", self.path.display())
-    }
-
-    fn publish(mut self) -> anyhow::Result<()> {
-        self.file
-            .flush()
-            .and_then(|()| self.file.get_ref().sync_all())
-            .with_context(|| self.trouble())?;
-        let Target { file, replace } = self.target;
-        // A link refuses to replace, a rename doesn't ask.
-        let named = if *replace {
-            fs::rename(&self.path, file)
-        } else {
-            fs::hard_link(&self.path, file).and_then(|()| fs::remove_file(&self.path))
-        };
-        match named {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                bail!(already_there(file))
-            }
-            named => named.with_context(|| format!("{} can't be written", file.display()))?,
-        }
-        self.published = true;
-        Ok(())
-    }
-}
-
-impl Drop for Partial<'_> {
-    fn drop(&mut self) {
-        if !self.published {
-            // What is half there helps nobody.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 /// Asks a person, by the name of who is to be erased.
 fn confirmed(tenant: &str, customer: &str) -> anyhow::Result<bool> {
     let input = io::stdin();
@@ -284,25 +203,5 @@ mod tests {
         let end = r#"{"line":"end","lines":3,"counts":{}}"#;
         assert!(is_whole(end, 3));
         assert!(!is_whole(end, 2) && !is_whole(&end[..10], 3) && !is_whole("{}", 3));
-    }
-
-    #[test]
-    fn a_file_appears_whole_or_not_at_all() {
-        let home = tempfile::tempdir().unwrap();
-        let file = home.path().join("anna.jsonl");
-        let target = Target::new(file.clone(), false).unwrap();
-        let mut partial = target.begin().unwrap();
-        writeln!(partial.file, "half").unwrap();
-        drop(partial);
-        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
-        let mut partial = target.begin().unwrap();
-        writeln!(partial.file, "whole").unwrap();
-        partial.publish().unwrap();
-        assert_eq!(fs::read_to_string(&file).unwrap(), "whole\n");
-        assert!(Target::new(file.clone(), false).is_err());
-        assert!(target.begin().unwrap().publish().is_err(), "it is there already");
-        let force = Target::new(file.clone(), true).unwrap();
-        force.begin().unwrap().publish().unwrap();
-        assert_eq!(fs::read_to_string(&file).unwrap(), "");
     }
 }

@@ -8,8 +8,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{AuditArgs, AuditCommandArgs, Cli, Command, ServeArgs};
 use super::{
-    backup, brain, check, cron, customers, dead_letters, doctor, guard, keys, listeners, output,
-    pair, reload, remind, restore, send, sessions, signal, tools, turns, usage,
+    attach, backup, brain, check, cron, customers, dead_letters, deliveries, doctor, guard, keys,
+    listeners, output, pair, reload, remind, restore, send, sessions, signal, tools, turns, usage,
 };
 use crate::config::{self, Env};
 use crate::reload::Source;
@@ -29,10 +29,12 @@ pub(crate) fn run() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => serve(&args),
+        Command::Attach(args) => client(attach::run(*args)),
         Command::Send(args) => client(send::run(args)),
         Command::Sessions(args) => client(sessions::run(args)),
         Command::Turns(args) => client(turns::run(args)),
         Command::Deadletters(args) => client(dead_letters::run(args)),
+        Command::Deliveries(args) => client(deliveries::run(args)),
         Command::Listeners(args) => client(listeners::run(args)),
         Command::Usage(args) => client(usage::run(args)),
         Command::Guard(args) => client(guard::run(args)),
@@ -63,6 +65,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let (flags, env) = (args.server.flags(), Env::of_process());
     let resolved = config::load(&flags, &env)?;
+    if args.detached {
+        rustix::process::setsid().context("can't leave the terminal's session")?;
+    }
     crate::serve::run(resolved, Source { flags, env })
 }
 

@@ -2,12 +2,11 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use turnkeep_core::SessionKey;
 use uuid::Uuid;
 
 use super::client::Client;
 use super::send::text;
-use super::sessions::{act, path};
+use super::sessions::{WhichArgs, act, path};
 
 /// `sessions pause`.
 #[derive(Args)]
@@ -22,8 +21,8 @@ pub(super) struct PauseArgs {
 /// `sessions hand-back`, and what `sessions pause` has of it.
 #[derive(Args)]
 pub(super) struct OperatorArgs {
-    /// Its key
-    key: SessionKey,
+    #[command(flatten)]
+    which: WhichArgs,
     /// The operator's name [default: what the key that is used is called]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
@@ -32,8 +31,8 @@ pub(super) struct OperatorArgs {
 /// `sessions reply`.
 #[derive(Args)]
 pub(super) struct ReplyArgs {
-    /// Its key
-    key: SessionKey,
+    #[command(flatten)]
+    which: WhichArgs,
     /// What to say; - reads it from standard input
     #[arg(required = true, value_name = "TEXT")]
     text: Vec<String>,
@@ -46,8 +45,14 @@ pub(super) struct ReplyArgs {
 }
 
 /// Takes the agent's place.
-pub(super) async fn pause(client: &Client, args: PauseArgs, json: bool) -> anyhow::Result<()> {
-    let PauseArgs { operator: OperatorArgs { key, by }, take_over } = args;
+pub(super) async fn pause(
+    client: &Client,
+    args: PauseArgs,
+    tenant: Option<&str>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let PauseArgs { operator: OperatorArgs { which, by }, take_over } = args;
+    let key = which.which.key(client, tenant).await?;
     let body = if take_over { json!({ "take_over": true }) } else { json!({}) };
     act(client, &path(&key, "/pause"), &named(body, by), json).await
 }
@@ -56,17 +61,25 @@ pub(super) async fn pause(client: &Client, args: PauseArgs, json: bool) -> anyho
 pub(super) async fn hand_back(
     client: &Client,
     args: OperatorArgs,
+    tenant: Option<&str>,
     json: bool,
 ) -> anyhow::Result<()> {
+    let key = args.which.which.key(client, tenant).await?;
     let body = named(json!({}), args.by);
-    act(client, &path(&args.key, "/hand_back"), &body, json).await
+    act(client, &path(&key, "/hand_back"), &body, json).await
 }
 
 /// Answers there.
-pub(super) async fn reply(client: &Client, args: ReplyArgs, json: bool) -> anyhow::Result<()> {
+pub(super) async fn reply(
+    client: &Client,
+    args: ReplyArgs,
+    tenant: Option<&str>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let key = args.which.which.key(client, tenant).await?;
     let id = args.id.unwrap_or_else(|| Uuid::now_v7().to_string());
     let body = named(json!({ "text": text(&args.text)?, "id": id }), args.by);
-    act(client, &path(&args.key, "/reply"), &body, json).await
+    act(client, &path(&key, "/reply"), &body, json).await
 }
 
 fn named(mut body: Value, by: Option<String>) -> Value {

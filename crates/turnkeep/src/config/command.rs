@@ -9,6 +9,32 @@ use super::problem::Origin;
 use super::raw::AgentRaw;
 use super::secret::{ApiKey, Told, secret_files};
 use super::value::{Set, Texts};
+use super::worktree::{self, WorktreeSettings, WorktreeTyped};
+
+section! {
+    /// Keys of an agent with `kind = "command"`.
+    struct CommandKeys {
+        /// The program and its arguments. No shell is asked; a program without a slash is looked for
+        /// in PATH. Required.
+        command: Texts => "[\"python3\", \"brain.py\"]";
+        /// Where it is started; without it the file's own folder.
+        dir: PathBuf => "\"/srv/brain\"";
+        /// Its environment, beside PATH, HOME and LANG.
+        env: Pairs => "{ SHOP = \"https://shop.example.org\" }";
+        /// Variables whose values are secrets, and the file that holds each; refused if everybody on
+        /// the machine can read it.
+        env_files: Pairs => "{ SHOP_KEY = \"/etc/turnkeep/shop.key\" }";
+        /// How many processes may work at once, one for each turn, shared fairly among tenants and
+        /// sessions. One that waits for its user does not count.
+        processes_max: usize [1, 10_000] = "4";
+        /// A git worktree of this repository for each session, in which its processes are started
+        /// instead, on a branch of its own that begins at `base` (what the repository has checked out
+        /// if absent). They stand in `folder`, or in the data folder. See docs/worktrees.md.
+        worktree: WorktreeTyped => "{ repository = \"/srv/shop\", base = \"main\" }";
+        /// How many worktrees there are at most.
+        worktrees_max: usize [1, 10_000] = "32";
+    }
+}
 
 /// Processes at once, if nothing else is typed.
 const PROCESSES_MAX: usize = 4;
@@ -26,6 +52,8 @@ pub(crate) struct CommandSettings {
     pub(crate) secrets: BTreeMap<String, ApiKey>,
     /// Processes at once.
     pub(crate) processes_max: usize,
+    /// A git worktree for each session.
+    pub(crate) worktrees: Option<WorktreeSettings>,
 }
 
 /// What is typed of a program.
@@ -51,7 +79,9 @@ pub(super) fn command(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option
         env_files: keys.env_files.as_ref(),
     };
     let processes_max = keys.processes_max.as_ref().map_or(PROCESSES_MAX, |set| set.value);
-    program(&typed, processes_max, told)
+    let worktrees = worktree::worktrees(name, keys, told);
+    let program = program(&typed, processes_max, told)?;
+    Some(CommandSettings { worktrees, ..program })
 }
 
 /// A program that is started, of which so many may work at once.
@@ -95,7 +125,8 @@ pub(super) fn program(
     if let Some(why) = absent(&command[0], path, &dir) {
         told.notes.push(format!("{}: \"command\" in {place}: {why}", set.origin));
     }
-    Some(CommandSettings { command, dir, env, secrets: secrets.unwrap_or_default(), processes_max })
+    let secrets = secrets.unwrap_or_default();
+    Some(CommandSettings { command, dir, env, secrets, processes_max, worktrees: None })
 }
 
 /// Where it is started: the file's own folder, if nothing else is typed.
@@ -126,6 +157,6 @@ pub(crate) fn can_start(path: &Path) -> bool {
 }
 
 /// Counted from where the server was started, as a path that the process gets elsewhere must be.
-fn absolute(path: &Path) -> PathBuf {
+pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

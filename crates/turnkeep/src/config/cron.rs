@@ -320,6 +320,16 @@ impl Typed<'_> {
             return None;
         }
         let channel = text(keys.channel.as_ref());
+        if let Some(user) = people.users.get(name)
+            && is_many(user)
+        {
+            let why = format!(
+                ": {name} has patterns only, which many people fit; name one of them, or use \
+                 \"customer\" and \"channel\""
+            );
+            self.wrong("to", set, &why);
+            return None;
+        }
         if let (Some(on), Some(user)) = (&keys.channel, people.users.get(name))
             && !may_be_told(user, &on.value)
         {
@@ -329,6 +339,12 @@ impl Typed<'_> {
         }
         Some(Target::User { name: name.clone(), channel })
     }
+}
+
+/// Whether everything that a user is known by is a pattern.
+fn is_many(user: &UserRaw) -> bool {
+    let mut names = user.keys.ids.iter().flat_map(|set| &set.value.0).peekable();
+    names.peek().is_some() && names.all(|name| name.ends_with('*'))
 }
 
 /// Whether a user has a name on this channel, or may get one by a pairing code.

@@ -10,6 +10,7 @@ use super::read::{Scope, read_file};
 use super::resolved::{Resolved, Whereabouts, resolve, resolve_whereabouts};
 use super::secret::is_quiet;
 use super::section::{Key, Section, find};
+use super::switchboard::SwitchboardKeys;
 use super::value::Scalar;
 
 /// What every variable's name begins with.
@@ -58,6 +59,19 @@ pub(crate) fn load(flags: &Flags, env: &Env) -> Result<Resolved, Problems> {
     let (raw, source) = read_all(flags, env, Scope::All, &mut problems);
     let mut resolved = resolve(raw, source, env, &mut problems);
     resolved.notes.extend(strange_variables(env));
+    if problems.is_empty() { Ok(resolved) } else { Err(problems) }
+}
+
+/// The same for whoever does not know the number of the Signal account yet: a `[signal]` without one
+/// has no account then.
+pub(crate) fn load_without_number(flags: &Flags, env: &Env) -> Result<Resolved, Problems> {
+    let mut problems = Problems::default();
+    let (mut raw, source) = read_all(flags, env, Scope::All, &mut problems);
+    let stands_in = raw.signal.stand_in();
+    let mut resolved = resolve(raw, source, env, &mut problems);
+    if let Some(signal) = resolved.signal.as_mut().filter(|_| stands_in) {
+        signal.accounts.clear();
+    }
     if problems.is_empty() { Ok(resolved) } else { Err(problems) }
 }
 
@@ -161,11 +175,12 @@ fn read_source(
 
 /// Puts variables over what the file says, and flags over both.
 fn overlay(flags: &Flags, env: &Env, raw: &mut Raw, problems: &mut Problems) {
-    let sections: [(&str, &'static [Key], &mut dyn Section); 4] = [
+    let sections: [(&str, &'static [Key], &mut dyn Section); 5] = [
         ("", TopKeys::KEYS, &mut raw.top),
         ("gateway", GatewayKeys::KEYS, &mut raw.gateway),
         ("guard", GuardKeys::KEYS, &mut raw.guard),
         ("telemetry", TelemetryKeys::KEYS, &mut raw.telemetry),
+        ("switchboard", SwitchboardKeys::KEYS, &mut raw.switchboard),
     ];
     for (label, keys, section) in sections {
         for key in keys {
@@ -200,11 +215,13 @@ fn strange_variables(env: &Env) -> Vec<String> {
     let gateway = GatewayKeys::KEYS.iter().map(|key| variable("gateway", key.name));
     let guard = GuardKeys::KEYS.iter().map(|key| variable("guard", key.name));
     let telemetry = TelemetryKeys::KEYS.iter().map(|key| variable("telemetry", key.name));
+    let switchboard = SwitchboardKeys::KEYS.iter().map(|key| variable("switchboard", key.name));
     let other = OTHER_VARIABLES.iter().map(|name| variable("", name));
     let known: Vec<String> = top
         .chain(gateway)
         .chain(guard)
         .chain(telemetry)
+        .chain(switchboard)
         .chain(other)
         .map(|name| name.to_lowercase())
         .collect();

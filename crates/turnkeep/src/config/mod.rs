@@ -33,16 +33,21 @@ pub(crate) mod resolved;
 mod schema;
 mod secret;
 pub(crate) mod signal;
+mod switchboard;
 pub(crate) mod telemetry;
 pub(crate) mod tools;
 pub(crate) mod trust;
+pub(crate) mod worktree;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use changes::Changes;
 pub(crate) use cron::machine_zone;
-pub(crate) use layers::{COMMAND_LINE, Env, Flags, check_text, guess, load, locate, typed};
+pub(crate) use layers::{
+    COMMAND_LINE, Env, Flags, check_text, guess, load, load_without_number, locate, typed,
+};
+pub(crate) use paths::is_open_to_others;
 pub(crate) use reference::{example, reference};
 pub(crate) use resolved::{AgentSettings, Resolved, Whereabouts};
 pub(crate) use schema::{as_json, schema};

@@ -29,6 +29,8 @@ pub(crate) struct ModelSettings {
     pub(crate) version: Option<String>,
     /// Whose model answers where this one does not.
     pub(crate) fallback: Option<String>,
+    /// Whose models may be chosen instead.
+    pub(crate) models: Vec<String>,
     /// What the server wants to see.
     pub(crate) api_key: Option<ApiKey>,
     /// How freely the model writes.
@@ -47,6 +49,13 @@ pub(crate) struct ModelSettings {
     pub(crate) timeout: Duration,
     /// How often a request is sent again.
     pub(crate) retries_max: u32,
+}
+
+impl ModelSettings {
+    /// Other agents whose models it may ask.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &String> {
+        self.fallback.iter().chain(&self.models)
+    }
 }
 
 /// An agent that asks a model over the Messages API.
@@ -162,6 +171,7 @@ fn model(
         system_prompt: text(keys.system_prompt.as_ref()),
         version: text(keys.version.as_ref()),
         fallback: text(keys.fallback.as_ref()),
+        models: keys.models.as_ref().map(|set| set.value.0.clone()).unwrap_or_default(),
         api_key,
         temperature: keys.temperature.as_ref().map(|set| set.value),
         tokens_max: keys.max_tokens.as_ref().map(|set| set.value),
@@ -174,25 +184,29 @@ fn model(
     })
 }
 
-/// Whoever stands in for another must ask a model, too.
-pub(super) fn check_fallbacks(
+/// Whoever stands in for another must ask a model, too, and so must whose model may be chosen.
+pub(super) fn check_others(
     raw: &BTreeMap<String, AgentRaw>,
     agents: &BTreeMap<String, AgentSettings>,
     told: &mut Told<'_>,
 ) {
     for (name, agent) in raw {
-        let Some(fallback) = &agent.model.fallback else { continue };
-        let other = &fallback.value;
-        let what = match agents.get(other) {
-            _ if other == name => "is the agent itself",
-            Some(other) if other.model().is_some() => continue,
-            Some(_) => "asks no model",
-            // One that is known but has mistakes was told of already.
-            None if raw.contains_key(other) => continue,
-            None => "is no agent",
-        };
-        let text = format!("\"fallback\" in [agents.{name}]: {other:?} {what}");
-        told.problems.add(&fallback.origin, text);
+        let fallback = agent.model.fallback.iter();
+        let fallback = fallback.map(|set| ("fallback", &set.value, &set.origin));
+        let models = agent.model.models.iter();
+        let models = models.flat_map(|set| set.value.0.iter().map(|one| (one, &set.origin)));
+        let models = models.map(|(other, origin)| ("models", other, origin));
+        for (key, other, origin) in fallback.chain(models) {
+            let what = match agents.get(other) {
+                _ if other == name => "is the agent itself",
+                Some(other) if other.model().is_some() => continue,
+                Some(_) => "asks no model",
+                // One that is known but has mistakes was told of already.
+                None if raw.contains_key(other) => continue,
+                None => "is no agent",
+            };
+            told.problems.add(origin, format!("\"{key}\" in [agents.{name}]: {other:?} {what}"));
+        }
     }
 }
 

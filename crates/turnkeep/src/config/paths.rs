@@ -1,5 +1,6 @@
 //! Where files are: the configuration, the data and what a typed path means.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::layers::Env;
@@ -44,4 +45,17 @@ pub(super) fn meant(set: &Set<PathBuf>, env: &Env) -> PathBuf {
             .map_or_else(|| set.value.clone(), |dir| dir.join(&set.value)),
         Origin::Env(_) | Origin::Flag(_) => set.value.clone(),
     }
+}
+/// Whether others on this machine get at a folder: its own mode lets them, and so does every folder
+/// that it lies in.
+pub(crate) fn is_open_to_others(path: &Path) -> bool {
+    const OTHERS: u32 = 0o007;
+    const OTHERS_PASS: u32 = 0o001;
+    let mode = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.permissions().mode());
+    let Ok(path) = path.canonicalize() else { return false };
+    mode(&path).is_ok_and(|mode| mode & OTHERS != 0)
+        && path
+            .ancestors()
+            .skip(1)
+            .all(|above| mode(above).is_ok_and(|mode| mode & OTHERS_PASS != 0))
 }

@@ -8,15 +8,16 @@ use turnkeep_core::moderation::Ruling;
 use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 
 use super::budgets::MoneyRaw;
+pub(super) use super::command::CommandKeys;
 use super::cron::CronRaw;
 use super::hosts::HostNames;
 use super::log_level::LogLevel;
 use super::notice::Notice;
-use super::pairs::Pairs;
 use super::people::PeopleRaw;
 use super::problem::Origin;
 use super::section::Section;
 use super::signal::SignalRaw;
+use super::switchboard::SwitchboardKeys;
 use super::tools::ToolServerRaw;
 use super::value::{AgentKind, Endpoint, Listen, LogFormat, Networks, Paths, Texts, Url};
 
@@ -316,6 +317,8 @@ section! {
         /// Another agent of kind `openai` or `anthropic`, whose model answers the rest of a turn once
         /// this one's does not. Its prompt, tools and limits are not used.
         fallback: String => "\"spare\"";
+        /// More of them, whose model a user may choose instead with `/model`.
+        models: Texts => "[\"quick\", \"local\"]";
         /// The environment variable that holds the API key. This or `api_key_file`, or none.
         api_key_env: String => "\"OPENAI_API_KEY\"";
         /// The file that holds the API key; refused if everybody on the machine can read it.
@@ -353,25 +356,6 @@ section! {
         /// How many tokens of `max_tokens` it may think with. For models that don't decide it
         /// themselves.
         thinking_budget_tokens: u32 [1024, 10_000_000] => "8000";
-    }
-}
-
-section! {
-    /// Keys of an agent with `kind = "command"`.
-    struct CommandKeys {
-        /// The program and its arguments. No shell is asked; a program without a slash is looked for
-        /// in PATH. Required.
-        command: Texts => "[\"python3\", \"brain.py\"]";
-        /// Where it is started; without it the file's own folder.
-        dir: PathBuf => "\"/srv/brain\"";
-        /// Its environment, beside PATH, HOME and LANG.
-        env: Pairs => "{ SHOP = \"https://shop.example.org\" }";
-        /// Variables whose values are secrets, and the file that holds each; refused if everybody on
-        /// the machine can read it.
-        env_files: Pairs => "{ SHOP_KEY = \"/etc/turnkeep/shop.key\" }";
-        /// How many processes may work at once, one for each turn, shared fairly among tenants and
-        /// sessions. One that waits for its user does not count.
-        processes_max: usize [1, 10_000] = "4";
     }
 }
 
@@ -442,6 +426,7 @@ pub(super) struct Raw {
     pub(super) gateway: GatewayKeys,
     pub(super) guard: GuardKeys,
     pub(super) telemetry: TelemetryKeys,
+    pub(super) switchboard: SwitchboardKeys,
     pub(super) words: WordKeys,
     pub(super) languages: BTreeMap<String, LanguageRaw>,
     pub(super) channels: BTreeMap<&'static str, ChannelRaw>,
@@ -464,6 +449,7 @@ impl Raw {
             ("gateway".to_owned(), &self.gateway),
             ("guard".to_owned(), &self.guard),
             ("telemetry".to_owned(), &self.telemetry),
+            ("switchboard".to_owned(), &self.switchboard),
             ("accumulation".to_owned(), &self.words),
         ];
         for (name, language) in &self.languages {

@@ -19,14 +19,16 @@ use super::raw::{
 use super::secret::is_quiet;
 use super::section::{Key, Section, find};
 use super::signal::{SignalAccountKeys, SignalAccountRaw, SignalKeys};
+use super::switchboard::SwitchboardKeys;
 use super::tools::{ToolServerKeys, ToolServerRaw};
 use super::value::Scalar;
 
 /// The sections of the file.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "gateway",
     "guard",
     "telemetry",
+    "switchboard",
     "accumulation",
     "channels",
     "agents",
@@ -43,11 +45,12 @@ const TABLES: [&str; 16] = [
 ];
 
 /// Every section's keys and where they belong.
-pub(super) const HOMES: [(&str, &[Key]); 23] = [
+pub(super) const HOMES: [(&str, &[Key]); 24] = [
     ("at the top of the file, before any [section]", TopKeys::KEYS),
     ("in [gateway]", GatewayKeys::KEYS),
     ("in [guard]", GuardKeys::KEYS),
     ("in [telemetry]", TelemetryKeys::KEYS),
+    ("in [switchboard]", SwitchboardKeys::KEYS),
     ("in [accumulation] or [accumulation.LANGUAGE]", WordKeys::KEYS),
     ("in [channels.NAME]", ChannelKeys::KEYS),
     ("in [channels.NAME], [agents.NAME] or [tenants.NAME]", PolicyKeys::KEYS),
@@ -105,6 +108,9 @@ pub(super) fn read_file(path: &Path, text: &str, scope: Scope, problems: &mut Pr
     }
     if let Some((table, label)) = reader.table(top, "", "telemetry") {
         reader.keys(table, &label, &[], &mut [&mut raw.telemetry]);
+    }
+    if let Some((table, label)) = reader.table(top, "", "switchboard") {
+        reader.keys(table, &label, &[], &mut [&mut raw.switchboard]);
     }
     reader.words(top, &mut raw);
     reader.channels(top, &mut raw);

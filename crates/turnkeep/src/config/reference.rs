@@ -17,6 +17,7 @@ use super::raw::{
 };
 use super::section::Key;
 use super::signal::{SignalAccountKeys, SignalKeys};
+use super::switchboard::SwitchboardKeys;
 use super::tools::ToolServerKeys;
 
 /// A part of both documents.
@@ -30,7 +31,7 @@ struct Part {
     keys: &'static [Key],
 }
 
-const PARTS: [Part; 23] = [
+const PARTS: [Part; 24] = [
     Part {
         title: "Top of the file",
         about: "Keys that stand before any section.",
@@ -61,6 +62,14 @@ const PARTS: [Part; 23] = [
         header: "[telemetry]",
         variables: Some("telemetry"),
         keys: TelemetryKeys::KEYS,
+    },
+    Part {
+        title: "[switchboard]",
+        about: "The list of sessions that people watch and steer, in the terminal and elsewhere. See \
+                docs/terminal.md.",
+        header: "[switchboard]",
+        variables: Some("switchboard"),
+        keys: SwitchboardKeys::KEYS,
     },
     Part {
         title: "[accumulation]",

@@ -10,6 +10,7 @@ use turnkeep_core::Policy;
 use turnkeep_core::network::Network;
 use turnkeep_core::policy::CHANNELS;
 use turnkeep_core::schedule::Job;
+use turnkeep_core::switchboard::Limits;
 use turnkeep_gateway::guard::GuardSettings;
 use turnkeep_gateway::money::Prices;
 
@@ -32,7 +33,7 @@ use super::telemetry::{self, TelemetrySettings};
 use super::tools::{self, ToolServerSettings};
 pub(crate) use super::value::LogFormat;
 use super::value::{AgentKind, Set, Setting};
-use super::{cron, guard, listeners, paths, words};
+use super::{cron, guard, listeners, paths, switchboard, words};
 
 /// The name of the agent that answers where none is named.
 const DEFAULT_AGENT: &str = "default";
@@ -74,6 +75,8 @@ pub(crate) struct Resolved {
     pub(crate) guard: GuardSettings,
     /// Who checks messages.
     pub(crate) moderation: Option<ModerationSettings>,
+    /// How many sessions the switchboard shows, and when they go to sleep.
+    pub(crate) switchboard: Limits,
     /// Where spans are sent, if anywhere.
     pub(crate) telemetry: Option<TelemetrySettings>,
     /// The agents by name; never empty.
@@ -251,6 +254,7 @@ pub(super) fn resolve(
         gateway: gateway(&raw.gateway, problems),
         guard,
         moderation,
+        switchboard: switchboard::limits(&raw.switchboard),
         telemetry,
         agents,
         prices,
@@ -387,7 +391,7 @@ fn agents(
         Some((name.clone(), settings))
     });
     let agents = each.collect();
-    model::check_fallbacks(raw, &agents, told);
+    model::check_others(raw, &agents, told);
     agents
 }
 

@@ -13,6 +13,7 @@ use super::raw::{
 };
 use super::section::Key;
 use super::signal::{SignalAccountKeys, SignalKeys};
+use super::switchboard::SwitchboardKeys;
 use super::tools::ToolServerKeys;
 
 /// The schema, as text.
@@ -36,6 +37,7 @@ pub(super) fn document() -> Value {
         ("gateway", table(&[GatewayKeys::KEYS])),
         ("guard", table(&[GuardKeys::KEYS])),
         ("telemetry", table(&[TelemetryKeys::KEYS])),
+        ("switchboard", table(&[SwitchboardKeys::KEYS])),
         ("accumulation", words()),
         ("channels", object(channels)),
         ("agents", named(&agent())),

@@ -1,7 +1,6 @@
 //! Signal: which accounts, how signal-cli is reached, and what is taken from whom.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -27,6 +26,8 @@ const PROGRAM: &str = "signal-cli";
 const CONFIG_DIR: &str = "signal";
 /// The largest attachment that is stored, if nothing else is typed.
 const ATTACHMENT_BYTES_MAX: u64 = 25 << 20;
+/// How much all of them may be together, if nothing else is typed.
+const ATTACHMENTS_TOTAL_BYTES_MAX: u64 = 5 << 30;
 /// Longest name of an account.
 const NAME_CHARS_MAX: usize = 32;
 
@@ -53,6 +54,9 @@ section! {
         unknown: Unknown = "\"deny\"";
         /// The largest attachment that is stored, in bytes; 0 stores none.
         attachments_bytes_max: u64 [0, 104_857_600] = "26214400";
+        /// How much all stored attachments may be together, in bytes. What comes when they are is
+        /// named and not stored.
+        attachments_total_bytes_max: u64 [0, 1_099_511_627_776] = "5368709120";
         /// The least trust whose attachments are stored.
         attachments_trust: Trust = "\"familiar\"";
         /// Whether senders see that their message was read, once it is stored.
@@ -89,6 +93,16 @@ pub(super) struct SignalAccountRaw {
 }
 
 impl SignalRaw {
+    /// Where a section names no account, one that stands in for it; whether it was needed.
+    pub(super) fn stand_in(&mut self) -> bool {
+        let Some(at) = &self.at else { return false };
+        if self.keys.number.is_some() || !self.accounts.is_empty() {
+            return false;
+        }
+        self.keys.number = Some(Set { value: Number("+10000000".into()), origin: at.clone() });
+        true
+    }
+
     /// Its sections with their names.
     pub(super) fn sections(&self) -> Vec<(String, &dyn Section)> {
         let mut sections: Vec<(String, &dyn Section)> = vec![("signal".to_owned(), &self.keys)];
@@ -110,6 +124,8 @@ pub(crate) struct SignalSettings {
     pub(crate) unknown: Unknown,
     /// The largest attachment that is stored.
     pub(crate) attachments_bytes_max: u64,
+    /// How much all of them may be together.
+    pub(crate) attachments_total_bytes_max: u64,
     /// The least trust whose attachments are stored.
     pub(crate) attachments_trust: Trust,
     /// Whether senders see that their message was read.
@@ -175,6 +191,10 @@ pub(super) fn signal(
         way: way?,
         unknown: or(keys.unknown.as_ref(), Unknown::Deny),
         attachments_bytes_max: or(keys.attachments_bytes_max.as_ref(), ATTACHMENT_BYTES_MAX),
+        attachments_total_bytes_max: or(
+            keys.attachments_total_bytes_max.as_ref(),
+            ATTACHMENTS_TOTAL_BYTES_MAX,
+        ),
         attachments_trust: or(keys.attachments_trust.as_ref(), Trust::Familiar),
         receipts: or(keys.receipts.as_ref(), true),
     })
@@ -346,10 +366,8 @@ fn started(typed: Option<&Set<Texts>>, at: &Origin, told: &mut Told<'_>) -> Opti
 
 /// signal-cli's folder holds the keys of the account.
 fn open_to_all(config_dir: &Path, origin: &Origin, told: &mut Told<'_>) {
-    const OTHERS: u32 = 0o007;
     let data = config_dir.join("data");
-    let Ok(metadata) = std::fs::metadata(&data) else { return };
-    if metadata.permissions().mode() & OTHERS != 0 {
+    if paths::is_open_to_others(&data) {
         told.notes.push(format!(
             "{origin}: {} is open to everybody on this machine, and holds the account's keys; chmod \
              700 it",

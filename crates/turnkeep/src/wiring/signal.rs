@@ -3,20 +3,33 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use serde_json::{Value, json};
 use turnkeep_channels::signal::{
-    self, Patience, SignalAccount, SignalChannel, SignalSettings, Trusting, Way,
+    self, Attachments, Patience, SignalAccount, SignalChannel, SignalSettings, Trusting, Way,
 };
 
 use super::Wired;
 use crate::config::Resolved;
 use crate::config::signal::SignalWay;
 
+/// Where attachments are stored, also while nothing stores any: the same for as long as the process
+/// lives.
+pub(super) fn attachments(resolved: &Resolved, before: Option<&Wired>) -> Arc<Attachments> {
+    let bytes_max = resolved.signal.as_ref().map(|signal| signal.attachments_total_bytes_max);
+    let Some(before) = before.filter(|before| before.resolved.data_dir == resolved.data_dir) else {
+        return Arc::new(Attachments::new(&resolved.data_dir, bytes_max.unwrap_or_default()));
+    };
+    before.attachments.limit(bytes_max.unwrap_or_default());
+    Arc::clone(&before.attachments)
+}
+
 /// The channel, if it is configured; the same as before where nothing of it changed.
 pub(super) fn channel(
     resolved: &Resolved,
+    attachments: &Arc<Attachments>,
     before: Option<&Wired>,
 ) -> anyhow::Result<Option<Arc<SignalChannel>>> {
-    let Some(settings) = settings(resolved) else { return Ok(None) };
+    let Some(settings) = settings(resolved, attachments) else { return Ok(None) };
     let same = before.filter(|before| {
         before.resolved.signal == resolved.signal && before.resolved.data_dir == resolved.data_dir
     });
@@ -26,7 +39,7 @@ pub(super) fn channel(
     Ok(Some(Arc::new(SignalChannel::new(settings).context("[signal]")?)))
 }
 
-fn settings(resolved: &Resolved) -> Option<SignalSettings> {
+fn settings(resolved: &Resolved, attachments: &Arc<Attachments>) -> Option<SignalSettings> {
     let signal = resolved.signal.as_ref()?;
     let accounts = signal.accounts.iter().map(|account| SignalAccount {
         name: account.name.as_str().into(),
@@ -38,6 +51,7 @@ fn settings(resolved: &Resolved) -> Option<SignalSettings> {
         way: way(&signal.way),
         data_dir: resolved.data_dir.clone(),
         attachments_bytes_max: signal.attachments_bytes_max,
+        attachments: Arc::clone(attachments),
         receipts: signal.receipts,
         patience: Patience::default(),
     })
@@ -80,6 +94,29 @@ pub(crate) async fn link(
 pub(crate) async fn accounts(resolved: &Resolved) -> anyhow::Result<Vec<String>> {
     let listed = signal::list_accounts(&way_or_default(resolved)).await;
     listed.context("signal-cli does not tell its accounts")
+}
+
+/// The groups of these accounts, as a server tells them.
+pub(crate) async fn groups(
+    resolved: &Resolved,
+    accounts: &[crate::config::signal::SignalAccount],
+) -> anyhow::Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for account in accounts {
+        let known = signal::groups(&way_or_default(resolved), &account.number).await;
+        let known = known.context("signal-cli does not tell the groups")?;
+        all.extend(known.iter().map(|group| {
+            json!({
+                "account": account.name,
+                "id": format!("signal:{}", group.id),
+                "title": group.title.as_deref(),
+                "members": group.members,
+                "member": group.member,
+                "blocked": group.blocked,
+            })
+        }));
+    }
+    Ok(all)
 }
 
 /// Has an account trust the new key of somebody, by their safety number if it was compared.

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly, its helpers too")]
 
+mod files;
+mod switchboard;
+
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::net::TcpListener;
@@ -234,14 +237,15 @@ const KEY_PATH: &str = "/v1/sessions/default%3Aa%253Ab%3Aweb%3Adm%3Aanna";
 #[test]
 fn sessions_are_listed() {
     let page = json!({ "sessions": [{ "session": KEY, "state": "idle", "queued": 0, "last_seq": 4,
-        "updated_at": "2026-01-02T03:04:05Z", "paused": { "by": "Olga" } }], "next": KEY });
+        "updated_at": "2026-01-02T03:04:05Z", "paused": { "by": "Olga" },
+        "number": 3, "name": "api work" }], "next": KEY });
     let ran = run(&["sessions"], vec![Answer::Say(200, page.clone())]);
     assert_eq!(ran.seen[0].0, "GET /v1/sessions");
     assert_eq!(
         ran.out,
         format!(
-            "session\tstate\tqueued\tseq\tupdated\toperator\n\
-             {KEY}\tidle\t0\t4\t2026-01-02 03:04:05\tOlga\n"
+            "session\tstate\tqueued\tseq\tupdated\toperator\tnumber\tname\n\
+             {KEY}\tidle\t0\t4\t2026-01-02 03:04:05\tOlga\t3\t\"api work\"\n"
         )
     );
     assert_eq!(ran.said, format!("there are more: --after {KEY}\n"));

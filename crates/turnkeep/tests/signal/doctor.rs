@@ -34,7 +34,7 @@ fn a_newcomer_is_told_what_is_missing() {
     assert_eq!(found(&told, "agent default"), ["missing: claude at api.anthropic.com has no key"]);
     assert_eq!(found(&told, "agent shop"), ["missing: there is no program no-such-brain"]);
     let (_, out, _) = home.run(&["doctor"]);
-    assert!(out.contains("✗ signal-cli"), "{out}");
+    assert!(out.contains("✗    signal-cli"), "{out}");
     assert!(out.contains("things are missing"), "{out}");
 }
 
@@ -80,6 +80,50 @@ fn a_linked_account_and_a_server_that_runs_are_in_order() {
     assert_eq!(code, Some(0), "{told}");
     assert_eq!(found(&told, "server"), ["ok: it runs and takes messages"]);
     home.end();
+}
+
+/// One fault is one, whoever meets it: an account that is not linked can neither send nor receive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_is_counted_once() {
+    let mut home = Household::new("[agents.default]\nkind = \"echo\"\n");
+    home.link("+4915100000001");
+    home.start();
+    home.until("a reason why nothing comes in", async || {
+        let told = home.ask("/v1/signal").await.unwrap();
+        let fails = |half: &str| told["accounts"][0][half]["state"] == "failing";
+        fails("receiving") && fails("sending")
+    })
+    .await;
+    let (code, out, _) = home.run(&["doctor"]);
+    assert_eq!(code, Some(1));
+    assert!(out.ends_with("1 thing is missing\n"), "{out}");
+    assert!(out.contains("note account default"), "{out}");
+    home.end();
+}
+
+/// Whoever may not pass through a folder gets at nothing in it.
+#[test]
+fn a_folder_within_a_private_one_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Household::new("[agents.default]\nkind = \"echo\"\n");
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&home.data(), 0o755);
+    mode(&home.data().join("signal/data"), 0o755);
+    let above = home.data().parent().unwrap().to_owned();
+    mode(&above, 0o700);
+    let (_, told) = doctor(&home);
+    assert!(found(&told, "data folder")[0].starts_with("ok: "), "{told}");
+    assert!(!told.to_string().contains("open to everybody"), "{told}");
+    mode(&above, 0o755);
+    let (_, told) = doctor(&home);
+    let open = found(&told, "data folder")[0].starts_with("note: ");
+    // The folder above all of them may be private itself.
+    let passes = above
+        .ancestors()
+        .all(|path| std::fs::metadata(path).unwrap().permissions().mode() & 0o001 != 0);
+    assert_eq!(open, passes, "{told}");
 }
 
 /// Keys are never told.

@@ -23,7 +23,7 @@ fn a_pipe_gets_the_address_and_the_section() {
     assert_eq!(code, Some(0), "{said}");
     let lines: Vec<&str> = out.lines().collect();
     assert!(lines[0].starts_with("sgnl://linkdevice?uuid="), "{out}");
-    assert_eq!(lines[1..], ["[signal]", &format!("number = \"{LINKED}\"")]);
+    assert_eq!(lines[1..], ["[signal.accounts.NAME]", &format!("number = \"{LINKED}\"")]);
     assert!(said.contains(&format!("linked {LINKED}")), "{said}");
     // It is told its name.
     let start = home.noted("starts.jsonl").pop().unwrap();
@@ -48,10 +48,90 @@ fn the_section_is_written_if_that_is_wanted() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let written = std::fs::read_to_string(home.path("turnkeep.toml")).unwrap();
     assert_eq!(written, format!("log_text = true\n\n[signal]\nnumber = \"{LINKED}\"\n"));
-    // Twice would be a mistake in the file.
-    let (code, _, said) = home.run(&["signal", "link", "--write"]);
+    // Twice changes nothing.
+    let output = home.command(&["signal", "link", "--write"]).env("PATH", &path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_to_string(home.path("turnkeep.toml")).unwrap(), written);
+}
+
+/// Whoever says first how signal-cli is started does not know the number yet.
+#[test]
+fn the_number_comes_into_a_section_that_was_begun() {
+    let home = fresh();
+    let path = home.path("turnkeep.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let begun = text.replace(&format!("number = \"{NUMBER}\"\n"), "");
+    std::fs::write(&path, &begun).unwrap();
+    let (code, _, said) = home.run(&["check"]);
+    assert_eq!(code, Some(1), "{said}");
+    let (code, out, said) = home.run(&["signal", "link", "--write", "--no-qr"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(out.starts_with("sgnl://linkdevice?uuid="), "{out}");
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(written, begun.replace("[signal]\n", &format!("[signal]\nnumber = \"{LINKED}\"\n")));
+    let (code, _, said) = home.run(&["check"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// One number is configured, and a phone with another one scans the code.
+#[test]
+fn another_number_is_not_written_over_the_one_that_is_there() {
+    let home = fresh();
+    let before = std::fs::read_to_string(home.path("turnkeep.toml")).unwrap();
+    let (code, out, said) = home.run(&["signal", "link", "--write"]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("has a [signal] already"), "{said}");
+    assert!(said.contains("names another number"), "{said}");
+    assert!(out.ends_with(&format!("[signal.accounts.NAME]\nnumber = \"{LINKED}\"\n")), "{out}");
+    assert_eq!(std::fs::read_to_string(home.path("turnkeep.toml")).unwrap(), before);
+}
+
+/// In the smallest window that there is the whole code is to be seen until it was scanned, and what
+/// there is to say stands above it.
+#[test]
+fn the_code_fits_into_a_window_of_80_by_24() {
+    const WINDOW: &str = "\
+import fcntl, os, pty, re, struct, sys, termios
+pid, screen = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
+    os.execv(sys.argv[1], sys.argv[1:])
+def whole(told):
+    lines = re.sub(rb'\\x1b\\[[0-9;]*m', b'', told).split(b'\\r\\n')
+    return len(lines) > 18 and lines[-1] == b'' and lines[-2].strip() == b''
+told = b''
+while True:
+    try:
+        piece = os.read(screen, 4096)
+    except OSError:
+        break
+    if not piece:
+        break
+    told += piece
+    if whole(told):
+        try:
+            os.unlink(os.environ['SIGNAL_STANDIN_DIR'] + '/link.wait')
+        except FileNotFoundError:
+            pass
+sys.stdout.buffer.write(told)
+";
+    let home = fresh();
+    // The phone waits until all of the code is there.
+    std::fs::write(home.path("phone/link.wait"), "").unwrap();
+    let linking = home.command(&["signal", "link"]);
+    let mut window = std::process::Command::new("python3");
+    window.args(["-c", WINDOW]).arg(linking.get_program()).args(linking.get_args());
+    window.env("SIGNAL_STANDIN_DIR", home.path("phone"));
+    let output = window.output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = told.lines().collect();
+    let is_code = |line: &&str| line.starts_with('\u{1b}');
+    let first = lines.iter().position(is_code).unwrap();
+    assert_eq!(lines.iter().filter(|line| is_code(line)).count(), 23, "{told}");
+    assert!(lines[first..first + 23].iter().all(is_code), "{told}");
+    assert!(lines[..first].iter().any(|line| line.contains("Linked devices")), "{told}");
+    assert!(lines[..first].iter().any(|line| line.contains("sgnl://linkdevice")), "{told}");
+    assert!(!told.contains("too small"), "{told}");
+    assert!(lines[first + 23].contains(&format!("linked {LINKED}")), "{told}");
 }
 
 #[test]

@@ -5,10 +5,12 @@
 
 #[path = "../crash_kit/mod.rs"]
 mod crash_kit;
+mod disappear;
 mod doctor;
 mod household;
 mod kills;
 mod kit;
 mod link;
+mod operate;
 mod people;
 mod real;

@@ -2,6 +2,7 @@
 //! wrong, dies and is started again.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -46,6 +47,52 @@ async fn it_runs_as_a_child_and_is_started_again() {
     home.end();
 }
 
+/// It unpacks its library at every start. Killed with its server, again and again, it leaves one
+/// behind, in the data folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_unpacks_does_not_add_up() {
+    let mut home = Household::of(&real(), "[agents.default]\nkind = \"echo\"\n");
+    let libraries = |home: &Household| {
+        let mut found = Vec::new();
+        let mut folders = vec![home.data()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|end| end == "so") {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    };
+    let mut before = Vec::new();
+    for _ in 0..2 {
+        home.start();
+        home.until("a library that is unpacked", async || {
+            let told = home.ask("/v1/signal").await;
+            let fails =
+                told.is_some_and(|told| told["accounts"][0]["receiving"]["state"] == "failing");
+            fails && !libraries(&home).is_empty()
+        })
+        .await;
+        let now = libraries(&home);
+        let folder = home.data().join("signal/unpacked/server");
+        assert!(now.iter().all(|path| path.starts_with(&folder)), "{now:?}");
+        assert!(before.iter().all(|path| !now.contains(path)), "{before:?} {now:?}");
+        before = now;
+        home.kill_child();
+        home.kill();
+    }
+    // And one that is started for a command leaves nothing.
+    let one = libraries(&home);
+    let (code, _, said) = home.run(&["signal", "accounts"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(libraries(&home), one);
+}
+
 #[test]
 fn it_knows_no_account() {
     let home = Household::of(&real(), "");
@@ -71,6 +118,7 @@ async fn it_is_asked_as_a_program_and_as_a_daemon() {
         .args(["daemon", "--receive-mode=manual", "--socket"])
         .arg(&socket)
         .args(["--tcp", &tcp, "--http", &http])
+        .env("SIGNAL_CLI_OPTS", unpacks_in(dir.path()))
         .stderr(Stdio::piped())
         .spawn();
     let mut daemon = Ended(daemon.unwrap());
@@ -103,6 +151,7 @@ fn it_refuses_what_is_malformed_and_goes_on() {
         .arg("--config")
         .arg(dir.path())
         .args(["--output", "json", "jsonRpc", "--receive-mode=manual"])
+        .env("SIGNAL_CLI_OPTS", unpacks_in(dir.path()))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -136,6 +185,11 @@ fn answer(answers: &mut BufReader<ChildStdout>) -> Value {
     let mut line = String::new();
     answers.read_line(&mut line).unwrap();
     serde_json::from_str(&line).unwrap()
+}
+
+/// Killed ones leave what they unpacked behind; here it goes with the test.
+fn unpacks_in(folder: &Path) -> String {
+    format!("-Djava.io.tmpdir={}", folder.display())
 }
 
 /// A place where nobody listens, now.

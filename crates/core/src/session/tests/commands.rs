@@ -342,3 +342,31 @@ fn an_agent_may_have_nothing_to_say() {
     bench.control(Control::Stop { turn: None, shown: Some(NO_REPLY.into()) });
     assert_eq!(bench.deliveries().len(), 0);
 }
+
+fn model(name: &str) -> CommandAct {
+    CommandAct::Model { name: Some(name.into()), told: "it is".into() }
+}
+
+#[test]
+fn a_model_is_chosen_by_whoever_is_trusted_and_stays() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.command_as(model("dear"), Trust::Familiar);
+    assert!(bench.answered().contains("trusted further"), "{}", bench.answered());
+    assert_eq!(bench.session.model, None);
+    bench.command_as(model("quick"), Trust::Inner);
+    assert_eq!(
+        (bench.answered().as_str(), bench.session.model.as_deref()),
+        ("it is", Some("quick"))
+    );
+    bench.command(CommandAct::New);
+    bench.say("hello");
+    assert_eq!(bench.started().unwrap().model.as_deref(), Some("quick"));
+    let own = CommandAct::Model { name: None, told: "own".into() };
+    bench.command_as(own, Trust::Owner);
+    assert_eq!(bench.session.model, None);
+    // In a group whoever's turn runs is asked as well.
+    let mut bench = Bench::group(BusyPolicy::Absorb);
+    bench.say_as("hello", Trust::Owner);
+    bench.command_as(model("quick"), Trust::Inner);
+    assert!(bench.answered().contains("in this group"), "{}", bench.answered());
+}

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, params};
-use turnkeep_core::ports::care::Found;
+use turnkeep_core::ports::attachments::named_in;
+use turnkeep_core::ports::care::{Found, Hashes};
 use turnkeep_core::ports::store::DeadLetter;
 use turnkeep_core::{Seq, SessionKey};
 
@@ -95,6 +96,42 @@ pub(super) fn sender(
     Ok(found)
 }
 
+/// See the port. A hash looks the same in JSON.
+pub(super) fn hashes(connection: &Connection, from: u64) -> Result<Hashes> {
+    let mut hashes = Hashes::default();
+    if from == 0 {
+        in_jobs(connection, &mut hashes.found)?;
+    }
+    let mut statement = connection
+        .prepare_cached("SELECT id, events FROM journal WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+    let mut rows = statement.query(params![limit_of_place(from), STRETCH_ROWS])?;
+    let (mut bytes, mut read) = (0, 0);
+    while bytes < STRETCH_BYTES {
+        let Some(row) = rows.next()? else {
+            hashes.next = hashes.next.filter(|_| read == STRETCH_ROWS);
+            break;
+        };
+        let id: i64 = row.get(0)?;
+        let events = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+        (bytes, read) = (bytes + events.len(), read + 1);
+        let text = std::str::from_utf8(events.get(1..).unwrap_or_default());
+        let text =
+            text.map_err(|_| Trouble::Corrupt(format!("row {id} of the journal is no text")))?;
+        named_in(text, &mut hashes.found);
+        hashes.next = Some(id.cast_unsigned());
+    }
+    Ok(hashes)
+}
+
+fn in_jobs(connection: &Connection, found: &mut BTreeSet<String>) -> Result<()> {
+    let mut statement = connection.prepare_cached("SELECT spec FROM jobs")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        named_in(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?, found);
+    }
+    Ok(())
+}
+
 fn limit_of_place(place: u64) -> i64 {
     i64::try_from(place).unwrap_or(i64::MAX)
 }
@@ -104,4 +141,22 @@ pub(super) fn named_elsewhere(connection: &Connection, key: &SessionKey) -> Resu
     let mut statement = connection.prepare_cached("SELECT key FROM seen WHERE session = ?1")?;
     let rows = statement.query_map([key.as_str()], |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_no_text_might_name_any_hash() {
+        let connection = Connection::open_in_memory().unwrap();
+        let tables =
+            "CREATE TABLE jobs (spec TEXT); CREATE TABLE journal (id INTEGER, events BLOB);
+                      INSERT INTO journal VALUES (1, x'017b7d');";
+        connection.execute_batch(tables).unwrap();
+        assert_eq!(hashes(&connection, 0).unwrap(), Hashes::default());
+        connection.execute_batch("INSERT INTO journal VALUES (2, x'01ff')").unwrap();
+        let found = hashes(&connection, 0).unwrap_err();
+        assert!(matches!(&found, Trouble::Corrupt(what) if what.contains("row 2")), "{found:?}");
+    }
 }

@@ -7,8 +7,9 @@ use turnkeep_core::{Event, Seq, Session, SessionKey, Version};
 
 use super::super::encode;
 use super::super::journal::{Journal, Row};
+use super::super::switchboard;
 use super::super::trouble::{Result, Trouble};
-use super::through_seq;
+use super::{disappear, through_seq};
 
 /// What has to be known of the session.
 struct Head {
@@ -51,9 +52,11 @@ pub(super) fn forget(
     };
     let letters = take_letters(connection, head.id, forgotten.through)?;
     forgotten.bury(&letters);
+    disappear::forget(connection, head.id, forgotten.through)?;
     put(connection, head.id, &forgotten, rest.as_ref())?;
     if let Some((alias, snapshot)) = blank {
         bury(connection, head.id, &alias, &snapshot)?;
+        switchboard::forget(connection, &key)?;
         for seen in named_elsewhere {
             let mut rename =
                 connection.prepare_cached("UPDATE seen SET session = ?2 WHERE key = ?1")?;

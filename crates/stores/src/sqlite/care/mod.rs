@@ -1,7 +1,8 @@
 //! Keeping and forgetting in SQLite.
 //!
 //! [`forget`] decides in one short change where a history begins; [`sweep`] removes what stands
-//! before it, a few rows a change. [`redact`] blanks texts in a history that stays, [`find`] looks
+//! before it, a few rows a change. [`redact`] blanks texts in a history that stays, [`disappear`] knows
+//! when that is due by itself, [`find`] looks
 //! for sessions and senders, [`copy`] copies the database, [`restore`] puts a copy in the place of a
 //! folder's database, [`files`] cleans the files.
 //!
@@ -10,6 +11,7 @@
 //! [`files::empty_log`] moves into the database.
 
 pub(crate) mod copy;
+mod disappear;
 mod files;
 pub(super) mod find;
 mod forget;
@@ -22,10 +24,11 @@ use rusqlite::{Connection, OptionalExtension};
 use turnkeep_core::care::Forgotten;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::care::{
-    BackupError, BackupOrder, CareStore, Forget, Forgot, Found, Redaction, Swept,
+    BackupError, BackupOrder, CareStore, Disappearing, Forget, Forgot, Found, Hashes, Redaction,
+    Swept,
 };
 use turnkeep_core::ports::store::{DeadLetter, StoreError};
-use turnkeep_core::{Seq, SessionKey, TurnId};
+use turnkeep_core::{Seq, SessionKey, Timestamp, TurnId};
 
 use mop::Look;
 
@@ -85,18 +88,48 @@ impl CareStore for SqliteStore {
         })
     }
 
+    fn disappearing(&self, until: Timestamp, limit: usize) -> Answer<'_, Vec<Disappearing>> {
+        self.readers.read(move |connection| disappear::due(connection, until, limit))
+    }
+
+    fn put_off(
+        &self,
+        key: &SessionKey,
+        looked_at: Vec<(Seq, Option<Timestamp>)>,
+    ) -> Answer<'_, ()> {
+        let key = key.clone();
+        Box::pin(async move {
+            let put_off =
+                move |connection: &Connection| disappear::put_off(connection, &key, &looked_at);
+            self.change(put_off).await
+        })
+    }
+
     fn find_sender(&self, tenant: &str, sender: &str, from: u64) -> Answer<'_, Found> {
         let (tenant, sender) = (tenant.to_owned(), sender.to_owned());
         self.readers.read(move |connection| find::sender(connection, &tenant, &sender, from))
     }
 
+    fn find_hashes(&self, from: u64) -> Answer<'_, Hashes> {
+        self.readers.read(move |connection| find::hashes(connection, from))
+    }
+
+    fn is_unscrubbed(&self) -> Answer<'_, bool> {
+        self.readers.read(|connection| Ok(unscrubbed(connection)?.is_some()))
+    }
+
     fn scrub(&self) -> Answer<'_, bool> {
         Box::pin(async move {
+            let before = self.readers.read(unscrubbed).await?;
             let wiped = self.wipe().await?;
             let dir = self.shared.dir().to_path_buf();
             let emptied = files::apart("store-scrub", move || files::empty_log(&dir)).await;
             let emptied = emptied.map_err(StoreError::Unavailable)?.map_err(StoreError::from)?;
-            Ok(wiped && emptied)
+            let clean = wiped && emptied;
+            if let Some(mark) = before.filter(|_| clean) {
+                self.change(move |connection| scrubbed(connection, &mark)).await?;
+            }
+            Ok(clean)
         })
     }
 
@@ -146,8 +179,25 @@ impl SqliteStore {
     }
 }
 
+/// The name of what says that the files are to be cleaned; its value is another one each time that
+/// there is something new in them.
+const UNSCRUBBED: &str = "unscrubbed";
+
+fn unscrubbed(connection: &Connection) -> Result<Option<Vec<u8>>> {
+    let mut statement = connection.prepare_cached("SELECT value FROM care WHERE name = ?1")?;
+    Ok(statement.query_row([UNSCRUBBED], |row| row.get(0)).optional()?)
+}
+
+/// They are clean, unless something came meanwhile.
+fn scrubbed(connection: &Connection, mark: &[u8]) -> Result<()> {
+    let mut statement =
+        connection.prepare_cached("DELETE FROM care WHERE name = ?1 AND value = ?2")?;
+    statement.execute(rusqlite::params![UNSCRUBBED, mark])?;
+    Ok(())
+}
+
 /// What is stored and makes no sense is an answer; only the disk's trouble ends the batch.
-fn value<T>(done: Result<T>) -> Result<std::result::Result<T, StoreError>> {
+pub(super) fn value<T>(done: Result<T>) -> Result<std::result::Result<T, StoreError>> {
     match done {
         Ok(done) => Ok(Ok(done)),
         Err(Trouble::Corrupt(what)) => Ok(Err(StoreError::Corrupt(what))),

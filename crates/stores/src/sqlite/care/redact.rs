@@ -4,15 +4,20 @@ use rusqlite::{Connection, OptionalExtension, params};
 use turnkeep_core::care::blank;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::care::Redaction;
+use turnkeep_core::ports::store::PartRow;
 use turnkeep_core::{Seq, TurnId};
 
 use super::super::journal::Journal;
 use super::super::trouble::{Result, Trouble};
 use super::super::{encode, read};
-use super::through_seq;
+use super::{UNSCRUBBED, through_seq};
 
 /// Rows that a journal holds are changed here and where a history is cut, and nowhere else.
 pub(super) fn redact(connection: &Connection, redaction: &Redaction) -> Result<()> {
+    // Until the files are clean, also if that is another process's work.
+    let mut mark = connection
+        .prepare_cached("INSERT OR REPLACE INTO care (name, value) VALUES (?1, randomblob(16))")?;
+    mark.execute([UNSCRUBBED])?;
     let Some(row) = read::session_row(connection, &redaction.key)? else { return Ok(()) };
     let journal = row.journal(connection);
     let through = through_seq(connection, journal.session_id)?;
@@ -55,20 +60,21 @@ fn parts(connection: &Connection, journal: &Journal<'_>, reply: Seq) -> Result<(
     let mut parts = connection
         .prepare_cached("SELECT part, body FROM parts WHERE session_id = ?1 AND reply = ?2")?;
     let mut blank = connection.prepare_cached(
-        "UPDATE parts SET text = '' WHERE session_id = ?1 AND reply = ?2 AND part = ?3",
+        "UPDATE parts SET text = '', body = ?4 WHERE session_id = ?1 AND reply = ?2 AND part = ?3",
     )?;
     let place = (journal.session_id, reply.0.cast_signed());
     let mut rows = parts.query(params![place.0, place.1])?;
-    let mut settled: Vec<u32> = Vec::new();
+    let mut settled: Vec<(u32, Vec<u8>)> = Vec::new();
     while let Some(row) = rows.next()? {
         let (part, body): (u32, Vec<u8>) = (row.get(0)?, row.get(1)?);
         let row = encode::decode_part(journal.key, (reply, part), &body, "".into())?;
         if !matches!(row.state, DeliveryState::Pending | DeliveryState::Sending) {
-            settled.push(part);
+            // What the channel said of it may quote it.
+            settled.push((part, encode::part_body(&PartRow { detail: None, ..row })?));
         }
     }
-    for part in settled {
-        blank.execute(params![place.0, place.1, part])?;
+    for (part, body) in settled {
+        blank.execute(params![place.0, place.1, part, body])?;
     }
     Ok(())
 }

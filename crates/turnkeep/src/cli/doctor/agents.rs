@@ -3,10 +3,11 @@
 use super::{Findings, programs};
 use crate::config::model::ModelSettings;
 use crate::config::tools::ToolWay;
+use crate::config::worktree::WorktreeSettings;
 use crate::config::{AgentSettings, Env, Resolved};
 
 /// Who answers.
-pub(super) fn agents(resolved: &Resolved, env: &Env, findings: &mut Findings) {
+pub(super) async fn agents(resolved: &Resolved, env: &Env, findings: &mut Findings) {
     for (name, agent) in &resolved.agents {
         let place = format!("agent {name}");
         match agent {
@@ -21,6 +22,9 @@ pub(super) fn agents(resolved: &Resolved, env: &Env, findings: &mut Findings) {
             }
             AgentSettings::Command(program) => {
                 started(&place, &program.command, env, findings);
+                if let Some(worktrees) = &program.worktrees {
+                    repository(&place, worktrees, findings).await;
+                }
             }
             // Its secrets were read with the configuration.
             AgentSettings::Http(brain) => findings.ok(&place, brain.origin()),
@@ -46,6 +50,23 @@ fn model_agent(place: &str, name: &str, model: &ModelSettings, findings: &mut Fi
             place,
             format!("{} at {host} has no key", model.model),
             format!("put it into a file that only you can read, and name that as api_key_file in [agents.{name}]"),
+        ),
+    }
+}
+
+/// Where worktrees come from: git, a repository, and the commit to begin at.
+async fn repository(place: &str, worktrees: &WorktreeSettings, findings: &mut Findings) {
+    let WorktreeSettings { repository, base, .. } = worktrees;
+    let git = ["git".to_owned(), "-C".to_owned(), repository.display().to_string()];
+    let commit = format!("{}^{{commit}}", base.as_deref().unwrap_or("HEAD"));
+    let asked = ["rev-parse", "--verify", "--end-of-options", &commit];
+    match programs::says(&git, &asked).await {
+        Ok(_) => findings.ok(place, format!("worktrees of {}", repository.display())),
+        Err(error) => findings.missing(
+            place,
+            format!("there can be no worktrees of {}: {error}", repository.display()),
+            "install git, and name a repository and a commit of it in \"worktree\"; see \
+             docs/worktrees.md",
         ),
     }
 }

@@ -1,12 +1,11 @@
 //! Where the server lives: its file, its folder, its port.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Findings;
-use crate::config::{Resolved, Whereabouts};
+use super::{CONFIGURATION, Findings};
+use crate::config::{Resolved, Whereabouts, is_open_to_others};
 use crate::serve::SOCKET;
 
 /// How long a server may take to say that it is ready.
@@ -15,15 +14,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The file is right; what is noted of it is told.
 pub(super) fn configuration(resolved: &Resolved, findings: &mut Findings) {
     match &resolved.source {
-        Some(path) => findings.ok("configuration", format!("{} is in order", path.display())),
+        Some(path) => findings.ok(CONFIGURATION, format!("{} is in order", path.display())),
         None => findings.note(
-            "configuration",
+            CONFIGURATION,
             "there is no file, so the defaults hold; `turnkeep check --example > turnkeep.toml` \
              makes one",
         ),
     }
     for note in &resolved.notes {
-        findings.note("configuration", note.as_str());
+        findings.note(CONFIGURATION, note.as_str());
     }
 }
 
@@ -49,7 +48,7 @@ pub(super) fn data_folder(dir: &Path, findings: &mut Findings) {
             text,
             "give it to the user that runs turnkeep, or name another one with data_dir",
         );
-    } else if metadata.permissions().mode() & 0o007 != 0 {
+    } else if is_open_to_others(dir) {
         findings.note(
             "data folder",
             format!("{shown} is open to everybody on this machine; chmod 700 it"),
@@ -79,11 +78,13 @@ pub(super) async fn server(whereabouts: &Whereabouts, findings: &mut Findings) {
             }
         }
         if let Some(config) = answer["config"].as_str() {
-            findings.missing(
-                "server",
-                format!("it lives by an older configuration: {config}"),
-                "`turnkeep reload` tells what is wrong",
-            );
+            let text = format!("it lives by an older configuration: {config}");
+            if findings.is_missing(CONFIGURATION) {
+                // What is wrong with the file was told.
+                findings.note("server", text);
+            } else {
+                findings.missing("server", text, "`turnkeep reload` tells what is wrong");
+            }
         }
         return;
     }

@@ -35,6 +35,9 @@ pub(in crate::cli) struct DoctorArgs {
     json: bool,
 }
 
+/// The file, among what was looked at.
+const CONFIGURATION: &str = "configuration";
+
 /// How something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,6 +90,11 @@ impl Findings {
         self.add(name, State::Missing, text.into(), Some(mend.into()));
     }
 
+    /// Whether something of this name is missing: what only follows from that is no fault of its own.
+    fn is_missing(&self, name: &str) -> bool {
+        self.0.iter().any(|finding| finding.name == name && finding.state == State::Missing)
+    }
+
     fn add(&mut self, name: &str, state: State, text: String, mend: Option<String>) {
         self.0.push(Finding { name: name.to_owned(), state, text, mend });
     }
@@ -105,7 +113,7 @@ pub(in crate::cli) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
         Err(problems) => {
             for line in problems.to_string().lines() {
                 findings.missing(
-                    "configuration",
+                    CONFIGURATION,
                     line,
                     "mend it; `turnkeep check` tells whether it is right",
                 );
@@ -117,7 +125,7 @@ pub(in crate::cli) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     home::server(&whereabouts, &mut findings).await;
     match &resolved {
         Some(resolved) => {
-            agents::agents(resolved, &env, &mut findings);
+            agents::agents(resolved, &env, &mut findings).await;
             signal::signal(resolved, &env, &mut findings).await;
         }
         None => findings.note("agents", "not looked at before the configuration is right"),
@@ -138,12 +146,12 @@ fn show(findings: &[Finding], json: bool) -> anyhow::Result<()> {
         let sign = match state {
             State::Ok => "✓",
             State::Missing => "✗",
-            State::Note => "–",
+            State::Note => "note",
         };
         let mend = mend.as_ref().map_or_else(String::new, |mend| format!(": {mend}"));
         let told = format!("{text}{mend}");
         let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
-        output::line(&format!("{sign} {name:width$}  {told}"))?;
+        output::line(&format!("{sign:4} {name:width$}  {told}"))?;
     }
     match missing {
         0 => output::line("nothing is missing"),

@@ -10,6 +10,9 @@ use crate::config::command::can_start;
 /// How long a program may take to say its version: signal-cli starts a Java machine first.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What signal-cli's start script hands on to Java.
+const JAVA_OPTIONS: &str = "SIGNAL_CLI_OPTS";
+
 /// Where a program is, as the system would look for it.
 pub(super) fn find(program: &str, env: &Env) -> Option<PathBuf> {
     if program.contains('/') {
@@ -22,9 +25,14 @@ pub(super) fn find(program: &str, env: &Env) -> Option<PathBuf> {
 /// What a program prints, its standard output before its standard error; or why it did not.
 pub(super) async fn says(command: &[String], arguments: &[&str]) -> Result<String, String> {
     let [program, own @ ..] = command else { return Err("no program is named".to_owned()) };
+    // What signal-cli unpacks goes again even where it has to be ended.
+    let unpacked = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let options = std::env::var(JAVA_OPTIONS).unwrap_or_default();
+    let options = format!("{options} \"-Djava.io.tmpdir={}\"", unpacked.path().display());
     let run = tokio::process::Command::new(program)
         .args(own)
         .args(arguments)
+        .env(JAVA_OPTIONS, options.trim_start())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

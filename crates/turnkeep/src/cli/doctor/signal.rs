@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::StatVfsMountFlags;
 use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::super::deliveries::Parked;
 use super::{Finding, Findings, home, programs};
 use crate::config::signal::{SignalSettings, SignalWay};
 use crate::config::{Env, Resolved};
@@ -15,6 +17,10 @@ use crate::serve::SOCKET;
 const PROGRAM: &str = "signal-cli";
 /// The oldest Java that signal-cli runs on.
 const JAVA_MIN: u32 = 21;
+/// Where somebody may have named another folder for what Java unpacks, and how.
+const JAVA_OPTIONS: [&str; 4] =
+    ["SIGNAL_CLI_OPTS", "JAVA_OPTS", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"];
+const TEMP: &str = "java.io.tmpdir";
 /// How long a connection may take to be made.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -67,11 +73,18 @@ async fn child(
         Ok(version) => {
             findings.ok("signal-cli", format!("{version}, {}", path.display()));
             accounts(settings, command, config_dir, findings).await;
+            unpacking(config_dir, env, findings);
         }
         Err(why) => {
             // It says so in words of its own if it is Java that it lacks.
             java(env, findings).await;
-            findings.missing("signal-cli", format!("{} does not start", path.display()), why);
+            let text = format!("{} does not start", path.display());
+            if findings.is_missing("java") {
+                // That is why.
+                findings.note("signal-cli", text);
+            } else {
+                findings.missing("signal-cli", text, why);
+            }
         }
     }
 }
@@ -145,6 +158,31 @@ async fn accounts(
     }
 }
 
+/// Whether what signal-cli unpacks beside its accounts can be run from there.
+fn unpacking(config_dir: &Path, env: &Env, findings: &mut Findings) {
+    let names_another = |name: &&str| env.get(name).is_some_and(|value| value.contains(TEMP));
+    if JAVA_OPTIONS.iter().any(names_another) {
+        return;
+    }
+    // What is not there yet will be made on the file system of the folder above it.
+    let mut folders = config_dir.ancestors();
+    if let Some(stat) = folders.find_map(|folder| rustix::fs::statvfs(folder).ok()) {
+        held_back(config_dir, stat.f_flag, findings);
+    }
+}
+
+fn held_back(config_dir: &Path, flags: StatVfsMountFlags, findings: &mut Findings) {
+    if flags.contains(StatVfsMountFlags::NOEXEC) {
+        let text = format!(
+            "it can run nothing of what it unpacks in {}: mounted noexec",
+            config_dir.display()
+        );
+        let mend = "name a folder elsewhere as \"config_dir\" in [signal], or another \
+                    -Djava.io.tmpdir in SIGNAL_CLI_OPTS (docs/signal.md)";
+        findings.missing("signal-cli", text, mend);
+    }
+}
+
 async fn daemon(way: &SignalWay, findings: &mut Findings) {
     let reached = match way {
         SignalWay::Child { .. } => return,
@@ -179,33 +217,81 @@ async fn in_time<T>(connect: impl Future<Output = std::io::Result<T>>) -> Result
     }
 }
 
-/// What a server that runs says of its accounts.
+/// What a server that runs says of its accounts. A fault that several of them meet is one.
 async fn running(data_dir: &Path, findings: &mut Findings) {
     let socket = data_dir.join(SOCKET);
     if !socket.exists() {
         return;
     }
     let Some(told) = home::ask(&socket, "/v1/signal").await else { return };
+    let known = findings.is_missing("signal-cli") || findings.is_missing("java");
+    let mut met = Vec::new();
     for account in told["accounts"].as_array().into_iter().flatten() {
         let name = format!("account {}", account["account"].as_str().unwrap_or_default());
-        for half in ["receiving", "sending"] {
-            let pulse = &account[half];
+        let known = known || findings.is_missing(&name);
+        for (halves, pulse) in halves(account) {
+            let why = pulse["why"].as_str().unwrap_or("the log tells more");
             match pulse["state"].as_str() {
-                Some("failing") => findings.missing(
-                    &name,
-                    format!("{half} fails since {}", pulse["since"].as_str().unwrap_or("now")),
-                    pulse["why"].as_str().unwrap_or("the log tells more"),
-                ),
-                Some("working") => findings.ok(&name, format!("{half} works")),
-                _ => findings.note(&name, format!("{half} was not tried yet")),
+                Some("failing") => {
+                    let since = pulse["since"].as_str().unwrap_or("now");
+                    let text = format!("{halves} since {since}");
+                    if known || met.contains(&why) {
+                        findings.note(&name, format!("{text}: {why}"));
+                    } else {
+                        findings.missing(&name, text, why);
+                        met.push(why);
+                    }
+                }
+                Some("working") => findings.ok(&name, halves),
+                _ => findings.note(&name, halves),
             }
         }
     }
+    let Some(told) = home::ask(&socket, &Parked::question()).await else { return };
+    if let Some(words) = Parked::count(&told, None).words() {
+        findings.note("replies", words);
+    }
+}
+
+/// Both halves of an account in words, as one where they are alike.
+fn halves(account: &Value) -> Vec<(String, &Value)> {
+    let (receiving, sending) = (&account["receiving"], &account["sending"]);
+    let words = |who: &str, plural: bool, pulse: &Value| {
+        let verb = match (pulse["state"].as_str(), plural) {
+            (Some("failing"), true) => "fail",
+            (Some("failing"), false) => "fails",
+            (Some("working"), true) => "work",
+            (Some("working"), false) => "works",
+            (_, true) => "were not tried yet",
+            (_, false) => "was not tried yet",
+        };
+        format!("{who} {verb}")
+    };
+    let alike = |key| receiving[key] == sending[key];
+    if alike("state") && alike("why") {
+        return vec![(words("receiving and sending", true, receiving), receiving)];
+    }
+    vec![
+        (words("receiving", false, receiving), receiving),
+        (words("sending", false, sending), sending),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::major;
+    use super::*;
+
+    #[test]
+    fn a_folder_that_nothing_runs_from_is_told() {
+        let check = |flags: StatVfsMountFlags, expect: bool| {
+            let mut findings = Findings::default();
+            held_back(Path::new("/srv/signal"), flags, &mut findings);
+            assert_eq!(findings.is_missing("signal-cli"), expect, "{findings:?}");
+        };
+        check(StatVfsMountFlags::empty(), false);
+        check(StatVfsMountFlags::NOSUID, false);
+        check(StatVfsMountFlags::NOSUID | StatVfsMountFlags::NOEXEC, true);
+    }
 
     #[test]
     fn versions_of_java_are_read() {

@@ -1,4 +1,11 @@
 //! `turnkeep sessions`: list, look at and steer conversations.
+//!
+//! [`args`] is what can be typed, [`which`] finds the session that is meant, [`board`] asks the
+//! switchboard.
+
+mod args;
+mod board;
+mod which;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,45 +13,74 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use turnkeep_core::SessionKey;
 
-use super::args::{PageArgs, SessionsArgs, SessionsCommand};
+use super::args::PageArgs;
 use super::client::{Answer, Client, segment, with_query};
 use super::operators;
 use super::output::{self, cell, time_cell};
+use super::{session_file, worktrees};
+use args::SessionsCommand;
+use board::Board;
+
+pub(super) use args::{SessionsArgs, WhichArgs};
+pub(super) use which::Which;
 
 /// Does what was asked.
 pub(super) async fn run(args: SessionsArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.api)?;
-    let json = args.api.json;
+    let (json, tenant) = (args.api.json, args.tenant.as_deref());
+    let board = Board { client: &client, tenant, json };
     match args.command.unwrap_or_else(|| SessionsCommand::List(PageArgs::default())) {
-        SessionsCommand::List(page) => list(&client, page, json).await?,
-        SessionsCommand::Show { key } => {
+        SessionsCommand::List(page) => list(&client, page, tenant, json).await?,
+        SessionsCommand::Board(args) => board.list(args).await?,
+        SessionsCommand::Waiting => board.waiting().await?,
+        SessionsCommand::Stats => board.stats().await?,
+        SessionsCommand::Cleanup => board.cleanup().await?,
+        SessionsCommand::Create(args) => board.create(args).await?,
+        SessionsCommand::Switch(args) => board.switch(args).await?,
+        SessionsCommand::Rename(args) => board.rename(args).await?,
+        SessionsCommand::Read(args) => board.read(args).await?,
+        SessionsCommand::Touch(args) => board.touch(&args.which).await?,
+        SessionsCommand::Show(args) => {
+            let key = args.which.key(&client, tenant).await?;
             let answer = client.get(&path(&key, "")).await?;
             show_or_json(&answer, json, show)?;
         }
-        SessionsCommand::Messages { key, page } => messages(&client, &key, page, json).await?,
-        SessionsCommand::Stop { key, turn } => {
+        SessionsCommand::Messages { which, page } => {
+            let key = which.which.key(&client, tenant).await?;
+            messages(&client, &key, page, json).await?;
+        }
+        SessionsCommand::Stop { which, turn } => {
             let body = turn.map_or_else(|| json!({}), |turn| json!({ "turn_id": turn }));
-            act(&client, &path(&key, "/stop"), &body, json).await?;
+            steer(board, &which, "/stop", &body).await?;
         }
-        SessionsCommand::New { key } => act(&client, &path(&key, "/new"), &json!({}), json).await?,
-        SessionsCommand::Close { key } => {
-            act(&client, &path(&key, "/close"), &json!({}), json).await?;
-        }
-        SessionsCommand::Pause(args) => {
-            operators::pause(&client, args, json).await?;
-        }
-        SessionsCommand::Reply(args) => operators::reply(&client, args, json).await?,
+        SessionsCommand::New(which) => steer(board, &which, "/new", &json!({})).await?,
+        SessionsCommand::Close(args) => match args.seat {
+            Some(seat) => board.close(&args.which.which, seat).await?,
+            None => steer(board, &args.which, "/close", &json!({})).await?,
+        },
+        SessionsCommand::Save(args) => session_file::save(&client, args, tenant, json).await?,
+        SessionsCommand::Load(args) => session_file::load(&client, args, tenant, json).await?,
+        SessionsCommand::Worktrees(args) => worktrees::run(&client, args, tenant, json).await?,
+        SessionsCommand::Pause(args) => operators::pause(&client, args, tenant, json).await?,
+        SessionsCommand::Reply(args) => operators::reply(&client, args, tenant, json).await?,
         SessionsCommand::HandBack(args) => {
-            operators::hand_back(&client, args, json).await?;
+            operators::hand_back(&client, args, tenant, json).await?;
         }
-        SessionsCommand::OptIn { key } => {
-            act(&client, &path(&key, "/opt-in"), &json!({}), json).await?;
-        }
-        SessionsCommand::OptOut { key } => {
-            act(&client, &path(&key, "/opt-out"), &json!({}), json).await?;
-        }
+        SessionsCommand::OptIn(which) => steer(board, &which, "/opt-in", &json!({})).await?,
+        SessionsCommand::OptOut(which) => steer(board, &which, "/opt-out", &json!({})).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Does something to a session that its key names in the path.
+async fn steer(
+    board: Board<'_>,
+    which: &WhichArgs,
+    below: &str,
+    body: &Value,
+) -> anyhow::Result<()> {
+    let key = which.which.key(board.client, board.tenant).await?;
+    act(board.client, &path(&key, below), body, board.json).await
 }
 
 /// The path of a session, or of something below it.
@@ -87,10 +123,17 @@ pub(super) fn more(value: &Value) {
     }
 }
 
-async fn list(client: &Client, page: PageArgs, json: bool) -> anyhow::Result<()> {
-    let answer = client.get(&with_query("/v1/sessions", &query(page))).await?;
+async fn list(
+    client: &Client,
+    page: PageArgs,
+    tenant: Option<&str>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let mut asked = query(page).to_vec();
+    asked.push(("tenant", tenant.map(str::to_owned)));
+    let answer = client.get(&with_query("/v1/sessions", &asked)).await?;
     show_or_json(&answer, json, |value| {
-        let rows: Vec<[String; 6]> = value["sessions"]
+        let rows: Vec<[String; 8]> = value["sessions"]
             .as_array()
             .into_iter()
             .flatten()
@@ -102,13 +145,15 @@ async fn list(client: &Client, page: PageArgs, json: bool) -> anyhow::Result<()>
                     cell(session, "last_seq"),
                     time_cell(session, "updated_at"),
                     cell(&session["paused"], "by"),
+                    cell(session, "number"),
+                    board::called(session),
                 ]
             })
             .collect();
         if rows.is_empty() {
             output::complain("no sessions yet; try `turnkeep send hello`");
         }
-        let head = ["session", "state", "queued", "seq", "updated", "operator"];
+        let head = ["session", "state", "queued", "seq", "updated", "operator", "number", "name"];
         output::table(head, &rows)?;
         more(value);
         Ok(())
@@ -137,6 +182,10 @@ fn show(value: &Value) -> anyhow::Result<()> {
     ];
     let row = |field: &str| [field.to_owned(), cell(value, field)];
     let mut rows: Vec<[String; 2]> = FIELDS.into_iter().map(row).collect();
+    if value["number"].is_number() {
+        rows.push(["number".to_owned(), cell(value, "number")]);
+        rows.push(["name".to_owned(), board::called(value)]);
+    }
     if value["paused"].is_object() {
         rows.push(["operator".to_owned(), cell(&value["paused"], "by")]);
         rows.push(["paused".to_owned(), time_cell(&value["paused"], "since")]);

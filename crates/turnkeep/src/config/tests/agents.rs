@@ -71,6 +71,7 @@ fn models_have_sensible_bounds() {
             system_prompt: None,
             version: None,
             fallback: None,
+            models: Vec::new(),
             api_key: None,
             temperature: Some(1.0),
             tokens_max: None,
@@ -94,6 +95,12 @@ fn whoever_stands_in_for_a_model_asks_one_too() {
     let settings = fallback("other", model).unwrap();
     assert_eq!(settings.fallback.as_deref(), Some("other"));
     assert_eq!(settings.version.as_deref(), Some("3"));
+    let choice = |name: &str, more: &str| {
+        openai(&format!("models = [{name:?}]\n[agents.other]\n{more}"), &Env::default())
+    };
+    assert_eq!(choice("other", model).unwrap().models, ["other"]);
+    let said = choice("nobody", model).unwrap_err().to_string();
+    assert!(said.ends_with("\"models\" in [agents.default]: \"nobody\" is no agent"), "{said}");
     for (name, more, what) in [
         ("default", model, "\"default\" is the agent itself"),
         ("other", "kind = \"echo\"", "\"other\" asks no model"),
@@ -387,5 +394,41 @@ fn bodies_hold_their_messages() {
         "[gateway]\nbody_bytes_max = 2048",
         "turnkeep.toml:2: a message may have message_bytes_max = 65536 bytes, but the request \
          that brings it only body_bytes_max = 2048",
+    );
+}
+
+#[test]
+fn a_worktree_is_a_table_with_a_repository() {
+    let settings = command("command = \"x\"\nworktree = { repository = \"~/shop\" }").unwrap();
+    let own = settings.worktrees.unwrap();
+    assert_eq!((own.repository, own.worktrees_max), (PathBuf::from("/home/a/shop"), 32));
+    assert_eq!((own.base, own.folder), (None, None));
+    let all = "worktree = { repository = \"/r\", base = \"main\", folder = \"/w\" }";
+    let settings = command(&format!("command = \"x\"\n{all}\nworktrees_max = 3")).unwrap();
+    let own = settings.worktrees.unwrap();
+    assert_eq!((own.base.as_deref(), own.folder), (Some("main"), Some(PathBuf::from("/w"))));
+    assert_eq!(own.worktrees_max, 3);
+    let wrong = |typed: &str, said: &str| {
+        let head = "[agents.a]\nkind = \"command\"\ncommand = \"x\"";
+        check(&format!("{head}\n{typed}"), said);
+    };
+    wrong(
+        "worktree = { repo = \"/r\" }",
+        "turnkeep.toml:4: \"repo\" in [agents.a.worktree] is not known there; there are \
+         repository, base, folder",
+    );
+    wrong(
+        "worktree = { repository = 1 }",
+        "turnkeep.toml:4: \"repository\" in [agents.a.worktree] must be a text that is not empty, in \
+         quotes",
+    );
+    wrong(
+        "worktree = { repository = \"/r\", base = \"--force\" }",
+        "turnkeep.toml:4: \"base\" in [agents.a.worktree] is no name of a commit",
+    );
+    wrong(
+        "worktree = { base = \"main\" }",
+        "turnkeep.toml:4: \"worktree\" in [agents.a] must be a table with a repository, like \
+         { repository = \"/srv/shop\", base = \"main\" }, not a section",
     );
 }

@@ -60,8 +60,8 @@ fn every_mistake_is_told() {
     );
     check(
         &format!("{rest}schedule = \"0 25 * * *\"\n"),
-        "turnkeep.toml:7: \"schedule\" in [cron.news] makes no sense: Component error: Number out of \
-         bounds",
+        "turnkeep.toml:7: \"schedule\" in [cron.news] makes no sense: the hour \"25\" is not \
+         within 0 to 23",
     );
     check(
         "schedule = \"@daily\"\ntext = \"x\"\nto = \"alice\"\nzone = \"Europe/Berln\"\n",
@@ -83,6 +83,11 @@ fn a_target_that_there_is_not_is_told() {
         &format!("{right}text = \"x\"\nto = \"alice\"\nchannel = \"signl\"\n"),
         "turnkeep.toml:8: \"channel\" in [cron.news]: there is no channel \"signl\"; did you mean \
          \"signal\"?",
+    );
+    check(
+        &format!("{right}text = \"x\"\nto = \"many\"\n[users.many]\nids = \"signal:+49*\"\n"),
+        "turnkeep.toml:7: \"to\" in [cron.news]: many has patterns only, which many people fit; name \
+         one of them, or use \"customer\" and \"channel\"",
     );
     check(
         &format!("{right}text = \"x\"\ncustomer = \"bob\"\n"),

@@ -24,6 +24,7 @@ fn a_number_is_enough() {
         },
         unknown: Unknown::Deny,
         attachments_bytes_max: 26_214_400,
+        attachments_total_bytes_max: 5_368_709_120,
         attachments_trust: Trust::Familiar,
         receipts: true,
     };
@@ -34,7 +35,7 @@ fn a_number_is_enough() {
 #[test]
 fn accounts_have_names_and_tenants_of_their_own() {
     let text = "[signal]\naddress = \"http://127.0.0.1:8080/\"\nunknown = \"pair\"\nreceipts = false\n\
-                attachments_bytes_max = 0\nattachments_trust = \"owner\"\n\
+                attachments_bytes_max = 0\nattachments_total_bytes_max = 7\nattachments_trust = \"owner\"\n\
                 [signal.accounts.home]\nnumber = \"+4915112345678\"\n\
                 [signal.accounts.shop]\nnumber = \"+4915112345679\"\ntenant = \"acme\"\n\
                 agent = \"two\"\n\
@@ -48,6 +49,7 @@ fn accounts_have_names_and_tenants_of_their_own() {
         way: SignalWay::Http("http://127.0.0.1:8080".to_owned()),
         unknown: Unknown::Pair,
         attachments_bytes_max: 0,
+        attachments_total_bytes_max: 7,
         attachments_trust: Trust::Owner,
         receipts: false,
     };
