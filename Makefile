@@ -15,17 +15,26 @@ EXAMPLES ?= 25
 ARGS ?=
 CARGO ?= cargo
 
-.PHONY: run test setup lint unit page crash soak simulate mutants fuzz contract battery walkthrough bench clean
+.PHONY: run test setup lint unit behind page crash soak simulate mutants fuzz contract battery walkthrough bench clean
 
 run:
 	@$(CARGO) build --release --locked -p turnkeep
 	@exec ./target/release/turnkeep serve $(ARGS)
 
+# Tests mostly wait, so the simulator is built and plays behind them; then the contract's requests
+# while what fuzzes is built.
+test: setup lint
+	$(CARGO) test --workspace --locked --no-run
+	@$(MAKE) --no-print-directory --jobs 2 unit behind
+	@$(CARGO) build --quiet --locked -p turnkeep
+	@TURNKEEP_BINARY=$(CURDIR)/target/debug/turnkeep \
+	    $(MAKE) --no-print-directory --jobs 2 fuzz contract SECONDS=1 EXAMPLES=15
+
 # One build plays the schedules and hunts the planted mistakes here: a second takes minutes.
-test: setup lint unit
-	@$(MAKE) --no-print-directory simulate mutants SIMULATED="--features mutants"
-	@$(MAKE) --no-print-directory fuzz SECONDS=1
-	@$(MAKE) --no-print-directory contract
+behind: alone = MAKEFLAGS= nice -n 19 $(MAKE) --no-print-directory CARGO=$(CARGO) SIMULATED="--features mutants"
+behind:
+	@$(alone) simulate SCHEDULES=$(SCHEDULES) SEED=$(SEED)
+	@$(alone) mutants
 
 # Chromium with its driver and tmux, from the distribution's packages, and a C compiler for the crash tests;
 # Node, checkers of types for the example brains, a real server of tools and a real signal-cli, below
@@ -68,7 +77,7 @@ mutants:
 
 # Bytes against every reader of what comes from outside, led by what they reach. Keeps what it finds
 # in target/fuzz, prints the file of any failure.
-FUZZ = RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-counted.sh $(CARGO) test --quiet --locked
+FUZZ = MAKEFLAGS= RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-counted.sh $(CARGO) test --quiet --locked
 fuzz: export TURNKEEP_FUZZ_SECONDS = $(SECONDS)
 fuzz:
 	$(FUZZ) -p turnkeep-fuzz --test planted

@@ -4,7 +4,8 @@
 #
 #   scripts/contract.sh [EXAMPLES]    for each address and key, 25 if not given
 #
-# Needs python3 with venv. Installs Schemathesis below target/, every file by its hash.
+# Needs python3 with venv. Installs Schemathesis below target/, every file by its hash. Builds the
+# server, unless TURNKEEP_BINARY names one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,5 +18,7 @@ if ! cmp -s "$wanted" "$venv/installed.txt"; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$wanted"
     cp "$wanted" "$venv/installed.txt"
 fi
-"${CARGO:-cargo}" build --quiet --locked -p turnkeep
+if [[ -z ${TURNKEEP_BINARY-} ]]; then
+    "${CARGO:-cargo}" build --quiet --locked -p turnkeep
+fi
 exec "$venv/bin/python" scripts/contract/run.py "$examples"
