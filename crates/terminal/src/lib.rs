@@ -23,3 +23,4 @@ mod theme;
 pub use app::App;
 pub use draw::draw;
 pub use ratatui_crossterm::crossterm;
+pub use text::segment;

@@ -126,7 +126,8 @@ pub(crate) fn padded(text: &str, columns: usize) -> String {
 }
 
 /// A text as one segment of a path.
-pub(crate) fn segment(text: &str) -> String {
+#[must_use]
+pub fn segment(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

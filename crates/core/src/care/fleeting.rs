@@ -350,27 +350,8 @@ mod tests {
         assert_eq!(look_at(1_000_000_001, 60), 1_000_000_001);
     }
 
-    #[test]
-    fn what_is_needed_for_long_is_looked_at_less_often() {
-        let again = |now: Timestamp| {
-            let session = Session { turn: None, ..Session::new() };
-            let pending = Pending {
-                seq: Seq(5),
-                at: 0,
-                trust: Trust::Public,
-                alone: false,
-                group: None,
-                body: Arc::default(),
-            };
-            gone(&Session { queue: vec![pending], ..session }, now).2.map(|at| at - now)
-        };
-        assert_eq!(again(30_000), Some(AGAIN_MS));
-        assert_eq!(again(16_000 + 5 * AGAIN_MS), Some(5 * AGAIN_MS));
-        assert_eq!(again(100_000_000), Some(AGAIN_MS_MAX));
-    }
-
-    #[test]
-    fn what_is_open_is_needed_still() {
+    /// A session where a message waits.
+    fn queued() -> Session {
         let pending = Pending {
             seq: Seq(5),
             at: 0,
@@ -379,7 +360,19 @@ mod tests {
             group: None,
             body: Arc::default(),
         };
-        let session = Session { queue: vec![pending], ..Session::new() };
-        assert_eq!(gone(&session, 20_000), (vec![], 0, Some(20_000 + AGAIN_MS)));
+        Session { queue: vec![pending], ..Session::new() }
+    }
+
+    #[test]
+    fn what_is_needed_for_long_is_looked_at_less_often() {
+        let again = |now: Timestamp| gone(&queued(), now).2.map(|at| at - now);
+        assert_eq!(again(30_000), Some(AGAIN_MS));
+        assert_eq!(again(16_000 + 5 * AGAIN_MS), Some(5 * AGAIN_MS));
+        assert_eq!(again(100_000_000), Some(AGAIN_MS_MAX));
+    }
+
+    #[test]
+    fn what_is_open_is_needed_still() {
+        assert_eq!(gone(&queued(), 20_000), (vec![], 0, Some(20_000 + AGAIN_MS)));
     }
 }

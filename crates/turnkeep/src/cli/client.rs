@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
+pub(super) use turnkeep_terminal::segment;
 
 use super::args::ApiArgs;
 use super::{output, place};
@@ -384,20 +385,6 @@ fn root(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
-}
-
-/// A text as one segment of a path.
-pub(super) fn segment(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 /// A path with the parts of a query that are there.

@@ -119,10 +119,11 @@ async fn copy(mut lines: Lines<'_>, out: &mut impl Write) -> anyhow::Result<(u64
     Ok((events, bytes))
 }
 
+/// The last line is no longer than this. Every entry is, and nothing else is looked at twice.
+pub(super) const END_BYTES_MAX: usize = 200;
+
 /// How many entries the file's last line says there are, if it is that.
 pub(super) fn end_of(line: &str) -> Option<u64> {
-    // Every entry is longer than this, and nothing else is looked at twice.
-    const END_BYTES_MAX: usize = 200;
     if line.len() > END_BYTES_MAX {
         return None;
     }

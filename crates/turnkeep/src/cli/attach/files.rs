@@ -18,9 +18,6 @@ const BYTES_MAX: u64 = 256 << 20;
 /// An answer that is silent for longer is dead.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// The last line is shorter than this.
-const END_BYTES_MAX: usize = 200;
-
 /// Writes an answer into a new file that only its owner may read. A file that is there is left as it
 /// is; one that could not be written whole is removed.
 pub(super) async fn write(mut answer: reqwest::Response, file: &str) -> Result<u64, Failure> {
@@ -74,7 +71,7 @@ impl Seen {
                 self.line.clear();
             }
             let text = piece.strip_suffix(b"\n");
-            let room = (END_BYTES_MAX + 1).saturating_sub(self.line.len());
+            let room = (session_file::END_BYTES_MAX + 1).saturating_sub(self.line.len());
             self.line.extend(text.unwrap_or(piece).iter().take(room));
             self.ended = text.is_some();
             self.lines += u64::from(self.ended);
