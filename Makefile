@@ -15,6 +15,7 @@ EXAMPLES ?= 25
 PLAYED ?= soak
 ARGS ?=
 CARGO ?= cargo
+TEST = RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-counted.sh $(CARGO) test --locked
 
 .PHONY: run test setup lint unit behind page crash soak simulate mutants fuzz contract battery walkthrough bench clean
 
@@ -22,14 +23,12 @@ run:
 	@$(CARGO) build --release --locked -p turnkeep
 	@exec ./target/release/turnkeep serve $(ARGS)
 
-# Tests mostly wait, so the simulator is built and plays behind them; then the contract's requests
-# while what fuzzes is built.
+# Tests mostly wait, so the simulator is built and plays behind them. What fuzzes is built with them.
 test: setup lint
-	$(CARGO) test --workspace --locked --no-run
-	@$(MAKE) --no-print-directory --jobs 2 unit behind
-	@$(CARGO) build --quiet --locked -p turnkeep
-	@TURNKEEP_BINARY=$(CURDIR)/target/debug/turnkeep \
-	    $(MAKE) --no-print-directory --jobs 2 fuzz contract SECONDS=1 EXAMPLES=10
+	$(TEST) --workspace --no-run
+	@$(MAKE) --no-print-directory --jobs 2 unit behind CHOSEN="--skip fuzz::"
+	@$(MAKE) --no-print-directory fuzz SECONDS=1
+	@TURNKEEP_BINARY=$(CURDIR)/target/debug/turnkeep $(MAKE) --no-print-directory contract EXAMPLES=10
 
 # One build plays the schedules and hunts the planted mistakes here, and not in one piece: that takes
 # longer than it saves.
@@ -57,13 +56,13 @@ unit:
 	@scripts/brains.sh
 	@scripts/tools.sh
 	@scripts/signal.sh
-	$(CARGO) test --workspace --locked
+	$(TEST) --workspace -- $(CHOSEN)
 
 page:
-	$(CARGO) test --locked -p turnkeep --test page
+	$(TEST) -p turnkeep --test page
 
 crash:
-	$(CARGO) test --locked -p turnkeep --test crash
+	$(TEST) -p turnkeep --test crash
 
 # The simulator, then bytes against every reader, as long as you like.
 soak: simulate
@@ -79,16 +78,10 @@ mutants:
 
 # Bytes against every reader of what comes from outside, led by what they reach. Keeps what it finds
 # in target/fuzz, prints the file of any failure.
-FUZZ = MAKEFLAGS= RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-counted.sh $(CARGO) test --quiet --locked
 fuzz: export TURNKEEP_FUZZ_SECONDS = $(SECONDS)
 fuzz:
-	$(FUZZ) -p turnkeep-fuzz --test planted
-	$(FUZZ) -p turnkeep-core --test fuzz -- --nocapture
-	$(FUZZ) -p turnkeep-gateway --lib fuzz:: -- --nocapture
-	$(FUZZ) -p turnkeep-channels --lib fuzz:: -- --nocapture
-	$(FUZZ) -p turnkeep-agents --lib fuzz:: -- --nocapture
-	$(FUZZ) -p turnkeep-terminal --lib fuzz:: -- --nocapture
-	$(FUZZ) -p turnkeep --bin turnkeep fuzz:: -- --nocapture
+	$(TEST) --quiet -p turnkeep-fuzz --test planted
+	$(TEST) --quiet --workspace --lib --bins fuzz:: -- --nocapture
 
 # The real server against its own OpenAPI document, EXAMPLES for each address and each sort of key.
 contract:
@@ -96,11 +89,11 @@ contract:
 
 # Attackers against the real server; prints what a healthy client felt meanwhile.
 battery:
-	$(CARGO) test --locked -p turnkeep --test battery -- --nocapture
+	$(TEST) -p turnkeep --test battery -- --nocapture
 
 # The page docs/walkthrough.md and what is to be tried in docs/brains.md, pasted from top to bottom.
 walkthrough:
-	$(CARGO) test --locked -p turnkeep --test walkthrough
+	$(TEST) -p turnkeep --test walkthrough
 
 bench:
 	@$(CARGO) build --release --locked -p turnkeep

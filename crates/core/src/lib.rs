@@ -32,6 +32,8 @@ pub mod budget;
 pub mod care;
 pub mod fair;
 pub mod fit;
+#[cfg(test)]
+mod fuzz;
 pub mod guard;
 mod hex;
 pub mod ids;

@@ -2,10 +2,13 @@
 //! `docs/switchboard.md` and `docs/money.md`, pasted from top to bottom: every block works and prints what the page says.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod port_kit;
+
 use std::fmt::Write as _;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use port_kit::free_port;
 
 const PAGE: &str = include_str!("../../../docs/walkthrough.md");
 const BRAINS: &str = include_str!("../../../docs/brains.md");
@@ -61,11 +64,6 @@ fn fits(line: &str, page: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// A port that nobody has.
-fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
-}
-
 /// What each block prints, both streams together.
 fn paste(blocks: &[Block], home: &Path) -> Vec<String> {
     // What the page starts must not outlive a block that fails, and with it the pipe.
@@ -115,7 +113,8 @@ fn works(page: &str, home: &Path) {
 #[test]
 fn the_page_works_as_it_stands() {
     let home = tempfile::tempdir().unwrap();
-    let page = PAGE.replace("7878", &free_port()).replace("7979", &free_port());
+    let page =
+        PAGE.replace("7878", &free_port().to_string()).replace("7979", &free_port().to_string());
     works(&page, home.path());
 }
 
@@ -127,13 +126,16 @@ fn the_brains_work_as_their_page_says() {
     std::os::unix::fs::symlink(examples, home.path().join("examples")).unwrap();
     // Only what is to be tried; above it stands nothing to be pasted.
     let (page, _) = BRAINS.split_once("\n## The contract\n").unwrap();
-    works(&page.replace("7878", &free_port()).replace("9000", &free_port()), home.path());
+    works(
+        &page.replace("7878", &free_port().to_string()).replace("9000", &free_port().to_string()),
+        home.path(),
+    );
 }
 
 #[test]
 fn operators_work_as_their_page_says() {
     let home = tempfile::tempdir().unwrap();
-    works(&OPERATORS.replace("7878", &free_port()), home.path());
+    works(&OPERATORS.replace("7878", &free_port().to_string()), home.path());
 }
 
 #[test]
@@ -141,13 +143,13 @@ fn the_switchboard_works_as_its_page_says() {
     let home = tempfile::tempdir().unwrap();
     // Only what is to be tried; below it stands what streams look like.
     let (page, _) = SWITCHBOARD.split_once("\n## Which session\n").unwrap();
-    works(&page.replace("7878", &free_port()), home.path());
+    works(&page.replace("7878", &free_port().to_string()), home.path());
 }
 
 #[test]
 fn money_works_as_its_page_says() {
     let home = tempfile::tempdir().unwrap();
-    works(&MONEY.replace("7878", &free_port()), home.path());
+    works(&MONEY.replace("7878", &free_port().to_string()), home.path());
 }
 
 #[test]

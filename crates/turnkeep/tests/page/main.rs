@@ -8,6 +8,8 @@
 
 mod acts;
 mod kit;
+#[path = "../port_kit/mod.rs"]
+mod port_kit;
 
 use fantoccini::key::Key;
 use kit::api::moment;

@@ -13,4 +13,6 @@ mod kit;
 mod link;
 mod operate;
 mod people;
+#[path = "../port_kit/mod.rs"]
+mod port_kit;
 mod real;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use turnkeep_channels::signal::{self, Trusting, Way};
 
 use crate::kit::{Household, repository};
+use crate::port_kit::free_port;
 
 const STRANGE: &str = "+4915100000099";
 
@@ -111,7 +112,7 @@ async fn it_is_asked_as_a_program_and_as_a_daemon() {
     let config_dir = dir.path().join("one");
     let child = Way::Child { command: vec![program.clone()], config_dir };
     let socket = dir.path().join("socket");
-    let [tcp, http] = [free_port(), free_port()];
+    let [tcp, http] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
     let daemon = Command::new(&program)
         .arg("--config")
         .arg(dir.path().join("two"))
@@ -190,12 +191,6 @@ fn answer(answers: &mut BufReader<ChildStdout>) -> Value {
 /// Killed ones leave what they unpacked behind; here it goes with the test.
 fn unpacks_in(folder: &Path) -> String {
     format!("-Djava.io.tmpdir={}", folder.display())
-}
-
-/// A place where nobody listens, now.
-fn free_port() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 /// A process that does not outlive its test.

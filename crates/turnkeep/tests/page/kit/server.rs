@@ -1,19 +1,14 @@
 //! The real binary with a port and a folder of its own, which both outlive a `kill -9`.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::api::Api;
+use crate::port_kit::free_port;
 
 /// As good as never: a turn that only a stop or a kill ends.
 pub(crate) const FOREVER_MS: u64 = 600_000;
-
-/// Below the ports that systems give to outgoing connections: while the server is down, nobody
-/// else gets its port by chance.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 pub(crate) struct Server {
     child: Child,
@@ -143,17 +138,4 @@ fn spawn(home: &tempfile::TempDir, port: u16, env: &[(&str, &str)]) -> Child {
     let said = || std::fs::read_to_string(&log).unwrap_or_default();
     assert!(line.starts_with("listening on "), "it did not start: {line}{}", said());
     child
-}
-
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test runs beside each other begin at different places.
-    let begin = u16::try_from(std::process::id() % 11_000).unwrap();
-    loop {
-        let port = PORTS.start + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        assert!(PORTS.contains(&port));
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }

@@ -1,15 +1,15 @@
 //! Bytes against the core's readers: session keys, API keys, places of the journal, networks, traces,
 //! patterns, session files, and what a callback is made of.
 
+use crate::access::KeyText;
+use crate::ids::Seq;
+use crate::import::Reader;
+use crate::listen::{BODY_BYTES_MAX, Pattern, Place, callback_body, callback_id};
+use crate::network::Network;
+use crate::session_key::SEGMENT_BYTES_MAX;
+use crate::trace::{STATE_BYTES_MAX, SpanContext};
+use crate::{Event, EventBody, SessionKey, SessionKind};
 use serde_json::{Map, Value};
-use turnkeep_core::access::KeyText;
-use turnkeep_core::ids::Seq;
-use turnkeep_core::import::Reader;
-use turnkeep_core::listen::{BODY_BYTES_MAX, Pattern, Place, callback_body, callback_id};
-use turnkeep_core::network::Network;
-use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
-use turnkeep_core::trace::{STATE_BYTES_MAX, SpanContext};
-use turnkeep_core::{Event, EventBody, SessionKey, SessionKind};
 use turnkeep_fuzz::{Effort, Target, fuzz, hunt};
 
 fn text(input: &[u8]) -> String {
