@@ -130,13 +130,23 @@ impl SignalChannel {
         let caller = self.inner.caller().ok_or_else(unreachable)?;
         let answer = caller.call(method, &params, self.inner.settings.patience.call).await;
         answer.map_err(|error| match error {
-            CallError::Refused(refusal) => {
-                Undone::Refused(format!("signal-cli: {}", refusal.message).into())
-            }
+            // What it says then is no help.
+            CallError::Refused(refusal) => Undone::Refused(self.not_linked(&params).map_or_else(
+                || format!("signal-cli: {}", refusal.message).into(),
+                |number| unknown_account(number).into(),
+            )),
             CallError::NotSent(why) | CallError::Lost(why) => {
                 Undone::Unreachable(format!("signal-cli is out of reach: {why}").into())
             }
         })
+    }
+
+    /// The number that a call is about, where signal-cli is known not to know it.
+    fn not_linked<'a>(&self, params: &'a Value) -> Option<&'a str> {
+        let number = params.get("account")?.as_str()?;
+        let mut all = self.inner.settings.accounts.iter();
+        let account = all.find(|account| &*account.number == number)?;
+        self.inner.health.is_unknown(&account.name).then_some(number)
     }
 
     fn number_of(&self, account: &str) -> Result<&str, Undone> {

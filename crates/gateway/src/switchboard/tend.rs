@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::SessionKey;
-use turnkeep_core::ids::Seq;
+use turnkeep_core::ids::{Seq, Timestamp};
 use turnkeep_core::ports::store::{Loaded, StoreError};
 use turnkeep_core::session::{Session, SessionStatus};
 use turnkeep_core::switchboard::{Heard, Resources};
@@ -69,21 +69,33 @@ impl Gateway {
 
     /// Adds what the store has and the boards lack, as far as there is room, and finds out what those
     /// do that were on them.
+    ///
+    /// What came to the board just before a kill and was not written down yet gets its number for a
+    /// second time: in the order in which the sessions began, so that each gets the one it had.
     pub async fn board_walk(&self) -> Result<(), StoreError> {
         while self.board_find_out().await > 0 {}
-        let mut after: Option<SessionKey> = None;
+        let mut lacking = self.board_lacking().await?;
+        lacking.sort();
+        for (_, key) in lacking {
+            self.find_out_lacking(&key).await;
+        }
+        self.switchboard().write_all().await;
+        Ok(())
+    }
+
+    /// What the boards lack, with when it began.
+    async fn board_lacking(&self) -> Result<Vec<(Timestamp, SessionKey)>, StoreError> {
+        let (mut lacking, mut after) = (Vec::new(), None::<SessionKey>);
         for _ in 0..WALK_MAX / PAGE {
             let page = self.store().sessions(None, after.as_ref(), PAGE).await?;
             let full = page.len() == PAGE;
             after = page.last().map(|(key, _)| key.clone());
             for (key, loaded) in page {
-                if !self.board_lacks(&key, &loaded) {
-                    continue;
-                }
-                // Nobody watched it before, so what was said then is taken as read. One that can't
-                // be read keeps the others from nothing.
-                if let Err(error) = self.board_adopt(&key, &loaded, Seq(0)).await {
-                    self.board_failed_to_read(&key, &error);
+                if self.board_lacks(&key, &loaded) {
+                    let first = self.store().events(&key, Seq(0), 1).await;
+                    // One whose journal can't be read keeps the others from nothing; it comes last.
+                    let began = first.ok().and_then(|first| first.first().map(|event| event.at));
+                    lacking.push((began.unwrap_or(Timestamp::MAX), key));
                 }
             }
             if !full {
@@ -91,8 +103,7 @@ impl Gateway {
             }
             tokio::time::sleep(PACE).await;
         }
-        self.switchboard().write_all().await;
-        Ok(())
+        Ok(lacking)
     }
 
     /// Whether a session belongs on the board, and is not there.

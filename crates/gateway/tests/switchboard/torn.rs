@@ -1,4 +1,7 @@
-//! A session whose journal can't be read: the others are on the board all the same.
+//! A session whose journal can't be read: the others are on the board all the same. And a board of
+//! which nothing was written down.
+
+use std::time::{Duration, SystemTime};
 
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
@@ -152,4 +155,31 @@ async fn one_that_can_not_be_read_keeps_no_other_off_the_board() {
     assert_eq!(waits(bob), Some((WaitingKind::Question, "which one?")));
     // And it isn't read again and again.
     assert_eq!(second.board_find_out().await, 0);
+}
+
+#[tokio::test]
+async fn what_was_not_written_down_gets_its_number_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    // Nothing of the board is kept.
+    let first = started(parts(Arc::new(open()), obedient(), |_| ())).await;
+    for customer in ["carl", "anna", "bob"] {
+        answered(&first, says(customer, "api", "hello")).await;
+        // Two of one millisecond have no order.
+        let begun = SystemTime::now();
+        while begun.elapsed().is_ok_and(|since| since < Duration::from_millis(2)) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let numbers = |gateway: &Gateway| -> Vec<(u32, String)> {
+        let list = gateway.switchboard().list("default");
+        list.iter().map(|row| (row.number, row.key.to_string())).collect()
+    };
+    let before = numbers(&first);
+    assert_eq!(before.len(), 3);
+    first.drain().await;
+    drop(first);
+    let second = started(parts(Arc::new(open()), obedient(), |_| ())).await;
+    second.board_walk().await.unwrap();
+    assert_eq!(numbers(&second), before);
 }

@@ -170,3 +170,25 @@ async fn groups_are_told_as_the_configuration_wants_them() {
     assert!(log().contains("\"signal:T2xk\""), "{}", log());
     home.end();
 }
+
+/// What signal-cli says of it would help nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_not_linked_says_how_to_link_it() {
+    let mut home = Household::new("[agents.default]\nkind = \"echo\"\n");
+    std::fs::write(home.path("phone/accounts"), "+4915199999999\n").unwrap();
+    home.start();
+    home.until("an account that is not known", async || {
+        let told = home.ask("/v1/signal").await.unwrap();
+        told["accounts"][0]["sending"]["state"] == "failing"
+    })
+    .await;
+    let who = format!("signal:{}", ANNA.uuid());
+    for args in [&["signal", "groups"][..], &["signal", "trust", &who]] {
+        let (code, _, said) = home.run(args);
+        assert_eq!(code, Some(1), "{said}");
+        let expect =
+            format!("does not know the account {NUMBER}: link it with `turnkeep signal link`");
+        assert!(said.contains(&expect), "{said}");
+    }
+    home.end();
+}

@@ -12,11 +12,13 @@ use turnkeep_core::switchboard::{
 };
 
 use super::super::lock::Guarded;
-use super::super::shared::{Boards, Shared};
+use super::super::shared::{Boards, Shared, Which};
 use super::{TENANT, key};
 
 /// Names that all of them want.
 const NAMES: u64 = 8;
+/// Seats of all of them together, fewer than a board keeps.
+const SEATS: u64 = 48;
 
 /// Draws the same for the same seed.
 pub(super) struct Dice(u64);
@@ -46,6 +48,8 @@ struct Own {
 pub(super) struct Hand<L> {
     shared: Arc<Shared<L>>,
     dice: Dice,
+    who: u64,
+    /// Where it sits, maybe with others.
     seat: Arc<str>,
     serial: u64,
     own: BTreeMap<SessionKey, Own>,
@@ -64,7 +68,8 @@ impl<L: Guarded<Boards>> Hand<L> {
         Self {
             shared: Arc::clone(shared),
             dice: Dice::new(seed ^ (who + 1)),
-            seat: format!("seat{who}").into(),
+            who,
+            seat: format!("seat{}", who % SEATS).into(),
             serial: 0,
             own: BTreeMap::new(),
             numbers: Vec::new(),
@@ -99,7 +104,7 @@ impl<L: Guarded<Boards>> Hand<L> {
 
     pub(super) fn create(&mut self, now: i64) {
         self.serial += 1;
-        let key = key(&format!("{}-{}", self.seat, self.serial));
+        let key = key(&format!("{}-{}", self.who, self.serial));
         let row = self.board(|board| board.create(&key, None, now)).unwrap().unwrap();
         self.numbers.push(row.number);
         self.own.insert(key, Own { name: None, state: SessionStatus::Idle, last_seq: 0 });
@@ -110,7 +115,7 @@ impl<L: Guarded<Boards>> Hand<L> {
         let after =
             self.dice.below(u64::from(self.numbers.last().copied().unwrap_or(self.highest)) + 8);
         let after = u32::try_from(after).unwrap();
-        let rows = |after| self.shared.page(TENANT, after, 1).rows.pop();
+        let rows = |after| self.shared.page(TENANT, (after, 1), None).0.rows.pop();
         rows(after).or_else(|| rows(0))
     }
 
@@ -256,7 +261,9 @@ impl<L: Guarded<Boards>> Hand<L> {
 
     /// Brings what it shows up to date.
     fn follow(&mut self) {
-        let Changes { version, whole, rows, gone, .. } = self.shared.since(TENANT, self.version);
+        let seat = Some(&*self.seat);
+        let (changes, active) = self.shared.since(TENANT, self.version, seat);
+        let Changes { version, whole, rows, gone, .. } = changes;
         if whole {
             self.shown.clear();
         }
@@ -265,6 +272,8 @@ impl<L: Guarded<Boards>> Hand<L> {
             self.shown.remove(&number);
         }
         self.version = Some(version);
+        // What it is told to look at it can show.
+        assert!(active.is_none_or(|number| self.shown.contains_key(&number)), "{active:?}");
     }
 
     /// States of several at once, of which none is legal, or changes anything.
@@ -279,14 +288,21 @@ impl<L: Guarded<Boards>> Hand<L> {
     }
 }
 
-/// Whether the board holds what the hands remember, and nothing else. Nobody works meanwhile.
-pub(super) fn check<L: Guarded<Boards>>(shared: &Shared<L>, hands: &mut [Hand<L>]) {
+/// Whether the board agrees with itself. Anybody may work meanwhile.
+pub(super) fn is_whole<L: Guarded<Boards>>(shared: &Shared<L>) {
     let faults = shared.read(TENANT, |board| board.faults()).unwrap_or_default();
     assert_eq!(faults, Vec::<String>::new());
+}
+
+/// Whether the board holds what the hands remember, and nothing else. Nobody works meanwhile.
+pub(super) fn check<L: Guarded<Boards>>(shared: &Shared<L>, hands: &mut [Hand<L>]) {
+    is_whole(shared);
     let closed: BTreeSet<SessionKey> =
         hands.iter_mut().flat_map(|hand| std::mem::take(&mut hand.closed)).collect();
     let list = shared.list(TENANT);
     let rows: BTreeMap<&SessionKey, &Arc<Row>> = list.iter().map(|row| (&row.key, row)).collect();
+    let switched: BTreeSet<Arc<str>> =
+        hands.iter().filter(|hand| hand.switched).map(|hand| Arc::clone(&hand.seat)).collect();
     let mut made = 0;
     for hand in hands.iter_mut() {
         hand.own.retain(|key, _| !closed.contains(key));
@@ -298,7 +314,8 @@ pub(super) fn check<L: Guarded<Boards>>(shared: &Shared<L>, hands: &mut [Hand<L>
             assert!(row.state == own.state || slept, "{key}: {own:?}, {:?}", row.state);
         }
         let active = shared.read(TENANT, |board| board.active(&hand.seat)).flatten();
-        assert_eq!(active.is_some(), hand.switched && !rows.is_empty(), "{}", hand.seat);
+        let expected = switched.contains(&hand.seat) && !rows.is_empty();
+        assert_eq!(active.is_some(), expected, "{}", hand.seat);
         hand.follow();
         let shown: Vec<_> = hand.shown.values().collect();
         assert_eq!(shown, list.iter().collect::<Vec<_>>(), "what {} shows", hand.seat);
@@ -313,5 +330,5 @@ pub(super) fn check<L: Guarded<Boards>>(shared: &Shared<L>, hands: &mut [Hand<L>
         hand.highest = once.last().copied().unwrap_or(highest);
     }
     // Somebody writes it down.
-    while shared.take_unsaved(TENANT).is_some() {}
+    while shared.take_unsaved(TENANT, Which::All).is_some() {}
 }
