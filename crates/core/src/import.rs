@@ -369,14 +369,22 @@ fn blame<T: serde::de::DeserializeOwned>(
     fields: &Fields,
     error: &serde_json::Error,
 ) -> (String, String) {
-    let told = |error: serde_json::Error| {
+    let told = |error: &serde_json::Error| {
         let text = error.to_string();
         text.split(" at line ").next().unwrap_or_default().to_owned()
     };
     let read = |fields: &Fields| {
-        serde_json::from_value::<T>(serde_json::Value::Object(fields.clone())).err().map(told)
+        serde_json::from_value::<T>(serde_json::Value::Object(fields.clone()))
+            .err()
+            .as_ref()
+            .map(told)
     };
-    let first = read(fields).unwrap_or_else(|| error.to_string());
+    let Some(first) = read(fields) else {
+        // Only as it is written, which is twice: of two fields of one name the map has the last.
+        let said = told(error);
+        let name = said.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next());
+        return (name.unwrap_or("line").to_owned(), format!("can't be read: {said}"));
+    };
     if let Some(missing) = first.strip_prefix("missing field `") {
         return (missing.trim_end_matches('`').to_owned(), "is missing".to_owned());
     }

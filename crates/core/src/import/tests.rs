@@ -189,6 +189,9 @@ fn a_broken_file_is_refused_by_line_and_field() {
         "line 3: sha256 must be 64 lower-case hexadecimal digits",
     );
     check(&[first, accepted(1, "x"), last, json!({})], "line 4: line stands behind the end");
+    let twice = header(1).to_string().replace('{', "{\"\":0,\"last_seq\":7,");
+    let refused = Reader::new().take(twice.as_bytes()).unwrap_err().to_string();
+    assert_eq!(refused, "line 1: last_seq can't be read: duplicate field `last_seq`");
 }
 
 #[test]
