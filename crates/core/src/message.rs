@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::Exceeded;
 use crate::guard::AbuseKind;
-use crate::ids::{Seq, Timestamp, Token, TurnId};
+use crate::ids::{QuestionId, Seq, Timestamp, Token, TurnId};
 use crate::journal::CommandName;
 use crate::moderation::Trigger;
 use crate::policy::{BusyPolicy, Trust};
@@ -51,6 +51,8 @@ pub struct Inbound {
     pub refused: Option<Rejection>,
     /// What it is to the session.
     pub kind: InboundKind,
+    /// It is taken as the answer to this question, or not at all.
+    pub answers: Option<QuestionId>,
     /// So many seconds after now its text shall be nowhere any more.
     pub disappears_s: Option<u32>,
 }
@@ -202,6 +204,8 @@ pub enum Rejection {
     QueueFull,
     /// The session is closed and this channel doesn't reopen it.
     Closed,
+    /// It was to answer a question that is not open, or not asked of its sender.
+    QuestionNotOpen,
     /// The same message id came before with another body.
     IdReused,
     /// The same name of a request came before with another request.
@@ -230,6 +234,7 @@ impl Rejection {
             Self::SessionBusy => "session_busy",
             Self::QueueFull => "queue_full",
             Self::Closed => "session_closed",
+            Self::QuestionNotOpen => "question_not_open",
             Self::IdReused => "message_id_reused",
             Self::RequestReused => "idempotency_key_reused",
             Self::RateLimited { .. } => "rate_limit_exceeded",

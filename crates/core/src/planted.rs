@@ -28,6 +28,7 @@ pub enum Planted {
     ConflictForgotten,
     CommitErrorTrusted,
     RefusedTaken,
+    QuestionUnchecked,
     AnyGapLearnt,
     RhythmIgnored,
     NewForgetsRhythm,

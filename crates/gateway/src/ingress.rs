@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use turnkeep_core::care::is_tombstone;
-use turnkeep_core::ids::Token;
+use turnkeep_core::ids::{QuestionId, Token};
 use turnkeep_core::message::{Inbound, InboundKind, MessageBody, Seen};
 use turnkeep_core::policy::{Policy, Trust};
 use turnkeep_core::session_key::{SEGMENT_BYTES_MAX, SessionKey, SessionKeyError, SessionKind};
@@ -40,6 +40,8 @@ pub struct Submission {
     pub request_name: Option<String>,
     /// The customer who names requests and must not use up the names of the tenant's own programs.
     pub request_of: Option<String>,
+    /// The question that it answers; it is taken as that or not at all.
+    pub question: Option<QuestionId>,
     /// The span that it came with, for traces. Nothing is decided by it.
     pub trace: Option<SpanContext>,
     /// What an adapter knows of it; none for what a client hands in.
@@ -141,7 +143,10 @@ pub fn admit(
     let (request, derived) = match &submission.request_name {
         Some(name) => {
             let id = id.as_deref().unwrap_or("");
+            let question = submission.question.map(|question| question.to_string());
             let asked = ["chat", key.as_str(), &sender, &submission.text, id];
+            // Only where one is named: requests of before keep their hash.
+            let asked: SmallVec<[&str; 6]> = asked.into_iter().chain(question.as_deref()).collect();
             let tenant = key.tenant();
             let whose = whose(&tenant, submission.request_of.as_deref());
             let (request, derived) = request(salt, &whose, name, &asked);
@@ -167,6 +172,7 @@ pub fn admit(
         request,
         refused: None,
         kind,
+        answers: submission.question,
         disappears_s,
     };
     Ok(Admitted { key, policy, inbound })

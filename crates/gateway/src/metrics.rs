@@ -24,10 +24,11 @@ pub(crate) use gauges::Counted;
 pub(crate) use standing::{Standing, Standings};
 
 /// The wire names of refusals that are no abuse.
-const REJECTIONS: [&str; 7] = [
+const REJECTIONS: [&str; 8] = [
     "session_busy",
     "queue_full",
     "session_closed",
+    "question_not_open",
     "message_id_reused",
     "idempotency_key_reused",
     "rate_limit_exceeded",
@@ -398,6 +399,7 @@ mod tests {
             Rejection::SessionBusy,
             Rejection::QueueFull,
             Rejection::Closed,
+            Rejection::QuestionNotOpen,
             Rejection::IdReused,
             Rejection::RequestReused,
             Rejection::RateLimited { retry_after_ms: 1 },

@@ -16,7 +16,12 @@ const LINES_MAX: usize = 128;
 /// Bytes of text that are kept of one session.
 const BYTES_MAX: usize = 32 * 1024;
 /// Bytes that are kept of all of them together.
-pub(crate) const BYTES_OF_ALL_MAX: usize = 64 * 1024 * 1024;
+const BYTES_OF_ALL_MAX: usize = 64 * 1024 * 1024;
+
+/// What may be kept of so many sessions together.
+pub(crate) fn bytes_max(sessions: usize) -> usize {
+    BYTES_OF_ALL_MAX.min(sessions.saturating_mul(BYTES_MAX))
+}
 
 /// What a journal entry is to the conversation.
 #[derive(Clone, Debug)]

@@ -2,12 +2,14 @@
 //! to say.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::timeout;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::worktrees::{Removal, Worktree};
+use turnkeep_core::session::SessionStatus;
 
 use crate::service::Gateway;
 
@@ -41,30 +43,60 @@ impl Gateway {
         None
     }
 
-    /// A session was closed: its worktree goes if nothing is lost by that. What became of it, in
-    /// words; none if there is none.
+    /// A session was closed: its worktree goes if nothing is lost by that, once the process of its last
+    /// turn has ended. What became of it, in words; none if there is none.
     pub(crate) async fn leave_worktree(&self, key: &SessionKey) -> Option<String> {
         let agent = Arc::clone(&self.setup().agents.get(&key.agent())?.agent);
         agent.worktrees()?;
-        let session = key.clone();
+        let (gateway, session) = (self.clone(), key.clone());
+        let vacant = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&vacant);
         let leaving = tokio::spawn(async move {
-            let removal = match agent.worktrees() {
-                Some(worktrees) => worktrees.leave(&session).await,
-                None => Ok(Removal::None),
-            };
-            let told = match removal {
+            let worktrees = agent.worktrees()?;
+            worktrees.vacant(&session).await;
+            seen.store(true, Ordering::Relaxed);
+            if !gateway.is_over(&session).await {
+                return Some("the worktree stays: the session has begun again".to_owned());
+            }
+            let told = match worktrees.leave(&session).await {
                 Ok(Removal::None) => return None,
                 Ok(Removal::Removed(worktree)) => format!("{} was removed", worktree.path),
                 Ok(Removal::Kept(worktree, why)) => format!("{} stays: {why}", worktree.path),
                 Err(error) => format!("the worktree stays: {error}"),
             };
-            tracing::info!(session_key = %session, told, "the session of a worktree was closed");
+            // Without the session's key: it may have been erased, and names its customer.
+            tracing::info!(told, "the session of a worktree is over");
             Some(told)
         });
         match timeout(LEAVE, leaving).await {
             Ok(Ok(told)) => told,
             Ok(Err(_)) => Some("the worktree stays: looking at it failed".to_owned()),
-            Err(_) => Some("git is still at work on the worktree; the log will tell".to_owned()),
+            Err(_) if vacant.load(Ordering::Relaxed) => {
+                Some("git is still at work on the worktree; the log will tell".to_owned())
+            }
+            Err(_) => Some(
+                "the worktree goes, if nothing is lost by that, as soon as the process in it has \
+                 ended; the log will tell"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// The same where nobody waits for it.
+    pub(crate) fn leave_worktree_behind(&self, key: &SessionKey) {
+        let (gateway, key) = (self.clone(), key.clone());
+        tokio::spawn(async move { gateway.leave_worktree(&key).await });
+    }
+
+    /// Whether a session is closed, or gone altogether. One that can't be read may be neither.
+    async fn is_over(&self, key: &SessionKey) -> bool {
+        match self.store().load(key).await {
+            Ok(Some(loaded)) => loaded.session.status() == SessionStatus::Closed,
+            Ok(None) => true,
+            Err(error) => {
+                tracing::warn!(%error, "the session of a worktree can't be read; both stay");
+                false
+            }
         }
     }
 

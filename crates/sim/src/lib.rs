@@ -19,6 +19,7 @@ pub mod world;
 
 mod acks;
 mod agent;
+mod answers;
 mod artifacts;
 mod aside;
 mod bill;

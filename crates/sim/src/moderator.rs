@@ -7,7 +7,7 @@ use std::sync::Arc;
 use turnkeep_core::journal::{Event, EventBody};
 use turnkeep_core::message::{InboundKind, Pending};
 use turnkeep_core::moderation::{Check, Moderation, Ruling};
-use turnkeep_core::session::Input;
+use turnkeep_core::session::{Input, QUESTION_OVER};
 use turnkeep_core::{Policy, Seq, Session};
 
 use crate::aside::Aside;
@@ -71,6 +71,12 @@ impl Moderator {
                     .then(|| format!("I24: message {} is not checked", event.seq));
             }
             EventBody::GuardAllowed { message, by_default } => (message, by_default, Ruling::Allow),
+            // It was allowed, and came too late for the question that it answers.
+            EventBody::GuardRefused { message, by_default, detail: Some(detail) }
+                if **detail == *QUESTION_OVER =>
+            {
+                (message, by_default, Ruling::Allow)
+            }
             EventBody::GuardRefused { message, by_default, .. } => {
                 (message, by_default, Ruling::Refuse)
             }

@@ -28,7 +28,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 74] = [
+pub const MUTANTS: [(Mutant, &str, u64); 75] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -57,6 +57,7 @@ pub const MUTANTS: [(Mutant, &str, u64); 74] = [
     (planted(Planted::ConflictForgotten), "inputs are dropped on a conflict", 2000),
     (planted(Planted::CommitErrorTrusted), "a failed commit counts as done", 2000),
     (planted(Planted::RefusedTaken), "a message that the guard refused is taken", 2000),
+    (planted(Planted::QuestionUnchecked), "an answer is taken for another question", 2000),
     (planted(Planted::QueueSwitchIgnored), "messages wait where none may", 2000),
     (planted(Planted::AnyGapLearnt), "gaps that are no typing are learnt", 2000),
     (planted(Planted::RhythmIgnored), "what was learnt changes no window", 2000),

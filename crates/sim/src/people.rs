@@ -82,7 +82,8 @@ impl World<'_> {
             InboundKind::Context => Kind::Context,
             InboundKind::Message | InboundKind::Unclear(_) => Kind::Message,
         };
-        let inbound = Inbound { token, trust, refused, kind, ..inbound };
+        let answers = self.answers.names(token, &kind, &self.store.rows[seat].session);
+        let inbound = Inbound { token, trust, refused, kind, answers, ..inbound };
         self.push(process, seat, input, Input::Message(inbound));
     }
 
@@ -160,6 +161,8 @@ impl World<'_> {
         let (seat, asked) = self.seat_of(token);
         let Some(Who::Person(act)) = self.close_waiter(token) else { return };
         self.judge.decided((seat, act), (asked, self.now), &decision, &self.store.rows[seat]);
+        let wrong = self.answers.told(token, seat, &decision, &self.store.rows[seat]);
+        wrong.into_iter().for_each(|what| self.judge.complain(what));
         if self.guard.is_ignored(token, &decision) {
             self.judge.broken("I13", || "a message that the guard refused is taken".to_owned());
         }

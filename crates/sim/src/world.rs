@@ -7,6 +7,7 @@ use turnkeep_core::session::Wake;
 use uuid::Uuid;
 
 use crate::agent::Run;
+use crate::answers::Answers;
 use crate::aside::Aside;
 use crate::bill::Bill;
 use crate::coverage::Coverage;
@@ -88,6 +89,7 @@ pub struct World<'a> {
     pub(crate) plan: Plan,
     pub(crate) rng: Rng,
     pub(crate) guard: Guard,
+    pub(crate) answers: Answers,
     pub(crate) tools: Tools,
     pub(crate) bill: Bill,
     pub(crate) moderator: Moderator,
@@ -152,6 +154,7 @@ impl<'a> World<'a> {
             plan,
             rng,
             guard: Guard::new(0),
+            answers: Answers::new(0),
             tools: Tools::new(0),
             bill: Bill::new(0),
             now: 0,
@@ -218,6 +221,7 @@ impl<'a> World<'a> {
     fn begin(&mut self, seed: u64, mutant: Option<Mutant>) {
         self.rng = Rng::new(seed);
         self.guard = Guard::new(seed);
+        self.answers = Answers::new(seed);
         self.tools = Tools::new(seed);
         self.bill = Bill::new(seed);
         self.aside = Aside::new(seed);

@@ -1,7 +1,7 @@
 //! What is known of the switchboard: the sessions in their order, which one is active here, and
 //! which ones wait.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,6 +25,8 @@ pub(crate) struct Waiting {
     pub(crate) text: String,
     /// Which question; none where none is open.
     pub(crate) question_id: Option<u64>,
+    /// Since when, as the server writes it.
+    pub(crate) since: String,
 }
 
 impl Waiting {
@@ -121,6 +123,8 @@ impl Row {
 pub(crate) struct Board {
     /// In the order of their numbers.
     rows: Vec<Row>,
+    /// What the sessions waited for last, by their keys.
+    rung: BTreeMap<String, Rung>,
     /// Numbers of sessions that left lately, the latest last.
     gone: VecDeque<u32>,
     /// The session that the server says is active at this seat.
@@ -129,6 +133,30 @@ pub(crate) struct Board {
     pub(crate) unread: u64,
     /// Whether the server told of its sessions at all.
     pub(crate) known: bool,
+}
+
+/// What a session waited for last, so that a person is called once for each thing.
+#[derive(Debug)]
+struct Rung {
+    waiting: Waiting,
+    /// The server said that it is settled. A list of everything that doesn't know of it says less:
+    /// a server that was started again finds out by and by what waits.
+    settled: bool,
+}
+
+impl Rung {
+    /// Whether a session that waits now waits for this still, or for this again.
+    fn is_for(&self, now: &Waiting) -> bool {
+        match (self.waiting.question_id, now.question_id) {
+            (Some(one), Some(another)) => one == another,
+            (None, None) if self.waiting.kind == now.kind => {
+                // Since when a person is waited for is no more than a guess after a restart.
+                let person = now.kind == "operator" && !self.settled;
+                person || self.waiting.since == now.since
+            }
+            _ => false,
+        }
+    }
 }
 
 /// An event of the switchboard's stream.
@@ -145,7 +173,7 @@ struct Told {
 /// What an event changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    /// Sessions that wait and did not before, by number.
+    /// Sessions that wait for something for which nobody was called yet, by number.
     pub(crate) began_to_wait: Vec<u32>,
     /// Keys of sessions that are gone.
     pub(crate) gone: Vec<String>,
@@ -158,22 +186,24 @@ impl Board {
         let mut changes = Changes::default();
         // Who comes to see them for the first time is not rung for.
         let rings = self.known;
+        // Under another number a session is still the same.
+        let here: BTreeSet<String> = told.sessions.iter().map(|row| row.session.clone()).collect();
         if told.whole {
-            let mut stay: Vec<u32> = told.sessions.iter().map(|row| row.number).collect();
-            stay.sort_unstable();
-            let gone = self.rows.iter().filter(|row| stay.binary_search(&row.number).is_err());
-            changes.gone.extend(gone.map(|row| row.session.clone()));
+            changes.gone.extend(self.rows.iter().map(|row| row.session.clone()));
+            self.rung.retain(|session, _| here.contains(session));
             // It may be another process, whose numbers mean other sessions.
             self.gone.clear();
-            let old = std::mem::take(&mut self.rows);
+            self.rows.clear();
             for row in told.sessions {
-                let waited = find(&old, row.number).is_some_and(|row| row.waiting.is_some());
-                self.put(row, waited, rings, &mut changes);
+                self.call(&row, true, rings, &mut changes);
+                self.put(row, &mut changes);
             }
         } else {
             for number in told.gone {
                 if let Ok(at) = self.rows.binary_search_by_key(&number, |row| row.number) {
-                    changes.gone.push(self.rows.remove(at).session);
+                    let row = self.rows.remove(at);
+                    self.rung.remove(&row.session);
+                    changes.gone.push(row.session);
                 }
                 if self.gone.len() >= GONE_MAX {
                     self.gone.pop_front();
@@ -181,10 +211,11 @@ impl Board {
                 self.gone.push_back(number);
             }
             for row in told.sessions {
-                let waited = self.row(row.number).is_some_and(|row| row.waiting.is_some());
-                self.put(row, waited, rings, &mut changes);
+                self.call(&row, false, rings, &mut changes);
+                self.put(row, &mut changes);
             }
         }
+        changes.gone.retain(|session| !here.contains(session));
         self.active = told.active;
         self.unread = told.unread;
         self.known = true;
@@ -200,17 +231,37 @@ impl Board {
         }
         if self.row(row.number).is_none() {
             let quiet = Row { waiting: None, ..row.clone() };
-            self.put(quiet, true, false, &mut Changes::default());
+            self.put(quiet, &mut Changes::default());
         }
         Some(row)
     }
 
-    fn put(&mut self, row: Row, waited: bool, rings: bool, changes: &mut Changes) {
-        if rings && !waited && row.waiting.is_some() {
+    /// Notes what a session waits for, and whether somebody is to be called for it.
+    fn call(&mut self, row: &Row, whole: bool, rings: bool, changes: &mut Changes) {
+        let known = self.rung.get_mut(&row.session);
+        let Some(waiting) = &row.waiting else {
+            if let Some(known) = known {
+                known.settled |= !whole;
+            }
+            return;
+        };
+        if !known.is_some_and(|known| known.is_for(waiting)) && rings {
             changes.began_to_wait.push(row.number);
         }
+        let rung = Rung { waiting: waiting.clone(), settled: false };
+        self.rung.insert(row.session.clone(), rung);
+    }
+
+    fn put(&mut self, row: Row, changes: &mut Changes) {
         match self.rows.binary_search_by_key(&row.number, |row| row.number) {
-            Ok(at) => self.rows[at] = row,
+            Ok(at) => {
+                // Another session has its number by now.
+                let before = std::mem::replace(&mut self.rows[at], row);
+                if before.session != self.rows[at].session {
+                    self.rung.remove(&before.session);
+                    changes.gone.push(before.session);
+                }
+            }
             Err(at) if self.rows.len() < ROWS_MAX => self.rows.insert(at, row),
             Err(_) => {}
         }
@@ -226,9 +277,14 @@ impl Board {
         find(&self.rows, number)
     }
 
+    /// One session, by its key.
+    pub(crate) fn by_session(&self, session: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.session == session)
+    }
+
     /// What a session asks a person.
     pub(crate) fn asked_in(&self, session: &str) -> Option<&Waiting> {
-        let row = self.rows.iter().find(|row| row.session == session)?;
+        let row = self.by_session(session)?;
         row.waiting.as_ref().filter(|waiting| waiting.asks())
     }
 
@@ -285,6 +341,52 @@ mod tests {
         let changes = board.apply(&whole.to_string()).unwrap();
         assert_eq!(changes, Changes { began_to_wait: vec![3], gone: vec!["k2".to_owned()] });
         assert_eq!(board.apply("nonsense"), None);
+    }
+
+    #[test]
+    fn each_thing_that_waits_is_rung_for_once() {
+        let waits = |number: u32, waiting: Value| json!({ "number": number, "session": format!("k{number}"), "waiting": waiting });
+        let question = |id: u32| json!({ "kind": "question", "text": "", "question_id": id });
+        let other = |kind: &str, since: &str| json!({ "kind": kind, "text": "x", "since": since });
+        let mut board = Board::default();
+        let mut rung = |whole: bool, waiting: Value| {
+            let told = json!({ "whole": whole, "sessions": [waits(1, waiting)] });
+            board.apply(&told.to_string()).unwrap().began_to_wait.len()
+        };
+        assert_eq!(rung(true, json!(null)), 0);
+        assert_eq!(rung(false, question(1)), 1);
+        // Its words come later, and it is an approval.
+        let words = json!({ "kind": "approval", "text": "may I?", "question_id": 1 });
+        assert_eq!(rung(false, words.clone()), 0);
+        // It was answered, and the next one asked, within one event.
+        assert_eq!(rung(false, question(2)), 1);
+        // A server that was started again knows it a moment later only.
+        assert_eq!((rung(true, json!(null)), rung(false, json!(null))), (0, 0));
+        assert_eq!((rung(false, question(2)), rung(true, question(2))), (0, 0));
+        assert_eq!((rung(true, json!(null)), rung(false, question(3))), (0, 1));
+        // It failed, was tried again, and failed again.
+        assert_eq!(rung(false, other("error", "10:00")), 1);
+        assert_eq!((rung(false, json!(null)), rung(false, other("error", "10:00"))), (0, 0));
+        assert_eq!(rung(false, other("error", "10:01")), 1);
+        // An operator is waited for; since when is not known for sure after a restart.
+        assert_eq!(rung(false, other("operator", "10:02")), 1);
+        assert_eq!((rung(true, json!(null)), rung(false, other("operator", "10:03"))), (0, 0));
+        assert_eq!((rung(false, json!(null)), rung(false, other("operator", "10:04"))), (0, 1));
+    }
+
+    #[test]
+    fn a_number_that_means_another_session_means_no_longer_the_old_one() {
+        let told = |whole: bool, session: &str| {
+            let row = json!({ "number": 3, "session": session, "waiting": null });
+            json!({ "whole": whole, "sessions": [row] }).to_string()
+        };
+        for whole in [true, false] {
+            let mut board = Board::default();
+            board.apply(&told(true, "k3")).unwrap();
+            let changes = board.apply(&told(whole, "other")).unwrap();
+            assert_eq!(changes.gone, ["k3"], "whole: {whole}");
+            assert_eq!(board.row(3).unwrap().session, "other");
+        }
     }
 
     #[test]

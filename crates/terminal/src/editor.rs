@@ -68,13 +68,19 @@ impl Editor {
         self.at = 0;
         self.goal = None;
         self.recalled = None;
-        if !text.trim().is_empty() && self.history.last() != Some(&text) {
-            if self.history.len() == HISTORY_MAX {
-                self.history.remove(0);
-            }
-            self.history.push(text.clone());
-        }
+        self.remember(text.clone());
         text
+    }
+
+    /// Puts a text into the history.
+    pub(crate) fn remember(&mut self, text: String) {
+        if text.trim().is_empty() || self.history.last() == Some(&text) {
+            return;
+        }
+        if self.history.len() == HISTORY_MAX {
+            self.history.remove(0);
+        }
+        self.history.push(text);
     }
 
     /// Deletes the character before the cursor.

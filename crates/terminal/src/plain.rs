@@ -5,21 +5,26 @@
 //!
 //! A line that is typed is a message; one that ends in a backslash goes on in the next line. Where
 //! lines come from a pipe, one waits until what the last one asked for is settled, so that a
-//! question's answer is simply the next line.
+//! question's answer is simply the next line. A message belongs to the session in which its line
+//! was taken, and no line is taken while it isn't settled which one that is.
 
 mod commands;
 mod journal;
+mod messages;
+mod place;
 mod run;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::follow::{Told, passes};
+use crate::follow::Told;
 use crate::ports::{Answer, Failure, Method, Request};
-use crate::text::{harmless, one_line, segment};
+use crate::text::{harmless, one_line};
+use messages::Message;
+use place::Here;
 
 pub use run::run;
 
@@ -87,6 +92,8 @@ enum For {
     Active,
     /// A row to talk in from now on.
     Open,
+    /// How the session is that is talked in now.
+    Standing(String),
     /// The message that is first in line.
     Message,
     /// A list to print.
@@ -99,26 +106,15 @@ enum For {
     Read,
 }
 
-/// The session that is talked in.
-#[derive(Clone, Debug)]
-struct Here {
-    key: String,
-    path: String,
-    /// Whose words they are, in a session that was begun in a terminal; its user has no other name.
-    user: Option<String>,
-}
-
-/// A message that is on its way.
-#[derive(Clone, Debug)]
-struct Message {
-    id: String,
-    text: String,
-}
-
 /// The conversation, line by line.
 pub(crate) struct Plain {
     options: PlainOptions,
+    /// None before the first one stands, and where the last one was closed.
     here: Option<Here>,
+    /// A session was talked in already.
+    began: bool,
+    /// For so many ticks a line may have been typed for a session that could not be gone to.
+    astray: u32,
     requests: VecDeque<(u64, For)>,
     tag_last: u64,
     messages_said: u64,
@@ -134,6 +130,8 @@ pub(crate) struct Plain {
     open: BTreeSet<u64>,
     /// The conversation waits for an answer.
     asked: bool,
+    /// The question that the next message answers.
+    question: Option<u64>,
     /// Up to here something was missed that is told before anything else; given up after a second.
     missed_to: Option<u64>,
     /// So many requests of commands are not answered yet.
@@ -149,6 +147,8 @@ impl Plain {
         Self {
             options,
             here: None,
+            began: false,
+            astray: 0,
             requests: VecDeque::new(),
             tag_last: 0,
             messages_said: 0,
@@ -158,6 +158,7 @@ impl Plain {
             unseen: BTreeSet::new(),
             open: BTreeSet::new(),
             asked: false,
+            question: None,
             missed_to: None,
             commands: 0,
             failed: false,
@@ -167,25 +168,9 @@ impl Plain {
         }
     }
 
-    /// What is asked first.
-    pub(crate) fn begin(&mut self) -> Vec<Do> {
-        let seat = json!({ "seat": self.options.seat });
-        match self.options.session.clone() {
-            Some(which) => {
-                let path = format!("/v1/switchboard/{}/switch", segment(&which));
-                vec![self.ask(For::Open, post(path, seat))]
-            }
-            None => {
-                let seat = segment(&self.options.seat);
-                let path = format!("/v1/switchboard?limit=1&seat={seat}");
-                vec![self.ask(For::Active, get(path))]
-            }
-        }
-    }
-
     /// Whether it is time for the next line.
     pub(crate) fn wants_line(&self) -> bool {
-        let early = self.here.is_none() || self.missed_to.is_some();
+        let early = !self.began || self.missed_to.is_some() || !self.is_settled();
         if self.ended || early || self.pending.len() >= PENDING_MAX {
             return false;
         }
@@ -232,37 +217,15 @@ impl Plain {
         }
     }
 
-    fn message(&mut self, text: String) -> Vec<Do> {
-        self.messages_said += 1;
-        let id = format!("{}-{}", self.options.nonce, self.messages_said);
-        let mut todo = Vec::new();
-        if !self.options.interactive {
-            todo.push(Do::Say(told("you", &text)));
-        }
-        self.pending.push_back(Message { id, text });
-        todo.extend(self.send_next());
-        todo
-    }
-
-    /// Sends the message that is first in line, unless one is on its way.
-    fn send_next(&mut self) -> Option<Do> {
-        if self.sending {
-            return None;
-        }
-        let session = self.here.as_ref()?.key.clone();
-        let Message { id, text } = self.pending.front()?.clone();
-        self.sending = true;
-        self.unseen.insert(id.clone());
-        let body = json!({ "session": session, "message": text, "id": id });
-        Some(self.ask(For::Message, post("/v1/chat".into(), body)))
-    }
-
     fn tick(&mut self) -> Vec<Do> {
         // Not every entry is shown to everybody.
         self.missed_to = None;
-        let Some(away) = &mut self.away else { return Vec::new() };
+        self.astray = self.astray.saturating_sub(1);
+        let mut todo: Vec<Do> = self.ask_standing().into_iter().collect();
+        let Some(away) = &mut self.away else { return todo };
         *away += 1;
-        if *away >= AWAY_TICKS_MAX && !self.options.interactive {
+        // Who types may wait as long as they like, unless they want to leave.
+        if *away >= AWAY_TICKS_MAX && (!self.options.interactive || self.ended) {
             self.left = true;
             let lost = if self.unseen.is_empty() {
                 "given up: the server is away"
@@ -271,7 +234,8 @@ impl Plain {
             };
             return vec![Do::Note(lost.into()), Do::Leave(FAILED)];
         }
-        self.send_next().into_iter().collect()
+        todo.extend(self.send_next());
+        todo
     }
 
     fn told(&mut self, session: &str, told: Told) -> Vec<Do> {
@@ -314,6 +278,7 @@ impl Plain {
         match asked_for {
             For::Message => self.message_answered(result),
             For::Read => Vec::new(),
+            For::Standing(key) => self.stands(&key, result),
             For::Active => match result {
                 Ok(answer) => self.open_active(&answer.body),
                 Err(failure) => self.give_up(&failure),
@@ -323,80 +288,18 @@ impl Plain {
                 match result {
                     Ok(answer) => self.command_answered(&other, &answer.body),
                     // Without a session there is nothing to go on with.
-                    Err(failure) if self.here.is_none() => self.give_up(&failure),
-                    Err(failure) => {
-                        self.failed = true;
-                        vec![Do::Note(one_line(&failure.to_string()))]
-                    }
+                    Err(failure) if !self.began => self.give_up(&failure),
+                    Err(failure) => self.command_failed(&other, &failure),
                 }
             }
         }
-    }
-
-    fn message_answered(&mut self, result: Result<Answer, Failure>) -> Vec<Do> {
-        self.sending = false;
-        let failure = match result {
-            Ok(_) => {
-                self.pending.pop_front();
-                return self.send_next().into_iter().collect();
-            }
-            Err(failure) => failure,
-        };
-        if passes(&failure) && !is_answer(&failure) {
-            // The same message goes out again under the same id, so that it is taken once.
-            return self.lost(&failure.to_string());
-        }
-        if let Some(message) = self.pending.pop_front() {
-            self.unseen.remove(&message.id);
-        }
-        self.failed = true;
-        let mut todo = vec![Do::Note(format!("not taken: {}", one_line(&failure.to_string())))];
-        todo.extend(self.send_next());
-        todo
-    }
-
-    /// The seat shows one already, or gets a new one.
-    fn open_active(&mut self, board: &Value) -> Vec<Do> {
-        let seat = json!({ "seat": self.options.seat });
-        let request = match board["active"].as_u64() {
-            Some(number) => post(format!("/v1/switchboard/{number}/switch"), seat),
-            None => post("/v1/switchboard".into(), seat),
-        };
-        vec![self.ask(For::Open, request)]
-    }
-
-    /// From now on this session is talked in.
-    fn open(&mut self, row: &Value) -> Vec<Do> {
-        let Some(key) = row["session"].as_str() else {
-            return self.give_up(&Failure::Strange("a session without a key".into()));
-        };
-        let label = label(row);
-        let path = format!("/v1/sessions/{}", segment(key));
-        let ours = row["channel"].as_str() == Some("terminal");
-        let user = row["customer_id"].as_str().filter(|_| ours).map(str::to_owned);
-        self.here = Some(Here { key: key.to_owned(), path, user });
-        self.open.clear();
-        self.unseen.clear();
-        let waits = row["waiting"]["text"].as_str().filter(|_| !row["waiting"].is_null());
-        let kind = row["waiting"]["kind"].as_str();
-        self.asked = matches!(kind, Some("question" | "approval"));
-        let state = row["state"].as_str().unwrap_or("unknown").replace('_', " ");
-        let mut todo = vec![Do::Note(format!("session {label}: {}", one_line(&state)))];
-        if let Some(text) = waits {
-            todo.push(Do::Note(format!("it waits for you: {}", one_line(text))));
-        }
-        let place = |field: &str| row[field].as_u64().unwrap_or(0);
-        let after = place("read_seq").max(place("last_seq").saturating_sub(MISSED_MAX));
-        self.missed_to = Some(place("last_seq")).filter(|last| *last > after);
-        todo.push(Do::Follow(key.to_owned(), after));
-        todo
     }
 
     fn leave_if_done(&mut self, todo: &mut Vec<Do>) {
         let busy = !self.pending.is_empty() || !self.unseen.is_empty() || self.commands > 0;
         // What was written out would be told again if nobody knew that it was read.
         let marks = self.requests.iter().any(|(_, asked_for)| *asked_for == For::Read);
-        if self.left || !self.ended || busy || marks || self.here.is_none() {
+        if self.left || !self.ended || busy || marks || !self.began {
             return;
         }
         if self.asked {
@@ -411,17 +314,12 @@ impl Plain {
 
     fn ask(&mut self, asked_for: For, request: Request) -> Do {
         self.tag_last += 1;
-        if !matches!(asked_for, For::Message | For::Read | For::Active) {
+        if !matches!(asked_for, For::Message | For::Read | For::Active | For::Standing(_)) {
             self.commands += 1;
         }
         self.requests.push_back((self.tag_last, asked_for));
         Do::Send(self.tag_last, request)
     }
-}
-
-/// A refusal that says no to this message, though others may be taken in a moment.
-fn is_answer(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused { status: 429, .. })
 }
 
 /// What somebody said; lines behind the first one are set in, so that a line that isn't begins

@@ -67,6 +67,15 @@ pub struct Request {
     pub body: Option<Value>,
 }
 
+impl Request {
+    /// Whether it stops a turn that it names, so that it may overtake everything: it can't stop
+    /// another one than is meant.
+    pub(crate) fn stops_one_turn(&self) -> bool {
+        let names_one = self.body.as_ref().is_some_and(|body| body["turn_id"].is_string());
+        names_one && self.path.ends_with("/stop")
+    }
+}
+
 /// What a server answered, with a status that is a success.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {

@@ -1,8 +1,10 @@
 //! Runs the app on a terminal: keys and streams in, requests and frames out.
 //!
 //! One loop owns the app. A key is drawn at once; what streams in is drawn at most once a frame, so
-//! that a busy server costs no more than a quiet one. Writes go out one after the other, so that
-//! messages keep their order; reads go beside them.
+//! that a busy server costs no more than a quiet one.
+
+mod hands;
+mod writes;
 
 use std::io;
 use std::sync::Arc;
@@ -15,12 +17,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::app::App;
 use crate::crossterm::event::Event;
 use crate::draw::draw;
-use crate::follow::{Following, Streams, Told};
-use crate::ports::{
-    Answer, Effect, Failure, Incoming, Link, Method, Options, Request, Server, TICK_MS,
-};
+use crate::follow::Following;
+use crate::ports::{Effect, Failure, Incoming, Link, Options, Server, TICK_MS};
 use crate::screen::{self, Screen};
 use crate::text::segment;
+use hands::Hands;
 
 /// What streams in is drawn no sooner than this after what was drawn last.
 const FRAME: Duration = Duration::from_millis(16);
@@ -30,17 +31,27 @@ const NEWS_MAX: usize = 1024;
 const KEYS_MAX: usize = 1024;
 /// News that are taken before keys are looked for again.
 const NEWS_AT_ONCE: usize = 64;
-/// Writes that may wait for those before them.
-const WRITES_MAX: usize = 256;
 
 /// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Why.
+    pub by: By,
+    /// What is lost by it, a line each: what was typed and not sent, or not answered.
+    pub given_up: Vec<String>,
+}
+
+/// Why it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum By {
     /// The person left.
-    Left,
+    Person,
     /// The process was told to end, by the signal of this number.
     Signal(u8),
 }
+
+/// What a terminal says that is closed, where it says anything.
+const HANGUP: u8 = 1;
 
 /// Shows the terminal until the person leaves, or something ends it. An error is one of the terminal.
 pub async fn run(server: Arc<dyn Server>, options: Options) -> io::Result<Ended> {
@@ -68,7 +79,7 @@ pub async fn run(server: Arc<dyn Server>, options: Options) -> io::Result<Ended>
                 Signalled::Continue => seated.take_again()?,
                 Signalled::End(number) => {
                     seated.hear(Incoming::Ending)?;
-                    return Ok(Ended::Signal(number));
+                    return Ok(seated.ended(By::Signal(number)));
                 }
             },
             Some(incoming) = heard.recv() => {
@@ -78,13 +89,18 @@ pub async fn run(server: Arc<dyn Server>, options: Options) -> io::Result<Ended>
                     seated.hear(incoming)?;
                 }
             }
-            _ = tick.tick() => seated.hear(Incoming::Tick)?,
+            _ = tick.tick() => {
+                if screen::gone() {
+                    return Ok(seated.ended(By::Signal(HANGUP)));
+                }
+                seated.hear(Incoming::Tick)?;
+            }
             () = tokio::time::sleep_until(seated.drawn_at + FRAME), if seated.changed => {
                 seated.draw()?;
             }
         }
         if seated.left {
-            return Ok(Ended::Left);
+            return Ok(seated.ended(By::Person));
         }
         if screen::panicked() {
             return Err(io::Error::other("a part of this terminal failed; the server goes on"));
@@ -133,7 +149,14 @@ impl Seated {
         self.hear(Incoming::Terminal(event))
     }
 
+    fn ended(&self, by: By) -> Ended {
+        Ended { by, given_up: self.app.given_up() }
+    }
+
     fn hear(&mut self, incoming: Incoming) -> io::Result<()> {
+        if let Incoming::Answer { tag, .. } = &incoming {
+            self.hands.answered(*tag);
+        }
         for effect in self.app.on(incoming, now_ms()) {
             match effect {
                 Effect::Bell => self.screen.ring()?,
@@ -168,107 +191,6 @@ impl Seated {
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Does what the app wants done on the server.
-struct Hands {
-    server: Arc<dyn Server>,
-    streams: Streams,
-    news: mpsc::Sender<Incoming>,
-    /// Writes that wait for those before them.
-    writes: mpsc::Sender<(u64, Request)>,
-    followed: Option<Following>,
-}
-
-impl Hands {
-    fn new(server: Arc<dyn Server>, news: mpsc::Sender<Incoming>) -> Self {
-        let (writes, waiting) = mpsc::channel(WRITES_MAX);
-        tokio::spawn(write_in_order(Arc::clone(&server), waiting, news.clone()));
-        let streams = Streams::new(Arc::clone(&server));
-        Self { server, streams, news, writes, followed: None }
-    }
-
-    fn watch_board(&self, path: String) -> Following {
-        self.streams.follow(path, None, self.news.clone(), |told| match told {
-            Told::Stands => Incoming::Link(Link::Up),
-            Told::Event(event) => Incoming::Board(event),
-            Told::Lost { why, retry_ms } => Incoming::Link(Link::Down { why, retry_ms }),
-            Told::Refused(failure) => Incoming::Link(Link::Refused { why: no_board(&failure) }),
-        })
-    }
-
-    fn act(&mut self, effect: Effect) {
-        match effect {
-            Effect::Send { tag, request } if request.method == Method::Get => {
-                let server = Arc::clone(&self.server);
-                self.answer_later(tag, async move { server.request(request).await });
-            }
-            Effect::Send { tag, request } => self.write(tag, request),
-            // Files take their time, and nobody's yes or stop waits for one.
-            Effect::Load { tag, path, file } => {
-                let server = Arc::clone(&self.server);
-                self.answer_later(tag, async move { server.load(path, file).await });
-            }
-            Effect::Save { tag, path, file } => {
-                let server = Arc::clone(&self.server);
-                self.answer_later(tag, async move { server.save(path, file).await });
-            }
-            Effect::Follow { session, after } => self.follow(session, after),
-            Effect::Unfollow => self.followed = None,
-            // These are the screen's.
-            Effect::Bell | Effect::Notify(_) | Effect::Redraw | Effect::Quit => {}
-        }
-    }
-
-    fn follow(&mut self, session: String, after: u64) {
-        // What is still on its way of the one before names its session.
-        self.followed = None;
-        let path = format!("/v1/sessions/{}/events", segment(&session));
-        let behind = (after > 0).then(|| after.to_string());
-        let tell = move |told| {
-            let session = session.clone();
-            match told {
-                Told::Stands => Incoming::Following(session),
-                Told::Event(event) => Incoming::Session { session, event },
-                // The switchboard's stream tells how the server is.
-                Told::Lost { .. } => Incoming::Tick,
-                Told::Refused(failure) => Incoming::Unfollowed { session, failure },
-            }
-        };
-        self.followed = Some(self.streams.follow(path, behind, self.news.clone(), tell));
-    }
-
-    fn write(&self, tag: u64, request: Request) {
-        if self.writes.try_send((tag, request)).is_err() {
-            let why = "too much waits to be sent already".to_owned();
-            self.answer_later(tag, async { Err(Failure::Unreachable(why)) });
-        }
-    }
-
-    fn answer_later(
-        &self,
-        tag: u64,
-        answer: impl Future<Output = Result<Answer, Failure>> + Send + 'static,
-    ) {
-        let news = self.news.clone();
-        tokio::spawn(async move {
-            // Nobody listens any more where this fails.
-            let _ = news.send(Incoming::Answer { tag, result: answer.await }).await;
-        });
-    }
-}
-
-async fn write_in_order(
-    server: Arc<dyn Server>,
-    mut waiting: mpsc::Receiver<(u64, Request)>,
-    news: mpsc::Sender<Incoming>,
-) {
-    while let Some((tag, request)) = waiting.recv().await {
-        let result = server.request(request).await;
-        if news.send(Incoming::Answer { tag, result }).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Why there is no switchboard to watch.

@@ -87,10 +87,10 @@ impl Screen {
         self.say("\u{7}")
     }
 
-    /// Has it tell the desktop something (OSC 9). The text holds no control characters.
+    /// Has it tell the desktop something.
     pub(crate) fn notify(&mut self, text: &str) -> io::Result<()> {
-        let text: String = text.chars().filter(|one| !one.is_control()).collect();
-        self.say(&format!("\u{1b}]9;{text}\u{7}"))
+        let in_tmux = std::env::var_os("TMUX").is_some_and(|tmux| !tmux.is_empty());
+        self.say(&notification(text, in_tmux))
     }
 
     fn say(&mut self, text: &str) -> io::Result<()> {
@@ -98,6 +98,17 @@ impl Screen {
         backend.write_all(text.as_bytes())?;
         io::Write::flush(backend)
     }
+}
+
+/// What has a terminal tell the desktop something (OSC 9). A tmux around us keeps for itself what it
+/// isn't told to hand on, each escape doubled; it does that where `allow-passthrough` is on.
+fn notification(text: &str, in_tmux: bool) -> String {
+    let text: String = text.chars().filter(|one| !one.is_control()).collect();
+    let told = format!("\u{1b}]9;{text}\u{7}");
+    if !in_tmux {
+        return told;
+    }
+    format!("\u{1b}Ptmux;{}\u{1b}\\", told.replace('\u{1b}', "\u{1b}\u{1b}"))
 }
 
 impl Drop for Screen {
@@ -109,6 +120,12 @@ impl Drop for Screen {
 /// Whether anything panicked while the terminal was taken.
 pub(crate) fn panicked() -> bool {
     PANICKED.load(Ordering::SeqCst)
+}
+
+/// Whether the terminal is closed. Not every way of closing it sends a signal, and reading from what
+/// is closed neither ends nor waits.
+pub(crate) fn gone() -> bool {
+    !io::stdin().is_terminal() || !io::stdout().is_terminal()
 }
 
 /// Reads keys, pastes and sizes on a thread of their own, for reading waits. It ends with the process.
@@ -154,4 +171,19 @@ fn give_back_on_panic() {
             before(panic);
         }));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tmux_is_told_to_hand_a_notification_on() {
+        let text = "2 waits for you: a\u{1b}]0;b\u{7}";
+        assert_eq!(notification(text, false), "\u{1b}]9;2 waits for you: a]0;b\u{7}");
+        assert_eq!(
+            notification(text, true),
+            "\u{1b}Ptmux;\u{1b}\u{1b}]9;2 waits for you: a]0;b\u{7}\u{1b}\\"
+        );
+    }
 }

@@ -58,6 +58,15 @@ fn every_command_has_help() {
 }
 
 #[test]
+fn attach_lists_nothing_that_it_refuses() {
+    let (_, out, _) = run(&["attach", "--help"]);
+    assert!(out.contains("--server") && !out.contains("--json"), "{out}");
+    let (code, _, said) = run(&["attach", "--json"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("attach has no --json"), "{said}");
+}
+
+#[test]
 fn shells_get_their_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let (code, out, _) = run(&["completions", shell]);

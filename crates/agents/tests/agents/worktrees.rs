@@ -242,9 +242,13 @@ async fn what_the_repository_ignores_is_not_lost_to_make_room() {
     std::fs::write(exclude.join("exclude"), "secret.env\n").unwrap();
     let kept = ground.path("one").join("secret.env");
     std::fs::write(&kept, "mine").unwrap();
-    let refused = run(&agent, "two").await.unwrap_err();
-    assert!(refused.error.contains("worktrees_max is 1"), "{}", refused.error);
-    assert!(kept.exists());
+    // Whatever somebody's configuration shows of it.
+    for shows in ["normal", "no"] {
+        ground.git(&["config", "status.showUntrackedFiles", shows]);
+        let refused = run(&agent, "two").await.unwrap_err();
+        assert!(refused.error.contains("worktrees_max is 1"), "{}", refused.error);
+        assert!(kept.exists());
+    }
     std::fs::remove_file(&kept).unwrap();
     place(&agent, "two").await;
     assert!(!ground.path("one").exists());
@@ -366,4 +370,32 @@ async fn nobody_removes_a_worktree_under_a_process() {
     let (turn, ()) = tokio::join!(turn, meanwhile);
     turn.unwrap();
     assert!(matches!(remove(&agent, "one", false).await, Removal::Removed(_)));
+}
+
+/// A turn that is ended leaves its process a moment to end by itself.
+#[tokio::test]
+async fn whoever_waits_until_nobody_works_there_can_remove_it() {
+    let ground = Ground::new();
+    let (begun, end) = (ground.dir.path().join("begun"), ground.dir.path().join("end"));
+    let make = Command::new("mkfifo").args([&begun, &end]).status().unwrap();
+    assert!(make.success());
+    let script = format!("trap '' TERM; echo > {}; read -r _ < {}", begun.display(), end.display());
+    let agent = ground.agent(&script);
+    tokio::select! {
+        _ = run(&agent, "one") => panic!("it waits"),
+        begun = tokio::fs::read(&begun) => drop(begun.unwrap()),
+    }
+    let worktrees = agent.worktrees().unwrap();
+    let left = worktrees.leave(&key("one")).await.unwrap();
+    assert_eq!(kept(left).0, WorktreeState::InUse);
+    let vacant = worktrees.vacant(&key("one"));
+    let removed = async {
+        vacant.await;
+        worktrees.leave(&key("one")).await.unwrap()
+    };
+    let end = async { tokio::fs::write(&end, "\n").await.unwrap() };
+    let (removed, ()) = tokio::join!(removed, end);
+    assert!(matches!(removed, Removal::Removed(_)), "{removed:?}");
+    // Where there is none, nobody waits.
+    worktrees.vacant(&key("two")).await;
 }

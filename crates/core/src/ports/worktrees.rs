@@ -53,6 +53,8 @@ pub trait Worktrees: Send + Sync {
     /// Removes one if nothing is lost by that. With `force` also where commits stand in its branch
     /// only, which then stays; never what is in no commit, and never under a process.
     fn remove(&self, id: &str, force: bool) -> BoxFuture<'_, Result<Removal, String>>;
-    /// The same for a session that was closed.
+    /// Resolves once no process works in the worktree of this session, at once if there is none.
+    fn vacant(&self, session: &SessionKey) -> BoxFuture<'_, ()>;
+    /// Removes that of a session that was closed, if nothing is lost by that.
     fn leave(&self, session: &SessionKey) -> BoxFuture<'_, Result<Removal, String>>;
 }

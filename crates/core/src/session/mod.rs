@@ -35,6 +35,7 @@ use crate::session_key::SessionKey;
 pub use effect::{AgentAnswer, Controlled, Effect, Ignored, StartRun};
 pub use input::{AgentInput, Control, Finished, Input, RunFailure};
 pub use on_ask::Answered;
+pub use on_held::QUESTION_OVER;
 pub use on_notice::NOTICES_MAX;
 pub use on_operator::Paused;
 pub use on_tool::Done;

@@ -171,6 +171,7 @@ impl Machine<'_> {
             request: None,
             refused: None,
             kind: InboundKind::Message,
+            answers: None,
             // It goes when the one goes that it stands for.
             disappears_s: None,
         };

@@ -7,13 +7,16 @@
 use std::sync::Arc;
 
 use super::{Effect, HeldAs, Ignored, Machine};
-use crate::ids::Seq;
+use crate::ids::{QuestionId, Seq};
 use crate::journal::EventBody;
 use crate::message::{InboundKind, Pending};
 use crate::moderation::{Ruled, Ruling, TIMEOUT_MS_MAX, Trigger};
 use crate::planted::{Planted, planted};
 use crate::policy::Trust;
 use crate::session::state::Held;
+
+/// Why an answer that was held is not passed on.
+pub const QUESTION_OVER: &str = "the question that it answers is not open any more";
 
 impl Machine<'_> {
     /// Whether a message that comes now is held: something is to be asked about it, or it would
@@ -32,7 +35,12 @@ impl Machine<'_> {
     }
 
     /// Holds an accepted message. One that was let go before only waits its turn.
-    pub(super) fn hold(&mut self, message: Pending, kind: Option<&InboundKind>) {
+    pub(super) fn hold(
+        &mut self,
+        message: Pending,
+        kind: Option<&InboundKind>,
+        answers: Option<QuestionId>,
+    ) {
         let held_as = match kind {
             Some(InboundKind::Context) => HeldAs::Context,
             Some(InboundKind::Unclear(trigger)) => HeldAs::Unclear(trigger.clone()),
@@ -52,7 +60,7 @@ impl Machine<'_> {
         let deadline = self.deadline(duration_ms);
         let let_go = Ruled { ruling: Ruling::Allow, by_default: true, reason: None };
         let ruled = timeout_ms.is_none().then_some(let_go);
-        self.session.held.push(Held { message, deadline, ruled, held_as });
+        self.session.held.push(Held { message, deadline, ruled, held_as, answers });
         if timeout_ms.is_some() {
             self.ask_about(self.session.held.len() - 1, duration_ms);
         }
@@ -141,9 +149,16 @@ impl Machine<'_> {
         while let Some(at) = self.next_to_go() {
             let held = self.session.held.remove(at);
             let becomes = held.becomes();
-            let Held { message, ruled, held_as, .. } = held;
+            let Held { message, ruled, held_as, answers, .. } = held;
             let Some(ruled) = ruled else { return };
             let by_default = ruled.by_default;
+            let goes_on = becomes == Some(Becomes::Message);
+            if goes_on && !self.may_answer(answers, message.trust) {
+                let (ruling, reason) = (Ruling::Refuse, Some(QUESTION_OVER.into()));
+                let ruled = Ruled { ruling, by_default, reason };
+                self.refuse_held(&message, ruled, &held_as);
+                continue;
+            }
             match becomes {
                 Some(Becomes::Refused) => self.refuse_held(&message, ruled, &held_as),
                 Some(Becomes::Context) => self.keep_held(&message, by_default),

@@ -6,7 +6,7 @@ use smallvec::smallvec;
 
 use super::{Answered, Effect, Ignored, Machine, SEEN_KEPT_MS, Stage};
 use crate::accumulation::{Rhythm, window_ms};
-use crate::ids::{Seq, TurnGroupId, TurnId};
+use crate::ids::{QuestionId, Seq, TurnGroupId, TurnId};
 use crate::journal::EventBody;
 use crate::message::{Action, Decision, Inbound, InboundKind, Pending, Rejection};
 use crate::planted::{Planted, planted};
@@ -56,6 +56,9 @@ impl Machine<'_> {
             }
             _ => {}
         }
+        if !self.may_answer(message.answers, message.trust) {
+            return self.reject(message, Rejection::QuestionNotOpen);
+        }
         if self.is_full() {
             return self.reject(message, Rejection::QueueFull);
         }
@@ -73,6 +76,19 @@ impl Machine<'_> {
         let decision = self.accept(message, verdict, None, None);
         self.guard_twins(message, &decision);
         self.effect(Effect::Decided(message.token, decision));
+    }
+
+    /// Whether the question that a message is to answer is open and its sender's to answer; one that
+    /// names none may be taken for anything.
+    pub(super) fn may_answer(&self, question: Option<QuestionId>, trust: Trust) -> bool {
+        let Some(wanted) = question else { return true };
+        if planted(Planted::QuestionUnchecked) {
+            return true;
+        }
+        let open = self.session.turn.as_ref().is_some_and(
+            |turn| matches!(turn.stage, Stage::Waiting { question, .. } if question == wanted),
+        );
+        open && self.table(trust) == Verdict::Answer
     }
 
     /// Whether a message was seen before is asked first of all, so a refusal waits for the answer
@@ -253,7 +269,8 @@ impl Machine<'_> {
             body: Arc::clone(&message.body),
         };
         if held {
-            self.hold(pending, retry_of.is_none().then_some(&message.kind));
+            let kind = retry_of.is_none().then_some(&message.kind);
+            self.hold(pending, kind, message.answers);
         } else {
             self.place(verdict, pending);
         }

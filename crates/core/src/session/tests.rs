@@ -94,6 +94,7 @@ impl Bench {
             request: None,
             refused: None,
             kind: InboundKind::Message,
+            answers: None,
             disappears_s: None,
         }
     }
@@ -103,7 +104,17 @@ impl Bench {
     }
 
     fn say_as(&mut self, text: &str, trust: Trust) -> Decision {
-        self.feed(Input::Message(Self::inbound(text, trust)));
+        self.says(Self::inbound(text, trust))
+    }
+
+    /// Said as the answer to this question.
+    fn replies(&mut self, text: &str, question: u32) -> Decision {
+        let answers = Some(crate::ids::QuestionId(question));
+        self.says(Inbound { answers, ..Self::inbound(text, Trust::Public) })
+    }
+
+    fn says(&mut self, message: Inbound) -> Decision {
+        self.feed(Input::Message(message));
         self.effects(|effect| match effect {
             Effect::Decided(_, decision) => Some(decision.clone()),
             _ => None,

@@ -440,8 +440,8 @@ impl Board {
         self.redacted.insert(key.clone());
     }
 
-    /// Several states at once, as they were committed. What is illegal is skipped and told; it
-    /// aborts nothing of the rest.
+    /// Several states at once. What is illegal is skipped and told; it aborts nothing of the rest.
+    /// What goes to sleep gives back what it takes; its tokens are what it used.
     pub fn process(
         &mut self,
         states: &[(SessionKey, SessionStatus)],
@@ -456,7 +456,12 @@ impl Board {
                 self.leave(number);
             } else if from != *to {
                 self.change(number, |entry| {
-                    Arc::make_mut(&mut entry.row).state = *to;
+                    let row = Arc::make_mut(&mut entry.row);
+                    row.state = *to;
+                    if matches!(to, SessionStatus::Hibernated) {
+                        let tokens = row.resources.tokens;
+                        row.resources = Resources { tokens, ..Resources::default() };
+                    }
                     let question = entry.row.waiting.as_ref().and_then(|it| it.question_id);
                     let for_operator = entry.operator_text();
                     entry.refresh(question, for_operator.as_ref());

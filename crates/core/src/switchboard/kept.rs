@@ -50,9 +50,30 @@ impl Board {
         !(rows.is_empty() && gone.is_empty() && seats.is_empty() && seats_gone.is_empty())
     }
 
+    /// Something has to be written down that somebody waits for.
+    #[must_use]
+    pub fn has_wanted(&self) -> bool {
+        let Unsaved { rows, gone, seats, seats_gone } = &self.unsaved;
+        let wanted = rows.values().any(|wanted| *wanted);
+        wanted || !(gone.is_empty() && seats.is_empty() && seats_gone.is_empty())
+    }
+
+    /// What seats point at goes with them.
+    fn want_what_seats_see(&mut self) {
+        for name in &self.unsaved.seats {
+            let Some(seat) = self.seats.get(name) else { continue };
+            for number in seat.active.iter().chain(&seat.history) {
+                if let Some(wanted) = self.unsaved.rows.get_mut(number) {
+                    *wanted = true;
+                }
+            }
+        }
+    }
+
     /// Takes what is to be written down next, and counts it as written; nothing if all of it is.
     /// What leaves goes first, and what somebody waits for before what came by itself.
     pub fn take_unsaved(&mut self, tenant: &Arc<str>) -> Option<BoardChange> {
+        self.want_what_seats_see();
         let mut change = BoardChange {
             tenant: Arc::clone(tenant),
             last_number: self.last_number,
@@ -69,15 +90,9 @@ impl Board {
         {
             change.seats_gone.push(seat);
         }
-        for wanted in [true, false] {
-            let numbers = unsaved.rows.iter().filter(|(_, is_wanted)| **is_wanted == wanted);
-            let numbers = numbers.map(|(number, _)| *number).take(CHANGE_MAX - change.len());
-            for number in numbers.collect::<Vec<u32>>() {
-                unsaved.rows.remove(&number);
-                change.rows.extend(self.rows.get(&number).map(|entry| kept_row(&entry.row)));
-            }
-        }
+        self.take_rows(true, &mut change);
         // Behind the rows that they point at.
+        let unsaved = &mut self.unsaved;
         while change.len() < CHANGE_MAX
             && let Some(name) = unsaved.seats.pop_first()
         {
@@ -89,7 +104,19 @@ impl Board {
                 touched_at: seat.touched_at,
             }));
         }
+        self.take_rows(false, &mut change);
         (!change.is_empty()).then_some(change)
+    }
+
+    /// As many rows as there is room for, of those that somebody waits for or of the others.
+    fn take_rows(&mut self, wanted: bool, change: &mut BoardChange) {
+        let rows = &mut self.unsaved.rows;
+        let numbers = rows.iter().filter(|(_, is_wanted)| **is_wanted == wanted);
+        let numbers = numbers.map(|(number, _)| *number).take(CHANGE_MAX - change.len());
+        for number in numbers.collect::<Vec<u32>>() {
+            rows.remove(&number);
+            change.rows.extend(self.rows.get(&number).map(|entry| kept_row(&entry.row)));
+        }
     }
 
     /// The board as it is kept, with what is known of its sessions beside that. What was changed and

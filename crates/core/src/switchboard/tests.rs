@@ -356,3 +356,28 @@ fn what_does_not_fit_is_mended() {
         board.change(1, |entry| Arc::make_mut(&mut entry.row).active.push(text("nobody")));
     });
 }
+
+#[test]
+fn what_a_panic_left_is_put_in_order() {
+    let mut board = with(&["a", "b", "c"]);
+    board.rename(2, Some(&text("api work"))).unwrap();
+    board.switch(&text("tty"), 3, 9);
+    board.switch(&text("tty"), 2, 9);
+    Saw::new(SessionStatus::Failed, 0, 3, &[3]).tell(&mut board, "c");
+    let (before, version) = (board.list(), board.version());
+    // In the middle of changes of all sorts.
+    board.by_name.clear();
+    board.by_key.remove(&key("b"));
+    board.totals = Totals::default();
+    board.changed.clear();
+    board.waiting.insert(1);
+    board.pieces.clear();
+    assert!(board.faults().len() > 3);
+    board.mend();
+    whole(&board);
+    assert!(board.list().iter().eq(before.iter()));
+    assert_eq!((active(&board, "tty"), board.row(3).unwrap().unread), (Some(2), 1));
+    assert!(board.since(version).is_none(), "whoever watches is told everything");
+    assert_eq!(board.close(2, Some("tty")).unwrap().next.unwrap().number, 3);
+    whole(&board);
+}

@@ -25,20 +25,12 @@ impl Board {
         let after = i64::try_from(self.limits.hibernate_after_ms).unwrap_or(i64::MAX);
         let until = now.saturating_sub(after);
         let due = self.resting.iter().take_while(|(used_at, _)| *used_at < until).take(limit);
-        let due: Vec<u32> = due.map(|(_, number)| *number).collect();
-        let asleep = due.into_iter().filter_map(|number| {
-            let row = self.change(number, |entry| {
-                let row = Arc::make_mut(&mut entry.row);
-                row.state = SessionStatus::Hibernated;
-                // Its tokens are what it used; everything else is given back.
-                row.resources = super::Resources {
-                    tokens: row.resources.tokens,
-                    ..super::Resources::default()
-                };
-            });
-            row.map(|row| row.key.clone())
-        });
-        asleep.collect()
+        let due = due.filter_map(|(_, number)| self.rows.get(number));
+        let asleep: Vec<_> =
+            due.map(|entry| (entry.row.key.clone(), SessionStatus::Hibernated)).collect();
+        let awake = self.process(&asleep);
+        let asleep = asleep.into_iter().map(|(key, _)| key);
+        asleep.filter(|key| awake.iter().all(|(other, ..)| other != key)).collect()
     }
 
     /// One look at rows behind `after`, at most `limit` of them, and at all seats: sleep and repair.
@@ -51,6 +43,27 @@ impl Board {
         let next = next.or_else(|| (hibernated.len() == limit).then_some(u32::MAX));
         repaired += numbers.into_iter().filter(|number| self.mend_row(*number)).count();
         Cleaned { hibernated, repaired, next }
+    }
+
+    /// Makes everything anew that follows from rows and seats: a change broke off in the middle.
+    /// Whoever watches is told the whole list.
+    pub fn mend(&mut self) {
+        let whole = Self::new(self.limits, self.id_of);
+        let broken = std::mem::replace(self, whole);
+        (self.version, self.last_number) = (broken.version + 1, broken.last_number);
+        (self.unsaved, self.unsure) = (broken.unsaved, broken.unsure);
+        for (number, mut entry) in broken.rows {
+            let row = Arc::make_mut(&mut entry.row);
+            row.number = number;
+            row.active.clear();
+            row.name = row.name.take().filter(|name| !self.by_name.contains_key(name));
+            if !self.by_key.contains_key(&row.key) {
+                self.put(entry);
+            }
+        }
+        self.seats = broken.seats;
+        self.mend_seats();
+        self.gone_before = self.version;
     }
 
     /// Seats look at what is there.

@@ -239,6 +239,7 @@ impl Gateway {
         // Whoever comes back under the name begins at nothing.
         self.0.ledger.erased(key);
         self.0.switchboard.forget(key);
+        self.leave_worktree_behind(key);
         if let Some(live) = self.0.lives.get(key) {
             live.begin_anew();
         }

@@ -104,7 +104,7 @@ pub(super) async fn backup(State(shared): State<Arc<Shared>>, request: Request) 
         None => Ok(in_lines(making.lines())),
         Some(Ok(bytes)) => {
             let last = making.last(Ok(bytes));
-            Ok(in_lines(stream::once(async move { Ok(last) })))
+            Ok(in_lines(stream::once(async move { Ok::<_, Infallible>(last) })))
         }
         Some(Err(error)) => Err(problem_of(&error)),
     }

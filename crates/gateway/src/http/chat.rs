@@ -14,7 +14,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::access::Scope;
-use turnkeep_core::ids::{Seq, TurnId};
+use turnkeep_core::ids::{QuestionId, Seq, TurnId};
 use turnkeep_core::ports::store::TurnStatus;
 use utoipa::ToSchema;
 
@@ -58,6 +58,9 @@ pub(super) struct ChatRequest {
     metadata: Option<Metadata>,
     /// A session key, instead of the parts above; those that are given must agree with it.
     session: Option<String>,
+    /// Take it as the answer to this question, which stands open in the session, or not at all: once
+    /// it is answered or over, the message is refused with `question_not_open`.
+    question_id: Option<u32>,
 }
 
 /// An object of anything, which is not kept.
@@ -158,7 +161,7 @@ impl<'a> SettledShape<'a> {
         (status = 403, description = "Taken for abuse", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "There is no such tenant or session within reach", body = ProblemBody, content_type = "application/problem+json"),
         (status = 408, description = "The body came too slowly", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The session is busy or closed", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The session is busy or closed, or the question that `question_id` names is not open", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong", body = ProblemBody, content_type = "application/problem+json"),
@@ -250,6 +253,7 @@ pub(super) fn submission_of(
         message_id: chat.id,
         request_name,
         request_of: None,
+        question: chat.question_id.map(QuestionId),
         trace: None,
         heard: None,
     })

@@ -5,12 +5,10 @@
 //! that was cut off is seen. What each line holds is what the API shows elsewhere.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use futures_util::stream;
 use hyper::body::Bytes;
 use serde::Serialize;
 use smallvec::SmallVec;
@@ -23,7 +21,7 @@ use turnkeep_core::ports::store::{DeadLetter, StoreError, TurnRow};
 use super::access::Asker;
 use super::care::customer_of;
 use super::entry::Shared;
-use super::lines::in_lines;
+use super::lines::{BrokenOff, from_writer};
 use super::path::Segments;
 use super::problem::{Problem, ProblemBody};
 use super::shape::{Moment, SessionShape, TurnShape};
@@ -149,27 +147,26 @@ pub(super) async fn export(
     let gateway = shared.gateway.clone();
     let closing = shared.closing.clone();
     tokio::spawn(async move {
+        let end = out.clone();
         let mut export = Export { out, piece: Vec::new(), lines: 0, counts: BTreeMap::new() };
         let written = tokio::select! {
             biased;
             () = closing.cancelled() => Err(Broken::Left),
             written = export.write(&gateway, &tenant, &customer) => written,
         };
-        // Whoever reads it sees that its last line is missing.
-        if let Err(Broken::Store(error)) = written {
+        let Err(why) = written else { return };
+        if let Broken::Store(error) = why {
             tracing::error!(%error, tenant, "an export broke off");
         }
+        // Nobody may be there any more to see it.
+        let _ = end.send(Err(BrokenOff)).await;
     });
-    let pieces = stream::unfold(pieces, |mut pieces| async move {
-        let piece = pieces.recv().await?;
-        Some((Ok::<_, Infallible>(piece), pieces))
-    });
-    Ok(in_lines(pieces))
+    Ok(from_writer(pieces))
 }
 
 /// An export under way.
 struct Export {
-    out: mpsc::Sender<Bytes>,
+    out: mpsc::Sender<Result<Bytes, BrokenOff>>,
     piece: Vec<u8>,
     lines: u64,
     counts: BTreeMap<&'static str, u64>,
@@ -355,6 +352,6 @@ impl Export {
         if piece.is_empty() {
             return Ok(());
         }
-        self.out.send(piece.into()).await.map_err(|_| Broken::Left)
+        self.out.send(Ok(piece.into())).await.map_err(|_| Broken::Left)
     }
 }

@@ -35,6 +35,7 @@ pub(super) enum Kind {
     TooSlow,
     SessionBusy,
     SessionClosed,
+    QuestionNotOpen,
     NotParked,
     WrongState,
     Full,
@@ -77,6 +78,7 @@ impl Kind {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::SessionBusy
             | Self::SessionClosed
+            | Self::QuestionNotOpen
             | Self::NotParked
             | Self::WrongState
             | Self::Full
@@ -111,6 +113,9 @@ impl Kind {
             Self::TooSlow => ("urn:turnkeep:problem:too-slow", "Too slow"),
             Self::SessionBusy => ("urn:turnkeep:problem:session-busy", "Session busy"),
             Self::SessionClosed => ("urn:turnkeep:problem:session-closed", "Session closed"),
+            Self::QuestionNotOpen => {
+                ("urn:turnkeep:problem:question-not-open", "Question not open")
+            }
             Self::NotParked => ("urn:turnkeep:problem:not-parked", "Not parked"),
             Self::WrongState => ("urn:turnkeep:problem:wrong-state", "Wrong state"),
             Self::Full => ("urn:turnkeep:problem:full", "Full"),
@@ -298,6 +303,12 @@ impl Problem {
             Rejection::Closed => (
                 Kind::SessionClosed,
                 "the session is closed and its channel doesn't reopen it; a POST to its /new does",
+                None,
+            ),
+            Rejection::QuestionNotOpen => (
+                Kind::QuestionNotOpen,
+                "the question that this was to answer is not open, or is not the sender's to answer; \
+                 nothing was taken",
                 None,
             ),
             Rejection::IdReused => {

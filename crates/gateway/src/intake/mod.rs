@@ -393,6 +393,7 @@ impl Gateway {
             request: None,
             refused: None,
             kind: InboundKind::Command(turnkeep_core::message::CommandAct::Say(text)),
+            answers: None,
             disappears_s: None,
         };
         let (reply, answer) = tokio::sync::oneshot::channel();

@@ -107,7 +107,7 @@ impl Gateway {
             self.switchboard().forget(&key);
             return Err(refusal.into());
         }
-        self.on_board(tenant, |board| board.by_key(&key).ok_or(BoardError::Unknown)).await
+        self.board_save(&key).await
     }
 
     /// Puts a conversation that is there already on the board.
@@ -183,13 +183,13 @@ impl Gateway {
         self.on_board(tenant, read).await
     }
 
-    /// Has a session's row written down, whatever stands there.
-    pub async fn board_save(&self, tenant: &str, which: &str) -> Result<Arc<Row>, BoardError> {
+    /// Has a session's row written down as it stands now.
+    async fn board_save(&self, key: &SessionKey) -> Result<Arc<Row>, BoardError> {
         let save = |board: &mut Board| {
-            let number = board.find(which)?.number;
-            board.save(number).ok_or(BoardError::Unknown)
+            let saved = board.by_key(key).and_then(|row| board.save(row.number));
+            saved.ok_or(BoardError::Unknown)
         };
-        self.on_board(tenant, save).await
+        self.on_board(&key.tenant(), save).await
     }
 
     /// Closes a conversation, which leaves the board by that; says what the seat looks at then.
@@ -203,8 +203,12 @@ impl Gateway {
         let row = self.switchboard().get(tenant, which)?;
         self.control(&row.key, Control::Close).await?;
         let close = |board: &mut Board| {
-            // Its task has told already, unless it was closed before.
-            board.remove(&row.key);
+            // Its task has told already, unless it was closed before. What stands there under another
+            // number, or has changed, is the same session begun again.
+            let same = |now: &Row| (now.number, now.last_seq) == (row.number, row.last_seq);
+            if board.by_key(&row.key).is_some_and(|now| same(&now)) {
+                board.remove(&row.key);
+            }
             Ok(seat.as_ref().and_then(|seat| board.active(seat)))
         };
         let next = self.on_board(tenant, close).await?;

@@ -45,7 +45,7 @@ impl Load {
     /// A hundred sessions behind a number; says how many there were.
     #[must_use]
     pub fn page(&self, after: u32) -> usize {
-        self.shared.page(TENANT, after, 100).rows.len()
+        self.shared.page(TENANT, (after, 100), None).0.rows.len()
     }
 
     /// Everything; says how many there were in it.

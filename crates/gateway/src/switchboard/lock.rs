@@ -1,6 +1,6 @@
 //! The one lock, so small that a test can put another one in its place and try its schedules.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Something that only one at a time may touch.
 pub(super) trait Guarded<T> {
@@ -10,16 +10,28 @@ pub(super) trait Guarded<T> {
     fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R;
 }
 
+/// Something that can be made whole again.
+pub(super) trait Mend {
+    /// Makes anew whatever follows from the rest.
+    fn mend(&mut self);
+}
+
 /// What ships.
 pub(super) struct OneLock<T>(Mutex<T>);
 
-impl<T> Guarded<T> for OneLock<T> {
+impl<T: Mend> Guarded<T> for OneLock<T> {
     fn guarded(value: T) -> Self {
         Self(Mutex::new(value))
     }
 
     fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
-        // A board is mended by the next cleanup, whatever a panic left of it.
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut value = self.0.lock().unwrap_or_else(|poisoned| {
+            // Somebody panicked in the middle of a change.
+            self.0.clear_poison();
+            let mut value = poisoned.into_inner();
+            value.mend();
+            value
+        });
+        act(&mut value)
     }
 }

@@ -160,21 +160,27 @@ impl Switchboard {
         self.shared().read(&key.tenant(), |board| board.by_key(key))?
     }
 
-    /// A page of the list, in its order.
+    /// A page of the list, in its order: so many rows behind a number; and which of all sessions the
+    /// seat looks at.
     #[must_use]
-    pub fn page(&self, tenant: &str, after: u32, limit: usize) -> Page {
-        self.shared().page(tenant, after, limit)
+    pub fn page(
+        &self,
+        tenant: &str,
+        page: (u32, usize),
+        seat: Option<&str>,
+    ) -> (Page, Option<u32>) {
+        self.shared().page(tenant, page, seat)
     }
 
-    /// A page of those sessions that are wanted, looked for outside of the lock.
+    /// The same of those sessions that are wanted, looked for outside of the lock.
     pub fn page_of(
         &self,
         tenant: &str,
-        after: u32,
-        limit: usize,
+        page: (u32, usize),
+        seat: Option<&str>,
         wanted: impl Fn(&Row) -> bool,
-    ) -> Page {
-        self.shared().page_of(tenant, after, limit, wanted)
+    ) -> (Page, Option<u32>) {
+        self.shared().page_of(tenant, page, seat, wanted)
     }
 
     /// The whole list; whoever asks at the same version gets the same.
@@ -206,10 +212,16 @@ impl Switchboard {
         self.shared().totals()
     }
 
-    /// What changed since a version; everything where nothing is said, or nothing is known of it.
+    /// What changed since a version; everything where nothing is said, or nothing is known of it. And
+    /// what the seat looks at, whose row whoever has all changes has too.
     #[must_use]
-    pub fn since(&self, tenant: &str, version: Option<u64>) -> Changes {
-        self.shared().since(tenant, version)
+    pub fn since(
+        &self,
+        tenant: &str,
+        version: Option<u64>,
+        seat: Option<&str>,
+    ) -> (Changes, Option<u32>) {
+        self.shared().since(tenant, version, seat)
     }
 
     /// Tells the board's version when it moves. What it tells is the latest state, so a slow reader

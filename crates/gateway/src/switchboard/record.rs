@@ -1,18 +1,19 @@
-//! What of the board survives: written down in the order of its changes, by one at a time.
+//! What of the board survives: a tenant's is written down in the order of its changes, by one at a
+//! time; no tenant waits for another one.
 //!
-//! Whoever waits for a change writes down everything that is not written yet, so many who wait share
-//! one write, and two changes of one row can't overtake each other. Where a write fails nobody knows
+//! Whoever waits for a change writes down what anybody waits for, so many who wait share one write,
+//! and two changes of one row can't overtake each other. What came by itself waits for the next beat,
+//! and whoever writes much of it lets others in between. Where a write fails nobody knows
 //! what is durable: the board is read again, and whoever waited is told.
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
 use turnkeep_core::ports::store::StoreError;
 use turnkeep_core::ports::switchboard::{SwitchboardStore, Written};
 
 use super::BoardError;
 use super::lock::Guarded;
-use super::shared::{Boards, Shared, Ticket};
+use super::shared::{Boards, Shared, Ticket, Which};
 
 /// Tenants that are read at once.
 const PAGE: usize = 256;
@@ -21,13 +22,11 @@ const PAGE: usize = 256;
 pub(super) struct Record<L> {
     pub(super) shared: Shared<L>,
     store: Arc<dyn SwitchboardStore>,
-    /// Held by whoever writes.
-    writing: Mutex<()>,
 }
 
 impl<L: Guarded<Boards>> Record<L> {
     pub(super) fn new(shared: Shared<L>, store: Arc<dyn SwitchboardStore>) -> Self {
-        Self { shared, store, writing: Mutex::default() }
+        Self { shared, store }
     }
 
     /// Reads every board.
@@ -50,7 +49,7 @@ impl<L: Guarded<Boards>> Record<L> {
     /// Resolves once what was changed then is durable, or is not any more. To be called by a task
     /// that nobody drops.
     pub(super) async fn settle(&self, tenant: &str, ticket: Ticket) -> Result<(), BoardError> {
-        let written = self.write(tenant).await;
+        let written = self.write(tenant, Which::Wanted).await;
         if self.shared.holds(tenant, ticket) && written.is_ok() {
             return Ok(());
         }
@@ -61,32 +60,41 @@ impl<L: Guarded<Boards>> Record<L> {
         Err(BoardError::Unavailable(why))
     }
 
-    /// Writes down everything that is not written yet.
-    pub(super) async fn write(&self, tenant: &str) -> Result<(), StoreError> {
-        let _alone = self.writing.lock().await;
+    /// Writes down what is not written yet.
+    pub(super) async fn write(&self, tenant: &str, which: Which) -> Result<(), StoreError> {
+        let Some(writing) = self.shared.writing(tenant) else { return Ok(()) };
+        loop {
+            // For one batch: a person does not wait behind all that came by itself.
+            let _alone = writing.lock().await;
+            if !self.write_next(tenant, which).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One batch; false if there is nothing to write.
+    async fn write_next(&self, tenant: &str, which: Which) -> Result<bool, StoreError> {
         if self.shared.is_stale(tenant) {
             self.reload(tenant).await?;
         }
-        while let Some(change) = self.shared.take_unsaved(tenant) {
-            crate::killpoint::reached("switchboard.write.before");
-            let written = self.store.write_board(change).await;
-            crate::killpoint::reached("switchboard.write.after");
-            let error = match written {
-                Ok(Written::Done) => continue,
-                Ok(Written::Taken(key)) => StoreError::Unavailable(format!(
-                    "the record of the switchboard disagrees about {key}; it was read again"
-                )),
-                Err(error) => error,
-            };
-            tracing::warn!(tenant, %error, "the switchboard could not be written down");
-            self.shared.doubt(tenant);
-            // If not now, the next one who writes does it.
-            if let Err(error) = self.reload(tenant).await {
-                tracing::warn!(tenant, %error, "the switchboard could not be read again");
-            }
-            return Err(error);
+        let Some(change) = self.shared.take_unsaved(tenant, which) else { return Ok(false) };
+        crate::killpoint::reached("switchboard.write.before");
+        let written = self.store.write_board(change).await;
+        crate::killpoint::reached("switchboard.write.after");
+        let error = match written {
+            Ok(Written::Done) => return Ok(true),
+            Ok(Written::Taken(key)) => StoreError::Unavailable(format!(
+                "the record of the switchboard disagrees about {key}; it was read again"
+            )),
+            Err(error) => error,
+        };
+        tracing::warn!(tenant, %error, "the switchboard could not be written down");
+        self.shared.doubt(tenant);
+        // If not now, the next one who writes does it.
+        if let Err(error) = self.reload(tenant).await {
+            tracing::warn!(tenant, %error, "the switchboard could not be read again");
         }
-        Ok(())
+        Err(error)
     }
 
     async fn reload(&self, tenant: &str) -> Result<(), StoreError> {
@@ -99,7 +107,7 @@ impl<L: Guarded<Boards>> Record<L> {
     pub(super) async fn write_all(&self) {
         for tenant in self.shared.unsaved() {
             // Told where it failed.
-            let _ = self.write(&tenant).await;
+            let _ = self.write(&tenant, Which::All).await;
         }
     }
 }

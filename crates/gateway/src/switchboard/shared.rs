@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use turnkeep_core::ids::{Seq, Timestamp};
 use turnkeep_core::ports::switchboard::{BoardChange, KeptBoard};
 use turnkeep_core::switchboard::{
@@ -12,7 +12,7 @@ use turnkeep_core::switchboard::{
 };
 use turnkeep_core::{SessionKey, SessionKind};
 
-use super::lock::Guarded;
+use super::lock::{Guarded, Mend};
 
 /// Tenants that have a board at most; sessions of others are left out.
 const BOARDS_MAX: usize = 10_000;
@@ -38,11 +38,22 @@ struct Slot {
     failures: u64,
     /// It could not even be read again, so nobody knows what is written.
     stale: bool,
+    /// Held by whoever writes it down.
+    writing: Arc<Mutex<()>>,
 }
 
 /// When something was changed, in the count of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
+
+/// What is to be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// What somebody waits for, and what goes with it.
+    Wanted,
+    /// Everything.
+    All,
+}
 
 pub(super) struct Shared<L>(L);
 
@@ -73,10 +84,18 @@ impl Boards {
                 board,
                 failures: 0,
                 stale: false,
+                writing: Arc::default(),
             };
             self.boards.insert(written.into(), slot);
         }
         self.boards.get_mut(written)
+    }
+}
+
+impl Mend for Boards {
+    fn mend(&mut self) {
+        self.boards.values_mut().for_each(|slot| slot.board.mend());
+        tracing::error!("a change of the switchboard broke off; what it shows was put in order");
     }
 }
 
@@ -202,42 +221,62 @@ impl<L: Guarded<Boards>> Shared<L> {
         self.0.with(|boards| Board::new(boards.limits, boards.id_of))
     }
 
-    pub(super) fn page(&self, tenant: &str, after: u32, limit: usize) -> Page {
-        let page = self.read(tenant, |board| board.page(after, limit, |_| true));
-        page.unwrap_or_else(|| self.nothing().page(after, limit, |_| true))
+    /// Looks at a board, or at an empty one, and at what a seat looks at then: what is told together
+    /// is of one moment.
+    fn seen_at<R>(
+        &self,
+        tenant: &str,
+        seat: Option<&str>,
+        look: impl Fn(&mut Board) -> R,
+    ) -> (R, Option<u32>) {
+        let active = |board: &Board| seat.and_then(|seat| board.active(seat)).map(|row| row.number);
+        let found = self.read(tenant, |board| (look(board), active(board)));
+        found.unwrap_or_else(|| (look(&mut self.nothing()), None))
     }
 
+    /// A page, and what a seat looks at.
+    pub(super) fn page(
+        &self,
+        tenant: &str,
+        (after, limit): (u32, usize),
+        seat: Option<&str>,
+    ) -> (Page, Option<u32>) {
+        self.seen_at(tenant, seat, |board| board.page(after, limit, |_| true))
+    }
+
+    /// The same of those that are wanted, looked for outside of the lock.
     pub(super) fn page_of(
         &self,
         tenant: &str,
-        after: u32,
-        limit: usize,
+        (after, limit): (u32, usize),
+        seat: Option<&str>,
         wanted: impl Fn(&Row) -> bool,
-    ) -> Page {
-        let (list, totals) =
-            self.read(tenant, |board| (board.list(), board.totals())).unwrap_or_else(|| {
-                let mut nothing = self.nothing();
-                (nothing.list(), nothing.totals())
-            });
+    ) -> (Page, Option<u32>) {
+        let ((list, totals), active) =
+            self.seen_at(tenant, seat, |board| (board.list(), board.totals()));
         let mut rows = list.iter().filter(|row| row.number > after && wanted(row));
         let page: Vec<Arc<Row>> = rows.by_ref().take(limit).map(Arc::clone).collect();
         let next = page.last().map(|row| row.number).filter(|_| rows.next().is_some());
-        Page { version: list.version, totals, rows: page, next }
+        (Page { version: list.version, totals, rows: page, next }, active)
     }
 
-    pub(super) fn since(&self, tenant: &str, version: Option<u64>) -> Changes {
+    /// What changed since a version, and what a seat looks at.
+    pub(super) fn since(
+        &self,
+        tenant: &str,
+        version: Option<u64>,
+        seat: Option<&str>,
+    ) -> (Changes, Option<u32>) {
         let look = |board: &mut Board| match version.and_then(|version| board.since(version)) {
             Some(changes) => Ok(changes),
             None => Err((board.list(), board.totals())),
         };
-        let found = self.read(tenant, look).unwrap_or_else(|| {
-            let mut nothing = self.nothing();
-            Err((nothing.list(), nothing.totals()))
-        });
-        found.unwrap_or_else(|(list, totals)| {
+        let (found, active) = self.seen_at(tenant, seat, look);
+        let changes = found.unwrap_or_else(|(list, totals)| {
             let rows = list.iter().map(Arc::clone).collect();
             Changes { version: list.version, whole: true, totals, rows, gone: Vec::new() }
-        })
+        });
+        (changes, active)
     }
 
     pub(super) fn subscribe(&self, tenant: &str) -> Option<watch::Receiver<u64>> {
@@ -274,12 +313,20 @@ impl<L: Guarded<Boards>> Shared<L> {
         })
     }
 
-    /// What of a tenant is to be written down next.
-    pub(super) fn take_unsaved(&self, tenant: &str) -> Option<BoardChange> {
+    /// What whoever writes a tenant's board down has to hold; none if there is no board.
+    pub(super) fn writing(&self, tenant: &str) -> Option<Arc<Mutex<()>>> {
+        let written = written(tenant);
+        self.0.with(|boards| boards.boards.get(&*written).map(|slot| Arc::clone(&slot.writing)))
+    }
+
+    /// What of a tenant is to be written down next: anything, or only while somebody waits for a
+    /// part of it.
+    pub(super) fn take_unsaved(&self, tenant: &str, which: Which) -> Option<BoardChange> {
         let written = written(tenant);
         self.0.with(|boards| {
             let slot = boards.boards.get_mut(&*written).filter(|slot| !slot.stale)?;
-            slot.board.take_unsaved(&slot.tenant)
+            let due = which == Which::All || slot.board.has_wanted();
+            due.then(|| slot.board.take_unsaved(&slot.tenant))?
         })
     }
 

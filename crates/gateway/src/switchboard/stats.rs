@@ -9,8 +9,11 @@ use turnkeep_core::switchboard::{Row, STATES, states::word};
 use super::Switchboard;
 use super::advice::{Recommendation, advice};
 use crate::clock;
-use crate::recent::BYTES_OF_ALL_MAX;
+use crate::recent::bytes_max;
 use crate::service::Gateway;
+
+/// Beside what is kept of conversations, what is being written counts: one whole reply has room.
+const DRAFT_BYTES: usize = 1024 * 1024;
 
 /// What the sessions of a tenant take together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,7 +46,7 @@ pub struct StatsLimits {
     pub sessions: u64,
     /// Idle for longer, a session is hibernated.
     pub hibernate_after_ms: u64,
-    /// Text of conversations that is kept in memory, of all tenants together.
+    /// Text of conversations that is kept in memory of so many sessions, of all tenants together.
     pub buffer_bytes: u64,
     /// Attempts of agents at once, over all agents; none for no limit.
     pub runs: Option<u64>,
@@ -75,7 +78,7 @@ impl Gateway {
         let limits = StatsLimits {
             sessions: of_board.sessions_max as u64,
             hibernate_after_ms: of_board.hibernate_after_ms,
-            buffer_bytes: BYTES_OF_ALL_MAX as u64,
+            buffer_bytes: bytes_max(of_board.sessions_max).max(DRAFT_BYTES) as u64,
             runs: runs.map(|runs| runs as u64),
         };
         self.switchboard().stats(tenant, process, limits)

@@ -33,37 +33,43 @@ const ENTRIES: usize = 256;
 const ENTRIES_PAGES_MAX: usize = 16;
 
 impl Gateway {
-    /// Looks after the switchboard until `shutdown`.
+    /// Looks after the switchboard until `shutdown`. What it lacks is added beside that: a walk through
+    /// a large store takes its time, and nothing waits for it.
     pub async fn keep_switchboard(&self, shutdown: CancellationToken) {
-        let work = async {
+        let walk = async {
             if let Err(error) = self.board_walk().await
                 && !self.is_draining()
             {
                 tracing::warn!(%error, "the switchboard lacks sessions that the store has");
             }
-            let mut beat = tokio::time::interval(BEAT);
-            beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            let mut tidied = tokio::time::Instant::now();
-            loop {
-                beat.tick().await;
-                if self.readiness().is_err() {
-                    continue;
-                }
-                self.board_find_out().await;
-                self.switchboard().write_all().await;
-                if tidied.elapsed() >= CLEANUP {
-                    tidied = tokio::time::Instant::now();
-                    for tenant in self.switchboard().shared().tenants() {
-                        self.board_cleanup(&tenant);
-                        self.board_weigh(&tenant);
-                        self.switchboard().look_for_trends(&tenant);
-                    }
-                }
-            }
         };
+        let work = async { tokio::join!(walk, self.board_beats()) };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = work => {}
+            _ = work => {}
+        }
+    }
+
+    /// What has to be done again and again.
+    async fn board_beats(&self) {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tidied = tokio::time::Instant::now();
+        loop {
+            beat.tick().await;
+            if self.readiness().is_err() {
+                continue;
+            }
+            self.board_find_out().await;
+            self.switchboard().write_all().await;
+            if tidied.elapsed() >= CLEANUP {
+                tidied = tokio::time::Instant::now();
+                for tenant in self.switchboard().shared().tenants() {
+                    self.board_cleanup(&tenant);
+                    self.board_weigh(&tenant);
+                    self.switchboard().look_for_trends(&tenant);
+                }
+            }
         }
     }
 
@@ -71,7 +77,8 @@ impl Gateway {
     /// do that were on them.
     ///
     /// What came to the board just before a kill and was not written down yet gets its number for a
-    /// second time: in the order in which the sessions began, so that each gets the one it had.
+    /// second time: in the order in which the sessions began, so that each gets the one it had. (Of
+    /// those whose beginning was forgotten, what is left of it counts: they began long before that.)
     pub async fn board_walk(&self) -> Result<(), StoreError> {
         while self.board_find_out().await > 0 {}
         let mut lacking = self.board_lacking().await?;

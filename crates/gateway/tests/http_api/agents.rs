@@ -135,6 +135,10 @@ impl Worktrees for Broken {
         Box::pin(async { Ok(Removal::None) })
     }
 
+    fn vacant(&self, _: &SessionKey) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn leave(&self, _: &SessionKey) -> BoxFuture<'_, Result<Removal, String>> {
         let worktree = Worktree {
             id: "0123456789ab".to_owned(),

@@ -99,6 +99,51 @@ async fn whoever_waits_is_told_that_they_are_asked() {
 }
 
 #[tokio::test]
+async fn an_answer_is_for_the_question_that_it_names() {
+    let world = World::new().await;
+    let first = says("ann", "asker", "web", "buy it");
+    let asked = world.post("/v1/chat?wait=15", &first).await.json();
+    let question = asked["question_id"].as_u64().unwrap();
+    let answer = |text: &str, question: u64| {
+        let mut answer = says("ann", "asker", "web", text);
+        (answer["question_id"], answer["id"]) = (question.into(), format!("m-{text}").into());
+        answer
+    };
+    let refused = async |answer: &Value| {
+        let reply = world.post("/v1/chat", answer).await;
+        let body = reply.json();
+        assert_eq!(
+            (reply.status, &body["rejection_reason"], &body["type"]),
+            (409, &json!("question_not_open"), &json!("urn:turnkeep:problem:question-not-open"))
+        );
+    };
+    refused(&answer("the blue one", question + 1)).await;
+    let taken = answer("the red one", question);
+    let settled = world.ask(&taken).await;
+    assert_eq!(
+        (&settled["reply"], &settled["turn_id"]),
+        (&json!("you said the red one"), &asked["turn_id"])
+    );
+    // Somebody was quicker; what is refused stands nowhere.
+    refused(&answer("the green one", question)).await;
+    let twin = world.post("/v1/chat", &taken).await;
+    assert_eq!((twin.status, &twin.json()["duplicate"]), (202, &json!(true)));
+    let page = world.get(&format!("{}/messages", path("asker", "web", "ann"))).await.json();
+    assert_eq!(page["messages"].as_array().unwrap().len(), 4, "{page}");
+    // The name of a request stands for the question too.
+    let name = [("content-type", "application/json"), ("idempotency-key", "k-1")];
+    let asked = world.post("/v1/chat?wait=15", &first).await.json();
+    let question = asked["question_id"].as_u64().unwrap();
+    let mut named = says("ann", "asker", "web", "the red one");
+    for (question, status) in [(question, 202), (question, 202), (question + 1, 422)] {
+        named["question_id"] = question.into();
+        let reply = world.call("POST", "/v1/chat", &name, named.to_string()).await;
+        assert_eq!(reply.status, status, "{}", reply.text());
+    }
+    world.end().await;
+}
+
+#[tokio::test]
 async fn an_absorbed_message_gets_the_answer_of_its_turn() {
     let world = World::new().await;
     let (one, two) = (says("ann", "patient", "web", "one"), says("ann", "patient", "web", "two"));

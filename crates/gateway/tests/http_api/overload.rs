@@ -1,7 +1,7 @@
 //! More messages than are decided: who is told so, and that nobody else loses anything.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -20,18 +20,20 @@ use turnkeep_stores::MemoryStore;
 
 use crate::kit::{Reply, World, path, says, soon};
 
-/// A store whose commits end when the test says so.
-struct GatedStore {
+/// A store whose commits end when the test says so, and whose journals can't be read when it says so.
+pub(crate) struct GatedStore {
     store: MemoryStore,
+    torn: AtomicBool,
     begun: Semaphore,
     opened: Semaphore,
     waiting: AtomicU64,
 }
 
 impl GatedStore {
-    fn new(store: &MemoryStore) -> Arc<Self> {
+    pub(crate) fn new(store: &MemoryStore) -> Arc<Self> {
         Arc::new(Self {
             store: store.clone(),
+            torn: AtomicBool::new(false),
             begun: Semaphore::new(0),
             opened: Semaphore::new(0),
             waiting: AtomicU64::new(0),
@@ -44,8 +46,13 @@ impl GatedStore {
     }
 
     /// From here on nothing waits.
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         self.opened.close();
+    }
+
+    /// From here on no journal can be read.
+    pub(crate) fn tear(&self) {
+        self.torn.store(true, Ordering::Relaxed);
     }
 }
 
@@ -99,6 +106,10 @@ impl Store for GatedStore {
         after: Seq,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Event>, StoreError>> {
+        if self.torn.load(Ordering::Relaxed) {
+            let torn = StoreError::Unavailable("it is torn".to_owned());
+            return Box::pin(std::future::ready(Err(torn)));
+        }
         self.store.events(key, after, limit)
     }
 

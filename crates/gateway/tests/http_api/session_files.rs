@@ -1,11 +1,15 @@
 //! A session as a file: saved whole, loaded as a new one, and nothing made of a broken file.
 
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use turnkeep_core::ids::Seq;
 use turnkeep_core::import::FILE_BYTES_MAX;
 use turnkeep_core::ports::store::Store;
+use turnkeep_gateway::Settings;
+use turnkeep_stores::MemoryStore;
 
-use crate::kit::{Reply, World, events, path, says};
+use crate::kit::{Reply, World, events, path, says, soon};
+use crate::overload::GatedStore;
 
 const LINES: &str = "application/x-ndjson";
 
@@ -233,5 +237,27 @@ async fn an_erased_customer_is_gone_from_imported_conversations() {
     assert!(left.iter().all(|message| message["text"] == ""), "{left:?}");
     let file = save(&world, new).await;
     assert!(!file.contains("ann") && !file.contains("hello"), "{file}");
+    world.end().await;
+}
+
+/// The status is out by then, so the connection itself has to tell.
+#[tokio::test]
+async fn a_file_that_breaks_off_is_no_whole_answer() {
+    let store = MemoryStore::new();
+    let gated = GatedStore::new(&store);
+    gated.open();
+    let world = World::behind(gated.clone(), store, Settings::default()).await;
+    let session = conversation(&world).await;
+    save(&world, &session).await;
+    gated.tear();
+    for path in [
+        format!("/v1/sessions/{}/file", session.replace(':', "%3A")),
+        "/v1/customers/default/ann/export".to_owned(),
+    ] {
+        let response = world.open("GET", &path, &[], "").await;
+        assert_eq!(response.status(), 200, "{path}");
+        let body = soon(response.into_body().collect()).await;
+        assert!(body.is_err(), "{path} ends as if it were whole");
+    }
     world.end().await;
 }

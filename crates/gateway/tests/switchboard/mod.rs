@@ -212,15 +212,15 @@ async fn whoever_watches_is_told_what_changed() {
     let gateway = process(folder.path(), obedient(), Limits::default()).await;
     let board = gateway.switchboard();
     let mut told = board.subscribe("default").unwrap();
-    let first = board.since("default", None);
+    let (first, _) = board.since("default", None, None);
     assert!(first.whole && first.rows.is_empty());
     ask(&gateway, "pay").await;
     told.changed().await.unwrap();
-    let changes = board.since("default", Some(first.version));
+    let (changes, _) = board.since("default", Some(first.version), None);
     assert!(!changes.whole && changes.totals.waiting == 1);
     assert_eq!(waits(&changes.rows[0]), Some((WaitingKind::Approval, "May I pay 17?")));
     gateway.board_close("default", "1", None).await.unwrap();
-    let changes = board.since("default", Some(changes.version));
+    let (changes, _) = board.since("default", Some(changes.version), None);
     assert_eq!((changes.rows.len(), changes.gone, changes.totals.sessions), (0, vec![1], 0));
 }
 

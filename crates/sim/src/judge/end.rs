@@ -19,6 +19,8 @@ impl World<'_> {
             self.judge_session(seat);
             self.judge_bill(seat);
         }
+        let wrong = self.answers.at_the_end(|seat| &self.store.rows[seat]);
+        wrong.into_iter().for_each(|what| self.judge.complain(what));
         let forgotten =
             self.waiters.iter().find(|waiter| waiter.open && self.processes[waiter.process].alive);
         if let Some(waiter) = forgotten.copied() {

@@ -6,7 +6,7 @@ use super::{App, Panel, Pending};
 use crate::conversation::Conversation;
 use crate::editor::Editor;
 use crate::ports::{Answer, Failure};
-use crate::text::one_line;
+use crate::text::{one_line, width};
 
 impl App {
     pub(super) fn on_answer(&mut self, tag: u64, result: Result<Answer, Failure>) {
@@ -18,6 +18,7 @@ impl App {
                 Err(_) => self.with(&session, Conversation::miss_older),
             },
             Pending::Create => self.on_created(tag, result),
+            Pending::Operator { session } => self.on_operator(&session, result),
             pending => match result {
                 Ok(answer) => self.on_done(tag, pending, &answer.body),
                 Err(failure) => self.on_failed(&pending, &failure),
@@ -26,19 +27,19 @@ impl App {
     }
 
     fn on_created(&mut self, tag: u64, result: Result<Answer, Failure>) {
-        match result {
-            Ok(answer) => {
-                if let Some(row) = self.board.take(&answer.body) {
+        let words = match result {
+            Ok(answer) => match self.board.take(&answer.body) {
+                Some(row) => {
                     self.arrive(tag, &row);
                     self.address_unsent(&row.session);
-                    self.say(format!("session {} begins", row.title()));
+                    return self.say(format!("session {} begins", row.title()));
                 }
-            }
-            Err(failure) => {
-                self.return_unaddressed();
-                self.complain(format!("no session begun: {failure}"));
-            }
-        }
+                // Somebody closed it already.
+                None => "no session begun: it is gone already".to_owned(),
+            },
+            Err(failure) => format!("no session begun: {failure}"),
+        };
+        self.return_unaddressed(&words);
     }
 
     fn on_done(&mut self, tag: u64, pending: Pending, body: &Value) {
@@ -59,6 +60,7 @@ impl App {
                 Some("stopped") => "stopped",
                 Some("stopping") => "ends after what it is doing now",
                 Some("nothing_runs") => "nothing runs here",
+                Some("other_turn") => "that turn is over; another one runs: Ctrl-X stops that",
                 _ => "told to stop",
             }),
             Pending::Reset => self.say("a new conversation begins here"),
@@ -83,7 +85,10 @@ impl App {
                     self.switch_to(which);
                 }
             }
-            Pending::Create | Pending::Message { .. } | Pending::Older { .. } => {}
+            Pending::Create
+            | Pending::Message { .. }
+            | Pending::Older { .. }
+            | Pending::Operator { .. } => {}
         }
     }
 
@@ -94,14 +99,30 @@ impl App {
             None => "the session".to_owned(),
         };
         if self.shown_session() == Some(closed.as_str()) {
-            self.conversations.retain(|talk| talk.session != closed);
+            let writing = self.leave_behind(&[closed]);
             self.shown = None;
             match self.board.take(&body["next"]) {
                 Some(row) => self.settle_at(&row),
                 None => self.effects.push(crate::ports::Effect::Unfollow),
             }
+            if writing.here {
+                self.lose(true, "the session is closed");
+            }
         }
         self.say(format!("{name} is closed; what was said there stays with the server"));
+        if let Some(worktree) = body["worktree"].as_str() {
+            self.tell_of_worktree(&name, worktree);
+        }
+    }
+
+    /// What became of a session's worktree, whole: what stays may be somebody's work.
+    fn tell_of_worktree(&mut self, name: &str, worktree: &str) {
+        let words = format!("{name} is closed; {}", one_line(worktree));
+        if width(&words) <= self.drawn.columns {
+            self.say(words);
+        } else {
+            self.panel = Some(Panel::worktree(name, worktree));
+        }
     }
 
     fn on_failed(&mut self, pending: &Pending, failure: &Failure) {
@@ -114,6 +135,7 @@ impl App {
             Pending::Switch => {
                 // The seat may be where it was; what the server says next counts.
                 self.told_active = None;
+                self.show_another();
                 "not switched"
             }
             Pending::Close { .. } => {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::sending::Voice;
 use super::{App, Panel, Pending, board_path, session_path};
 use crate::ports::{Effect, Method};
 use crate::text::one_line;
@@ -57,10 +58,16 @@ impl App {
             return;
         }
         if let Some(rest) = text.strip_prefix("//") {
+            if !self.is_meant("Enter again sends this to") {
+                return;
+            }
             self.editor_mut().take();
             return self.send_text(format!("/{rest}"));
         }
         let Some(line) = text.strip_prefix('/') else {
+            if !self.is_meant("Enter again sends this to") {
+                return;
+            }
             self.editor_mut().take();
             return self.send_text(text);
         };
@@ -101,6 +108,9 @@ impl App {
             self.complain("there is no session yet: /new begins one");
             return false;
         }
+        if needs_session && !self.is_meant(&format!("Enter again does /{name} in")) {
+            return false;
+        }
         match self.act(name, rest, typed) {
             Ok(()) => true,
             Err(why) => {
@@ -112,7 +122,6 @@ impl App {
 
     fn act(&mut self, name: &str, rest: &str, typed: &str) -> Result<(), String> {
         let session = self.shown_session().unwrap_or_default().to_owned();
-        let number = self.shown.as_ref().map(|shown| shown.number.to_string()).unwrap_or_default();
         match name {
             "new" => {
                 let (title, agent) = new_of(rest)?;
@@ -132,8 +141,8 @@ impl App {
             "switch" => self.switch_to(unquoted(rest)),
             "close" => {
                 let (which, of) = match rest {
-                    "" => (number, Some(session)),
-                    which => (unquoted(which).to_owned(), None),
+                    "" => (session.clone(), Some(session)),
+                    which => (self.meant_by(unquoted(which)), None),
                 };
                 let body = json!({ "seat": self.options.seat });
                 let pending = Pending::Close { session: of };
@@ -141,7 +150,7 @@ impl App {
             }
             "rename" => {
                 let body = json!({ "name": unquoted(rest) });
-                self.send(Pending::Rename, Method::Put, board_path(&number, "/name"), Some(body));
+                self.send(Pending::Rename, Method::Put, board_path(&session, "/name"), Some(body));
             }
             "stop" => self.stop(),
             "reset" => self.post(Pending::Reset, session_path(&session, "/new"), json!({})),
@@ -167,7 +176,7 @@ impl App {
                 let tag = self.expect(Pending::Load { file: file.clone() });
                 self.effects.push(Effect::Load { tag, path: "/v1/sessions/file".to_owned(), file });
             }
-            "quit" => self.effects.push(Effect::Quit),
+            "quit" => self.go(false),
             _ => {}
         }
         Ok(())
@@ -175,10 +184,25 @@ impl App {
 
     /// Ends the turn that runs in the session that is shown.
     pub(super) fn stop(&mut self) {
-        match self.shown_session().map(|session| session_path(session, "/stop")) {
-            Some(path) => self.post(Pending::Stop, path, json!({})),
-            None => self.complain("there is no session to stop"),
+        let Some(session) = self.shown_session().map(ToOwned::to_owned) else {
+            return self.complain("there is no session to stop");
+        };
+        if !self.is_meant("Ctrl-X again stops the turn of") {
+            return;
         }
+        // The one that is seen; who is only just reading what goes on means whichever runs.
+        let seen = self.talk().filter(|talk| talk.live).and_then(|talk| talk.turn.as_ref());
+        let body = match seen.map(|turn| turn.id.as_str()).filter(|id| !id.is_empty()) {
+            Some(id) => json!({ "turn_id": id }),
+            None => json!({}),
+        };
+        self.post(Pending::Stop, session_path(&session, "/stop"), body);
+    }
+
+    /// A number is of the session that the screen shows with it; anything else the server knows.
+    fn meant_by(&self, which: &str) -> String {
+        let row = which.parse().ok().and_then(|number| self.board.row(number));
+        row.map_or(which, |row| &row.session).to_owned()
     }
 
     /// The gateway answers this itself, where its channel takes commands.
@@ -188,7 +212,7 @@ impl App {
         }
         debug_assert!(!session.is_empty(), "checked before");
         self.editor_mut().take();
-        self.send_text(typed.trim_end().to_owned());
+        self.speak(typed.trim_end().to_owned(), Voice::Command);
         Ok(())
     }
 

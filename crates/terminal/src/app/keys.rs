@@ -4,7 +4,8 @@ use ratatui_crossterm::crossterm::event::{
     Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
 
-use super::{App, LEAVE_MS, Panel};
+use super::leaving::Leaving;
+use super::{App, Panel};
 use crate::ports::Effect;
 
 /// How many lines the wheel moves.
@@ -12,10 +13,17 @@ const WHEEL: isize = 3;
 
 impl App {
     pub(super) fn on_terminal(&mut self, event: Event) {
+        let typed = matches!(event, Event::Key(_) | Event::Paste(_) | Event::Mouse(_));
+        if typed && self.swallows(&event) {
+            return;
+        }
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.on_key(key),
             Event::Key(_) | Event::Resize(..) => {}
-            Event::Paste(text) => self.type_in(&text),
+            Event::Paste(text) => {
+                self.note_key();
+                self.type_in(&text);
+            }
             Event::Mouse(mouse) if self.options.mouse => self.on_mouse(mouse),
             Event::Mouse(_) => {}
             Event::FocusGained => self.focused = true,
@@ -23,11 +31,29 @@ impl App {
         }
     }
 
+    /// Who is leaving types for what comes behind this, unless they leave at once or stay.
+    fn swallows(&mut self, event: &Event) -> bool {
+        match self.leaving {
+            Leaving::Left => true,
+            Leaving::Waits { .. } => match event {
+                Event::Key(KeyEvent { code: KeyCode::Esc, .. }) => {
+                    self.leaving = Leaving::Stays;
+                    self.toast = None;
+                    true
+                }
+                Event::Key(key) => !is_leaving(key),
+                _ => true,
+            },
+            Leaving::Stays | Leaving::Asked { .. } => false,
+        }
+    }
+
     fn on_key(&mut self, key: KeyEvent) {
+        self.note_key();
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
-        if !(control && matches!(key.code, KeyCode::Char('c' | 'd'))) {
-            self.leaves_until = None;
+        if !is_leaving(&key) {
+            self.leaving = Leaving::Stays;
         }
         match key.code {
             KeyCode::Char(one) if control => self.on_control(one),
@@ -135,15 +161,6 @@ impl App {
         }
     }
 
-    /// The first time it says how to leave; the second time it leaves.
-    fn leave(&mut self) {
-        if self.leaves_until.is_some_and(|until| self.now < until) {
-            return self.effects.push(Effect::Quit);
-        }
-        self.leaves_until = Some(self.now.saturating_add(LEAVE_MS));
-        self.say("Ctrl-C again leaves; every session goes on. Ctrl-X stops a turn.");
-    }
-
     fn page(&mut self, up: bool) {
         let rows = isize::try_from(self.drawn.talk_rows.saturating_sub(2).max(1)).unwrap_or(1);
         self.scroll(if up { rows } else { -rows });
@@ -200,4 +217,9 @@ impl App {
             self.switch(&clicked);
         }
     }
+}
+
+/// Whether a key leaves.
+const fn is_leaving(key: &KeyEvent) -> bool {
+    key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c' | 'd'))
 }

@@ -3,9 +3,12 @@
 //! Pure: the time comes in with each event, and what is to be done goes out as effects.
 
 mod answers;
+mod astray;
 mod commands;
 mod completion;
 mod keys;
+mod leaving;
+mod operators;
 mod panel;
 mod sending;
 mod sessions;
@@ -21,7 +24,9 @@ use crate::paint::{Manner, activity_line, draft_lines, unsent_lines};
 use crate::ports::{Effect, Incoming, Link, Method, Options, Request};
 use crate::text::segment;
 
+use astray::Astray;
 pub(crate) use completion::Completion;
+use leaving::Leaving;
 pub(crate) use panel::Panel;
 use sending::Unsent;
 use sessions::Shown;
@@ -60,6 +65,7 @@ enum Pending {
     Load { file: String },
     Message { id: String },
     Older { session: String, page: OlderPage },
+    Operator { session: String },
 }
 
 /// A word about what was done, or what could not be.
@@ -79,6 +85,8 @@ pub(crate) struct Drawn {
     pub(crate) list_from: usize,
     /// The line that says who waits, if there is one.
     pub(crate) waits: Option<u16>,
+    /// How many columns the screen has.
+    pub(crate) columns: usize,
     /// How many columns the input has.
     pub(crate) input_columns: usize,
     /// How many rows the conversation has.
@@ -106,7 +114,13 @@ pub struct App {
     pub(crate) toast: Option<Toast>,
     pub(crate) panel: Option<Panel>,
     pub(crate) completion: Completion,
-    leaves_until: Option<i64>,
+    leaving: Leaving,
+    /// What is shown changed under somebody's hands.
+    astray: Option<Astray>,
+    /// Texts whose sessions are gone, for whatever is shown next.
+    strays: Vec<String>,
+    /// Not before then it is asked again who has the agent's place.
+    asks_operator_at: i64,
     focused: bool,
     /// What the server said last of this seat's active session.
     told_active: Option<u32>,
@@ -141,12 +155,15 @@ impl App {
             toast: None,
             panel: None,
             completion: Completion::default(),
-            leaves_until: None,
+            leaving: Leaving::default(),
+            astray: None,
+            strays: Vec::new(),
+            asks_operator_at: 0,
             focused: true,
             told_active: None,
             began: false,
             marked: (String::new(), 0),
-            drawn: Drawn { input_columns: 80, talk_rows: 20, ..Drawn::default() },
+            drawn: Drawn { columns: 80, input_columns: 80, talk_rows: 20, ..Drawn::default() },
             manner: Manner::default(),
             effects: Vec::new(),
             dirty: true,
@@ -172,7 +189,7 @@ impl App {
                 self.with(&session, |talk| talk.trouble = Some(why));
             }
             Incoming::Answer { tag, result } => self.on_answer(tag, result),
-            Incoming::Ending => self.effects.push(Effect::Quit),
+            Incoming::Ending => self.quit(),
         }
         self.settle();
         std::mem::take(&mut self.effects)
@@ -263,7 +280,7 @@ impl App {
     /// Whether something on the screen moves by itself.
     fn animates(&self) -> bool {
         let toast = self.toast.as_ref().is_some_and(|toast| toast.until <= self.now);
-        toast || self.leaves_until.is_some() || matches!(self.link, Link::Down { .. })
+        toast || self.leaving != Leaving::Stays || matches!(self.link, Link::Down { .. })
     }
 
     /// What follows from how things stand, whatever happened.
@@ -271,13 +288,13 @@ impl App {
         if self.toast.as_ref().is_some_and(|toast| toast.until <= self.now) {
             self.toast = None;
         }
-        if self.leaves_until.is_some_and(|until| until <= self.now) {
-            self.leaves_until = None;
-        }
+        self.settle_strays();
+        self.settle_operator();
         self.send_next();
         self.fetch_older();
         self.mark_read();
         self.forget_some();
+        self.settle_leaving();
     }
 
     fn fetch_older(&mut self) {
@@ -308,15 +325,11 @@ impl App {
         if !is_new || !seen || marked || talk.last_seq < row.last_seq {
             return;
         }
-        let (number, seq) = (row.number, talk.last_seq);
+        let seq = talk.last_seq;
+        let path = board_path(&talk.session, "/read");
         self.marked = (talk.session.clone(), seq);
         let body = serde_json::json!({ "seq": seq });
-        self.send(
-            Pending::Read,
-            Method::Post,
-            board_path(&number.to_string(), "/read"),
-            Some(body),
-        );
+        self.send(Pending::Read, Method::Post, path, Some(body));
     }
 
     /// Conversations that were seen long ago are forgotten; they are fetched again when needed.

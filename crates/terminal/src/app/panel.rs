@@ -159,6 +159,18 @@ impl Panel {
         Self { title: "What the sessions use".to_owned(), lines, top: 0 }
     }
 
+    /// What became of a worktree.
+    pub(super) fn worktree(name: &str, worktree: &str) -> Self {
+        let lines = vec![
+            Line::of("What was said there stays with the server.", Look::Plain),
+            Line::default(),
+            Line::of(one_line(worktree), Look::Strong),
+            Line::default(),
+            Line::of("`turnkeep sessions worktrees` lists those that stay.", Look::Dim),
+        ];
+        Self { title: format!("{name} is closed"), lines, top: 0 }
+    }
+
     pub(super) fn queue() -> Self {
         let mut lines = vec![Line::of(
             "/queue WORD says what becomes of messages while the agent works:",

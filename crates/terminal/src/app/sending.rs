@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use super::operators::{Way, heard_as};
 use super::{App, Pending, session_path};
 use crate::board::Waiting;
 use crate::follow::passes;
@@ -17,6 +18,17 @@ const RETRY_MS: i64 = 2_000;
 /// How long a message that the server has is shown before its event came.
 const ECHO_MS: i64 = 15_000;
 
+/// As whom something is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Voice {
+    /// As the user.
+    User,
+    /// In the agent's place.
+    Operator,
+    /// As a command to the gateway, whoever has the agent's place.
+    Command,
+}
+
 /// A message that does not stand in the conversation yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unsent {
@@ -25,6 +37,15 @@ pub(super) struct Unsent {
     pub(super) text: String,
     /// What was asked when it was typed: it answers this and nothing else.
     asked: Option<Waiting>,
+    /// The question that the server is to take it as the answer to. What is said behind an answer
+    /// is none.
+    answers: Option<u64>,
+    /// As whom it was typed.
+    voice: Voice,
+    /// It was found out for a session that isn't shown that this still holds.
+    cleared: bool,
+    /// The server may have it: from then on it goes the same way each time.
+    tried: bool,
     state: State,
 }
 
@@ -46,11 +67,26 @@ impl Unsent {
             State::Sent | State::Accepted(_) => "sending…",
         }
     }
+
+    /// Whether nobody said yet that the server has it.
+    pub(super) const fn is_open(&self) -> bool {
+        !matches!(self.state, State::Accepted(_))
+    }
+
+    /// Whether the server may have it.
+    pub(super) const fn was_tried(&self) -> bool {
+        self.tried
+    }
 }
 
 impl App {
     /// Sends a text to the session that is shown; where there is none, one is begun for it.
     pub(super) fn send_text(&mut self, text: String) {
+        self.speak(text, self.voice());
+    }
+
+    /// Sends it as what it is.
+    pub(super) fn speak(&mut self, text: String, voice: Voice) {
         if self.unsent.len() >= UNSENT_MAX {
             self.complain("too many messages wait for the server; this one stays in the input");
             self.editor_mut().set(&text);
@@ -66,7 +102,13 @@ impl App {
             talk.paper.show_end();
         }
         let asked = self.board.asked_in(&session).cloned();
-        self.unsent.push(Unsent { id, session, text, asked, state: State::Waits(0) });
+        let question = asked.as_ref().and_then(|asked| asked.question_id);
+        let known = |other: &Unsent| other.session == session && other.answers == question;
+        let answers = question.filter(|_| voice == Voice::User && !self.unsent.iter().any(known));
+        let state = State::Waits(0);
+        let (cleared, tried) = (false, false);
+        let unsent = Unsent { id, session, text, asked, answers, voice, cleared, tried, state };
+        self.unsent.push(unsent);
     }
 
     /// A session stands that texts were waiting for.
@@ -76,28 +118,31 @@ impl App {
         }
     }
 
-    /// No session could be begun: what was to be its first message goes back into the input.
-    pub(super) fn return_unaddressed(&mut self) {
-        let lost: Vec<_> = self.unsent.extract_if(.., |unsent| unsent.session.is_empty()).collect();
-        if let Some(first) = lost.first()
-            && self.editor_mut().is_empty()
-        {
-            self.editor_mut().set(&first.text);
+    /// No session could be begun: what was to be said there goes back into the input.
+    pub(super) fn return_unaddressed(&mut self, words: &str) {
+        let lost = self.unsent.extract_if(.., |unsent| unsent.session.is_empty());
+        let texts: Vec<String> = lost.map(|unsent| unsent.text).collect();
+        if texts.is_empty() {
+            self.complain(words);
+        } else {
+            self.give_back("", texts, words);
         }
     }
 
-    /// These sessions are gone, and with them whom messages were for.
+    /// These sessions are gone, and with them whom messages were for. What is on its way right now is
+    /// told of when its answer comes.
     pub(super) fn give_up_unsent(&mut self, gone: &[String]) {
-        let lost = self.unsent.extract_if(.., |unsent| gone.contains(&unsent.session));
-        let lost: Vec<String> = lost
-            .filter(|unsent| matches!(unsent.state, State::Waits(_)))
-            .map(|unsent| unsent.text)
-            .collect();
+        let waits = |unsent: &mut Unsent| {
+            gone.contains(&unsent.session) && !matches!(unsent.state, State::Sent)
+        };
+        let lost = self.unsent.extract_if(.., waits).filter(Unsent::is_open);
+        let lost: Vec<String> = lost.map(|unsent| unsent.text).collect();
         if !lost.is_empty() {
+            let words = lost.join(" / ");
             self.complain(format!(
-                "the session was closed before this was sent: {}",
-                lost.join(" / ")
+                "the session was closed before this was sent: {words} (Up brings it back)"
             ));
+            self.strays.extend(lost);
         }
     }
 
@@ -122,11 +167,70 @@ impl App {
                 ready.push(index);
             }
         }
-        for index in ready {
-            self.unsent[index].state = State::Sent;
-            let Unsent { id, session, text, .. } = self.unsent[index].clone();
-            let (path, body) = self.request_of(&id, &session, &text);
-            self.send(Pending::Message { id }, Method::Post, path, Some(body));
+        let ready: Vec<String> =
+            ready.into_iter().map(|index: usize| self.unsent[index].id.clone()).collect();
+        for id in ready {
+            self.send_one(&id);
+        }
+    }
+
+    /// Sends a message, if that is still what it was typed for.
+    fn send_one(&mut self, id: &str) {
+        let Some(at) = self.unsent.iter().position(|unsent| unsent.id == id) else { return };
+        let Unsent { id, session, text, answers, voice, cleared, tried, .. } =
+            self.unsent[at].clone();
+        if !tried && !cleared && voice != Voice::Command {
+            match self.way_of(&session, voice) {
+                Way::Goes => {}
+                Way::Unknown => return self.ask_operator(session),
+                Way::Back(why) => return self.take_back(at, &why),
+            }
+        }
+        let (path, body) = match voice {
+            // In the agent's place a person answers the user; else what is typed is the user's.
+            Voice::Operator => {
+                (session_path(&session, "/reply"), json!({ "text": text, "id": id }))
+            }
+            Voice::User | Voice::Command => {
+                let mut body = json!({ "session": session, "message": text, "id": id });
+                if let Some(question) = answers {
+                    body["question_id"] = question.into();
+                }
+                ("/v1/chat".to_owned(), body)
+            }
+        };
+        self.unsent[at].state = State::Sent;
+        self.unsent[at].tried = true;
+        self.send(Pending::Message { id }, Method::Post, path, Some(body));
+    }
+
+    /// It is known by now who has the agent's place in a session, and what waits for that goes out;
+    /// or back, from the first one on that was typed as somebody else.
+    pub(super) fn clear_unsent(&mut self, session: &str, operator: Option<String>) {
+        let waits = |unsent: &Unsent| {
+            unsent.session == session && !unsent.tried && matches!(unsent.state, State::Waits(_))
+        };
+        let mut back = None;
+        for (at, unsent) in self.unsent.iter_mut().enumerate().filter(|(_, one)| waits(one)) {
+            match heard_as(unsent.voice, operator.as_deref()) {
+                Way::Back(why) => {
+                    back = Some((at, why));
+                    break;
+                }
+                _ => unsent.cleared = true,
+            }
+        }
+        if let Some((at, why)) = back {
+            self.take_back(at, &why);
+        }
+    }
+
+    /// It could not be found out who has the agent's place there; it is tried again then.
+    pub(super) fn delay_unsent(&mut self, session: &str, until: i64) {
+        for unsent in self.unsent.iter_mut().filter(|unsent| unsent.session == session) {
+            if matches!(unsent.state, State::Waits(_)) && !unsent.tried {
+                unsent.state = State::Waits(until);
+            }
         }
     }
 
@@ -147,20 +251,12 @@ impl App {
         }
     }
 
-    /// In the agent's place a person answers the user; else what is typed is the user's.
-    fn request_of(&self, id: &str, session: &str, text: &str) -> (String, serde_json::Value) {
-        let talk = self.conversations.iter().find(|talk| talk.session == session);
-        if talk.is_some_and(|talk| talk.operator.is_some()) {
-            return (session_path(session, "/reply"), json!({ "text": text, "id": id }));
-        }
-        ("/v1/chat".to_owned(), json!({ "session": session, "message": text, "id": id }))
-    }
-
     /// The server is back: nothing has to wait longer.
     pub(super) fn retry_unsent(&mut self) {
         for unsent in &mut self.unsent {
             if matches!(unsent.state, State::Waits(_)) {
                 unsent.state = State::Waits(0);
+                unsent.cleared = false;
             }
         }
     }
@@ -180,7 +276,9 @@ impl App {
         };
         // That there is too much already is an answer to this very message.
         let too_much = matches!(failure, Failure::Refused { status: 429, .. });
-        if passes(&failure) && !too_much {
+        // Sent once more, it would open a session again that somebody closed meanwhile.
+        let stands = self.board.by_session(&self.unsent[at].session).is_some();
+        if passes(&failure) && !too_much && stands {
             self.unsent[at].state = State::Waits(self.now.saturating_add(RETRY_MS));
             if matches!(failure, Failure::Refused { .. }) {
                 self.complain(format!("not sent yet: {failure}"));
@@ -195,13 +293,12 @@ impl App {
     fn take_back(&mut self, at: usize, why: &str) {
         let session = self.unsent[at].session.clone();
         let behind = self.unsent.extract_if(at.., |unsent| unsent.session == session);
-        let text = behind.map(|unsent| unsent.text).collect::<Vec<_>>().join("\n");
-        let editor = self.editors.entry(session).or_default();
-        if editor.is_empty() {
-            editor.set(&text);
-            self.complain(format!("not sent: {why}"));
+        let texts: Vec<String> = behind.map(|unsent| unsent.text).collect();
+        let words = if self.shown_session() == Some(session.as_str()) {
+            format!("not sent: {why}")
         } else {
-            self.complain(format!("not sent: {why}: {text}"));
-        }
+            format!("not sent to {}: {why}", self.name_of(&session))
+        };
+        self.give_back(&session, texts, &words);
     }
 }

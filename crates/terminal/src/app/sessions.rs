@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::astray::Writing;
 use super::{App, Pending, board_path};
 use crate::board::Row;
 use crate::conversation::{Conversation, STRETCH};
@@ -27,7 +28,10 @@ pub(crate) struct Shown {
 
 impl App {
     pub(super) fn on_link(&mut self, link: Link) {
+        // While it was away anybody may have taken the agent's place, or given it back.
+        self.doubt_operators();
         if link == Link::Up {
+            self.asks_operator_at = 0;
             self.doubtful_until = self.now.saturating_add(DOUBT_MS);
             self.retry_unsent();
             if let Some(which) = self.options.session.clone().filter(|_| !self.began) {
@@ -50,30 +54,71 @@ impl App {
         for number in changes.began_to_wait {
             self.ring_for(number);
         }
-        let lost = self.shown.as_ref().is_some_and(|shown| changes.gone.contains(&shown.session));
-        self.conversations.retain(|talk| !changes.gone.contains(&talk.session));
-        self.give_up_unsent(&changes.gone);
+        self.renumber();
+        let before = self.shown_session().map(ToOwned::to_owned);
+        let lost = before.as_ref().is_some_and(|shown| changes.gone.contains(shown));
+        let writing = self.leave_behind(&changes.gone);
         let told = self.board.active != self.told_active || first;
-        self.told_active = self.board.active;
-        let moves = self.pending.values().any(|pending| {
-            matches!(pending, Pending::Switch | Pending::Create | Pending::Close { .. })
-        });
+        let moves = self.is_moving();
         if lost {
             self.shown = None;
             self.effects.push(Effect::Unfollow);
-            if !moves && self.toast.is_none() {
-                self.say("the session was closed elsewhere");
-            }
+        }
+        self.tell_of_lost(lost && !moves, writing);
+        let active = self.board.active.map(|number| self.board.row(number).cloned());
+        // One whose row isn't there yet can't be shown, so it isn't noted either.
+        if active != Some(None) {
+            self.told_active = self.board.active;
         }
         let elsewhere = (told && !moves) || self.shown.is_none();
-        let active = self.board.active.filter(|_| elsewhere);
-        match active.and_then(|number| self.board.row(number)).cloned() {
+        match active.flatten().filter(|_| elsewhere) {
             Some(row) => self.show(&row),
             // Nobody chose yet: what wants somebody, or was written last.
             None if first && self.shown.is_none() && !moves => self.show_some(),
             None => {}
         }
+        if lost && (writing.here || !moves) {
+            self.lose(writing.here, "the session was closed elsewhere");
+        } else if !lost && !moves && !first && self.shown_session() != before.as_deref() {
+            let writing = before.is_none() && self.editor().is_some_and(|one| !one.is_empty());
+            self.lose(writing, "this seat went elsewhere");
+        }
         self.catch_up();
+    }
+
+    fn tell_of_lost(&mut self, lost: bool, writing: Writing) {
+        // What was not sent is told already, and matters more.
+        let told = self.toast.as_ref().is_some_and(|toast| toast.wrong);
+        match (lost, writing) {
+            _ if told => {}
+            (true, Writing { here: true, .. }) => self
+                .complain("the session was closed elsewhere; Up brings back what you were writing"),
+            (_, Writing { elsewhere: true, .. }) => {
+                self.complain("a session was closed; Up brings back what you were writing to it");
+            }
+            (true, _) if self.toast.is_none() => self.say("the session was closed elsewhere"),
+            _ => {}
+        }
+    }
+
+    /// What is shown may have another number than it had.
+    fn renumber(&mut self) {
+        let Some(shown) = &mut self.shown else { return };
+        let holds = self.board.row(shown.number).is_some_and(|row| row.session == shown.session);
+        if !holds && let Some(row) = self.board.by_session(&shown.session) {
+            shown.number = row.number;
+        }
+    }
+
+    /// A session could not be switched to; where none is shown, another one is.
+    pub(super) fn show_another(&mut self) {
+        if self.shown.is_some() || !self.board.known || self.is_moving() {
+            return;
+        }
+        match self.board.active.and_then(|number| self.board.row(number)).cloned() {
+            Some(row) => self.settle_at(&row),
+            None => self.show_some(),
+        }
     }
 
     /// Shows a session that makes sense where none was chosen.
@@ -107,11 +152,12 @@ impl App {
     /// Shows a session, and tells the server that it is active here.
     pub(super) fn switch(&mut self, row: &Row) {
         self.show(row);
-        self.switch_to(&row.number.to_string());
+        self.switch_to(&row.session);
     }
 
     /// Asks the server to make a session active here; its answer shows it.
     pub(super) fn switch_to(&mut self, which: &str) {
+        self.astray = None;
         let body = json!({ "seat": self.options.seat });
         self.send(Pending::Switch, Method::Post, board_path(which, "/switch"), Some(body));
         self.moved = self.tags;
@@ -121,6 +167,9 @@ impl App {
         let shown = Shown { number: row.number, session: row.session.clone() };
         if self.shown.as_ref() == Some(&shown) {
             return;
+        }
+        if self.shown.is_none() {
+            self.carry_over(&row.session);
         }
         self.completion = super::Completion::default();
         self.panel = None;
@@ -132,6 +181,7 @@ impl App {
         talk.live = false;
         talk.draft = None;
         talk.typing = false;
+        talk.doubt_operator();
         talk.paper.show_end();
         let after = talk.last_seq;
         self.conversations.push_front(talk);
@@ -197,7 +247,9 @@ impl App {
     /// The server did what was asked for under this tag. Only the newest wish moves the screen: by
     /// the time of an earlier one's answer the person may be somewhere else, and is typing there.
     pub(super) fn arrive(&mut self, tag: u64, row: &Row) {
-        let closes = self.pending.values().any(|one| matches!(one, Pending::Close { .. }));
+        // What is closed by an earlier wish doesn't take the seat from where it went since.
+        let mut later = self.pending.range(tag..).map(|(_, one)| one);
+        let closes = later.any(|one| matches!(one, Pending::Close { .. }));
         if tag == self.moved && !closes {
             self.settle_at(row);
         }
@@ -206,6 +258,7 @@ impl App {
     /// Shows the session at which the server says that this seat is.
     pub(super) fn settle_at(&mut self, row: &Row) {
         self.told_active = Some(row.number);
+        self.astray = None;
         self.show(row);
     }
 

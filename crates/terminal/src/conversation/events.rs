@@ -231,16 +231,23 @@ impl Conversation {
             "session.closed" => "closed".to_owned(),
             "session.reopened" => "open again".to_owned(),
             "session.paused" => {
-                self.operator = Some(by.clone());
+                self.hear_operator(Some(by.clone()), seq);
                 format!("{by} has the agent's place")
             }
             "session.handed_back" => {
-                self.operator = None;
+                self.hear_operator(None, seq);
                 "the agent has its place again".to_owned()
             }
             _ => return,
         };
         self.add(Entry::new(seq, at, Kind::Divider, &words));
+    }
+
+    /// An entry tells who has the agent's place; what was asked later is newer than that.
+    fn hear_operator(&mut self, by: Option<String>, seq: u64) {
+        if seq >= self.operator_at {
+            (self.operator, self.operator_at) = (by, seq);
+        }
     }
 
     fn of_tool(&mut self, kind: &str, seq: u64, at: i64, data: &Value) {

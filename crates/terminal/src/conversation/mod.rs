@@ -38,7 +38,8 @@ pub(crate) struct Draft {
 /// The turn that is open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Turn {
-    id: String,
+    /// Its id.
+    pub(crate) id: String,
     /// What it does, in a few words; empty where its session's state says enough.
     pub(crate) activity: String,
 }
@@ -70,6 +71,10 @@ pub(crate) struct Conversation {
     pub(crate) typing: bool,
     /// Who answers in the agent's place.
     pub(crate) operator: Option<String>,
+    /// Whether that is so: the entry that says it may stand before the first one that was read.
+    pub(crate) operator_known: bool,
+    /// The place of the journal as of which it is told.
+    operator_at: u64,
     /// Whether its stream stood since it was opened.
     pub(crate) live: bool,
     /// Why it can't be followed, if it can't.
@@ -130,6 +135,19 @@ impl Conversation {
         let session = std::mem::take(&mut self.session);
         *self =
             Self { session, oldest: after, last_seq: after, live: self.live, ..Self::default() };
+    }
+
+    /// What the server says of who has the agent's place, as of a place of the journal.
+    pub(crate) fn learn_operator(&mut self, by: Option<String>, as_of: u64) {
+        self.operator_known = true;
+        if as_of >= self.operator_at {
+            (self.operator, self.operator_at) = (by, as_of);
+        }
+    }
+
+    /// Who has the agent's place may not be what was told last.
+    pub(crate) const fn doubt_operator(&mut self) {
+        self.operator_known = false;
     }
 
     /// How much text it holds, in bytes.

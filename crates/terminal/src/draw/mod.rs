@@ -45,6 +45,7 @@ pub fn draw(app: &mut App, frame: &mut Frame<'_>) {
         return;
     }
     let columns = input::columns(area.width);
+    app.drawn.columns = usize::from(area.width);
     app.drawn.input_columns = columns;
     let wanted = app.editor().map_or(1, |editor| editor.rows(columns).len());
     let places = places(area, u16::try_from(wanted).unwrap_or(u16::MAX));

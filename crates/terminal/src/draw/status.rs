@@ -119,6 +119,13 @@ pub(super) fn rule(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
         Some("question") => (format!(" ? {asks} "), Look::Waits),
         Some("operator") => (format!(" @ waits for a person: {asks} "), Look::Waits),
         Some("error") => (format!(" x the last turn failed: {asks} "), Look::Wrong),
+        _ if app.talk().is_some_and(|talk| talk.operator.is_some()) => {
+            let whom = match row.channel.as_str() {
+                "terminal" => row.title(),
+                _ => format!("{} in {}", one_line(&row.customer_id), row.title()),
+            };
+            (format!(" in the agent's place, to {whom} "), Look::Operator)
+        }
         _ if row.channel == "terminal" => (format!(" to {} ", row.title()), Look::Dim),
         // What is typed here counts as what that user says.
         _ => (format!(" as {} in {} ", one_line(&row.customer_id), row.title()), Look::Strong),

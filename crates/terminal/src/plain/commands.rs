@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::place::Here;
 use super::{Do, For, Plain, get, label, post};
 use crate::ports::{Method, Request};
 use crate::text::{one_line, segment};
@@ -23,7 +24,6 @@ impl Plain {
     pub(super) fn command(&mut self, text: &str) -> Vec<Do> {
         let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let rest = rest.trim();
-        let Some(here) = self.here.clone() else { return Vec::new() };
         let seat = self.options.seat.clone();
         match name {
             "help" => vec![Do::Note(HELP.into())],
@@ -42,33 +42,15 @@ impl Plain {
                 let path = format!("/v1/switchboard/{}/switch", segment(rest));
                 vec![self.ask(For::Open, post(path, json!({ "seat": seat })))]
             }
-            "sessions" | "status" => {
-                let path = if name == "sessions" {
-                    "/v1/switchboard?limit=100".to_owned()
-                } else {
-                    format!("/v1/switchboard/{}", segment(&here.key))
-                };
-                vec![self.ask(For::List, get(path))]
-            }
-            "rename" => {
-                let name = if rest.is_empty() { Value::Null } else { rest.into() };
-                let path = format!("/v1/switchboard/{}/name", segment(&here.key));
-                let body = Some(json!({ "name": name }));
-                vec![self.ask(For::Done("renamed"), Request { method: Method::Put, path, body })]
-            }
-            "stop" => {
-                let request = post(format!("{}/stop", here.path), json!({}));
-                vec![self.ask(For::Done("stopped"), request)]
-            }
-            "reset" => {
-                let request = post(format!("{}/new", here.path), json!({}));
-                vec![self.ask(For::Done("begun anew"), request)]
-            }
-            "close" => {
-                let path = format!("/v1/switchboard/{}/close", segment(&here.key));
-                vec![self.ask(For::Close, post(path, json!({ "seat": seat })))]
-            }
             "switch" => vec![Do::Note("/switch takes a number, a name, an id or a key".into())],
+            "sessions" => vec![self.ask(For::List, get("/v1/switchboard?limit=100".into()))],
+            "rename" | "stop" | "reset" | "close" | "status" => match self.here.clone() {
+                Some(here) => vec![self.command_here(name, rest, &here)],
+                None => {
+                    self.failed = true;
+                    vec![Do::Note("there is no session; /new begins one".into())]
+                }
+            },
             other => {
                 self.failed |= !self.options.interactive;
                 let other = one_line(other);
@@ -79,6 +61,29 @@ impl Plain {
         }
     }
 
+    /// One that is about the session that is talked in.
+    fn command_here(&mut self, name: &str, rest: &str, here: &Here) -> Do {
+        let row = format!("/v1/switchboard/{}", segment(&here.key));
+        match name {
+            "rename" => {
+                let name = if rest.is_empty() { Value::Null } else { rest.into() };
+                let body = Some(json!({ "name": name }));
+                let path = format!("{row}/name");
+                self.ask(For::Done("renamed"), Request { method: Method::Put, path, body })
+            }
+            "stop" => self.ask(For::Done("stopped"), here.stop()),
+            "reset" => {
+                let request = post(format!("{}/new", here.path), json!({}));
+                self.ask(For::Done("begun anew"), request)
+            }
+            "close" => {
+                let seat = json!({ "seat": self.options.seat });
+                self.ask(For::Close, post(format!("{row}/close"), seat))
+            }
+            _ => self.ask(For::List, get(row)),
+        }
+    }
+
     pub(super) fn command_answered(&mut self, asked_for: &For, body: &Value) -> Vec<Do> {
         match asked_for {
             For::Open => self.open(body),
@@ -86,18 +91,27 @@ impl Plain {
             For::Close => {
                 let mut todo =
                     vec![Do::Note(format!("session {} is closed", label(&body["closed"])))];
+                if let Some(worktree) = body["worktree"].as_str() {
+                    todo.push(Do::Note(one_line(worktree)));
+                }
                 if body["next"].is_object() {
                     todo.extend(self.open(&body["next"]));
                 } else {
+                    self.leave_place();
                     todo.push(Do::Note("there is no other one: /new makes one".into()));
                 }
                 todo
+            }
+            // It ended by itself, and the next one is not what was meant.
+            For::Done(_) if body["result"] == "other_turn" => {
+                self.turn_told(body["turn_id"].as_str());
+                vec![Do::Note("that turn is over; /stop again stops the one that is open".into())]
             }
             For::Done(words) => {
                 let said = body["result"].as_str().unwrap_or(words);
                 vec![Do::Note(one_line(&said.replace('_', " ")))]
             }
-            For::Active | For::Message | For::Read => Vec::new(),
+            For::Active | For::Standing(_) | For::Message | For::Read => Vec::new(),
         }
     }
 }

@@ -17,13 +17,22 @@ impl Plain {
         let seq = data["seq"].as_u64().unwrap_or(0);
         self.missed_to = self.missed_to.filter(|last| seq < *last);
         match event.event.as_str() {
+            "turn.completed" | "turn.cancelled" | "turn.failed" => self.turn_told(None),
+            "turn.superseded" => {}
+            kind if kind.starts_with("turn.") => self.turn_told(data["turn_id"].as_str()),
+            "session.paused" | "session.handed_back" | "session.closed" => self.place_told(seq),
+            _ => {}
+        }
+        match event.event.as_str() {
             "message.accepted" | "message.command" | "message.context" => self.said(event, &data),
             "turn.waiting_for_input" => {
                 self.asked = true;
+                self.question = data["question_id"].as_u64();
                 vec![Do::Say(told("question", text("text")))]
             }
             "turn.answered" => {
                 self.asked = false;
+                self.question = None;
                 Vec::new()
             }
             "turn.waiting_for_operator" => {
@@ -44,7 +53,7 @@ impl Plain {
                 todo
             }
             "session.paused" => {
-                vec![Do::Note(format!("{} takes the agent's place", one_line(text("by"))))]
+                vec![self.paused(&format!("{} takes the agent's place", one_line(text("by"))))]
             }
             "session.handed_back" => vec![Do::Note("the agent has its place again".into())],
             "session.closed" => vec![Do::Note("this session was closed".into())],
@@ -74,6 +83,7 @@ impl Plain {
 
     fn turn_ended(&mut self, event: &SseEvent, data: &Value) -> Vec<Do> {
         self.asked = false;
+        self.question = None;
         let ours = self.settle(&places(data));
         let reply = data["reply"].as_str().filter(|reply| !reply.trim().is_empty());
         let who = if data["by"].is_string() { operator(data) } else { "agent".to_owned() };

@@ -58,6 +58,7 @@ fn read_lines(to: &mpsc::Sender<String>) {
 }
 
 struct Hands {
+    server: Arc<dyn Server>,
     streams: Streams,
     heard: mpsc::Sender<Hear>,
     requests: mpsc::Sender<(u64, Request)>,
@@ -76,7 +77,8 @@ impl Hands {
                 }
             }
         });
-        Self { streams: Streams::new(server), heard, requests, followed: None }
+        let streams = Streams::new(Arc::clone(&server));
+        Self { server, streams, heard, requests, followed: None }
     }
 
     /// Does one thing; answers the code to leave with, if it is that.
@@ -85,6 +87,15 @@ impl Hands {
             Do::Say(line) => write(&mut io::stdout().lock(), &line)?,
             // There is nobody to tell if that fails.
             Do::Note(line) => drop(write(&mut io::stderr().lock(), &line)),
+            // Nobody's stop waits for an answer to something else.
+            Do::Send(tag, request) if request.stops_one_turn() => {
+                let (server, heard) = (Arc::clone(&self.server), self.heard.clone());
+                tokio::spawn(async move {
+                    let answer = server.request(request).await;
+                    // Nobody listens any more where this fails.
+                    let _ = heard.send(Hear::Answer(tag, answer)).await;
+                });
+            }
             Do::Send(tag, request) => {
                 if self.requests.try_send((tag, request)).is_err() {
                     return Err(io::Error::other("too many requests wait to be sent"));

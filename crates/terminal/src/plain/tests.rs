@@ -1,9 +1,12 @@
 //! The conversation by lines: what is asked of the server, and what is written.
 
+mod places;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::ports::SseEvent;
+use crate::text::segment;
 
 fn plain(interactive: bool) -> Plain {
     let nonce = "n".to_owned();
@@ -46,8 +49,20 @@ fn noted(todo: &[Do]) -> Vec<&str> {
     noted.collect()
 }
 
-/// One that talks in session 3 already.
+fn not_found() -> Result<Answer, Failure> {
+    let detail = "nobody has written there".to_owned();
+    Err(Failure::Refused { status: 404, kind: "not-found".into(), detail })
+}
+
+/// One that talks in session 3 already; the agent is in its place there.
 fn here(interactive: bool) -> Plain {
+    let (mut plain, asked) = arrived(interactive);
+    plain.hear(Hear::Answer(asked, not_found()));
+    plain
+}
+
+/// One that begins to talk in session 3, and what it asked of that session's state.
+fn arrived(interactive: bool) -> (Plain, u64) {
     let mut plain = plain(interactive);
     let (tag, request) = sent(&plain.begin());
     assert_eq!(request.path, "/v1/switchboard?limit=1&seat=t1");
@@ -56,9 +71,28 @@ fn here(interactive: bool) -> Plain {
         (request.path.as_str(), request.body),
         ("/v1/switchboard/3/switch", Some(json!({ "seat": "t1" })))
     );
-    let todo = plain.hear(Hear::Answer(tag, ok(row())));
+    let mut todo = plain.hear(Hear::Answer(tag, ok(row())));
+    let (asked, request) = sent(&todo.split_off(2));
     assert_eq!(todo, [Do::Note("session 3 \"api work\": idle".into()), Do::Follow(KEY.into(), 7)]);
-    plain
+    assert_eq!(request, get(format!("/v1/sessions/{}", segment(KEY))));
+    (plain, asked)
+}
+
+/// The other session.
+const OTHER: &str = "default:default:terminal:main:b2";
+
+fn other_row() -> Value {
+    json!({ "number": 4, "name": null, "session": OTHER, "state": "idle", "waiting": null,
+            "unread": 0, "last_seq": 2, "read_seq": 2 })
+}
+
+/// Takes what a request for another session answers, and what is then asked about that.
+fn arrive(plain: &mut Plain, tag: u64, row: Value) -> Vec<Do> {
+    let todo = plain.hear(Hear::Answer(tag, ok(row)));
+    let (asked, _) = sent(&todo);
+    assert!(!plain.wants_line(), "it is not known as whom one speaks");
+    plain.hear(Hear::Answer(asked, not_found()));
+    todo
 }
 
 fn event(plain: &mut Plain, name: &str, data: Value) -> Vec<Do> {
@@ -146,6 +180,41 @@ fn a_question_is_answered_by_the_next_line() {
     event(&mut plain, "turn.completed", json!({ "seq": 12, "messages": [8, 10], "reply": "done" }));
     assert!(plain.wants_line());
     assert_eq!(plain.hear(Hear::End), [Do::Leave(DONE)]);
+}
+
+#[test]
+fn an_answer_names_its_question_and_what_is_said_behind_it_none() {
+    let mut plain = here(true);
+    let asked = |id: u64| json!({ "seq": 8 + id, "text": "Which?", "question_id": id });
+    let question = |todo: &[Do]| sent(todo).1.body.unwrap()["question_id"].clone();
+    event(&mut plain, "turn.waiting_for_input", asked(1));
+    let todo = line(&mut plain, "17");
+    assert_eq!(question(&todo), 1);
+    // Too much already: the next line is the answer still.
+    let refused = |status, kind: &str| {
+        let (kind, detail) = (kind.to_owned(), "no".to_owned());
+        Err(Failure::Refused { status, kind, detail })
+    };
+    plain.hear(Hear::Answer(sent(&todo).0, refused(429, "rate-limited")));
+    let todo = line(&mut plain, "17");
+    assert_eq!(question(&todo), 1);
+    // Somebody else answered meanwhile, and it waits for something else.
+    event(&mut plain, "turn.answered", json!({ "seq": 10 }));
+    event(&mut plain, "turn.waiting_for_input", asked(2));
+    let todo = plain.hear(Hear::Answer(sent(&todo).0, refused(409, "question-not-open")));
+    assert_eq!(noted(&todo), ["not taken: no"]);
+    let todo = line(&mut plain, "the red one");
+    assert_eq!(question(&todo), 2);
+    line(&mut plain, "and quickly");
+    let todo = plain.hear(Hear::Answer(sent(&todo).0, ok(json!({}))));
+    assert_eq!(question(&todo), json!(null));
+    // A question that was open before anybody came is known by its row.
+    let (tag, _) = sent(&line(&mut plain, "/switch 4"));
+    let mut row = other_row();
+    row["waiting"] = json!({ "kind": "approval", "text": "May I?", "question_id": 5 });
+    arrive(&mut plain, tag, row);
+    plain.hear(Hear::Answer(sent(&todo).0, ok(json!({}))));
+    assert_eq!(question(&line(&mut plain, "y")), 5);
 }
 
 #[test]
@@ -270,8 +339,8 @@ fn what_was_missed_is_told_first() {
     row["read_seq"] = 5.into();
     row["channel"] = "terminal".into();
     row["customer_id"] = "a1".into();
-    let todo = plain.hear(Hear::Answer(tag, ok(row)));
-    assert_eq!(todo.last(), Some(&Do::Follow(KEY.into(), 5)));
+    let todo = arrive(&mut plain, tag, row);
+    assert!(todo.contains(&Do::Follow(KEY.into(), 5)), "{todo:?}");
     assert!(!plain.wants_line());
     let said_by_user = json!({ "seq": 6, "message_id": "x", "sender": "a1", "text": "hello" });
     assert_eq!(said(&event(&mut plain, "message.accepted", said_by_user)), ["user: hello"]);

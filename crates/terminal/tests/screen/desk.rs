@@ -1,5 +1,7 @@
 //! A person before a screen: keys go in, requests and pictures come out.
 
+use std::collections::BTreeMap;
+
 use ratatui_core::backend::TestBackend;
 use ratatui_core::buffer::Buffer;
 use ratatui_core::style::Color;
@@ -20,6 +22,12 @@ pub(crate) struct Desk {
     pub(crate) now: i64,
     /// What was asked for since it was looked at last.
     pub(crate) effects: Vec<Effect>,
+    /// Whether it is answered at once who has the agent's place in a session.
+    pub(crate) tells_operators: bool,
+    /// Who has it, by session; nobody in those that are not here.
+    pub(crate) operators: BTreeMap<String, &'static str>,
+    /// Where the journals end by then.
+    pub(crate) journal_end: u64,
     board_version: u64,
     seq: u64,
 }
@@ -46,7 +54,17 @@ impl Desk {
     pub(crate) fn with(columns: u16, rows: u16, options: Options) -> Self {
         let Ok(terminal) = Terminal::new(TestBackend::new(columns, rows));
         let app = App::new(options);
-        Self { app, terminal, now: NOW, effects: Vec::new(), board_version: 0, seq: 0 }
+        Self {
+            app,
+            terminal,
+            now: NOW,
+            effects: Vec::new(),
+            tells_operators: true,
+            operators: BTreeMap::new(),
+            journal_end: 0,
+            board_version: 0,
+            seq: 0,
+        }
     }
 
     /// Connected, with these sessions, the first of them shown.
@@ -67,6 +85,31 @@ impl Desk {
     pub(crate) fn on(&mut self, incoming: Incoming) {
         let effects = self.app.on(incoming, self.now);
         self.effects.extend(effects);
+        if self.tells_operators {
+            self.tell_operators();
+        }
+    }
+
+    /// Answers who has the agent's place, wherever that was asked.
+    pub(crate) fn tell_operators(&mut self) {
+        let asks = |effect: &Effect| match effect {
+            Effect::Send { tag, request } if request.method == Method::Get => {
+                let session = request.path.strip_prefix("/v1/sessions/")?;
+                (!session.contains(['/', '?'])).then(|| (*tag, session.to_owned()))
+            }
+            _ => None,
+        };
+        while let Some(at) = self.effects.iter().position(|effect| asks(effect).is_some()) {
+            let Some((tag, session)) = asks(&self.effects.remove(at)) else { return };
+            let mut body =
+                json!({ "session": session, "last_seq": self.seq.max(self.journal_end) });
+            if let Some(by) = self.operators.get(&session) {
+                body["paused"] = json!({ "by": by });
+            }
+            let result = Ok(Answer { status: 200, body });
+            let effects = self.app.on(Incoming::Answer { tag, result }, self.now);
+            self.effects.extend(effects);
+        }
     }
 
     /// The stream of the session that is shown stands.
@@ -160,6 +203,11 @@ impl Desk {
     pub(crate) fn asked(&mut self) -> Vec<String> {
         let sent = std::mem::take(&mut self.effects);
         sent.iter().filter_map(shortly).collect()
+    }
+
+    /// The same, and they can still be answered.
+    pub(crate) fn asked_later(&self) -> Vec<String> {
+        self.effects.iter().filter_map(shortly).collect()
     }
 
     /// Answers the last request whose path holds this.

@@ -2,7 +2,10 @@
 //! person, and what is asked for and what is seen are held against what is right.
 
 mod desk;
+mod elsewhere;
 mod endure;
+mod leaving;
+mod operators;
 mod reading;
 mod sessions;
 mod shown;

@@ -40,7 +40,7 @@ fn with_no_choice_yet_the_one_that_waits_is_shown() {
     assert_eq!(desk.app.shown_session(), Some("k2"));
     assert_eq!(
         desk.asked(),
-        ["follow k2 behind 0", r#"POST /v1/switchboard/2/switch {"seat":"t1"}"#]
+        ["follow k2 behind 0", r#"POST /v1/switchboard/k2/switch {"seat":"t1"}"#]
     );
 }
 
@@ -112,7 +112,9 @@ fn who_begins_to_wait_is_rung_for_once() {
     assert_eq!(desk.asked(), Vec::<String>::new());
     desk.on(Incoming::Terminal(Event::FocusLost));
     desk.board(json!({ "active": 1, "sessions": [row(1, "a")] }));
-    desk.board(json!({ "active": 1, "sessions": [waits(1, "a", "question", "?")] }));
+    let later = json!({ "kind": "question", "text": "?", "question_id": 9 });
+    let again = but(row(1, "a"), &json!({ "state": "waiting_for_input", "waiting": later }));
+    desk.board(json!({ "active": 1, "sessions": [again] }));
     assert_eq!(desk.asked().first().map(String::as_str), Some("bell"));
 }
 
@@ -123,7 +125,7 @@ fn what_is_seen_is_read() {
     assert_eq!(desk.asked(), Vec::<String>::new(), "the switchboard says that nothing is unread");
     let unread = but(row(1, "a"), &json!({ "unread": 1, "last_seq": 2 }));
     desk.board(json!({ "active": 1, "sessions": [unread] }));
-    assert_eq!(desk.asked(), [r#"POST /v1/switchboard/1/read {"seq":2}"#]);
+    assert_eq!(desk.asked(), [r#"POST /v1/switchboard/k1/read {"seq":2}"#]);
     desk.later(250);
     assert_eq!(desk.asked(), Vec::<String>::new(), "once is enough");
     // Not while somebody looks elsewhere, or reads further up.
@@ -134,7 +136,7 @@ fn what_is_seen_is_read() {
     );
     assert_eq!(desk.asked(), Vec::<String>::new());
     desk.on(Incoming::Terminal(Event::FocusGained));
-    assert_eq!(desk.asked(), [r#"POST /v1/switchboard/1/read {"seq":4}"#]);
+    assert_eq!(desk.asked(), [r#"POST /v1/switchboard/k1/read {"seq":4}"#]);
 }
 
 #[test]
@@ -235,7 +237,7 @@ fn the_answer_to_an_earlier_switch_does_not_take_the_screen_back() {
         desk.chord(KeyCode::Down, KeyModifiers::ALT);
     }
     for number in [2, 3] {
-        desk.answer(&format!("/{number}/switch"), Ok(row(number, "")));
+        desk.answer(&format!("/k{number}/switch"), Ok(row(number, "")));
         assert_eq!(desk.app.shown_session(), Some("k4"), "the answer about {number}");
     }
     desk.asked();
@@ -244,7 +246,7 @@ fn the_answer_to_an_earlier_switch_does_not_take_the_screen_back() {
     // Nor does a session that was begun before the person went on.
     desk.enters("/new");
     desk.chord(KeyCode::Up, KeyModifiers::ALT);
-    desk.answer("/3/switch", Ok(row(3, "c")));
+    desk.answer("/k3/switch", Ok(row(3, "c")));
     desk.answer("/v1/switchboard", Ok(row(5, "e")));
     assert_eq!(desk.app.shown_session(), Some("k3"));
 }

@@ -13,6 +13,7 @@ fn desk() -> Desk {
 #[track_caller]
 fn check(typed: &str, asks: &[&str]) {
     let mut desk = desk();
+    desk.tells_operators = false;
     desk.enters(typed);
     assert_eq!(desk.asked(), asks, "{typed}");
 }
@@ -36,9 +37,9 @@ fn commands_ask_the_server() {
     );
     check("/switch 2", &[r#"POST /v1/switchboard/2/switch {"seat":"t1"}"#]);
     check("/switch \"api work\"", &[r#"POST /v1/switchboard/api%20work/switch {"seat":"t1"}"#]);
-    check("/close", &[r#"POST /v1/switchboard/1/close {"seat":"t1"}"#]);
-    check("/close 3", &[r#"POST /v1/switchboard/3/close {"seat":"t1"}"#]);
-    check("/rename new plans", &[r#"PUT /v1/switchboard/1/name {"name":"new plans"}"#]);
+    check("/close", &[r#"POST /v1/switchboard/k1/close {"seat":"t1"}"#]);
+    check("/close 3", &[r#"POST /v1/switchboard/k3/close {"seat":"t1"}"#]);
+    check("/rename new plans", &[r#"PUT /v1/switchboard/k1/name {"name":"new plans"}"#]);
     check("/stop", &["POST /v1/sessions/k1/stop {}"]);
     check("/reset", &["POST /v1/sessions/k1/new {}"]);
     check("/queue collect", &[r#"POST /v1/sessions/k1/queue {"busy_policy":"collect"}"#]);
@@ -266,6 +267,7 @@ fn answers_to_commands_are_told() {
     desk.enters("/save a.ndjson");
     desk.answer("/file", Err(Failure::File("a.ndjson is there already".to_owned())));
     desk.sees("not saved: a.ndjson is there already");
+    desk.tells_operators = false;
     desk.enters("/status");
     desk.answer(
         "/v1/sessions/k1",
@@ -287,7 +289,20 @@ fn a_yes_goes_to_the_question_that_was_read_and_no_other() {
     let away = || Incoming::Link(Link::Down { why: "gone".to_owned(), retry_ms: 250 });
     let mut desk = Desk::among(80, 24, &[asks(7, "May I look?")]);
     desk.enters("y");
-    assert_eq!(desk.asked(), [r#"POST /v1/chat {"id":"n-1","message":"y","session":"k1"}"#]);
+    let yes = r#"POST /v1/chat {"id":"n-1","message":"y","question_id":7,"session":"k1"}"#;
+    assert_eq!(desk.asked_later(), [yes]);
+    // What is said behind it answers nothing.
+    desk.enters("and be quick");
+    desk.answer("/v1/chat", Ok(json!({})));
+    let more = r#"POST /v1/chat {"id":"n-2","message":"and be quick","session":"k1"}"#;
+    assert_eq!(desk.asked(), [more]);
+    // Somebody was quicker.
+    let mut desk = Desk::among(80, 24, &[asks(7, "May I look?")]);
+    desk.enters("y");
+    let late = "the question that this was to answer is not open";
+    desk.answer("/v1/chat", Err(refused(409, "question-not-open", late)));
+    desk.sees("not sent: the question that this was to answer is not open");
+    desk.sees("! y  ");
     let mut desk = Desk::among(80, 24, &[asks(7, "May I look?")]);
     desk.on(away());
     desk.enters("y");
@@ -303,5 +318,5 @@ fn a_yes_goes_to_the_question_that_was_read_and_no_other() {
     desk.enters("y");
     desk.on(Incoming::Link(Link::Up));
     desk.later(1_000);
-    assert_eq!(desk.asked(), [r#"POST /v1/chat {"id":"n-1","message":"y","session":"k1"}"#]);
+    assert_eq!(desk.asked(), [yes]);
 }

@@ -9,7 +9,7 @@ use turnkeep_core::{SessionKey, TurnId};
 use super::bench::LoadArgs;
 use super::listeners::ListenersArgs;
 use super::sessions::SessionsArgs;
-use crate::config::{Env, Flags, check_text};
+use crate::config::{Env, Flags, Stored, check_text};
 
 const TOP_EXAMPLES: &str = "\
 Examples:
@@ -340,7 +340,7 @@ pub(super) struct AuditCommandArgs {
 #[derive(Clone, Debug)]
 pub(crate) struct AuditArgs {
     /// Whose data.
-    pub(crate) data_dir: PathBuf,
+    pub(crate) place: Stored,
     /// Any one file instead, like a backup.
     pub(crate) file: Option<PathBuf>,
     /// Print the findings as JSON.

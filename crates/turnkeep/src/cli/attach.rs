@@ -15,7 +15,7 @@ use anyhow::bail;
 use clap::Args;
 use turnkeep_terminal::plain::{self, PlainOptions};
 use turnkeep_terminal::ports::Options;
-use turnkeep_terminal::run::{self, Ended};
+use turnkeep_terminal::run::{self, By};
 use uuid::Uuid;
 
 use super::args::ApiArgs;
@@ -54,7 +54,7 @@ number of the signal that ended it.";
 
 /// `attach`.
 #[derive(Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_arg("json", |json| json.hide(true)))]
 pub(super) struct AttachArgs {
     /// The name of this place of watching: letters, digits, `.`, `_` and `-` [default: the first of
     /// t1, t2, … that is free]
@@ -130,12 +130,16 @@ pub(super) async fn run(args: AttachArgs) -> anyhow::Result<ExitCode> {
         nonce,
         utc_offset_s: utc_offset_s(),
     };
-    match run::run(api, options).await? {
-        Ended::Left => {
+    let ended = run::run(api, options).await?;
+    for line in &ended.given_up {
+        output::complain(line);
+    }
+    match ended.by {
+        By::Person => {
             output::complain("the server goes on; `turnkeep attach` comes back");
             Ok(ExitCode::SUCCESS)
         }
-        Ended::Signal(number) => Ok(ExitCode::from(SIGNALLED.saturating_add(number))),
+        By::Signal(number) => Ok(ExitCode::from(SIGNALLED.saturating_add(number))),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -61,6 +61,7 @@ impl Partial<'_> {
             .and_then(|()| self.file.get_ref().sync_all())
             .with_context(|| self.trouble())?;
         let Target { file, replace } = self.target;
+        ensure!(self.is_ours(), "{} is being written by somebody else, too", file.display());
         // A link refuses to replace, a rename doesn't ask.
         let named = if *replace {
             fs::rename(&self.path, file)
@@ -78,9 +79,20 @@ impl Partial<'_> {
     }
 }
 
+impl Partial<'_> {
+    /// Whoever writes the same file at the same time takes the place of ours, and half of theirs
+    /// would get the name.
+    fn is_ours(&self) -> bool {
+        let ours = self.file.get_ref().metadata();
+        let there = fs::symlink_metadata(&self.path);
+        ours.and_then(|ours| Ok((ours, there?)))
+            .is_ok_and(|(ours, there)| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+    }
+}
+
 impl Drop for Partial<'_> {
     fn drop(&mut self) {
-        if !self.published {
+        if !self.published && self.is_ours() {
             // What is half there helps nobody.
             let _ = fs::remove_file(&self.path);
         }
@@ -90,6 +102,23 @@ impl Drop for Partial<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_that_write_one_file_the_later_one_does() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("anna.jsonl");
+        let target = Target::new(file.clone(), false).unwrap();
+        let mut first = target.begin().unwrap();
+        writeln!(first.file, "whole").unwrap();
+        let mut second = target.begin().unwrap();
+        write!(second.file, "ha").unwrap();
+        second.file.flush().unwrap();
+        let refused = first.publish().unwrap_err().to_string();
+        assert!(refused.ends_with("is being written by somebody else, too"), "{refused}");
+        writeln!(second.file, "lf").unwrap();
+        second.publish().unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "half\n");
+    }
 
     #[test]
     fn a_file_appears_whole_or_not_at_all() {

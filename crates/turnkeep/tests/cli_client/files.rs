@@ -17,6 +17,14 @@ kind = "echo"
 kind = "command"
 command = ["sh", "-c", "echo mine > new.txt; printf '{\"type\":\"finished\",\"reply\":\"%s\"}\\n' \"$(pwd)\""]
 worktree = { repository = "shop", base = "main" }
+[agents.stubborn]
+kind = "command"
+command = ["sh", "-c", "trap '' TERM; sleep 60"]
+worktree = { repository = "shop", base = "main" }
+[agents.tidy]
+kind = "command"
+command = ["sh", "-c", "printf '{\"type\":\"finished\",\"reply\":\"done\"}\\n'"]
+worktree = { repository = "shop", base = "main" }
 "#;
 
 struct Place {
@@ -130,6 +138,46 @@ fn git(dir: &Path, arguments: &[&str]) {
     assert!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
 }
 
+/// A repository with one commit.
+fn begin(shop: &Path) {
+    let who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"];
+    git(shop, &[&who[..], &["commit", "--quiet", "--allow-empty", "-m", "begin"]].concat());
+}
+
+/// The worktrees, once they are as is asked for.
+fn worktrees(place: &Place, wanted: impl Fn(&str) -> bool) -> String {
+    loop {
+        let list = place.well(&["sessions", "worktrees"]);
+        if wanted(&list) {
+            return list;
+        }
+    }
+}
+
+#[test]
+fn a_worktree_goes_with_its_session_once_its_process_has_ended() {
+    let place = Place::new();
+    let shop = place.path("shop");
+    std::fs::create_dir(&shop).unwrap();
+    git(&shop, &["init", "--quiet", "--initial-branch=main"]);
+    begin(&shop);
+    place.well(&["send", "--agent", "stubborn", "--wait", "0", "go"]);
+    worktrees(&place, |list| list.contains("\tin_use\t"));
+    // It is at work when it is told to end, and takes its time.
+    let closed = place.well(&["sessions", "close", "default:stubborn:api:dm:anna"]);
+    assert!(closed.contains(" was removed"), "{closed}");
+    worktrees(&place, |list| !list.contains("stubborn"));
+
+    // Whoever is erased leaves nothing but what is in no commit.
+    for agent in ["tidy", "coder"] {
+        place.well(&["send", "--agent", agent, "go"]);
+    }
+    worktrees(&place, |list| list.contains("tidy") && !list.contains("\tin_use\t"));
+    place.well(&["customers", "erase", "default", "anna", "--yes"]);
+    let left = worktrees(&place, |list| !list.contains("tidy"));
+    assert!(left.contains("new.txt is in no commit"), "{left}");
+}
+
 #[test]
 fn worktrees_are_listed_and_removed_from_the_command_line() {
     let place = Place::new();
@@ -137,8 +185,7 @@ fn worktrees_are_listed_and_removed_from_the_command_line() {
     std::fs::create_dir(&shop).unwrap();
     git(&shop, &["init", "--quiet", "--initial-branch=main"]);
     place.refused(&["doctor"], "");
-    let who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"];
-    git(&shop, &[&who[..], &["commit", "--quiet", "--allow-empty", "-m", "begin"]].concat());
+    begin(&shop);
     assert!(place.well(&["check"]).contains("a worktree of "));
     let (_, found, _) = place.run(&["doctor"]);
     assert!(found.contains("  worktrees of ") && !found.contains("no worktrees"), "{found}");
@@ -151,12 +198,7 @@ fn worktrees_are_listed_and_removed_from_the_command_line() {
     );
     let id = path.file_name().unwrap().to_str().unwrap();
     // Its process ends a moment after its turn.
-    let list = loop {
-        let list = place.well(&["sessions", "worktrees"]);
-        if !list.contains("\tin_use\t") {
-            break list;
-        }
-    };
+    let list = worktrees(&place, |list| !list.contains("\tin_use\t"));
     let row =
         format!("coder\t{id}\tdirty\tturnkeep/{id}\t{}\tnew.txt is in no commit\n", path.display());
     assert!(list.ends_with(&row), "{list}");

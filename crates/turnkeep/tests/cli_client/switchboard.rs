@@ -81,7 +81,13 @@ fn what_is_closed_and_what_comes_next_is_told() {
     let asked = ("POST /v1/switchboard/3/close".to_owned(), json!({ "seat": "tty1" }));
     assert_eq!(ran.seen, [asked]);
     let table = format!("\tnumber\tname\tsession\nclosed\t3\t\"api work\"\t{KEY}\nnext\t\t\t\n");
-    assert_eq!((ran.code, ran.out), (Some(0), table));
+    assert_eq!((ran.code, ran.out, ran.said.as_str()), (Some(0), table.clone(), ""));
+    // A worktree that stays may hold somebody's work.
+    let done = json!({ "closed": on_the_board(3, "api work", Value::Null), "next": null,
+        "worktree": "/w/1 stays: new.txt\u{1b}[2J is in no commit" });
+    let ran = run(&["sessions", "close", "3", "--seat", "tty1"], vec![Answer::Say(200, done)]);
+    let told = "/w/1 stays: new.txt[2J is in no commit\n";
+    assert_eq!((ran.code, ran.out, ran.said.as_str()), (Some(0), table, told));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use crate::kit::{Home, Terminal, said};
 
-const SIZE: (u16, u16) = (100, 30);
+pub(crate) const SIZE: (u16, u16) = (100, 30);
 
 /// How often a text stands on a screen.
 fn count(screen: &str, text: &str) -> usize {
@@ -13,7 +13,7 @@ fn count(screen: &str, text: &str) -> usize {
 }
 
 /// Waits until the line that names the shown session begins so.
-async fn head(terminal: &Terminal<'_>, title: &str, state: &str) {
+pub(crate) async fn head(terminal: &Terminal<'_>, title: &str, state: &str) {
     let words = format!("{title}  {state}");
     // News from before a switch may show the other session once more for a moment.
     let looks = Cell::new(0);
@@ -32,7 +32,7 @@ fn colours(screen: &str) -> Vec<u32> {
 }
 
 /// Leaves as a person does.
-async fn leave(terminal: Terminal<'_>) {
+pub(crate) async fn leave(terminal: Terminal<'_>) {
     terminal.press("C-c");
     terminal.shows("Ctrl-C again leaves").await;
     terminal.press("C-c");

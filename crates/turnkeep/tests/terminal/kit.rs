@@ -13,7 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a screen.
 const LOOK: Duration = Duration::from_millis(30);
 
-/// `default` echoes at once, `slow` never ends by itself, `careful` asks before it acts.
+/// `default` echoes at once, `slow` never ends by itself, `careful` asks before it acts, `curious`
+/// asks what it doesn't know.
 const CONFIG: &str = "\
 listen = \"127.0.0.1:0\"
 log_level = \"info\"
@@ -28,6 +29,9 @@ delay_ms = 600000
 [agents.careful]
 kind = \"command\"
 command = [\"python3\", \"careful.py\"]
+[agents.curious]
+kind = \"command\"
+command = [\"python3\", \"curious.py\"]
 ";
 
 /// A brain that does nothing irreversible before somebody said yes.
@@ -43,6 +47,13 @@ def answer(turn):
 run(answer)
 ";
 
+/// A brain that doesn't know enough.
+const CURIOUS: &str = "\
+from brain import run
+
+run(lambda turn: 'Looking at ' + turn.ask('Which branch?').text + '.')
+";
+
 /// A folder with a configuration, and a server that may run there.
 pub(crate) struct Home {
     dir: tempfile::TempDir,
@@ -56,6 +67,7 @@ impl Home {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("turnkeep.toml"), CONFIG).unwrap();
         std::fs::write(dir.path().join("careful.py"), CAREFUL).unwrap();
+        std::fs::write(dir.path().join("curious.py"), CURIOUS).unwrap();
         let brain = repository("examples/brains/python/brain.py");
         std::fs::copy(brain, dir.path().join("brain.py")).unwrap();
         std::fs::create_dir(dir.path().join("run")).unwrap();
@@ -156,7 +168,12 @@ impl Home {
 
     /// A terminal of this size in which `turnkeep attach` was typed.
     pub(crate) fn attach(&self, size: (u16, u16), args: &[&str]) -> Terminal<'_> {
-        Terminal::open(self, size, &[&["attach"], args].concat())
+        Terminal::open(self, size, "\"$0\" \"$@\"", &[&["attach"], args].concat())
+    }
+
+    /// A terminal of this size in which the shell does this; `$0` is the program.
+    pub(crate) fn does(&self, size: (u16, u16), shell: &str) -> Terminal<'_> {
+        Terminal::open(self, size, shell, &[])
     }
 }
 
@@ -192,7 +209,7 @@ pub(crate) struct Terminal<'a> {
 }
 
 impl<'a> Terminal<'a> {
-    fn open(home: &'a Home, (columns, rows): (u16, u16), args: &[&str]) -> Self {
+    fn open(home: &'a Home, (columns, rows): (u16, u16), shell: &str, args: &[&str]) -> Self {
         let terminal = Self { home, dir: tempfile::tempdir().unwrap() };
         let mut command = terminal.tmux();
         let (columns, rows) = (columns.to_string(), rows.to_string());
@@ -200,7 +217,7 @@ impl<'a> Terminal<'a> {
         command.args(["set-option", "-g", "history-limit", "5000", ";"]);
         command.args(["new-session", "-d", "-x", &columns, "-y", &rows, "--"]);
         // The shell stays behind the program and says how it ended.
-        command.args(["sh", "-c", "\"$0\" \"$@\"; echo \"code $?\"; exec cat"]);
+        command.args(["sh", "-c", &format!("{shell}; echo \"code $?\"; exec cat")]);
         command.arg(env!("CARGO_BIN_EXE_turnkeep")).args(args);
         let output = command
             .output()
@@ -237,6 +254,11 @@ impl<'a> Terminal<'a> {
     pub(crate) fn enter(&self, text: &str) {
         self.write(text);
         self.press("Enter");
+    }
+
+    /// Writes down from here on what its program writes, as it is.
+    pub(crate) fn record(&self, file: &Path) {
+        self.tell(&["pipe-pane", "-O", &format!("exec cat > '{}'", file.display())]);
     }
 
     /// Pastes a text in brackets, as terminals do.

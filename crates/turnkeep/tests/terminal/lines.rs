@@ -1,8 +1,11 @@
 //! `turnkeep attach --plain`: the conversation line by line.
 
 use std::fs::Permissions;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
+use crate::full::SIZE;
 use crate::kit::{Home, said, wrote};
 
 #[test]
@@ -62,6 +65,55 @@ fn commands_are_done_in_their_turn() {
     let wrote = wrote(&output);
     assert!(wrote.contains("agent: echo: two\n"), "{wrote}");
     assert!(!wrote.contains("never said"), "{wrote}");
+}
+
+#[tokio::test]
+async fn lines_that_are_pasted_go_where_the_command_before_them_goes() {
+    let home = Home::started();
+    let terminal = home.attach(SIZE, &["--plain"]);
+    terminal.shows("session 1: idle").await;
+    terminal.paste("/new other\nfirst\n/switch 1\nsecond\n");
+    terminal.shows("agent: echo: second").await;
+    terminal.paste("/switch nope\nyes\n");
+    terminal.shows("not sent: it may have been meant for another session").await;
+    terminal.paste("/switch other\n/close\nthird\n");
+    terminal.shows("agent: echo: third").await;
+    terminal.enter("/quit");
+    assert_eq!(terminal.ended().await, "1", "a switch failed");
+    let said = |session: &str| home.prints(&["sessions", "messages", session]);
+    let one = said("1");
+    for (text, expect) in [("first", false), ("second", true), ("yes", false), ("third", true)] {
+        assert_eq!(one.contains(text), expect, "{text}: {one}");
+    }
+}
+
+#[tokio::test]
+async fn who_types_answers_in_the_agents_place_while_it_is_paused() {
+    let home = Home::started();
+    let output = home.plain(&[], "hello\n");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    home.prints(&["sessions", "pause", "1", "--by", "Olga"]);
+    // A pipe's lines are the user's all the same, and it is told who answers and how.
+    let mut command = home.turnkeep(&["attach", "--plain"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut piped = command.spawn().unwrap();
+    writeln!(piped.stdin.take().unwrap(), "is anybody there?").unwrap();
+    let terminal = home.attach(SIZE, &["--plain", "--session", "1"]);
+    terminal.shows("what you type here is said in the agent's place, as an operator").await;
+    terminal.shows("is anybody there?").await;
+    terminal.enter("Yes, a person.");
+    terminal.until("the answer", |screen| screen.matches("Yes, a person.").count() == 2).await;
+    let output = piped.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("Olga has the agent's place, and answers"), "{}", said(&output));
+    assert!(wrote(&output).contains(": Yes, a person.\n"), "{}", wrote(&output));
+    home.prints(&["sessions", "hand-back", "1", "--by", "Olga"]);
+    terminal.shows("the agent has its place again").await;
+    terminal.enter("and you?");
+    terminal.shows("agent: echo: and you?").await;
+    terminal.enter("/quit");
+    assert_eq!(terminal.ended().await, "0");
+    assert!(home.prints(&["audit"]).contains("every invariant holds"));
 }
 
 #[test]

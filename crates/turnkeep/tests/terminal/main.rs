@@ -5,7 +5,9 @@
 //! stopped or killed, and a screen is looked at until it shows what it should.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod again;
 mod full;
 mod kit;
 mod lines;
+mod notify;
 mod trouble;

@@ -81,7 +81,14 @@ impl Known {
 
     /// Whether anything stands there that the repository ignores: git takes that for nobody's work.
     pub(super) async fn has_ignored(&self) -> Result<bool, GitError> {
-        let arguments = ["status", "--porcelain", "--ignored", "--ignore-submodules=all"];
+        // Where somebody's configuration shows no untracked files, it shows no ignored ones either.
+        let arguments = [
+            "status",
+            "--porcelain",
+            "--ignored",
+            "--untracked-files=normal",
+            "--ignore-submodules=all",
+        ];
         let found = self.git(&arguments).await?;
         Ok(found.lines().any(|line| line.starts_with("!!")))
     }

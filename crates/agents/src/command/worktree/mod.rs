@@ -399,6 +399,11 @@ impl Worktrees for SessionWorktrees {
         })
     }
 
+    fn vacant(&self, session: &SessionKey) -> BoxFuture<'_, ()> {
+        let path = self.path(&worktree_id(session));
+        Box::pin(async move { self.used.vacant(&path).await })
+    }
+
     fn leave(&self, session: &SessionKey) -> BoxFuture<'_, Result<Removal, String>> {
         let id = worktree_id(session);
         Box::pin(async move { self.remove(&id, false).await })

@@ -6,9 +6,15 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 /// Who works where.
 #[derive(Debug, Default)]
-pub(super) struct Used(Mutex<HashMap<PathBuf, Use>>);
+pub(super) struct Used {
+    all: Mutex<HashMap<PathBuf, Use>>,
+    /// Told whenever the last one has left a place.
+    left: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Use {
@@ -24,7 +30,21 @@ impl Used {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<PathBuf, Use>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves once nobody works there.
+    pub(super) async fn vacant(&self, path: &Path) {
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            // Before the look, so that nobody leaves between it and the wait.
+            left.as_mut().enable();
+            if !self.is_in_use(path) {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// None while it is being removed.
@@ -64,12 +84,16 @@ pub(super) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut all = self.used.all();
-        if let Some(one) = all.get_mut(&self.path) {
-            one.processes = one.processes.saturating_sub(1);
-            if one.processes == 0 && !one.removing {
-                all.remove(&self.path);
-            }
+        let Some(one) = all.get_mut(&self.path) else { return };
+        one.processes = one.processes.saturating_sub(1);
+        if one.processes > 0 {
+            return;
         }
+        if !one.removing {
+            all.remove(&self.path);
+        }
+        drop(all);
+        self.used.left.notify_waiters();
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::accumulation::Deadline;
+use crate::ids::QuestionId;
 use crate::message::Pending;
 use crate::moderation::{Check, Ruled, Trigger};
 
@@ -21,6 +22,9 @@ pub struct Held {
     /// What it is once it may go on.
     #[serde(default, skip_serializing_if = "HeldAs::is_message")]
     pub held_as: HeldAs,
+    /// It answers this question, or it goes nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<QuestionId>,
 }
 
 /// What a held message is to the session.

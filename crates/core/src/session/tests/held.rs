@@ -288,6 +288,39 @@ fn the_rhythm_is_of_when_they_came() {
     assert_eq!(bench.session.rhythm.as_slice(), [400]);
 }
 
+/// A question, asked of a session whose messages are checked.
+fn asked_and_checked() -> Bench {
+    let mut bench = moderated(BusyPolicy::Absorb, Ruling::Refuse);
+    bench.say("pay it back");
+    bench.allows(1);
+    bench.agent(AgentInput::Ask(Token(1), "which?".into()));
+    bench
+}
+
+#[test]
+fn a_held_answer_goes_to_its_question_or_nowhere() {
+    let mut bench = asked_and_checked();
+    let yes = bench.replies("the red one", 1).seq.unwrap();
+    bench.allows(yes.0);
+    assert_eq!(bench.told(), ["guard.allowed", "turn.answered"]);
+
+    let mut bench = asked_and_checked();
+    let (first, second) =
+        (bench.replies("red", 1).seq.unwrap(), bench.replies("blue", 1).seq.unwrap());
+    bench.allows(second.0);
+    bench.allows(first.0);
+    let told = ["guard.allowed", "turn.answered", "guard.refused", "session.notice"];
+    assert_eq!(bench.told(), told);
+
+    // Its question is over, and another one is open.
+    let mut bench = asked_and_checked();
+    let late = bench.replies("yes", 1).seq.unwrap();
+    bench.feed(Input::Control(Token(9), Control::Stop { turn: None, shown: None }));
+    bench.allows(late.0);
+    assert_eq!(bench.told(), ["guard.refused", "session.notice"]);
+    assert!(!bench.session.has_open_work() && bench.session.turn.is_none());
+}
+
 const ASK_MS: u64 = 4000;
 
 impl Bench {

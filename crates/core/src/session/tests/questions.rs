@@ -39,6 +39,57 @@ fn what_is_queued_keeps_nobody_from_answering() {
 }
 
 #[test]
+fn an_answer_to_a_question_is_taken_for_nothing_else() {
+    let mut bench = asked();
+    let refused = |bench: &mut Bench, question| {
+        let decision = bench.replies("yes", question);
+        assert_eq!(decision.rejection, Some(Rejection::QuestionNotOpen), "{question}");
+        assert_eq!(bench.told(), NOT_CHANGED);
+    };
+    refused(&mut bench, 2);
+    let stranger = Bench::inbound("yes", Trust::Owner);
+    let stranger = bench.says(Inbound { answers: Some(QuestionId(1)), ..stranger });
+    assert_eq!(stranger.rejection, Some(Rejection::QuestionNotOpen), "it is not theirs");
+    let taken = bench.replies("the red one", 1);
+    assert_eq!(
+        (taken.action, bench.told()),
+        (Action::EventSent, vec!["message.accepted", "turn.answered"])
+    );
+    // The turn goes on and asks again: who answered the first is not taken for an answer to that.
+    refused(&mut bench, 1);
+    bench.agent(AgentInput::Confirm(Token(2), "pay?".into()));
+    refused(&mut bench, 1);
+    assert_eq!(bench.replies("yes", 2).action, Action::EventSent);
+    bench.finish("ok");
+    refused(&mut bench, 2);
+    // A twin of what was taken is told so, and not refused.
+    bench.feed(Input::Message(Inbound {
+        answers: Some(QuestionId(1)),
+        seen: Some(Seen { key: [7; 16], body_hash: 1 }),
+        ..Bench::inbound("the red one", Trust::Public)
+    }));
+    assert_eq!(bench.last.rows.guards.len(), 1);
+}
+
+#[test]
+fn an_answer_that_comes_after_a_restart_is_one() {
+    let mut bench = asked();
+    bench.restart();
+    assert_eq!(bench.replies("which?", 2).action, Action::Rejected);
+    assert_eq!(bench.replies("this one", 1).action, Action::EventSent);
+    assert_eq!(bench.told(), ["message.accepted", "turn.answered", "turn.processing"]);
+}
+
+#[test]
+fn a_closed_session_is_opened_by_no_answer() {
+    let mut bench = asked();
+    bench.policy.facts.reopens = true;
+    bench.feed(Input::Control(Token(9), Control::Close));
+    assert_eq!(bench.replies("yes", 1).rejection, Some(Rejection::QuestionNotOpen));
+    assert_eq!(bench.session.status(), SessionStatus::Closed);
+}
+
+#[test]
 fn another_trust_does_not_answer() {
     let mut bench = asked();
     assert_eq!(bench.say_as("me!", Trust::Owner).action, Action::Queued);

@@ -1,11 +1,9 @@
 //! `GET /v1/sessions/{session}/file`: a session's whole journal, a JSON text a line.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use futures_util::stream;
 use hyper::body::Bytes;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -17,7 +15,7 @@ use turnkeep_core::ports::store::StoreError;
 
 use super::super::access::Asker;
 use super::super::entry::Shared;
-use super::super::lines::in_lines;
+use super::super::lines::{BrokenOff, from_writer};
 use super::super::path::KeyPath;
 use super::super::problem::{Problem, ProblemBody};
 use super::super::shape::Moment;
@@ -36,7 +34,8 @@ const PIECES: usize = 2;
 /// One JSON text a line. The first says what it is: `format` `turnkeep.session`, `version`,
 /// `saved_at`, `session`, `name`, `first_seq`, `last_seq`. Then every entry of the journal up to
 /// `last_seq`, as `/events` shows it. The last line is of `type` `end`, with the number of `events`
-/// and the `sha256` of everything before it: a file without it was cut off.
+/// and the `sha256` of everything before it: a file without it was cut off. Where saving breaks off,
+/// the connection ends before the body does.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{session}/file",
@@ -71,27 +70,43 @@ pub(in crate::http) async fn save(
     tracing::info!(by = &*asker.who().name, session_key = %key, "a session is being saved");
     let (out, pieces) = mpsc::channel(PIECES);
     tokio::spawn(async move {
+        let end = out.clone();
         let saving = Saving { out, piece: Vec::new(), hash: Sha256::new() };
         let written = tokio::select! {
             biased;
-            () = shared.closing.cancelled() => Ok(()),
+            () = shared.closing.cancelled() => Err(Broken::Ending),
             written = saving.write(&shared, &key, &header) => written,
         };
-        // Whoever reads it sees that its last line is missing.
-        if let Err(error) = written {
+        let Err(why) = written else { return };
+        if let Broken::Store(error) = &why {
             tracing::error!(%error, session_key = %key, "the saving of a session broke off");
         }
+        // Nobody may be there any more to see it.
+        let _ = end.send(Err(BrokenOff)).await;
     });
-    let pieces = stream::unfold(pieces, |mut pieces| async move {
-        let piece = pieces.recv().await?;
-        Some((Ok::<_, Infallible>(piece), pieces))
-    });
-    Ok(in_lines(pieces))
+    Ok(from_writer(pieces))
+}
+
+/// Why a file ends before its last line.
+#[derive(Debug)]
+enum Broken {
+    /// The server ends, or nobody reads it any more.
+    Ending,
+    /// Its beginning was forgotten meanwhile, so the file would not be what it says.
+    Forgotten,
+    /// It can't be read.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Broken {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// A file that is being written.
 struct Saving {
-    out: mpsc::Sender<Bytes>,
+    out: mpsc::Sender<Result<Bytes, BrokenOff>>,
     piece: Vec<u8>,
     hash: Sha256,
 }
@@ -102,7 +117,7 @@ impl Saving {
         shared: &Shared,
         key: &SessionKey,
         header: &Header,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Broken> {
         self.line(header);
         let mut after = Seq(header.first_seq.0 - 1);
         let first = after;
@@ -110,25 +125,23 @@ impl Saving {
             let page = shared.gateway.store().events(key, after, PAGE).await?;
             let Some(event) = page.first() else { break };
             if event.seq != after.next() {
-                // Its beginning was forgotten meanwhile, so the file would not be what it says.
-                return Ok(());
+                return Err(Broken::Forgotten);
             }
             for event in page.iter().take_while(|event| event.seq <= header.last_seq) {
                 self.line(event);
                 after = event.seq;
             }
-            if self.piece.len() >= PIECE_BYTES && !self.flush().await {
-                return Ok(());
+            if self.piece.len() >= PIECE_BYTES {
+                self.flush().await?;
             }
         }
         if after != header.last_seq {
-            return Ok(());
+            return Err(Broken::Forgotten);
         }
         let events = after.0 - first.0;
         let sha256 = in_digits(std::mem::take(&mut self.hash));
         self.line(&End { sort: EndSort::End, events, sha256 });
-        self.flush().await;
-        Ok(())
+        self.flush().await
     }
 
     fn line(&mut self, line: &impl Serialize) {
@@ -139,9 +152,8 @@ impl Saving {
         self.hash.update(&self.piece[from..]);
     }
 
-    /// Whether anybody still reads.
-    async fn flush(&mut self) -> bool {
+    async fn flush(&mut self) -> Result<(), Broken> {
         let piece = std::mem::take(&mut self.piece);
-        self.out.send(piece.into()).await.is_ok()
+        self.out.send(Ok(piece.into())).await.map_err(|_| Broken::Ending)
     }
 }

@@ -94,15 +94,15 @@ pub(in crate::http) async fn list(
             && state.is_none_or(|state| row.state == state)
     };
     let switchboard = shared.gateway.switchboard();
-    let page = if waiting.is_none() && state.is_none() {
-        switchboard.page(&tenant, after, limit.get())
+    let (wanted, seat) = ((after, limit.get()), seat.as_deref());
+    let (page, active) = if waiting.is_none() && state.is_none() {
+        switchboard.page(&tenant, wanted, seat)
     } else {
-        switchboard.page_of(&tenant, after, limit.get(), keep)
+        switchboard.page_of(&tenant, wanted, seat, keep)
     };
-    let active = seat.and_then(|seat| switchboard.active(&tenant, &seat));
     read(&SwitchboardPage {
         version: page.version,
-        active: active.map(|row| row.number),
+        active,
         total: page.totals.sessions,
         waiting: page.totals.waiting,
         unread: page.totals.unread,

@@ -192,7 +192,7 @@ pub(super) struct LimitsShape {
     sessions_max: u64,
     /// Idle for longer than this, a session goes to sleep.
     hibernate_after_ms: u64,
-    /// Text that is kept in memory, of all tenants together.
+    /// Text that is kept in memory of so many sessions, of all tenants together.
     buffer_bytes: u64,
     /// Attempts of agents at once, over all agents; null for no limit.
     runs: Option<u64>,

@@ -154,14 +154,12 @@ impl BoardFeed {
         // Before the look, so that what comes during it is not slept over.
         self.grown.mark_unchanged();
         let switchboard = self.gateway.switchboard();
-        let changes = switchboard.since(&self.tenant, self.known);
-        let seat = self.seat.as_deref();
-        let active = seat.and_then(|seat| switchboard.active(&self.tenant, seat));
+        let (changes, active) = switchboard.since(&self.tenant, self.known, self.seat.as_deref());
         self.known = Some(changes.version);
         let shape = SwitchboardChanges {
             version: changes.version,
             whole: changes.whole,
-            active: active.map(|row| row.number),
+            active,
             total: changes.totals.sessions,
             waiting: changes.totals.waiting,
             unread: changes.totals.unread,

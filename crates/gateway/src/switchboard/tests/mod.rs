@@ -45,3 +45,22 @@ fn tenants_do_not_see_each_other() {
     assert_eq!(shared.tenants().len(), 2, "whoever only asks makes no board");
     assert!(shared.read("a%3Ab", |_| ()).is_none());
 }
+
+#[test]
+fn whoever_panics_under_the_lock_keeps_nobody_out() {
+    let shared = boards::<super::OneLock<Boards>>();
+    let make =
+        |peer: &str| shared.wanted(TENANT, |board| board.create(&key(peer), None, 1).is_ok());
+    assert!(make("x").is_some());
+    let (before, _) = shared.since(TENANT, None, None);
+    let broken = std::panic::AssertUnwindSafe(|| {
+        shared.read(TENANT, |_| panic!("in the middle of it"));
+    });
+    assert!(std::panic::catch_unwind(broken).is_err());
+    // What it shows was made anew, so whoever watches is told everything once more; and only once.
+    let (after, _) = shared.since(TENANT, Some(before.version), None);
+    assert!(after.whole && after.rows == before.rows);
+    assert!(!shared.since(TENANT, Some(after.version), None).0.whole);
+    assert!(make("y").is_some());
+    crew::is_whole(&shared);
+}

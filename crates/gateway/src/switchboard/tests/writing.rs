@@ -13,7 +13,7 @@ use turnkeep_core::ports::switchboard::{
 use turnkeep_core::switchboard::Limits;
 
 use super::super::record::Record;
-use super::super::shared::{Boards, Shared};
+use super::super::shared::{Boards, Shared, Which};
 use super::explore::Explored;
 use super::{TENANT, key};
 
@@ -121,7 +121,7 @@ fn in_turn(fails: &[Option<bool>]) {
         let (first, second) = one.await.unwrap();
         let other = two.await.unwrap();
         // Whatever is left over is written now.
-        while desk.write(TENANT).await.is_err() {}
+        while desk.write(TENANT, Which::All).await.is_err() {}
         agree(&desk, &store);
         if second {
             assert_eq!(name_of(&desk, "x").as_deref(), Some("b"));
@@ -156,7 +156,7 @@ fn a_write_that_fails_leaves_board_and_store_the_same() {
 
 /// Planted: what is to be written is taken by one and written by many, in whatever order.
 async fn hasty(desk: &Desk, store: &Slow) {
-    while let Some(change) = desk.shared.take_unsaved(TENANT) {
+    while let Some(change) = desk.shared.take_unsaved(TENANT, Which::All) {
         store.write_board(change).await.unwrap();
     }
 }

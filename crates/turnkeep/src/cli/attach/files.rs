@@ -1,57 +1,59 @@
 //! Sessions as files of this machine: written where nothing is, read within a bound.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::AsyncReadExt as _;
+use turnkeep_core::import::FILE_BYTES_MAX;
 use turnkeep_terminal::ports::Failure;
 
+use crate::cli::partial::Target;
 use crate::cli::session_file;
 
 /// What such a file is.
 pub(super) const KIND: &str = "application/x-ndjson";
 
-/// The longest file that is read.
-const BYTES_MAX: u64 = 256 << 20;
-
 /// An answer that is silent for longer is dead.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// Writes an answer into a new file that only its owner may read. A file that is there is left as it
-/// is; one that could not be written whole is removed.
+/// Writes an answer into a new file that only its owner may read. It has its name once it is whole,
+/// also where this ends in the middle; a file that is there is left as it is.
 pub(super) async fn write(mut answer: reqwest::Response, file: &str) -> Result<u64, Failure> {
     let path = meant(file);
-    let mut options = tokio::fs::OpenOptions::new();
-    let opened = options.write(true).create_new(true).mode(0o600).open(&path).await;
-    let mut out = opened.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => trouble(&path, "it is there already"),
-        _ => trouble(&path, &error.to_string()),
-    })?;
-    let written = async {
-        let (mut bytes, mut seen) = (0, Seen::default());
-        loop {
-            let chunk = tokio::time::timeout(SILENCE, answer.chunk()).await;
-            let chunk = chunk.map_err(|_| Failure::Unreachable("it has fallen silent".into()))?;
-            let chunk = chunk.map_err(|error| Failure::Unreachable(error.to_string()))?;
-            let Some(chunk) = chunk else { break };
-            let written = out.write_all(&chunk).await;
-            written.map_err(|error| trouble(&path, &error.to_string()))?;
-            seen.feed(&chunk);
-            bytes += chunk.len() as u64;
-        }
-        if !seen.is_whole() {
-            return Err(Failure::Strange(session_file::CUT_OFF.to_owned()));
-        }
-        out.sync_all().await.map_err(|error| trouble(&path, &error.to_string()))?;
-        Ok(bytes)
-    };
-    let written = written.await;
-    if written.is_err() {
-        // Half a file would be taken for one.
-        let _ = tokio::fs::remove_file(&path).await;
+    let failed = |error: anyhow::Error| trouble(&path, &error_of(&path, &error));
+    let target = Target::new(path.clone(), false).map_err(failed)?;
+    let mut partial = target.begin().map_err(failed)?;
+    let (mut bytes, mut seen) = (0, Seen::default());
+    loop {
+        let chunk = tokio::time::timeout(SILENCE, answer.chunk()).await;
+        let chunk = chunk.map_err(|_| Failure::Unreachable("it has fallen silent".into()))?;
+        let chunk = chunk.map_err(|error| Failure::Unreachable(error.to_string()))?;
+        let Some(chunk) = chunk else { break };
+        let written = partial.file.write_all(&chunk);
+        written.map_err(|error| trouble(&path, &error.to_string()))?;
+        seen.feed(&chunk);
+        bytes += chunk.len() as u64;
     }
-    written
+    if !seen.is_whole() {
+        return Err(Failure::Strange(session_file::CUT_OFF.to_owned()));
+    }
+    sync(&mut partial.file).await.map_err(|error| trouble(&path, &error.to_string()))?;
+    partial.publish().map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Has what was written reach the disk, which may take a while: keys are heard meanwhile.
+async fn sync(file: &mut BufWriter<File>) -> io::Result<()> {
+    file.flush()?;
+    let file = file.get_ref().try_clone()?;
+    tokio::task::spawn_blocking(move || file.sync_all()).await?
+}
+
+/// Why a file can't be written. There is no `--force` here.
+fn error_of(path: &Path, error: &anyhow::Error) -> String {
+    if path.exists() { "it is there already".to_owned() } else { format!("{error:#}") }
 }
 
 /// What was seen of a file: how many lines, and the last one.
@@ -86,18 +88,25 @@ impl Seen {
     }
 }
 
-/// What a file holds.
+/// What a file holds, if it isn't longer than what can be loaded.
 pub(super) async fn read(file: &str) -> Result<Vec<u8>, Failure> {
     let path = meant(file);
-    let about = tokio::fs::metadata(&path).await;
-    let about = about.map_err(|error| trouble(&path, &error.to_string()))?;
+    let failed = |error: io::Error| trouble(&path, &error.to_string());
+    // One that never ends, or whose other end nobody has opened, is never waited for.
+    let about = tokio::fs::metadata(&path).await.map_err(failed)?;
     if !about.is_file() {
         return Err(trouble(&path, "it is no file"));
     }
-    if about.len() > BYTES_MAX {
-        return Err(trouble(&path, &format!("it is longer than {BYTES_MAX} bytes")));
+    let opened = tokio::fs::File::open(&path).await.map_err(failed)?;
+    let mut bytes = Vec::new();
+    // It may grow while it is read.
+    let read = opened.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await;
+    read.map_err(failed)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        let why = format!("it is longer than the {FILE_BYTES_MAX} bytes that can be loaded");
+        return Err(trouble(&path, &why));
     }
-    tokio::fs::read(&path).await.map_err(|error| trouble(&path, &error.to_string()))
+    Ok(bytes)
 }
 
 /// No shell stands between the person and this, so the home folder is ours to find.
@@ -114,7 +123,40 @@ fn trouble(path: &Path, why: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{FutureExt as _, StreamExt as _, stream};
+
     use super::*;
+
+    #[tokio::test]
+    async fn no_more_is_read_than_can_be_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, length: usize| {
+            let path = folder.path().join(name);
+            File::create(&path).unwrap().set_len(length as u64).unwrap();
+            path.display().to_string()
+        };
+        let (most, more) = (file("most", FILE_BYTES_MAX), file("more", FILE_BYTES_MAX + 1));
+        assert_eq!(read(&most).await.unwrap().len(), FILE_BYTES_MAX);
+        let why = "it is longer than the 33554432 bytes that can be loaded";
+        assert_eq!(read(&more).await, Err(Failure::File(format!("{more}: {why}"))));
+        let folder = folder.path().display().to_string();
+        assert_eq!(read(&folder).await, Err(Failure::File(format!("{folder}: it is no file"))));
+    }
+
+    #[tokio::test]
+    async fn a_save_that_ends_in_the_middle_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("saved").display().to_string();
+        let begun = stream::iter([Ok::<_, io::Error>("{}\n")]).chain(stream::pending());
+        let response = hyper::Response::new(reqwest::Body::wrap_stream(begun));
+        let mut saving = Box::pin(write(reqwest::Response::from(response), &file));
+        assert!((&mut saving).now_or_never().is_none(), "it is not whole yet");
+        let names =
+            || std::fs::read_dir(folder.path()).unwrap().map(|one| one.unwrap().file_name());
+        assert_eq!(names().collect::<Vec<_>>(), ["saved.partial"]);
+        drop(saving);
+        assert_eq!(names().count(), 0);
+    }
 
     #[test]
     fn a_file_is_whole_when_its_last_line_says_so() {

@@ -137,7 +137,12 @@ impl Board<'_> {
                     cell(session, "session"),
                 ]
             });
-            output::table(["", "number", "name", "session"], &rows)
+            output::table(["", "number", "name", "session"], &rows)?;
+            // What stays may be somebody's work.
+            if let Some(worktree) = done["worktree"].as_str() {
+                output::complain(worktree);
+            }
+            Ok(())
         })
     }
 
