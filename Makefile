@@ -37,9 +37,9 @@ behind:
 	@$(alone) simulate SCHEDULES=$(SCHEDULES) SEED=$(SEED)
 	@$(alone) mutants
 
-# Chromium with its driver and tmux, from the distribution's packages, and a C compiler for the crash tests;
-# Node, checkers of types for the example brains, a real server of tools and a real signal-cli, below
-# target/.
+# Chromium with its driver, tmux and a PostgreSQL server's programs, from the distribution's
+# packages, and a C compiler for the crash tests; Node, checkers of types for the example
+# brains, a real server of tools and a real signal-cli, below target/.
 setup:
 	@scripts/setup.sh
 	@scripts/brains.sh

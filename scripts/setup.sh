@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks: a C compiler, Chromium and its driver, Python
-# with venv, curl, tmux.
+# with venv, curl, tmux, the programs of a PostgreSQL server (the tests start one of their own).
 # Does nothing where everything is there.
 set -euo pipefail
 
@@ -10,6 +10,8 @@ command -v chromium >/dev/null || missing+=(chromium)
 command -v chromedriver >/dev/null || missing+=(chromium-driver)
 command -v curl >/dev/null || missing+=(curl)
 command -v tmux >/dev/null || missing+=(tmux)
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
+    missing+=(postgresql)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 # A page without any font has no text to look at.
 fc-list 2>/dev/null | grep -q . || missing+=(fonts-dejavu-core)
@@ -26,5 +28,14 @@ if [ "$(id -u)" -ne 0 ]; then
     root=(sudo)
 fi
 echo "installing ${missing[*]}"
+case " ${missing[*]} " in
+*" postgresql "*)
+    # The package would make a database and start a server for it; the tests need neither.
+    "${root[@]}" mkdir -p /etc/postgresql-common
+    [ -e /etc/postgresql-common/createcluster.conf ] ||
+        echo 'create_main_cluster = false' |
+        "${root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+    ;;
+esac
 "${root[@]}" apt-get update -qq
 DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

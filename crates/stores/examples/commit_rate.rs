@@ -1,5 +1,8 @@
-//! How many commits a second the SQLite store makes durable:
+//! How many commits a second a store makes durable:
 //! `cargo run --release -p turnkeep-stores --example commit_rate -- [SECONDS] [SESSIONS] [seen] [DIR]`
+//!
+//! It is SQLite in DIR, or PostgreSQL where `postgres://user@host/database` stands in its place;
+//! then the tables are made in a schema of their own, `commit_rate`.
 //!
 //! Every session is a task of its own that does turns one after the other, two commits each, in
 //! the shape that the gateway gives them. With `seen` each message carries an id of its own.
@@ -22,6 +25,8 @@ use turnkeep_core::{
     Action, Attempt, Event, EventBody, Session, SessionKey, SessionKind, TimerId, Timestamp, Trust,
     TurnGroupId, TurnId, Version,
 };
+#[cfg(feature = "postgres")]
+use turnkeep_stores::{PostgresSettings, PostgresStore};
 use turnkeep_stores::{SqliteOptions, SqliteStore};
 use uuid::Uuid;
 
@@ -35,6 +40,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (seconds, sessions) = (number(0, 10), number(1, 1000));
     let with_seen = arguments.iter().any(|text| text == "seen");
     let temporary = tempfile::tempdir()?;
+    #[cfg(feature = "postgres")]
+    if let Some(url) = arguments.iter().find(|text| text.starts_with("postgres")) {
+        return measure_postgres(url, seconds, sessions, with_seen);
+    }
     let dir = arguments.iter().find(|text| text.contains('/')).map(PathBuf::from);
     let dir = dir.unwrap_or_else(|| temporary.path().to_path_buf());
     let idle = arguments.iter().find_map(|text| text.strip_prefix("prefill=")?.parse().ok());
@@ -49,15 +58,42 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     runtime.block_on(measure(&store, seconds, sessions, with_seen));
-    for (name, seconds) in thread_seconds() {
-        let share = seconds * 1e6 / store.stats().commits.max(1) as f64;
-        println!("thread {name}: {seconds:.2} s of CPU, {share:.2} us a commit");
-    }
+    print_threads(&*store);
     drop(runtime);
     let size = std::fs::metadata(dir.join("turnkeep.db"))?.len();
     let commits = store.stats().commits.max(1);
     println!("database {} MB, {} bytes a commit", size >> 20, size / commits);
     Ok(())
+}
+
+/// The same over the network. What the server uses is not counted here.
+#[cfg(feature = "postgres")]
+fn measure_postgres(
+    url: &str,
+    seconds: u64,
+    sessions: u64,
+    with_seen: bool,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let mut settings = PostgresSettings::new(url, "commit_rate");
+        settings.schema = "commit_rate".into();
+        let opened = Instant::now();
+        let store = Arc::new(PostgresStore::open(settings).await?);
+        println!("opened in {:.1?}, {} MB resident", opened.elapsed(), resident_mb());
+        measure(&store, seconds, sessions, with_seen).await;
+        print_threads(&*store);
+        store.close().await;
+        Ok(())
+    })
+}
+
+fn print_threads(store: &impl Store) {
+    for (name, seconds) in thread_seconds() {
+        let share = seconds * 1e6 / store.stats().commits.max(1) as f64;
+        println!("thread {name}: {seconds:.2} s of CPU, {share:.2} us a commit");
+    }
 }
 
 /// What each thread of this process has used; nothing where the system doesn't say.
@@ -75,7 +111,7 @@ fn thread_seconds() -> Vec<(String, f64)> {
 }
 
 /// What a start does: finds open work and loads it, many at once.
-async fn recover(store: &Arc<SqliteStore>) {
+async fn recover<S: Store>(store: &Arc<S>) {
     let began = Instant::now();
     let open = store.open_work(Timestamp::MAX, None, usize::MAX).await.unwrap_or_default();
     let found = began.elapsed();
@@ -104,13 +140,13 @@ fn resident_mb() -> u64 {
     kilobytes.unwrap_or(0) / 1024
 }
 
-async fn measure(store: &Arc<SqliteStore>, seconds: u64, sessions: u64, with_seen: bool) {
+async fn measure<S: Store>(store: &Arc<S>, seconds: u64, sessions: u64, with_seen: bool) {
     recover(store).await;
     let stop = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = (0..sessions)
         .map(|number| {
             let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
-            tokio::spawn(async move { chat(&store, number, with_seen, &stop).await })
+            tokio::spawn(async move { chat(&*store, number, with_seen, &stop).await })
         })
         .collect();
     let began = Instant::now();
@@ -153,7 +189,7 @@ async fn measure(store: &Arc<SqliteStore>, seconds: u64, sessions: u64, with_see
 }
 
 /// Turns of one session until the end; the microseconds that each commit took.
-async fn chat(store: &SqliteStore, number: u64, with_seen: bool, stop: &AtomicBool) -> Vec<u32> {
+async fn chat(store: &impl Store, number: u64, with_seen: bool, stop: &AtomicBool) -> Vec<u32> {
     let peer = format!("customer-{number:06}");
     let Ok(key) = SessionKey::new("default", "default", "api", SessionKind::Dm, &peer) else {
         return Vec::new();

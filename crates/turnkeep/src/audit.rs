@@ -13,14 +13,18 @@ use serde::Serialize;
 use turnkeep_core::audit::Checker;
 use turnkeep_core::ids::Seq;
 use turnkeep_core::{Session, SessionKey};
-use turnkeep_stores::SqliteReader;
+use turnkeep_stores::Reads;
 
 use crate::cli::AuditArgs;
+use crate::wiring::stores;
 
 /// Sessions, dead letters and entries that are read at once.
 const PAGE: usize = 1000;
 /// Findings that are printed; a broken store repeats itself.
 const FINDINGS_MAX: usize = 100;
+
+/// Stands for the session where all of them are meant.
+const WHOLE: &str = "the store as a whole";
 
 /// What was read and what was found.
 #[derive(Debug, Default, Serialize)]
@@ -71,15 +75,17 @@ impl Report {
 /// Does what was asked: 0 when every invariant holds, 1 when not.
 pub(crate) fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
     let (reader, place) = match &args.file {
-        Some(file) => (SqliteReader::open_file(file), file),
-        None => (SqliteReader::open(&args.data_dir), &args.data_dir),
+        Some(file) => (stores::file_reader(file), file.display().to_string()),
+        None => (stores::reader(&args.place), stores::described(&args.place)),
     };
-    let reader = reader.with_context(|| format!("{} can't be audited", place.display()))?;
+    let reader = reader.with_context(|| format!("{place} can't be audited"))?;
     let bar = ProgressBar::new_spinner()
         .with_style(ProgressStyle::with_template("{spinner} {human_pos} sessions read")?);
     bar.enable_steady_tick(Duration::from_millis(100));
     // One snapshot, so that all the parts are of the same moment even while a server writes.
-    let report = reader.snapshot(|reader| audit(reader, &bar))??;
+    let mut report = None;
+    reader.moment(&mut |reader| report = Some(audit(reader, &bar)))?;
+    let report = report.context("nothing was read")??;
     bar.finish_and_clear();
     let text =
         if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { describe(&report) };
@@ -92,8 +98,11 @@ pub(crate) fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn audit(reader: &SqliteReader, bar: &ProgressBar) -> anyhow::Result<Report> {
+fn audit(reader: &dyn Reads, bar: &ProgressBar) -> anyhow::Result<Report> {
     let mut report = Report::default();
+    for what in reader.wrong()? {
+        report.found(Finding { session: WHOLE.to_owned(), invariant: "I1", seq: 0, what });
+    }
     let mut dead = dead_letters(reader, &mut report)?;
     let mut after: Option<SessionKey> = None;
     loop {
@@ -120,7 +129,7 @@ fn audit(reader: &SqliteReader, bar: &ProgressBar) -> anyhow::Result<Report> {
 
 /// The stored dead letters by session.
 fn dead_letters(
-    reader: &SqliteReader,
+    reader: &dyn Reads,
     report: &mut Report,
 ) -> anyhow::Result<BTreeMap<String, BTreeSet<Seq>>> {
     let mut dead: BTreeMap<String, BTreeSet<Seq>> = BTreeMap::new();
@@ -137,7 +146,7 @@ fn dead_letters(
 }
 
 fn audit_session(
-    reader: &SqliteReader,
+    reader: &dyn Reads,
     key: &SessionKey,
     session: &Session,
     letters: &BTreeSet<Seq>,
@@ -192,7 +201,7 @@ fn audit_session(
 }
 
 /// Where the history begins: at its beginning, or behind what was forgotten with what was known there.
-fn begin(reader: &SqliteReader, key: &SessionKey, report: &mut Report) -> anyhow::Result<Checker> {
+fn begin(reader: &dyn Reads, key: &SessionKey, report: &mut Report) -> anyhow::Result<Checker> {
     let Some(forgotten) = reader.forgotten(key)? else { return Ok(Checker::new()) };
     report.forgotten_by_retention += forgotten.by_retention;
     report.forgotten_by_erasure += forgotten.by_erasure;

@@ -21,12 +21,15 @@ use crate::config::Resolved;
 use crate::logging::Log;
 use crate::reload::{Reloader, Running, Source};
 use crate::telemetry::Exporter;
+use crate::wiring::stores::Purpose;
 use crate::{killpoint, logging, wiring};
 
 /// The name of the socket in the data folder.
 pub(crate) const SOCKET: &str = "turnkeep.sock";
 /// A second signal that comes sooner is an echo of the first.
 const SIGNALS_APART: Duration = Duration::from_secs(1);
+/// The exit code of a server that others put out: for whoever starts it again.
+const PUT_OUT: u8 = 75;
 /// How often histograms are folded.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -50,14 +53,14 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
     // Ports before heavy work: a wrong address shall be known at once.
     let listener = listen(&resolved).await?;
     let address = listener.local_addr()?;
-    let store = wiring::open_store(&resolved)?;
+    let mut stores = wiring::stores::open(&resolved.stored(), Purpose::Serve).await?;
     let socket = listen_unix(&resolved)?;
     let recorder = recorder()?;
     let settings: Current<HttpSettings> = http_settings(&resolved, address).into();
-    let access = access(store.clone(), address).await?;
+    let access = access(stores.keys.clone(), address).await?;
     let telemetry = wiring::telemetry(&resolved)?;
     let wired = wiring::wire(resolved, None)?;
-    let gateway = wired.gateway(store, telemetry.as_ref());
+    let gateway = wired.gateway(&stores, telemetry.as_ref());
     let running = Running { gateway: gateway.clone(), http: settings.clone(), address, log };
     let hears = wired.hears();
     let reloader = Reloader::new(source, running, wired);
@@ -90,7 +93,13 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
     tokio::spawn(upkeep(recorder, shutdown.clone()));
     tokio::spawn(reloader.follow(hangups, shutdown.clone()));
     announce(address);
-    let name = signals.next().await;
+    let name = tokio::select! {
+        name = signals.next() => name,
+        () = &mut stores.put_out => {
+            tracing::error!("others of the cluster put this server out; it has to be started again");
+            return Ok(ExitCode::from(PUT_OUT));
+        }
+    };
     tracing::info!(signal = name, "draining; the same signal again ends at once");
     tokio::select! {
         () = async {

@@ -2,11 +2,11 @@
 
 mod routing;
 pub(crate) mod signal;
+pub(crate) mod stores;
 pub(crate) mod tools;
 pub(crate) mod worktrees;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use anyhow::Context as _;
@@ -17,19 +17,17 @@ use turnkeep_channels::signal::{Attachments, Removable};
 use turnkeep_channels::{
     HttpModerator, SignalChannel, SpoolChannel, WebhookClient, WebhookCourier,
 };
+use turnkeep_core::Policy;
 use turnkeep_core::policy::channel_facts;
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::intake::Listener as Hears;
-use turnkeep_core::ports::keys::Keys;
 use turnkeep_core::ports::moderator::Moderator;
-use turnkeep_core::{Policy, Session, SessionKey};
 use turnkeep_gateway::guard::GuardParts;
 use turnkeep_gateway::listeners::{Listener, ListenerParts};
 use turnkeep_gateway::{
     Gateway, Parts, Policies, ReminderDesk, Replacement, Settings, UnknownPart,
 };
-use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
 
 /// The name of a session's git worktree.
 pub(crate) use turnkeep_agents::worktree_id;
@@ -42,25 +40,7 @@ use crate::config::model::{AnthropicSettings, ModelSettings, Thinking};
 use crate::config::tools::ToolServerSettings;
 use crate::config::{AgentSettings, ApiKey, Resolved};
 use crate::telemetry::Telemetry;
-
-/// Opens the store of this configuration's data folder.
-pub(crate) fn open_store(resolved: &Resolved) -> anyhow::Result<Arc<SqliteStore>> {
-    let options = SqliteOptions { kill_point: crate::killpoint::hook() };
-    Ok(Arc::new(SqliteStore::open(&resolved.data_dir, options)?))
-}
-
-/// Opens the keys of a data folder that no server owns.
-pub(crate) fn open_keys(data_dir: &Path) -> anyhow::Result<Arc<dyn Keys>> {
-    Ok(Arc::new(SqliteStore::open(data_dir, SqliteOptions::default())?))
-}
-
-/// What a session of this data folder stored last; also while a server owns the folder.
-pub(crate) fn stored_session(
-    data_dir: &Path,
-    key: &SessionKey,
-) -> anyhow::Result<Option<Arc<Session>>> {
-    Ok(SqliteReader::open(data_dir)?.load(key)?.map(|loaded| loaded.session))
-}
+use stores::Stores;
 
 /// Everything that a configuration was made into, kept so that the next one can take over what is
 /// the same: an agent, a channel or a listener that nobody changed goes on as it is.
@@ -106,22 +86,18 @@ pub(crate) fn wire(resolved: Resolved, before: Option<&Wired>) -> anyhow::Result
 
 impl Wired {
     /// Puts a gateway together; nothing runs yet.
-    pub(crate) fn gateway(
-        &self,
-        store: Arc<SqliteStore>,
-        telemetry: Option<&Telemetry>,
-    ) -> Gateway {
+    pub(crate) fn gateway(&self, stores: &Stores, telemetry: Option<&Telemetry>) -> Gateway {
         let Replacement { agents, channels, policies, guard, moderator, listeners, settings } =
             self.replacement();
-        let listeners = ListenerParts { store: store.clone(), listeners };
-        let guard = GuardParts { settings: guard, record: store.clone() };
+        let listeners = ListenerParts { store: stores.listeners.clone(), listeners };
+        let guard = GuardParts { settings: guard, record: stores.guard.clone() };
         let gateway = Gateway::new(Parts {
-            care: store.clone(),
-            usage: store.clone(),
-            people: store.clone(),
-            schedule: store.clone(),
-            switchboard: store.clone(),
-            store,
+            store: stores.store.clone(),
+            care: stores.care.clone(),
+            usage: stores.usage.clone(),
+            people: stores.people.clone(),
+            schedule: stores.schedule.clone(),
+            switchboard: stores.switchboard.clone(),
             agents,
             channels,
             policies,

@@ -1,7 +1,15 @@
-//! The real binary on disks that fail, fill up, can't be written or hold something else.
+//! The real binary on disks that fail, fill up, can't be written or hold something else, and on a
+//! database.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod crash_kit;
+#[cfg(feature = "postgres")]
+#[path = "crash_kit/database.rs"]
+mod database;
+#[cfg(feature = "postgres")]
+#[expect(dead_code, reason = "the store's own tests do more to it")]
+#[path = "../../stores/tests/stores/postgres_server.rs"]
+mod postgres_server;
 #[path = "crash_kit/small_disk.rs"]
 mod small_disk;
 

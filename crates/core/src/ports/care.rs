@@ -118,7 +118,7 @@ pub enum BackupError {
     #[error("the backup was stopped")]
     Stopped,
     /// This store has no file that could be copied.
-    #[error("this store can't be backed up")]
+    #[error("this store has no file to copy: a database is backed up by its own tools")]
     NoFile,
     /// The file is there already.
     #[error("{} is there already", .0.display())]
@@ -198,7 +198,8 @@ pub trait CareStore: Send + Sync + 'static {
     /// process did that.
     fn is_unscrubbed(&self) -> BoxFuture<'_, Result<bool, StoreError>>;
 
-    /// Makes sure that what was removed stands nowhere in the store's files any more; false if
+    /// Makes sure that what was removed stands nowhere in the store's files any more, as far as the
+    /// store's engine lets it: what a database server can't reach stands in docs/care.md. False if
     /// something kept it from doing so just now.
     fn scrub(&self) -> BoxFuture<'_, Result<bool, StoreError>>;
 

@@ -11,12 +11,12 @@ use turnkeep_core::message::Seen;
 use turnkeep_core::ports::store::{CommitOutcome, FirstDecision, Guard, StoreError};
 use turnkeep_core::{Seq, SessionKey, TurnId, Version};
 
-use super::encode::{self, EncodedCommit, EncodedEvents};
 use super::read::uuid_of;
 use super::schema;
 use super::trouble::{Result, Trouble};
 use super::usage::UsageStatements;
 use crate::check;
+use crate::encode::{self, EncodedCommit, EncodedEvents};
 
 /// Sessions that one generation of the cache holds; two generations are alive.
 const CACHED_SESSIONS_MAX: usize = 65_536;

@@ -141,7 +141,7 @@ fn content(
     let session = session.ok_or("its session is not there any more")?;
     let key = session.parse().map_err(|error| format!("session {session}: {error}"))?;
     let whose = || format!("session {session}: journal row {position}");
-    let events = encode::value(events, whose).map_err(|trouble| trouble.sentence())?;
+    let events = encode::value(events, whose).map_err(|unreadable| unreadable.0)?;
     Ok((key, events))
 }
 

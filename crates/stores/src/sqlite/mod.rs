@@ -1,6 +1,6 @@
 //! The store that needs nothing but a folder: one SQLite file, one writer, a few readers.
 //!
-//! A commit is made into rows in the caller's task ([`encode`]), goes to the writer's thread
+//! A commit is made into rows in the caller's task ([`crate::encode`]), goes to the writer's thread
 //! ([`writer`]), which runs all that wait in one transaction ([`apply`]) and answers. Reads go to
 //! threads of their own ([`readers`], [`read`], [`journal`]). The log is moved into the database
 //! by a thread of its own ([`checkpoint`]). What is kept and what is forgotten is [`care`]'s.
@@ -13,9 +13,6 @@ pub(crate) mod reader;
 mod apply;
 mod change;
 mod checkpoint;
-mod counters;
-mod crowd;
-mod encode;
 mod guard;
 mod journal;
 mod keys;
@@ -44,6 +41,7 @@ use turnkeep_core::ports::store::{
 };
 use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
 
+use crate::{counters, encode};
 use open::{Folder, OpenError};
 use readers::Readers;
 use writer::Job;

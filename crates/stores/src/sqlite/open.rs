@@ -103,7 +103,7 @@ pub enum OpenError {
 
 /// The folder, ours until this is dropped.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub struct Folder {
     pub(super) dir: PathBuf,
     lock: File,
 }
@@ -126,7 +126,7 @@ impl Drop for Folder {
 }
 
 /// Creates the folder if need be and takes its lock.
-pub(super) fn take_folder(dir: &Path) -> Result<Folder, OpenError> {
+pub fn take_folder(dir: &Path) -> Result<Folder, OpenError> {
     let io = |error| io_error(dir, &error);
     if !dir.exists() {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;

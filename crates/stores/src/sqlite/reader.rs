@@ -11,6 +11,7 @@ use turnkeep_core::{Event, Seq, SessionKey, Timestamp, TurnId};
 use super::open::{self, OpenError};
 use super::readers::in_snapshot;
 use super::{care, read, trouble, usage};
+use crate::Reads;
 
 /// The reads of the port, at once and on the caller's thread. It takes no lock on the folder, so
 /// it works beside a running server as well as after a crash.
@@ -136,5 +137,44 @@ impl SqliteReader {
         limit: usize,
     ) -> Result<Vec<PartRow>, StoreError> {
         self.read(|connection| read::parts(connection, key, after, limit))
+    }
+}
+
+impl Reads for SqliteReader {
+    fn moment(&self, reads: &mut dyn FnMut(&dyn Reads)) -> Result<(), StoreError> {
+        self.snapshot(|reader| reads(reader))
+    }
+
+    fn load(&self, key: &SessionKey) -> Result<Option<Loaded>, StoreError> {
+        self.load(key)
+    }
+
+    fn forgotten(&self, key: &SessionKey) -> Result<Option<Forgotten>, StoreError> {
+        self.forgotten(key)
+    }
+
+    fn sessions(
+        &self,
+        tenant: Option<&str>,
+        after: Option<&SessionKey>,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Loaded)>, StoreError> {
+        self.sessions(tenant, after, limit)
+    }
+
+    fn events(&self, key: &SessionKey, after: Seq, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.events(key, after, limit)
+    }
+
+    fn usage_of_session(&self, key: &SessionKey) -> Result<Sums, StoreError> {
+        self.usage_of_session(key)
+    }
+
+    fn dead_letters(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, SessionKey, DeadLetter)>, StoreError> {
+        self.dead_letters(after, limit)
     }
 }

@@ -4,6 +4,8 @@ use rusqlite::ErrorCode;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ports::store::StoreError;
 
+use crate::encode::Unreadable;
+
 /// An error on the way; cut by who is to be blamed.
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -18,6 +20,12 @@ pub(crate) type Result<T> = std::result::Result<T, Trouble>;
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
+    }
+}
+
+impl From<Unreadable> for Trouble {
+    fn from(Unreadable(what): Unreadable) -> Self {
+        Self::Corrupt(what)
     }
 }
 

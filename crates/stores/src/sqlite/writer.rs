@@ -19,10 +19,10 @@ use super::Shared;
 use super::apply::{self, Places, Statements};
 use super::change::Change;
 use super::checkpoint::{self, Remainder};
-use super::crowd::{Crowd, PATIENCE};
-use super::encode::EncodedCommit;
 use super::open;
 use super::trouble::{Result, Trouble};
+use crate::crowd::{Crowd, PATIENCE};
+use crate::encode::EncodedCommit;
 
 /// Jobs that one transaction takes at most, so that the first of them doesn't wait for ever.
 const BATCH_JOBS_MAX: usize = 1024;

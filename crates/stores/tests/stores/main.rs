@@ -12,6 +12,27 @@ mod guards;
 mod keys;
 mod listeners;
 mod people;
+#[cfg(feature = "postgres")]
+#[path = "../../../turnkeep/tests/port_kit/mod.rs"]
+mod port_kit;
+#[cfg(feature = "postgres")]
+mod postgres_care;
+#[cfg(feature = "postgres")]
+mod postgres_connections;
+#[cfg(feature = "postgres")]
+mod postgres_faults;
+#[cfg(feature = "postgres")]
+mod postgres_kit;
+#[cfg(feature = "postgres")]
+mod postgres_nodes;
+#[cfg(feature = "postgres")]
+mod postgres_order;
+#[cfg(feature = "postgres")]
+mod postgres_reads;
+#[cfg(feature = "postgres")]
+mod postgres_schema;
+#[cfg(feature = "postgres")]
+mod postgres_server;
 mod reads;
 mod restrictions;
 mod rows;
@@ -150,3 +171,5 @@ macro_rules! store_conformance {
 }
 
 store_conformance!(memory: MemoryHome, sqlite: SqliteHome);
+#[cfg(feature = "postgres")]
+store_conformance!(postgres: postgres_kit::PgHome);

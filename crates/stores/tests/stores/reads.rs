@@ -145,7 +145,7 @@ fn hold_and_notify(chat: &mut Chat) {
         (None, HeldAs::Asked(trigger())),
     ] {
         let message = chat.accept("held");
-        chat.session.held.push(Held { message, deadline, ruled, held_as });
+        chat.session.held.push(Held { message, deadline, ruled, held_as, answers: None });
     }
     let waiting: (Arc<str>, Arc<str>) = ("n-1".into(), "news".into());
     let (message_id, text) = waiting.clone();

@@ -60,11 +60,12 @@ const IMPURE: [&str; 14] = [
 const ADAPTERS: [&str; 3] = ["turnkeep_stores", "turnkeep_channels", "turnkeep_agents"];
 
 /// Who may name them, and why. Everybody else gets them through a port.
-const MAY_NAME_ADAPTERS: [(&str, &str); 7] = [
+const MAY_NAME_ADAPTERS: [(&str, &str); 8] = [
     ("crates/turnkeep/src/wiring.rs", "puts the parts together"),
+    ("crates/turnkeep/src/wiring/stores.rs", "opens the store that is configured"),
     ("crates/turnkeep/src/wiring/tools.rs", "puts the servers of tools together"),
     ("crates/turnkeep/src/wiring/signal.rs", "puts Signal together"),
-    ("crates/turnkeep/src/audit.rs", "reads a data folder that a server may own"),
+    ("crates/turnkeep/src/audit.rs", "reads a store that servers may use"),
     ("crates/turnkeep/src/cli/backup.rs", "copies a data folder where no server does"),
     ("crates/turnkeep/src/cli/restore.rs", "puts a copy where no server may be"),
     ("crates/turnkeep/src/bench.rs", "fills a store with idle sessions before a run"),

@@ -19,7 +19,8 @@ use super::args::{ApiArgs, AuditArgs, ConfigArgs};
 use super::client::{Client, ClientError};
 use super::output;
 use super::place::{self, Place};
-use crate::config::{self, Env};
+use crate::config::store::StoreSettings;
+use crate::config::{self, Env, Flags, Stored};
 
 /// Tells how far something is and asks whether it shall go on.
 pub(super) type Progress = Box<dyn FnMut(u64, u64) -> bool + Send>;
@@ -97,7 +98,7 @@ pub(super) fn audit(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
         bail!("{} is damaged: {}", file.display(), findings.join("; "));
     }
     let file = file.to_path_buf();
-    crate::audit::run(AuditArgs { data_dir: PathBuf::new(), file: Some(file), json })
+    crate::audit::run(AuditArgs { place: Stored::default(), file: Some(file), json })
 }
 
 pub(super) fn bar() -> anyhow::Result<ProgressBar> {
@@ -173,9 +174,21 @@ fn exists(file: &Path) -> anyhow::Error {
     )
 }
 
+/// The folder that holds everything; a database has tools of its own for that.
+pub(super) fn folder(flags: &Flags, what: &str) -> anyhow::Result<PathBuf> {
+    let Stored { data_dir, store } = config::stored(flags, &Env::of_process())?;
+    if store != StoreSettings::Sqlite {
+        bail!(
+            "what is in a database is {what} with the database's own tools, like pg_dump: see \
+             docs/postgres.md"
+        );
+    }
+    Ok(data_dir)
+}
+
 /// This process makes it; none if it was stopped.
 async fn by_hand(args: &BackupArgs, bar: &ProgressBar) -> anyhow::Result<Option<u64>> {
-    let data_dir = config::locate(&args.config.flags(), &Env::of_process())?.data_dir;
+    let data_dir = folder(&args.config.flags(), "backed up")?;
     let (file, replace) = (args.file.clone(), args.force);
     let made = unless_stopped(bar, move |progress| {
         turnkeep_stores::backup(&data_dir, BackupOrder { file, replace, progress })

@@ -9,6 +9,7 @@ use super::args::ServerFlags;
 use super::explain::{self, Wanted};
 use super::output;
 use crate::config::model::AnthropicSettings;
+use crate::config::store::StoreSettings;
 use crate::config::{self, AgentSettings, Env, Resolved};
 use crate::wiring;
 
@@ -88,6 +89,9 @@ fn summary(resolved: &Resolved) -> anyhow::Result<()> {
     // From wherever it was typed, this is the folder that is meant.
     let data_dir = std::path::absolute(&resolved.data_dir)?;
     output::line(&format!("data in     {}", data_dir.display()))?;
+    if let StoreSettings::Postgres(database) = &resolved.store {
+        output::line(&format!("store       PostgreSQL, schema {}", database.schema))?;
+    }
     for (name, agent) in &resolved.agents {
         let what = match agent {
             AgentSettings::Echo(echo) => format!("echo, {} ms", echo.delay.as_millis()),

@@ -75,8 +75,8 @@ fn audit(args: &AuditCommandArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.backup {
         return backup::audit(file, args.json);
     }
-    let place = config::locate(&args.config.flags(), &Env::of_process())?;
-    crate::audit::run(AuditArgs { data_dir: place.data_dir, file: None, json: args.json })
+    let place = config::stored(&args.config.flags(), &Env::of_process())?;
+    crate::audit::run(AuditArgs { place, file: None, json: args.json })
 }
 
 /// Runs a command that only talks to a server.

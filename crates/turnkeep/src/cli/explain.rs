@@ -94,7 +94,7 @@ fn unknown(resolved: &Resolved, agent: &str, channel: &str) -> String {
 /// What is known of the session; none if that can't be read.
 fn stored(resolved: &Resolved, session: Option<&SessionKey>) -> Option<Arc<Session>> {
     let Some(key) = session else { return Some(Arc::default()) };
-    match wiring::stored_session(&resolved.data_dir, key) {
+    match wiring::stores::session(&resolved.stored(), key) {
         Ok(Some(stored)) => Some(stored),
         Ok(None) => {
             output::complain("note: nobody has written in this session yet");

@@ -25,8 +25,9 @@ use super::client::{self, Answer, Client, with_query};
 use super::output::{self, cell, time_cell};
 use super::place;
 use super::sessions::{fields, more, query};
-use crate::config::{self, Env, Whereabouts};
-use crate::wiring;
+use crate::config::store::StoreSettings;
+use crate::config::{self, Env, Stored, Whereabouts};
+use crate::wiring::{self, stores::Purpose};
 
 /// Keys that are listed at once where none are asked for.
 const LISTED: usize = 100;
@@ -243,7 +244,8 @@ impl Way {
                 config::locate(&args.config.flags(), &env)?;
             if !is_served(&data_dir) {
                 let http = HttpSettings { hosts, listen: Some(listen), ..Default::default() };
-                return Ok(Self::Folder(open(&data_dir, makes).await?, http));
+                let place = config::stored(&args.config.flags(), &env)?;
+                return Ok(Self::Folder(open(&place, makes).await?, http));
             }
         }
         Ok(Self::Server(Client::new(args)?))
@@ -359,14 +361,15 @@ fn is_served(data_dir: &Path) -> bool {
     UnixStream::connect(data_dir.join(place::SOCKET_NAME)).is_ok()
 }
 
-async fn open(data_dir: &Path, makes: bool) -> anyhow::Result<Access> {
-    if !makes && !data_dir.exists() {
+async fn open(place: &Stored, makes: bool) -> anyhow::Result<Access> {
+    let data_dir = &place.data_dir;
+    if !makes && !data_dir.exists() && place.store == StoreSettings::Sqlite {
         bail!("no server runs, and there is no data folder {} yet", data_dir.display());
     }
     if !data_dir.exists() {
         output::complain(&format!("no server runs; {} is made for it", data_dir.display()));
     }
-    Ok(Access::open(wiring::open_keys(data_dir)?, false).await?)
+    Ok(Access::open(wiring::stores::open(place, Purpose::Manage).await?.keys, false).await?)
 }
 
 fn with_key(made: &MadeKey) -> Value {

@@ -8,7 +8,7 @@ use turnkeep_stores::{RestoreError, RestoreOrder};
 
 use super::args::{AuditArgs, ConfigArgs};
 use super::{backup, output};
-use crate::config::{self, Env};
+use crate::config::Stored;
 
 /// `restore`.
 #[derive(Args)]
@@ -35,7 +35,7 @@ pub(super) struct RestoreArgs {
 
 /// Does what was asked.
 pub(super) async fn run(args: RestoreArgs) -> anyhow::Result<ExitCode> {
-    let data_dir = config::locate(&args.config.flags(), &Env::of_process())?.data_dir;
+    let data_dir = backup::folder(&args.config.flags(), "restored")?;
     let keep_as =
         args.force.then(|| jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%SZ").to_string());
     let bar = backup::bar()?;
@@ -58,5 +58,6 @@ pub(super) async fn run(args: RestoreArgs) -> anyhow::Result<ExitCode> {
     if let Some(kept) = restored.kept {
         output::line(&format!("what it held before is in {}", kept.display()))?;
     }
-    crate::audit::run(AuditArgs { data_dir, file: None, json: false })
+    let place = Stored { data_dir, ..Stored::default() };
+    crate::audit::run(AuditArgs { place, file: None, json: false })
 }

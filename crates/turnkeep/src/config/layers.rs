@@ -8,8 +8,9 @@ use super::problem::{Origin, Problems, nearest};
 use super::raw::{GatewayKeys, GuardKeys, Raw, TelemetryKeys, TopKeys};
 use super::read::{Scope, read_file};
 use super::resolved::{Resolved, Whereabouts, resolve, resolve_whereabouts};
-use super::secret::is_quiet;
+use super::secret::{Told, is_quiet};
 use super::section::{Key, Section, find};
+use super::store::{self, StoreKeys, Stored};
 use super::switchboard::SwitchboardKeys;
 use super::value::Scalar;
 
@@ -100,6 +101,17 @@ pub(crate) fn guess(flags: &Flags, env: &Env) -> (Whereabouts, Problems) {
     (resolve_whereabouts(&raw.top, env), problems)
 }
 
+/// Where a server's data are; mistakes in other sections of the file don't matter to who only looks
+/// at these.
+pub(crate) fn stored(flags: &Flags, env: &Env) -> Result<Stored, Problems> {
+    let mut problems = Problems::default();
+    let (raw, _) = read_all(flags, env, Scope::Store, &mut problems);
+    let mut told = Told { env, problems: &mut problems, notes: &mut Vec::new() };
+    let store = store::store(&raw.store, &mut told);
+    let Whereabouts { data_dir, .. } = resolve_whereabouts(&raw.top, env);
+    if problems.is_empty() { Ok(Stored { data_dir, store }) } else { Err(problems) }
+}
+
 /// Checks the text of a flag against the key it stands for.
 pub(crate) fn check_text(key: &str, text: &str) -> Result<String, String> {
     let origin = Origin::Flag(String::new());
@@ -175,8 +187,9 @@ fn read_source(
 
 /// Puts variables over what the file says, and flags over both.
 fn overlay(flags: &Flags, env: &Env, raw: &mut Raw, problems: &mut Problems) {
-    let sections: [(&str, &'static [Key], &mut dyn Section); 5] = [
+    let sections: [(&str, &'static [Key], &mut dyn Section); 6] = [
         ("", TopKeys::KEYS, &mut raw.top),
+        ("store", StoreKeys::KEYS, &mut raw.store),
         ("gateway", GatewayKeys::KEYS, &mut raw.gateway),
         ("guard", GuardKeys::KEYS, &mut raw.guard),
         ("telemetry", TelemetryKeys::KEYS, &mut raw.telemetry),
@@ -212,12 +225,14 @@ fn put(section: &mut dyn Section, key: &Key, text: &str, origin: &Origin, proble
 /// service of this name, and nobody wants to read of them.
 fn strange_variables(env: &Env) -> Vec<String> {
     let top = TopKeys::KEYS.iter().map(|key| variable("", key.name));
+    let store = StoreKeys::KEYS.iter().map(|key| variable("store", key.name));
     let gateway = GatewayKeys::KEYS.iter().map(|key| variable("gateway", key.name));
     let guard = GuardKeys::KEYS.iter().map(|key| variable("guard", key.name));
     let telemetry = TelemetryKeys::KEYS.iter().map(|key| variable("telemetry", key.name));
     let switchboard = SwitchboardKeys::KEYS.iter().map(|key| variable("switchboard", key.name));
     let other = OTHER_VARIABLES.iter().map(|name| variable("", name));
     let known: Vec<String> = top
+        .chain(store)
         .chain(gateway)
         .chain(guard)
         .chain(telemetry)

@@ -33,6 +33,7 @@ pub(crate) mod resolved;
 mod schema;
 mod secret;
 pub(crate) mod signal;
+pub(crate) mod store;
 mod switchboard;
 pub(crate) mod telemetry;
 pub(crate) mod tools;
@@ -45,10 +46,11 @@ mod tests;
 pub(crate) use changes::Changes;
 pub(crate) use cron::machine_zone;
 pub(crate) use layers::{
-    COMMAND_LINE, Env, Flags, check_text, guess, load, load_without_number, locate, typed,
+    COMMAND_LINE, Env, Flags, check_text, guess, load, load_without_number, locate, stored, typed,
 };
 pub(crate) use paths::is_open_to_others;
 pub(crate) use reference::{example, reference};
 pub(crate) use resolved::{AgentSettings, Resolved, Whereabouts};
 pub(crate) use schema::{as_json, schema};
 pub(crate) use secret::{ApiKey, read_secret};
+pub(crate) use store::Stored;

@@ -17,6 +17,7 @@ use super::people::PeopleRaw;
 use super::problem::Origin;
 use super::section::Section;
 use super::signal::SignalRaw;
+use super::store::StoreKeys;
 use super::switchboard::SwitchboardKeys;
 use super::tools::ToolServerRaw;
 use super::value::{AgentKind, Endpoint, Listen, LogFormat, Networks, Paths, Texts, Url};
@@ -423,6 +424,7 @@ pub(super) struct LanguageRaw {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Raw {
     pub(super) top: TopKeys,
+    pub(super) store: StoreKeys,
     pub(super) gateway: GatewayKeys,
     pub(super) guard: GuardKeys,
     pub(super) telemetry: TelemetryKeys,
@@ -446,6 +448,7 @@ impl Raw {
     pub(super) fn sections(&self) -> Vec<(String, &dyn Section)> {
         let mut sections: Vec<(String, &dyn Section)> = vec![
             (String::new(), &self.top),
+            ("store".to_owned(), &self.store),
             ("gateway".to_owned(), &self.gateway),
             ("guard".to_owned(), &self.guard),
             ("telemetry".to_owned(), &self.telemetry),

@@ -19,12 +19,14 @@ use super::raw::{
 use super::secret::is_quiet;
 use super::section::{Key, Section, find};
 use super::signal::{SignalAccountKeys, SignalAccountRaw, SignalKeys};
+use super::store::StoreKeys;
 use super::switchboard::SwitchboardKeys;
 use super::tools::{ToolServerKeys, ToolServerRaw};
 use super::value::Scalar;
 
 /// The sections of the file.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 18] = [
+    "store",
     "gateway",
     "guard",
     "telemetry",
@@ -45,8 +47,9 @@ const TABLES: [&str; 17] = [
 ];
 
 /// Every section's keys and where they belong.
-pub(super) const HOMES: [(&str, &[Key]); 24] = [
+pub(super) const HOMES: [(&str, &[Key]); 25] = [
     ("at the top of the file, before any [section]", TopKeys::KEYS),
+    ("in [store]", StoreKeys::KEYS),
     ("in [gateway]", GatewayKeys::KEYS),
     ("in [guard]", GuardKeys::KEYS),
     ("in [telemetry]", TelemetryKeys::KEYS),
@@ -77,6 +80,8 @@ pub(super) const HOMES: [(&str, &[Key]); 24] = [
 pub(super) enum Scope {
     /// Everything, for a server.
     All,
+    /// What stands before any section, and the store, for who looks at data.
+    Store,
     /// Only what stands before any section, for a client.
     Top,
 }
@@ -98,6 +103,12 @@ pub(super) fn read_file(path: &Path, text: &str, scope: Scope, problems: &mut Pr
     let top = document.get_ref();
     reader.keys(top, "", &TABLES, &mut [&mut raw.top]);
     if scope == Scope::Top {
+        return raw;
+    }
+    if let Some((table, label)) = reader.table(top, "", "store") {
+        reader.keys(table, &label, &[], &mut [&mut raw.store]);
+    }
+    if scope == Scope::Store {
         return raw;
     }
     if let Some((table, label)) = reader.table(top, "", "gateway") {

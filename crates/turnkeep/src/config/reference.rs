@@ -17,6 +17,7 @@ use super::raw::{
 };
 use super::section::Key;
 use super::signal::{SignalAccountKeys, SignalKeys};
+use super::store::StoreKeys;
 use super::switchboard::SwitchboardKeys;
 use super::tools::ToolServerKeys;
 
@@ -31,13 +32,21 @@ struct Part {
     keys: &'static [Key],
 }
 
-const PARTS: [Part; 24] = [
+const PARTS: [Part; 25] = [
     Part {
         title: "Top of the file",
         about: "Keys that stand before any section.",
         header: "",
         variables: Some(""),
         keys: TopKeys::KEYS,
+    },
+    Part {
+        title: "[store]",
+        about: "Where sessions, turns and the journal live: a file in the data folder, or a \
+                PostgreSQL database. See docs/postgres.md.",
+        header: "[store]",
+        variables: Some("store"),
+        keys: StoreKeys::KEYS,
     },
     Part {
         title: "[gateway]",

@@ -29,6 +29,7 @@ use super::raw::{AgentRaw, EchoKeys, GatewayKeys, Raw, TopKeys};
 use super::secret::Told;
 use super::section::Section;
 use super::signal::{self, SignalSettings};
+use super::store::{self, StoreSettings, Stored};
 use super::telemetry::{self, TelemetrySettings};
 use super::tools::{self, ToolServerSettings};
 pub(crate) use super::value::LogFormat;
@@ -65,6 +66,8 @@ pub(crate) struct Resolved {
     pub(crate) trusted_proxies: Vec<Network>,
     /// Where the store and the socket live; may not exist yet.
     pub(crate) data_dir: PathBuf,
+    /// Which store, and where.
+    pub(crate) store: StoreSettings,
     /// How long a shutdown waits for turns under way.
     pub(crate) shutdown_grace: Duration,
     /// What is logged and how.
@@ -172,6 +175,11 @@ pub(crate) struct EchoSettings {
 }
 
 impl Resolved {
+    /// Where the data are.
+    pub(crate) fn stored(&self) -> Stored {
+        Stored { data_dir: self.data_dir.clone(), store: self.store.clone() }
+    }
+
     /// The policy of sessions of this tenant, agent and channel, before what a session says
     /// itself; none if there is no such agent or channel.
     pub(crate) fn policy(&self, tenant: &str, agent: &str, channel: &str) -> Option<Policy> {
@@ -215,6 +223,7 @@ pub(super) fn resolve(
     let spools = spools(&raw, env, problems);
     let Whereabouts { listen, hosts, data_dir } = resolve_whereabouts(&raw.top, env);
     let mut told = Told { env, problems, notes: &mut notes };
+    let store = store::store(&raw.store, &mut told);
     let agents = agents(&raw.agents, &mut told);
     let tools = tools(&raw, &mut told);
     let signal = signal::signal(&raw.signal, &agents, &data_dir, &mut told);
@@ -245,6 +254,7 @@ pub(super) fn resolve(
         hosts,
         trusted_proxies: raw.top.trusted_proxies.map_or_else(Vec::new, |set| set.value.0),
         data_dir,
+        store,
         shutdown_grace: seconds(raw.top.shutdown_grace_seconds.as_ref(), 10),
         log: LogSettings {
             format: or(raw.top.log_format.as_ref(), LogFormat::Text),

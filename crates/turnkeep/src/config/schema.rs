@@ -13,6 +13,7 @@ use super::raw::{
 };
 use super::section::Key;
 use super::signal::{SignalAccountKeys, SignalKeys};
+use super::store::StoreKeys;
 use super::switchboard::SwitchboardKeys;
 use super::tools::ToolServerKeys;
 
@@ -34,6 +35,7 @@ pub(super) fn document() -> Value {
     let channels: Map<String, Value> =
         CHANNELS.iter().map(|facts| (facts.name.to_owned(), channel.clone())).collect();
     let tables = [
+        ("store", table(&[StoreKeys::KEYS])),
         ("gateway", table(&[GatewayKeys::KEYS])),
         ("guard", table(&[GuardKeys::KEYS])),
         ("telemetry", table(&[TelemetryKeys::KEYS])),

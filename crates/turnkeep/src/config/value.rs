@@ -431,7 +431,25 @@ pub(super) enum AgentKind {
     Http,
 }
 
+/// Where everything is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StoreKind {
+    Sqlite,
+    Postgres,
+}
+
+/// How a connection to a database is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    /// Encrypted, and the server shows who it is.
+    Verify,
+    /// Not at all.
+    Off,
+}
+
 words! {
+    StoreKind { "sqlite" => StoreKind::Sqlite, "postgres" => StoreKind::Postgres }
+    Tls { "verify" => Tls::Verify, "off" => Tls::Off }
     LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json }
     AgentKind {
         "echo" => AgentKind::Echo,

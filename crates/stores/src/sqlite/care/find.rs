@@ -8,9 +8,9 @@ use turnkeep_core::ports::care::{Found, Hashes};
 use turnkeep_core::ports::store::DeadLetter;
 use turnkeep_core::{Seq, SessionKey};
 
-use super::super::encode;
 use super::super::read::{key_at, key_range, limit_of};
 use super::super::trouble::{Result, Trouble};
+use crate::encode;
 
 /// Rows of the journal that one stretch of a search reads at most.
 const STRETCH_ROWS: i64 = 5000;

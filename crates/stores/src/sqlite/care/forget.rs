@@ -5,11 +5,11 @@ use turnkeep_core::care::{Forgotten, tombstone};
 use turnkeep_core::ports::care::{Forget, Forgot};
 use turnkeep_core::{Event, Seq, Session, SessionKey, Version};
 
-use super::super::encode;
 use super::super::journal::{Journal, Row};
 use super::super::switchboard;
 use super::super::trouble::{Result, Trouble};
 use super::{disappear, through_seq};
+use crate::encode;
 
 /// What has to be known of the session.
 struct Head {

@@ -215,7 +215,7 @@ pub(super) fn forgotten(connection: &Connection, key: &SessionKey) -> Result<Opt
 }
 
 fn decode(body: &[u8], key: &SessionKey) -> Result<Forgotten> {
-    encode::value(body, || format!("session {key}: what stands for its forgotten beginning"))
+    Ok(encode::value(body, || format!("session {key}: what stands for its forgotten beginning"))?)
 }
 
 /// The last place of a session's journal that is gone.

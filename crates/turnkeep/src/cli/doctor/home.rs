@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{CONFIGURATION, Findings};
 use crate::config::{Resolved, Whereabouts, is_open_to_others};
 use crate::serve::SOCKET;
+use crate::wiring::stores;
 
 /// How long a server may take to say that it is ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,6 +56,19 @@ pub(super) fn data_folder(dir: &Path, findings: &mut Findings) {
         );
     } else {
         findings.ok("data folder", format!("{shown} can be written to"));
+    }
+}
+
+/// A database, if everything is kept in one.
+pub(super) async fn database(resolved: &Resolved, findings: &mut Findings) {
+    match stores::look(&resolved.stored()).await {
+        Ok(None) => {}
+        Ok(Some(said)) => findings.ok("database", said),
+        Err(error) => findings.missing(
+            "database",
+            format!("{error:#}"),
+            "mend it, or name another one in [store]; docs/postgres.md tells what it must be like",
+        ),
     }
 }
 

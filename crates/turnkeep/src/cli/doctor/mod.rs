@@ -122,6 +122,9 @@ pub(in crate::cli) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
         }
     };
     home::data_folder(&whereabouts.data_dir, &mut findings);
+    if let Some(resolved) = &resolved {
+        home::database(resolved, &mut findings).await;
+    }
     home::server(&whereabouts, &mut findings).await;
     match &resolved {
         Some(resolved) => {

@@ -16,6 +16,7 @@ mod policies;
 mod reloads;
 mod secrets;
 mod signal;
+mod store;
 mod telemetry;
 mod tools;
 mod words;

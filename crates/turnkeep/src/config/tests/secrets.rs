@@ -24,6 +24,7 @@ fn section_of(key: &str) -> &'static str {
         "moderation_secret_file" | "moderation_secret_env" => {
             "[guard]\nmoderation_url = \"https://h\"\n"
         }
+        "url_file" | "url_env" => "[store]\nkind = \"postgres\"\n",
         "headers_file" | "headers_env" => "[telemetry]\notlp_endpoint = \"https://h\"\n",
         "token_file" | "token_env" => {
             "[agents.default]\nkind = \"openai\"\nmodel = \"m\"\nbase_url = \"http://h\"\n\
@@ -36,7 +37,11 @@ fn section_of(key: &str) -> &'static str {
 
 /// What stands in the file or the variable: the secret itself, or as part of something.
 fn fitting(stem: &str) -> String {
-    if stem == "headers" { format!("authorization={SECRET}") } else { SECRET.to_owned() }
+    match stem {
+        "headers" => format!("authorization={SECRET}"),
+        "url" => format!("postgres://turnkeep:{SECRET}@db.example.org/turnkeep"),
+        _ => SECRET.to_owned(),
+    }
 }
 
 /// Every key that names a secret, without its ending.

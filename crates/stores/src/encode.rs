@@ -1,6 +1,7 @@
 //! The stored forms: a format byte and compact JSON, made in the caller's task.
 //!
-//! The writer thread is the one place that every commit passes through, so it only binds and steps.
+//! Every store that outlives the process writes the same bytes, so that moving from one to another
+//! is a copy of rows. A writer is the one place that every commit passes through, so it only binds.
 //! Within a format, fields may be added (a reader ignores those it doesn't know); anything else
 //! takes the next format byte.
 
@@ -20,8 +21,13 @@ use turnkeep_core::{
     TurnId, Version,
 };
 
-use super::trouble::{Result, Trouble};
 use crate::check;
+
+/// Why stored bytes can't be read; it names whose they are.
+#[derive(Debug)]
+pub(crate) struct Unreadable(pub(crate) String);
+
+type Result<T> = std::result::Result<T, Unreadable>;
 
 /// Entries that one journal row holds at most: a row is read as a whole. Nearly every commit has
 /// fewer.
@@ -32,40 +38,55 @@ const FORMAT: u8 = 1;
 
 /// A commit as the writer needs it.
 #[derive(Debug)]
-pub(super) struct EncodedCommit {
-    pub(super) key: SessionKey,
-    pub(super) expected: Version,
+pub(crate) struct EncodedCommit {
+    pub(crate) key: SessionKey,
+    pub(crate) expected: Version,
+    /// Who wrote it, as the session itself says.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(
+            dead_code,
+            reason = "one file needs no fence; a cluster's database keeps it beside"
+        )
+    )]
+    pub(crate) epoch: Epoch,
     /// Nothing is written; the guards are asked.
-    pub(super) asks_only: bool,
+    pub(crate) asks_only: bool,
     /// The step's own time, by which a dedupe key has expired or not.
-    pub(super) now: Timestamp,
-    pub(super) wake_at: Option<Timestamp>,
-    pub(super) snapshot: Vec<u8>,
-    pub(super) journal: SmallVec<[EncodedEvents; 1]>,
-    pub(super) turns: Vec<(TurnId, Vec<u8>)>,
-    pub(super) parts: Vec<EncodedPart>,
-    pub(super) dead_letters: Vec<(Seq, Vec<u8>)>,
+    pub(crate) now: Timestamp,
+    pub(crate) wake_at: Option<Timestamp>,
+    pub(crate) snapshot: Vec<u8>,
+    pub(crate) journal: SmallVec<[EncodedEvents; 1]>,
+    pub(crate) turns: Vec<(TurnId, Vec<u8>)>,
+    pub(crate) parts: Vec<EncodedPart>,
+    pub(crate) dead_letters: Vec<(Seq, Vec<u8>)>,
     /// Messages that disappear: place, seconds, when.
-    pub(super) disappearing: Vec<(Seq, u32, Timestamp)>,
-    pub(super) usage: Vec<UsageRow>,
-    pub(super) guards: SmallVec<[Guard; 1]>,
+    pub(crate) disappearing: Vec<(Seq, u32, Timestamp)>,
+    pub(crate) usage: Vec<UsageRow>,
+    pub(crate) guards: SmallVec<[Guard; 1]>,
 }
 
 /// One journal row.
 #[derive(Debug)]
-pub(super) struct EncodedEvents {
-    pub(super) first: Seq,
-    pub(super) last: Seq,
-    pub(super) events: Vec<u8>,
+pub(crate) struct EncodedEvents {
+    pub(crate) first: Seq,
+    pub(crate) last: Seq,
+    pub(crate) events: Vec<u8>,
 }
 
 /// One row of `parts`.
 #[derive(Debug)]
-pub(super) struct EncodedPart {
-    pub(super) reply: Seq,
-    pub(super) part: u32,
-    pub(super) body: Vec<u8>,
-    pub(super) text: Arc<str>,
+pub(crate) struct EncodedPart {
+    pub(crate) reply: Seq,
+    pub(crate) part: u32,
+    /// The body has it too; a store that searches by it keeps it beside.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "SQLite looks into the body")
+    )]
+    pub(crate) state: DeliveryState,
+    pub(crate) body: Vec<u8>,
+    pub(crate) text: Arc<str>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,7 +136,7 @@ struct StoredLetter {
 }
 
 /// Makes the rows of a commit.
-pub(super) fn encode(commit: Commit) -> std::result::Result<EncodedCommit, StoreError> {
+pub(crate) fn encode(commit: Commit) -> std::result::Result<EncodedCommit, StoreError> {
     let now = commit.now();
     let Commit { key, expected, session, wake_at, rows } = commit;
     let asks_only = rows.question.is_some();
@@ -132,6 +153,7 @@ pub(super) fn encode(commit: Commit) -> std::result::Result<EncodedCommit, Store
     let letters = letters.map(|letter| Ok((letter.seq, encode_letter(letter)?)));
     Ok(EncodedCommit {
         expected,
+        epoch: session.epoch,
         asks_only,
         now,
         wake_at,
@@ -195,7 +217,8 @@ const fn reply_of(event: &Event) -> Option<(TurnId, &Arc<str>)> {
 
 fn encode_part(part: PartRow) -> std::result::Result<EncodedPart, StoreError> {
     let PartRow { reply, part, state, tries, text, detail, at } = part;
-    Ok(EncodedPart { reply, part, body: blob(&StoredPart { state, tries, at, detail })?, text })
+    let body = blob(&StoredPart { state, tries, at, detail })?;
+    Ok(EncodedPart { reply, part, state, body, text })
 }
 
 fn encode_letter(letter: &DeadLetter) -> std::result::Result<Vec<u8>, StoreError> {
@@ -211,7 +234,7 @@ fn encode_letter(letter: &DeadLetter) -> std::result::Result<Vec<u8>, StoreError
 }
 
 /// A turn's row as stored; where its reply stands in the journal, that has to be read as well.
-pub(super) fn decode_turn(id: TurnId, bytes: &[u8]) -> Result<(TurnRow, Option<Seq>)> {
+pub(crate) fn decode_turn(id: TurnId, bytes: &[u8]) -> Result<(TurnRow, Option<Seq>)> {
     let stored: StoredTurn = value(bytes, || format!("turn {id}"))?;
     let row = TurnRow {
         id,
@@ -231,28 +254,28 @@ pub(super) fn decode_turn(id: TurnId, bytes: &[u8]) -> Result<(TurnRow, Option<S
 }
 
 /// The body of a part's row, for one that is there.
-pub(super) fn part_body(part: &PartRow) -> Result<Vec<u8>> {
+pub(crate) fn part_body(part: &PartRow) -> Result<Vec<u8>> {
     let PartRow { state, tries, at, detail, .. } = part.clone();
     let body = blob(&StoredPart { state, tries, at, detail });
-    body.map_err(|error| Trouble::Corrupt(error.to_string()))
+    body.map_err(|error| Unreadable(error.to_string()))
 }
 
 /// The row of a turn without the texts in it; the journal keeps the reply's place.
-pub(super) fn blank_turn(id: TurnId, bytes: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn blank_turn(id: TurnId, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut stored: StoredTurn = value(bytes, || format!("turn {id}"))?;
     stored.message_ids.clear();
     stored.reply = stored.reply.map(|_| Arc::default());
     stored.error = None;
     stored.by = stored.by.map(|_| Arc::default());
-    blob(&stored).map_err(|error| Trouble::Corrupt(error.to_string()))
+    blob(&stored).map_err(|error| Unreadable(error.to_string()))
 }
 
 /// The reply's text out of its event.
-pub(super) fn reply_text(event: &Event) -> Option<Arc<str>> {
+pub(crate) fn reply_text(event: &Event) -> Option<Arc<str>> {
     reply_of(event).map(|(_, reply)| Arc::clone(reply))
 }
 
-pub(super) fn decode_part(
+pub(crate) fn decode_part(
     key: &SessionKey,
     (reply, part): (Seq, u32),
     bytes: &[u8],
@@ -264,7 +287,7 @@ pub(super) fn decode_part(
     Ok(PartRow { reply, part, state, tries, text, detail, at })
 }
 
-pub(super) fn decode_letter(key: &SessionKey, seq: Seq, bytes: &[u8]) -> Result<DeadLetter> {
+pub(crate) fn decode_letter(key: &SessionKey, seq: Seq, bytes: &[u8]) -> Result<DeadLetter> {
     let stored: StoredLetter = value(bytes, || format!("session {key}: dead letter of {seq}"))?;
     let StoredLetter { group, trust, reason, at, message_id, sender, text } = stored;
     let body = Arc::new(MessageBody { message_id, sender, text });
@@ -272,7 +295,7 @@ pub(super) fn decode_letter(key: &SessionKey, seq: Seq, bytes: &[u8]) -> Result<
 }
 
 /// An action as a small number; the row has to be short.
-pub(super) const fn action_number(action: Action) -> i64 {
+pub(crate) const fn action_number(action: Action) -> i64 {
     match action {
         Action::WorkflowStarted => 0,
         Action::EventSent => 1,
@@ -284,13 +307,13 @@ pub(super) const fn action_number(action: Action) -> i64 {
 }
 
 /// The other way round.
-pub(super) fn action_of(number: i64) -> Result<Action> {
+pub(crate) fn action_of(number: i64) -> Result<Action> {
     let action = Action::ALL.into_iter().find(|action| action_number(*action) == number);
-    action.ok_or_else(|| Trouble::Corrupt(format!("a dedupe row holds the action {number}")))
+    action.ok_or_else(|| Unreadable(format!("a dedupe row holds the action {number}")))
 }
 
 /// Format byte and JSON.
-pub(super) fn blob<T: Serialize + ?Sized>(value: &T) -> std::result::Result<Vec<u8>, StoreError> {
+pub(crate) fn blob<T: Serialize + ?Sized>(value: &T) -> std::result::Result<Vec<u8>, StoreError> {
     // Most snapshots and journal rows fit, so that they are allocated once.
     let mut bytes = Vec::with_capacity(512);
     bytes.push(FORMAT);
@@ -300,14 +323,14 @@ pub(super) fn blob<T: Serialize + ?Sized>(value: &T) -> std::result::Result<Vec<
 }
 
 /// Reads what [`blob`] wrote; `whose` names it where that fails.
-pub(super) fn value<T: DeserializeOwned>(bytes: &[u8], whose: impl Fn() -> String) -> Result<T> {
+pub(crate) fn value<T: DeserializeOwned>(bytes: &[u8], whose: impl Fn() -> String) -> Result<T> {
     match bytes.split_first() {
         Some((&FORMAT, json)) => serde_json::from_slice(json)
-            .map_err(|error| Trouble::Corrupt(format!("{}: {error}", whose()))),
-        Some((format, _)) => Err(Trouble::Corrupt(format!(
+            .map_err(|error| Unreadable(format!("{}: {error}", whose()))),
+        Some((format, _)) => Err(Unreadable(format!(
             "{}: written in format {format} by a newer Turnkeep; this one knows up to {FORMAT}",
             whose()
         ))),
-        None => Err(Trouble::Corrupt(format!("{}: the row is empty", whose()))),
+        None => Err(Unreadable(format!("{}: the row is empty", whose()))),
     }
 }

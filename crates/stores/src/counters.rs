@@ -8,14 +8,14 @@ use turnkeep_core::ports::store::StoreStats;
 
 /// A [`Histogram`] that threads share.
 #[derive(Debug, Default)]
-pub(super) struct SharedHistogram {
+pub(crate) struct SharedHistogram {
     counts: [AtomicU64; STEPS],
     larger: AtomicU64,
     sum: AtomicU64,
 }
 
 impl SharedHistogram {
-    pub(super) fn note(&self, ends: &[u64; STEPS], value: u64) {
+    pub(crate) fn note(&self, ends: &[u64; STEPS], value: u64) {
         let count = step_of(ends, value).map_or(&self.larger, |step| &self.counts[step]);
         count.fetch_add(1, Relaxed);
         self.sum.fetch_add(value, Relaxed);
@@ -32,23 +32,23 @@ impl SharedHistogram {
 
 /// See [`StoreStats`]; each number stands alone, so no order between them is promised.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) commits: AtomicU64,
-    pub(super) conflicts: AtomicU64,
-    pub(super) refusals: AtomicU64,
-    pub(super) batches: AtomicU64,
-    pub(super) batch_jobs_max: AtomicU64,
-    pub(super) batch_jobs: SharedHistogram,
-    pub(super) fsyncs: AtomicU64,
-    pub(super) sync_us: SharedHistogram,
-    pub(super) checkpoints: AtomicU64,
-    pub(super) failures: AtomicU64,
-    pub(super) waiting: AtomicU64,
-    pub(super) wal_pages: AtomicU64,
+pub(crate) struct Counters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
+    pub(crate) refusals: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) batch_jobs_max: AtomicU64,
+    pub(crate) batch_jobs: SharedHistogram,
+    pub(crate) fsyncs: AtomicU64,
+    pub(crate) sync_us: SharedHistogram,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) waiting: AtomicU64,
+    pub(crate) wal_pages: AtomicU64,
 }
 
 impl Counters {
-    pub(super) fn stats(&self) -> StoreStats {
+    pub(crate) fn stats(&self) -> StoreStats {
         StoreStats {
             commits: self.commits.load(Relaxed),
             conflicts: self.conflicts.load(Relaxed),
@@ -68,14 +68,14 @@ impl Counters {
 
 /// Whether the store can be written to, and why not.
 #[derive(Debug, Default)]
-pub(super) struct Health(Mutex<Option<String>>);
+pub(crate) struct Health(Mutex<Option<String>>);
 
 impl Health {
-    pub(super) fn get(&self) -> Result<(), String> {
+    pub(crate) fn get(&self) -> Result<(), String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
     }
 
-    pub(super) fn set(&self, reason: Option<String>) {
+    pub(crate) fn set(&self, reason: Option<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 }

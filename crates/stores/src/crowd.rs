@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 /// How long a batch waits for more.
-pub(super) const PATIENCE: Duration = Duration::from_millis(1);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
 /// A batch that has so many has enough.
 const ENOUGH: usize = 8;
 /// How long jobs are counted before it is said again whether there are many.
@@ -18,24 +18,24 @@ const MANY: usize = 40;
 
 /// Counts the jobs that come.
 #[derive(Debug)]
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     since: Instant,
     jobs: usize,
     many: bool,
 }
 
 impl Crowd {
-    pub(super) const fn new(now: Instant) -> Self {
+    pub(crate) const fn new(now: Instant) -> Self {
         Self { since: now, jobs: 0, many: false }
     }
 
     /// Whether the batch, which has so many now, should wait for more.
-    pub(super) fn brings_more(&self, jobs: usize) -> bool {
+    pub(crate) fn brings_more(&self, jobs: usize) -> bool {
         self.many && jobs < ENOUGH
     }
 
     /// Counts a batch.
-    pub(super) fn count(&mut self, jobs: usize, now: Instant) {
+    pub(crate) fn count(&mut self, jobs: usize, now: Instant) {
         let passed = now.saturating_duration_since(self.since);
         if passed >= COUNTED {
             // A pause longer than twice the time is no sign of a crowd, however many end it.

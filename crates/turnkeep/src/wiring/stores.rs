@@ -1,0 +1,289 @@
+//! Which store keeps everything, and how it is opened: to own it, or only to read it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use turnkeep_core::Session;
+use turnkeep_core::SessionKey;
+use turnkeep_core::ports::BoxFuture;
+use turnkeep_core::ports::care::CareStore;
+use turnkeep_core::ports::guard::Restrictions;
+use turnkeep_core::ports::keys::Keys;
+use turnkeep_core::ports::listeners::ListenerStore;
+use turnkeep_core::ports::people::People;
+use turnkeep_core::ports::schedule::ScheduleStore;
+use turnkeep_core::ports::store::Store;
+use turnkeep_core::ports::switchboard::SwitchboardStore;
+use turnkeep_core::ports::usage::UsageStore;
+use turnkeep_stores::{Reads, SqliteOptions, SqliteReader, SqliteStore};
+
+use crate::config::Stored;
+use crate::config::store::StoreSettings;
+
+/// One store, as everybody needs it.
+pub(crate) struct Stores {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) care: Arc<dyn CareStore>,
+    pub(super) usage: Arc<dyn UsageStore>,
+    pub(super) people: Arc<dyn People>,
+    pub(super) schedule: Arc<dyn ScheduleStore>,
+    pub(super) switchboard: Arc<dyn SwitchboardStore>,
+    pub(super) listeners: Arc<dyn ListenerStore>,
+    pub(super) guard: Arc<dyn Restrictions>,
+    pub(crate) keys: Arc<dyn Keys>,
+    /// Comes back once others have put this server out.
+    pub(crate) put_out: BoxFuture<'static, ()>,
+}
+
+impl Stores {
+    fn of<S>(store: &Arc<S>, put_out: BoxFuture<'static, ()>) -> Self
+    where
+        S: Store
+            + CareStore
+            + UsageStore
+            + People
+            + ScheduleStore
+            + SwitchboardStore
+            + ListenerStore
+            + Restrictions
+            + Keys,
+    {
+        Self {
+            store: store.clone(),
+            care: store.clone(),
+            usage: store.clone(),
+            people: store.clone(),
+            schedule: store.clone(),
+            switchboard: store.clone(),
+            listeners: store.clone(),
+            guard: store.clone(),
+            keys: store.clone(),
+            put_out,
+        }
+    }
+}
+
+/// What a server is about that opens a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Answers people; of several at one database only one may, as things are.
+    Serve,
+    /// A moment's work beside that.
+    Manage,
+}
+
+/// Opens the store, and owns the data folder from then on.
+pub(crate) async fn open(place: &Stored, purpose: Purpose) -> anyhow::Result<Stores> {
+    let kill_point = crate::killpoint::hook();
+    match &place.store {
+        StoreSettings::Sqlite => {
+            let options = SqliteOptions { kill_point };
+            let store = Arc::new(SqliteStore::open(&place.data_dir, options)?);
+            Ok(Stores::of(&store, Box::pin(std::future::pending())))
+        }
+        StoreSettings::Postgres(database) => {
+            postgres::open(database, &place.data_dir, purpose).await
+        }
+    }
+}
+
+/// Opens the store to read it, also while servers use it. Not from within a runtime.
+pub(crate) fn reader(place: &Stored) -> anyhow::Result<Box<dyn Reads>> {
+    match &place.store {
+        StoreSettings::Sqlite => Ok(Box::new(SqliteReader::open(&place.data_dir)?)),
+        StoreSettings::Postgres(database) => postgres::reader(database, &place.data_dir),
+    }
+}
+
+/// Whether a database could be used, for people; nothing to say where there is none.
+pub(crate) async fn look(place: &Stored) -> anyhow::Result<Option<String>> {
+    match &place.store {
+        StoreSettings::Sqlite => Ok(None),
+        StoreSettings::Postgres(database) => postgres::look(database).await.map(Some),
+    }
+}
+
+/// Opens any one file to read it, like a backup.
+pub(crate) fn file_reader(file: &Path) -> anyhow::Result<Box<dyn Reads>> {
+    Ok(Box::new(SqliteReader::open_file(file)?))
+}
+
+/// What a session stored last; also while servers use the store.
+pub(crate) fn session(place: &Stored, key: &SessionKey) -> anyhow::Result<Option<Arc<Session>>> {
+    Ok(reader(place)?.load(key)?.map(|loaded| loaded.session))
+}
+
+/// Where a store is, in words; without what is secret.
+pub(crate) fn described(place: &Stored) -> String {
+    match &place.store {
+        StoreSettings::Sqlite => place.data_dir.display().to_string(),
+        StoreSettings::Postgres(database) => {
+            format!("the schema {} of the database", database.schema)
+        }
+    }
+}
+
+/// The name of this server among those that share a database, where none was chosen: the machine's
+/// and a number that lasts as long as the data folder.
+#[cfg(feature = "postgres")]
+fn own_name(data_dir: &Path) -> anyhow::Result<String> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    use anyhow::Context as _;
+    const HOST_MAX: usize = 40;
+    let file = data_dir.join("node");
+    let cannot = || format!("{} can't be used for this server's name", file.display());
+    match std::fs::read_to_string(&file) {
+        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(cannot);
+        }
+        _ => {}
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let plain = |one: &char| one.is_ascii_alphanumeric() || *one == '-';
+    let host: String = host.chars().filter(plain).take(HOST_MAX).collect();
+    let host = if host.is_empty() { "node" } else { &host };
+    let number = uuid::Uuid::now_v7().simple().to_string();
+    let name = format!("{host}-{}", &number[number.len() - 8..]);
+    let mut written = std::fs::File::options();
+    let written = written.create(true).truncate(true).write(true).mode(0o600).open(&file);
+    let mut written = written.with_context(cannot)?;
+    written.write_all(format!("{name}\n").as_bytes()).with_context(cannot)?;
+    Ok(name)
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use anyhow::Context as _;
+    use tokio::time::Instant;
+    use turnkeep_core::ports::store::Store as _;
+    use turnkeep_stores::{PostgresReader, PostgresSettings, PostgresStore, PostgresTls, Reads};
+
+    use super::{Purpose, Stores, own_name};
+    use crate::config::store::{DatabaseSettings, Tls};
+
+    /// What only one server of a database has.
+    const SERVING: &str = "serve";
+    /// How much longer than a silent server is waited for we wait for its place.
+    const LONGER: Duration = Duration::from_secs(5);
+    /// The pause between two looks at that place.
+    const LOOK: Duration = Duration::from_millis(250);
+
+    pub(super) async fn open(
+        database: &DatabaseSettings,
+        data_dir: &Path,
+        purpose: Purpose,
+    ) -> anyhow::Result<Stores> {
+        // One server a folder: its socket and its name lie there.
+        let folder = turnkeep_stores::take_folder(data_dir)?;
+        let node = match &database.node {
+            Some(name) => name.clone(),
+            None => own_name(data_dir)?,
+        };
+        let settings = settings(database, node);
+        let store = Arc::new(PostgresStore::open(settings).await.context("[store]")?);
+        if purpose == Purpose::Serve {
+            serve_alone(&store, database.node_timeout).await?;
+        }
+        let watched = Arc::clone(&store);
+        let put_out = async move {
+            let _folder = folder;
+            watched.put_out().await;
+        };
+        Ok(Stores::of(&store, Box::pin(put_out)))
+    }
+
+    /// Takes the place of whoever serves, or leaves again: a place that a dead one has is free once
+    /// it was silent for so long.
+    async fn serve_alone(store: &PostgresStore, node_timeout: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + node_timeout + LONGER;
+        let mut told = false;
+        while !store.lease(SERVING).await.context("[store]")? {
+            if Instant::now() >= until {
+                let others = store.others();
+                let names: Vec<&str> = others.iter().map(|other| &*other.name).collect();
+                store.close().await;
+                anyhow::bail!(
+                    "[store]: another server has this database ({}); only one at a time serves. \
+                     End that one, or name another `schema`",
+                    names.join(", ")
+                );
+            }
+            if !told {
+                tracing::warn!(?node_timeout, "another server has this database; does it live?");
+                told = true;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    pub(super) fn reader(
+        database: &DatabaseSettings,
+        data_dir: &Path,
+    ) -> anyhow::Result<Box<dyn Reads>> {
+        let node = database.node.clone().unwrap_or_else(|| {
+            let name = std::fs::read_to_string(data_dir.join("node")).unwrap_or_default();
+            name.trim().to_owned()
+        });
+        Ok(Box::new(PostgresReader::open(&settings(database, format!("{node}-reader")))?))
+    }
+
+    pub(super) async fn look(database: &DatabaseSettings) -> anyhow::Result<String> {
+        let there = PostgresStore::check(&settings(database, "doctor".to_owned())).await?;
+        let schema = &database.schema;
+        Ok(if there {
+            format!("it can be reached, and the schema {schema} is in order")
+        } else {
+            format!("it can be reached; the tables are made in {schema} at the first start")
+        })
+    }
+
+    fn settings(database: &DatabaseSettings, node: String) -> PostgresSettings {
+        PostgresSettings {
+            schema: database.schema.clone(),
+            cluster: database.cluster.clone(),
+            pool: database.connections_max,
+            statement_timeout: database.statement_timeout,
+            node_timeout: database.node_timeout,
+            tls: match database.tls {
+                None => PostgresTls::Auto,
+                Some(Tls::Verify) => PostgresTls::Verify,
+                Some(Tls::Off) => PostgresTls::Off,
+            },
+            ca_file: database.tls_authorities.clone(),
+            kill_point: crate::killpoint::hook(),
+            ..PostgresSettings::new(database.url.expose(), node)
+        }
+    }
+}
+
+#[cfg(not(feature = "postgres"))]
+mod postgres {
+    use std::path::Path;
+
+    use turnkeep_stores::Reads;
+
+    use super::{Purpose, Stores};
+    use crate::config::store::DatabaseSettings;
+
+    const WITHOUT: &str = "[store] kind = \"postgres\": this program was built without it";
+
+    pub(super) async fn open(_: &DatabaseSettings, _: &Path, _: Purpose) -> anyhow::Result<Stores> {
+        anyhow::bail!(WITHOUT)
+    }
+
+    pub(super) async fn look(_: &DatabaseSettings) -> anyhow::Result<String> {
+        anyhow::bail!(WITHOUT)
+    }
+
+    pub(super) fn reader(_: &DatabaseSettings, _: &Path) -> anyhow::Result<Box<dyn Reads>> {
+        anyhow::bail!(WITHOUT)
+    }
+}
