@@ -94,7 +94,7 @@ async fn who_types_answers_in_the_agents_place_while_it_is_paused() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     home.prints(&["sessions", "pause", "1", "--by", "Olga"]);
     // A pipe's lines are the user's all the same, and it is told who answers and how.
-    let mut command = home.turnkeep(&["attach", "--plain"]);
+    let mut command = home.turnkeep(&["attach", "--plain", "--session", "1"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut piped = command.spawn().unwrap();
     writeln!(piped.stdin.take().unwrap(), "is anybody there?").unwrap();
