@@ -95,9 +95,11 @@ async fn run(agent: &CommandAgent, session: &str) -> Result<Finished, RunFailure
     agent.run(turn).await
 }
 
-/// Where a turn of this session was.
+/// Where a turn of this session was; nobody works there any more, as is so a moment after it.
 async fn place(agent: &CommandAgent, session: &str) -> PathBuf {
-    run(agent, session).await.unwrap().reply.unwrap().to_string().into()
+    let place = run(agent, session).await.unwrap().reply.unwrap().to_string().into();
+    agent.worktrees().unwrap().vacant(&key(session)).await;
+    place
 }
 
 async fn list(agent: &CommandAgent) -> Vec<Worktree> {
