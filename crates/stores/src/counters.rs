@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use turnkeep_core::ports::histogram::{Histogram, STEPS, step_of};
-use turnkeep_core::ports::store::StoreStats;
+use turnkeep_core::ports::store::{CommitOutcome, StoreError, StoreStats};
 
 /// A [`Histogram`] that threads share.
 #[derive(Debug, Default)]
@@ -48,6 +48,17 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// What became of a commit.
+    pub(crate) fn note(&self, outcome: &Result<CommitOutcome, StoreError>) {
+        let counter = match outcome {
+            Ok(CommitOutcome::Committed(_)) => &self.commits,
+            Ok(CommitOutcome::Conflict) => &self.conflicts,
+            Ok(CommitOutcome::Refused { .. }) => &self.refusals,
+            Err(_) => return,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn stats(&self) -> StoreStats {
         StoreStats {
             commits: self.commits.load(Relaxed),

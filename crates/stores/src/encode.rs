@@ -334,3 +334,15 @@ pub(crate) fn value<T: DeserializeOwned>(bytes: &[u8], whose: impl Fn() -> Strin
         None => Err(Unreadable(format!("{}: the row is empty", whose()))),
     }
 }
+
+/// The texts between which the keys of a tenant stand, behind `after`. They begin with the tenant's
+/// encoded segment and a colon, and no segment holds one.
+pub(crate) fn key_range(
+    tenant: Option<&str>,
+    after: Option<&SessionKey>,
+) -> (String, Option<String>) {
+    let segment = tenant.map(|tenant| tenant.replace('%', "%25").replace(':', "%3A"));
+    let from = segment.as_ref().map_or(String::new(), |segment| format!("{segment}:"));
+    let from = from.as_str().max(after.map_or("", SessionKey::as_str)).to_owned();
+    (from, segment.map(|segment| format!("{segment};")))
+}

@@ -11,7 +11,7 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::{DeadLetter, Loaded, PartPlace, PartRow, TurnRow};
-use turnkeep_core::{Epoch, Event, Seq, Session, SessionKey, Timestamp, TurnId, Version};
+use turnkeep_core::{Epoch, Seq, Session, SessionKey, Timestamp, TurnId, Version};
 use uuid::Uuid;
 
 use super::ask::{Value, count, limit_of, row, rows, strange};
@@ -60,7 +60,7 @@ pub(super) async fn sessions(
     after: Option<&SessionKey>,
     limit: usize,
 ) -> Result<Vec<(SessionKey, Loaded)>> {
-    let (from, to) = key_range(tenant, after);
+    let (from, to) = encode::key_range(tenant, after);
     let sql = format!(
         "{SESSION} WHERE s.key > $1 AND ($2::text IS NULL OR s.key < $2) ORDER BY s.key LIMIT $3"
     );
@@ -147,18 +147,6 @@ pub(super) async fn open_work(
     let own = own.map(|own| own.0.cast_signed());
     let due = rows(on, sql, &[&before, &at, &key, &limit_of(limit), &own]).await?;
     due.iter().map(|row| Ok((row.try_get("wake_at")?, key_of(row, "key")?))).collect()
-}
-
-/// The texts between which the keys of a tenant stand, behind `after`. They begin with the tenant's
-/// encoded segment and a colon, and no segment holds one.
-pub(super) fn key_range(
-    tenant: Option<&str>,
-    after: Option<&SessionKey>,
-) -> (String, Option<String>) {
-    let segment = tenant.map(|tenant| tenant.replace('%', "%25").replace(':', "%3A"));
-    let from = segment.as_ref().map_or(String::new(), |segment| format!("{segment}:"));
-    let from = from.as_str().max(after.map_or("", SessionKey::as_str)).to_owned();
-    (from, segment.map(|segment| format!("{segment};")))
 }
 
 /// See the port.
@@ -303,7 +291,7 @@ pub(super) async fn parked(
                AND (s.key, p.reply, p.part) > ($4, $5, $6)
                AND p.reply > coalesce(f.through_seq, 0)
                ORDER BY s.key, p.reply, p.part LIMIT $7";
-    let (from, to) = key_range(tenant, None);
+    let (from, to) = encode::key_range(tenant, None);
     let state = state.map(state_number);
     let (key, reply, part) = match after {
         Some((key, reply, part)) => {
@@ -335,16 +323,6 @@ fn part_of(row: &Row, key: &SessionKey) -> Result<PartRow> {
 fn said_of(bytes: &[u8]) -> Result<Arc<str>> {
     let said = std::str::from_utf8(bytes);
     said.map(Arc::from).map_err(|_| strange("what a part of a reply says is no text"))
-}
-
-/// See the port.
-pub(super) async fn events(
-    on: &impl GenericClient,
-    key: &SessionKey,
-    after: Seq,
-    limit: usize,
-) -> Result<Vec<Event>> {
-    journal::events(on, key, after, limit).await
 }
 
 /// A column that holds a session's key; where its session is gone, that is told.

@@ -14,7 +14,7 @@ use super::connect::Connector;
 use super::open::{PostgresError, reach};
 use super::settings::PostgresSettings;
 use super::trouble::Result;
-use super::{care, read, schema, usage};
+use super::{care, journal, read, schema, usage};
 use crate::Reads;
 
 /// A snapshot that lasts: the server doesn't end it for being idle between two questions.
@@ -95,7 +95,7 @@ impl Reads for PostgresReader {
         after: Seq,
         limit: usize,
     ) -> std::result::Result<Vec<Event>, StoreError> {
-        self.ask(read::events(&*self.client, key, after, limit))
+        self.ask(journal::events(&*self.client, key, after, limit))
     }
 
     fn usage_of_session(&self, key: &SessionKey) -> std::result::Result<Sums, StoreError> {

@@ -76,8 +76,23 @@ const PUT_DISAPPEARING: &str = "INSERT INTO disappearing (session_id, seq, secon
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
       AS n(session_id, seq, seconds, due_at)";
 
+/// What is there already, `u`, and what is added; sums stop at the greatest number.
+macro_rules! grown_sums {
+    () => {
+        "requests = least(u.requests, 9223372036854775807 - excluded.requests) + excluded.requests,
+      input = least(u.input, 9223372036854775807 - excluded.input) + excluded.input,
+      output = least(u.output, 9223372036854775807 - excluded.output) + excluded.output,
+      cached = least(u.cached, 9223372036854775807 - excluded.cached) + excluded.cached,
+      cache_write = least(u.cache_write, 9223372036854775807 - excluded.cache_write)
+        + excluded.cache_write,
+      cost = least(u.cost, 9223372036854775807 - excluded.cost) + excluded.cost,
+      unpriced = least(u.unpriced, 9223372036854775807 - excluded.unpriced) + excluded.unpriced"
+    };
+}
+
 /// Adds to the sums of a day. Only so many models of a session and day have sums of their own.
-pub(super) const ADD_USAGE: &str = "INSERT INTO usage_days AS u (session_id, day, agent, model, tenant,
+pub(super) const ADD_USAGE: &str = concat!(
+    "INSERT INTO usage_days AS u (session_id, day, agent, model, tenant,
       customer, requests, input, output, cached, cache_write, cost, unpriced)
     SELECT $1::bigint, $2::bigint, $3::text,
       CASE WHEN EXISTS (SELECT 1 FROM usage_days k WHERE k.session_id = $1 AND k.day = $2
@@ -86,31 +101,20 @@ pub(super) const ADD_USAGE: &str = "INSERT INTO usage_days AS u (session_id, day
         THEN $4::text ELSE $15::text END,
       $5::text, $6::text, $7::bigint, $8::bigint, $9::bigint, $10::bigint, $11::bigint,
       $12::bigint, $13::bigint
-    ON CONFLICT (session_id, day, agent, model) DO UPDATE SET
-      requests = least(u.requests, 9223372036854775807 - excluded.requests) + excluded.requests,
-      input = least(u.input, 9223372036854775807 - excluded.input) + excluded.input,
-      output = least(u.output, 9223372036854775807 - excluded.output) + excluded.output,
-      cached = least(u.cached, 9223372036854775807 - excluded.cached) + excluded.cached,
-      cache_write = least(u.cache_write, 9223372036854775807 - excluded.cache_write)
-        + excluded.cache_write,
-      cost = least(u.cost, 9223372036854775807 - excluded.cost) + excluded.cost,
-      unpriced = least(u.unpriced, 9223372036854775807 - excluded.unpriced) + excluded.unpriced";
+    ON CONFLICT (session_id, day, agent, model) DO UPDATE SET ",
+    grown_sums!()
+);
 
 /// The same for a turn that has a row.
-const ADD_USAGE_OF_TURN: &str = "INSERT INTO usage_turns AS u (turn, session_id, requests, input,
+const ADD_USAGE_OF_TURN: &str = concat!(
+    "INSERT INTO usage_turns AS u (turn, session_id, requests, input,
       output, cached, cache_write, cost, unpriced)
     SELECT $1::uuid, $2::bigint, $3::bigint, $4::bigint, $5::bigint, $6::bigint, $7::bigint,
       $8::bigint, $9::bigint
     WHERE EXISTS (SELECT 1 FROM turns WHERE id = $1)
-    ON CONFLICT (turn) DO UPDATE SET
-      requests = least(u.requests, 9223372036854775807 - excluded.requests) + excluded.requests,
-      input = least(u.input, 9223372036854775807 - excluded.input) + excluded.input,
-      output = least(u.output, 9223372036854775807 - excluded.output) + excluded.output,
-      cached = least(u.cached, 9223372036854775807 - excluded.cached) + excluded.cached,
-      cache_write = least(u.cache_write, 9223372036854775807 - excluded.cache_write)
-        + excluded.cache_write,
-      cost = least(u.cost, 9223372036854775807 - excluded.cost) + excluded.cost,
-      unpriced = least(u.unpriced, 9223372036854775807 - excluded.unpriced) + excluded.unpriced";
+    ON CONFLICT (turn) DO UPDATE SET ",
+    grown_sums!()
+);
 
 const PUT_SESSIONS: &str = "UPDATE sessions s SET version = n.version, epoch = n.epoch,
       last_seq = n.last_seq, snapshot = n.snapshot

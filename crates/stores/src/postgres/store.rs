@@ -14,7 +14,7 @@ use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
 use super::ask::{limit_of, run};
 use super::batch::Job;
 use super::writer::{CLOSED, Order};
-use super::{PostgresStore, nodes, read};
+use super::{PostgresStore, journal, nodes, read};
 use crate::encode;
 
 /// Commits that may wait for the writer; more are refused at once.
@@ -107,7 +107,7 @@ impl Store for PostgresStore {
         let key = key.clone();
         Box::pin(self.look(move |on| {
             let key = key.clone();
-            async move { read::events(&*on, &key, after, limit).await }
+            async move { journal::events(&*on, &key, after, limit).await }
         }))
     }
 

@@ -292,13 +292,7 @@ impl Writer {
         self.shared.settings.kill_point("store.answer");
         let counters = &self.shared.counters;
         counters.waiting.fetch_sub(1, Relaxed);
-        let counter = match &outcome {
-            Ok(CommitOutcome::Committed(_)) => Some(&counters.commits),
-            Ok(CommitOutcome::Conflict) => Some(&counters.conflicts),
-            Ok(CommitOutcome::Refused { .. }) => Some(&counters.refusals),
-            Err(_) => None,
-        };
-        counter.map(|counter| counter.fetch_add(1, Relaxed));
+        counters.note(&outcome);
         // Whoever asked may be gone; the commit stands all the same.
         drop(job.answer.send(outcome));
     }

@@ -115,7 +115,7 @@ pub(super) fn sessions(
     after: Option<&SessionKey>,
     limit: usize,
 ) -> Result<Vec<(SessionKey, Loaded)>> {
-    let (from, to) = key_range(tenant, after);
+    let (from, to) = encode::key_range(tenant, after);
     let mut statement = connection.prepare_cached(&format!(
         "{SESSION} WHERE key > ?1 AND key < coalesce(?2, x'00') ORDER BY key LIMIT ?3"
     ))?;
@@ -127,18 +127,6 @@ pub(super) fn sessions(
         sessions.push((row.key, loaded));
     }
     Ok(sessions)
-}
-
-/// The texts between which the keys of a tenant stand, behind `after`. They begin with the tenant's
-/// encoded segment and a colon, and no segment holds one.
-pub(super) fn key_range(
-    tenant: Option<&str>,
-    after: Option<&SessionKey>,
-) -> (String, Option<String>) {
-    let segment = tenant.map(|tenant| tenant.replace('%', "%25").replace(':', "%3A"));
-    let from = segment.as_ref().map_or(String::new(), |segment| format!("{segment}:"));
-    let from = from.as_str().max(after.map_or("", SessionKey::as_str)).to_owned();
-    (from, segment.map(|segment| format!("{segment};")))
 }
 
 /// See the port.
@@ -288,7 +276,7 @@ pub(super) fn parked(
     after: Option<&PartPlace>,
     limit: usize,
 ) -> Result<Vec<(SessionKey, PartRow)>> {
-    let (from, to) = key_range(tenant, None);
+    let (from, to) = encode::key_range(tenant, None);
     let mut statement = connection.prepare_cached(
         "SELECT key, page.reply, page.part, body, text FROM
          (SELECT key, session_id, reply, part FROM parts INDEXED BY parts_parked

@@ -214,14 +214,7 @@ fn answer(shared: &Shared, done: impl Iterator<Item = (Job, Outcome)>) {
         shared.counters.waiting.fetch_sub(1, Relaxed);
         match (job, outcome) {
             (Job::Commit(_, answer), Outcome::Commit(outcome)) => {
-                let counters = &shared.counters;
-                let counter = match &outcome {
-                    Ok(CommitOutcome::Committed(_)) => Some(&counters.commits),
-                    Ok(CommitOutcome::Conflict) => Some(&counters.conflicts),
-                    Ok(CommitOutcome::Refused { .. }) => Some(&counters.refusals),
-                    Err(_) => None,
-                };
-                counter.map(|counter| counter.fetch_add(1, Relaxed));
+                shared.counters.note(&outcome);
                 // Whoever asked may be gone; the commit stands all the same.
                 drop(answer.send(outcome));
             }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const MARK: &str = "TURNKEEP_TEST_CHILD";
 /// What the parent reads begins with this; everything else is the test harness's.
@@ -98,4 +99,30 @@ impl Running {
         drop(self.stdin);
         self.child.wait().unwrap()
     }
+}
+
+/// Counts down to the end of the process.
+static UNTIL_KILL: AtomicU32 = AtomicU32::new(0);
+
+fn kill_at(place: &'static str, wanted: &str) {
+    if place == wanted && UNTIL_KILL.fetch_sub(1, Ordering::Relaxed) == 1 {
+        std::process::abort();
+    }
+}
+
+/// This process ends when it passes the place that it was told for so many times.
+pub(crate) fn kill_the(time: u32) {
+    UNTIL_KILL.store(time, Ordering::Relaxed);
+}
+
+pub(crate) fn kill_before_commit(place: &'static str) {
+    kill_at(place, "store.commit.before");
+}
+
+pub(crate) fn kill_after_commit(place: &'static str) {
+    kill_at(place, "store.commit.after");
+}
+
+pub(crate) fn kill_at_answer(place: &'static str) {
+    kill_at(place, "store.answer");
 }

@@ -2,7 +2,6 @@
 //! reads, a process that is killed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -257,32 +256,11 @@ async fn a_server_that_dies_loses_nothing_that_was_acknowledged() {
     assert_eq!(store.health(), Ok(()));
 }
 
-/// Counts down to the end of the process.
-static UNTIL_KILL: AtomicU32 = AtomicU32::new(0);
-
-fn kill_at(place: &'static str, wanted: &str) {
-    if place == wanted && UNTIL_KILL.fetch_sub(1, Ordering::Relaxed) == 1 {
-        std::process::abort();
-    }
-}
-
-fn kill_before_commit(place: &'static str) {
-    kill_at(place, "store.commit.before");
-}
-
-fn kill_after_commit(place: &'static str) {
-    kill_at(place, "store.commit.after");
-}
-
-fn kill_at_answer(place: &'static str) {
-    kill_at(place, "store.answer");
-}
-
 /// The child's half: eight sessions commit until the process dies, telling what was acknowledged.
 async fn commit_until_killed(home: &PgHome, kill_point: fn(&'static str)) {
     let settings = PostgresSettings { kill_point: Some(kill_point), ..home.settings("killed") };
     let store = Arc::new(PostgresStore::open(settings).await.unwrap());
-    UNTIL_KILL.store(20, Ordering::Relaxed);
+    child::kill_the(20);
     let mut tasks = JoinSet::new();
     for number in 0..8 {
         let store = Arc::clone(&store);
@@ -330,15 +308,15 @@ async fn check_kill(name: &str, kill_point: fn(&'static str)) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_before_a_commit() {
-    check_kill("postgres_faults::killed_before_a_commit", kill_before_commit).await;
+    check_kill("postgres_faults::killed_before_a_commit", child::kill_before_commit).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_after_a_commit() {
-    check_kill("postgres_faults::killed_after_a_commit", kill_after_commit).await;
+    check_kill("postgres_faults::killed_after_a_commit", child::kill_after_commit).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_two_answers() {
-    check_kill("postgres_faults::killed_between_two_answers", kill_at_answer).await;
+    check_kill("postgres_faults::killed_between_two_answers", child::kill_at_answer).await;
 }

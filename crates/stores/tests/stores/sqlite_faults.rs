@@ -4,7 +4,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use turnkeep_core::ports::store::{CommitOutcome, Store, StoreError};
 use turnkeep_core::{EventBody, Seq};
@@ -13,32 +12,11 @@ use turnkeep_stores::{SqliteOptions, SqliteReader, SqliteStore};
 use crate::child::{self, Running};
 use crate::fixture::{Chat, key};
 
-/// Counts down to the end of the process.
-static UNTIL_KILL: AtomicU32 = AtomicU32::new(0);
-
-fn kill_at(place: &'static str, wanted: &str) {
-    if place == wanted && UNTIL_KILL.fetch_sub(1, Ordering::Relaxed) == 1 {
-        std::process::abort();
-    }
-}
-
-fn kill_before_commit(place: &'static str) {
-    kill_at(place, "store.commit.before");
-}
-
-fn kill_after_commit(place: &'static str) {
-    kill_at(place, "store.commit.after");
-}
-
-fn kill_at_answer(place: &'static str) {
-    kill_at(place, "store.answer");
-}
-
 /// The child's half: eight sessions commit until the process dies, telling what was acknowledged.
 async fn commit_until_killed(dir: &Path, kill_point: fn(&'static str)) {
     let options = SqliteOptions { kill_point: Some(kill_point) };
     let store = Arc::new(SqliteStore::open(dir, options).unwrap());
-    UNTIL_KILL.store(20, Ordering::Relaxed);
+    child::kill_the(20);
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..8 {
         let store = Arc::clone(&store);
@@ -87,17 +65,17 @@ async fn check_kill(name: &str, kill_point: fn(&'static str)) {
 
 #[tokio::test]
 async fn killed_before_a_commit() {
-    check_kill("sqlite_faults::killed_before_a_commit", kill_before_commit).await;
+    check_kill("sqlite_faults::killed_before_a_commit", child::kill_before_commit).await;
 }
 
 #[tokio::test]
 async fn killed_after_a_commit() {
-    check_kill("sqlite_faults::killed_after_a_commit", kill_after_commit).await;
+    check_kill("sqlite_faults::killed_after_a_commit", child::kill_after_commit).await;
 }
 
 #[tokio::test]
 async fn killed_between_two_answers() {
-    check_kill("sqlite_faults::killed_between_two_answers", kill_at_answer).await;
+    check_kill("sqlite_faults::killed_between_two_answers", child::kill_at_answer).await;
 }
 
 /// Commits texts of that many bytes until one fails; the texts whose commit was acknowledged.

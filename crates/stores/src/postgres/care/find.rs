@@ -10,8 +10,9 @@ use turnkeep_core::ports::care::{Found, Hashes};
 use turnkeep_core::ports::store::DeadLetter;
 
 use super::super::ask::{Value, limit_of, row, rows, strange, text_of};
-use super::super::read::{key_of, key_range, letter_of};
+use super::super::read::{key_of, letter_of};
 use super::super::trouble::Result;
+use crate::encode;
 
 /// Rows of the journal that one stretch of a search reads at most.
 const STRETCH_ROWS: i64 = 5000;
@@ -35,7 +36,7 @@ pub(super) async fn keys(
     after: Option<&SessionKey>,
     limit: usize,
 ) -> Result<Vec<SessionKey>> {
-    let (from, to) = key_range(tenant, after);
+    let (from, to) = encode::key_range(tenant, after);
     let sql = "SELECT key FROM sessions WHERE key > $1 AND ($2::text IS NULL OR key < $2)
                ORDER BY key LIMIT $3";
     let found = rows(on, sql, &[&from, &to, &limit_of(limit)]).await?;

@@ -8,7 +8,7 @@ use turnkeep_core::ports::care::{Found, Hashes};
 use turnkeep_core::ports::store::DeadLetter;
 use turnkeep_core::{Seq, SessionKey};
 
-use super::super::read::{key_at, key_range, limit_of};
+use super::super::read::{key_at, limit_of};
 use super::super::trouble::{Result, Trouble};
 use crate::encode;
 
@@ -24,7 +24,7 @@ pub(super) fn keys(
     after: Option<&SessionKey>,
     limit: usize,
 ) -> Result<Vec<SessionKey>> {
-    let (from, to) = key_range(tenant, after);
+    let (from, to) = encode::key_range(tenant, after);
     let mut statement = connection.prepare_cached(
         "SELECT key FROM sessions WHERE key > ?1 AND key < coalesce(?2, x'00')
          ORDER BY key LIMIT ?3",
