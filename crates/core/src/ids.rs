@@ -39,6 +39,30 @@ number!(
     /// Who runs a session's turn; grows with every takeover, a stale one is refused.
     Epoch(u64)
 );
+/// How many of an epoch's bits name the node: the number it drew when it opened the store.
+const NODE_BITS: u32 = 28;
+
+impl Epoch {
+    /// The greatest number that a node may have.
+    pub const NODE_MAX: Self = Self((1 << NODE_BITS) - 1);
+
+    /// Whose it is: the number of the node that took the session.
+    #[must_use]
+    pub const fn node(self) -> Self {
+        Self(self.0 & Self::NODE_MAX.0)
+    }
+
+    /// The epoch under which `node` takes over what has this one: always a greater one, which names
+    /// it. Where several nodes have one store, an earlier node's own number would not do.
+    #[must_use]
+    pub const fn taken_by(self, node: Self) -> Self {
+        if node.0 > self.0 {
+            return node;
+        }
+        Self((((self.0 >> NODE_BITS) + 1) << NODE_BITS) | node.0)
+    }
+}
+
 number!(
     /// A session's version; every commit names the one it was built on.
     Version(u64)

@@ -30,6 +30,7 @@ pub mod artifact;
 pub mod audit;
 pub mod budget;
 pub mod care;
+pub mod draft;
 pub mod fair;
 pub mod fit;
 #[cfg(test)]

@@ -152,7 +152,8 @@ pub enum WaitingKind {
     Operator,
 }
 
-/// What a session takes of this process, as far as it is known.
+/// What a session takes of this process, as far as it is known. What is open for it changes without
+/// a word to anybody, so that is counted when somebody asks, and no part of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Resources {
     /// Text that is kept in memory: of the conversation's end, and what is being written.
@@ -161,8 +162,6 @@ pub struct Resources {
     pub messages: u64,
     /// Attempts of its agent under way.
     pub runs: u32,
-    /// Files that are open for it; none where that is not known for a single session.
-    pub open_files: Option<u32>,
     /// Tokens that its runs used, from its beginning on.
     pub tokens: u64,
 }

@@ -11,17 +11,19 @@ use smallvec::SmallVec;
 use turnkeep_core::ids::{Epoch, RunTag, Seq, Timestamp, Token, TurnId, Version};
 use turnkeep_core::message::Decision;
 use turnkeep_core::planted::{Planted, planted};
-use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, Loaded, StoreError};
+use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, StoreError};
 use turnkeep_core::session::{
     AgentAnswer, AgentInput, Context, Effect, Ignored, Input, Session, Step, Wake, step,
 };
 use turnkeep_core::{Policy, SessionKey};
 
 mod batch;
+mod owner;
 mod twins;
 
 pub use batch::BATCH_MAX;
 use batch::{Inputs, place_of, token_of};
+use owner::{is_answer, is_owners};
 pub use twins::duplicate_of;
 use twins::{already_done, are_twins, is_guarded};
 
@@ -81,7 +83,16 @@ struct Flight {
 /// The state of one session's task.
 pub struct Driver {
     key: SessionKey,
+    /// The number of the node.
+    node: Epoch,
+    /// Under which epoch it steps.
     epoch: Epoch,
+    /// Whether the node runs turns.
+    runs: bool,
+    /// Another node has the session: what is stepped here is done there.
+    guest: bool,
+    /// It was written by another node while a load was under way.
+    stale: bool,
     policy: Arc<Policy>,
     slot: Slot,
     version: Version,
@@ -95,10 +106,14 @@ pub struct Driver {
 impl Driver {
     /// A driver that knows nothing yet.
     #[must_use]
-    pub const fn new(key: SessionKey, epoch: Epoch, policy: Arc<Policy>) -> Self {
+    pub const fn new(key: SessionKey, node: Epoch, policy: Arc<Policy>) -> Self {
         Self {
             key,
-            epoch,
+            node,
+            epoch: node,
+            runs: true,
+            guest: false,
+            stale: false,
             policy,
             slot: Slot::Unloaded,
             version: Version(0),
@@ -106,6 +121,18 @@ impl Driver {
             run: None,
             delivering: None,
         }
+    }
+
+    /// The same on a node that runs no turns: it leaves what it takes to those who do.
+    #[must_use]
+    pub fn without_running(self) -> Self {
+        Self { runs: false, guest: true, ..self }
+    }
+
+    /// Whether what is stepped here is done elsewhere.
+    #[must_use]
+    pub const fn is_guest(&self) -> bool {
+        self.guest
     }
 
     /// Whose.
@@ -127,6 +154,9 @@ impl Driver {
 
     /// Takes an input; it is stepped by a later [`Driver::next`].
     pub fn push(&mut self, input: Input) {
+        if self.guest && is_owners(&input) {
+            return;
+        }
         self.backlog.push_back(input);
     }
 
@@ -156,7 +186,8 @@ impl Driver {
     /// wall clock jumps, so a shell arms its own steady clock with this.
     #[must_use]
     pub fn next_wait(&self, now: Timestamp) -> Option<(u64, Wake)> {
-        self.session().and_then(|session| session.next_wait(&self.policy, now))
+        let session = self.session().filter(|_| !self.guest);
+        session.and_then(|session| session.next_wait(&self.policy, now))
     }
 
     /// Nothing is under way, so the task may leave.
@@ -171,7 +202,7 @@ impl Driver {
     /// Whether messages may wait for a window, a retry or an answer, all of which the store knows.
     #[must_use]
     pub fn has_open_work(&self) -> bool {
-        self.session().is_some_and(Session::has_open_work)
+        !self.guest && self.session().is_some_and(Session::has_open_work)
     }
 
     /// Steps what waits. Says what has to be done before more can be stepped; effects of inputs
@@ -235,6 +266,7 @@ impl Driver {
                 key: &self.key,
                 now,
                 epoch: self.epoch,
+                runs: !self.guest,
                 policy: &self.policy,
                 fresh: fresh(),
             };
@@ -261,45 +293,6 @@ impl Driver {
         let flight = Flight { next, previous, effects: out.effects, inputs, guarded };
         self.slot = Slot::Committing(Box::new(flight));
         Some(Request::Commit(commit))
-    }
-
-    /// The load ended. Whatever the state says is under way is held against what the shell has.
-    pub fn on_loaded(&mut self, loaded: Result<Option<Loaded>, StoreError>, outcome: &mut Outcome) {
-        match loaded {
-            Ok(Some(Loaded { session, .. }))
-                if session.epoch > self.epoch && !planted(Planted::FenceForgotten) =>
-            {
-                self.lose(outcome);
-            }
-            Ok(Some(Loaded { session, version })) => {
-                self.version = version;
-                self.slot = Slot::Ready(session);
-                self.backlog
-                    .push_front(Input::Adopt { run: self.run, delivering: self.delivering });
-            }
-            Ok(None) => {
-                self.version = Version(0);
-                let session = Session { epoch: self.epoch, ..Session::new() };
-                self.slot = Slot::Ready(Arc::new(session));
-            }
-            Err(_) => {
-                self.slot = Slot::Unloaded;
-                self.refuse_waiting(outcome);
-                outcome.store_failed = true;
-            }
-        }
-    }
-
-    /// The session is another owner's now: whatever runs here ends, and nobody is told that
-    /// anything was taken.
-    fn lose(&mut self, outcome: &mut Outcome) {
-        self.slot = Slot::Lost;
-        self.refuse_waiting(outcome);
-        self.backlog.clear();
-        self.delivering = None;
-        outcome.effects.extend(self.run.take().map(Effect::Cancel));
-        outcome.effects.push(Effect::Typing(false));
-        outcome.lost = true;
     }
 
     /// The commit ended.
@@ -453,7 +446,10 @@ impl Driver {
     }
 
     /// Notes what the shell has and will have under way, and lets the effects go.
-    fn release(&mut self, inputs: &[Input], effects: Vec<Effect>, outcome: &mut Outcome) {
+    fn release(&mut self, inputs: &[Input], mut effects: Vec<Effect>, outcome: &mut Outcome) {
+        if self.guest {
+            effects.retain(is_answer);
+        }
         for input in inputs {
             match input {
                 Input::Agent(tag, AgentInput::Finished(_) | AgentInput::Failed(_))

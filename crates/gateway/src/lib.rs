@@ -8,6 +8,7 @@
 pub mod access;
 pub mod care;
 pub mod clock;
+mod cluster;
 pub mod driver;
 pub mod follow;
 pub mod guard;

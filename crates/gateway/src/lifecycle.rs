@@ -30,6 +30,7 @@ impl Gateway {
         self.load_people().await?;
         self.0.schedule.load(&self.setup().settings.jobs, clock::now()).await?;
         self.0.switchboard.load().await?;
+        self.take_leads().await?;
         let taken = self.tend(Timestamp::MAX).await?;
         self.set_phase(Phase::Ready);
         Ok(taken)
@@ -37,6 +38,9 @@ impl Gateway {
 
     /// Gives every session with open work until `before` a task; says how many got one.
     async fn tend(&self, before: Timestamp) -> Result<usize, StoreError> {
+        if !self.runs_turns() {
+            return Ok(0);
+        }
         let mut taken = 0;
         let mut after: Option<(Timestamp, SessionKey)> = None;
         loop {
@@ -63,6 +67,10 @@ impl Gateway {
 
     /// Looks after open work nobody looks after, and tidies, until `shutdown`.
     pub async fn sweep(&self, shutdown: CancellationToken) {
+        tokio::join!(self.tidy(&shutdown), self.look_out(&shutdown));
+    }
+
+    async fn tidy(&self, shutdown: &CancellationToken) {
         let mut beat = tokio::time::interval(Duration::from_millis(self.setup().settings.sweep_ms));
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut counted = Counted::default();

@@ -3,6 +3,7 @@
 //! Watchers pull: they are told that something changed and read it themselves, so a slow one costs
 //! nothing but its own time and there is no buffer to overflow.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dashmap::DashMap;
@@ -11,6 +12,7 @@ use turnkeep_core::SessionKey;
 use turnkeep_core::ids::{Attempt, RunTag, Seq, TurnId};
 
 use crate::run::RunShared;
+use crate::switchboard::Holds;
 
 /// What a watcher is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +95,16 @@ impl Lives {
         if self.0.is_empty() { None } else { self.0.get(key)?.upgrade() }
     }
 
+    /// Where the journals of all that are watched end, as the watchers know.
+    pub(crate) fn ends(&self) -> BTreeMap<SessionKey, Seq> {
+        let watched = self.0.iter().filter_map(|entry| {
+            let live = entry.value().upgrade()?;
+            let last_seq = live.tick.borrow().last_seq;
+            Some((entry.key().clone(), last_seq))
+        });
+        watched.collect()
+    }
+
     /// How many watch.
     pub(crate) fn watchers(&self) -> usize {
         self.0.iter().filter_map(|live| Some(live.upgrade()?.tick.receiver_count())).sum()
@@ -109,6 +121,8 @@ pub struct Subscription {
     live: Arc<Live>,
     ticks: watch::Receiver<Tick>,
     anew: u32,
+    /// Its connection counts as open for the session.
+    _connection: Holds,
 }
 
 /// Streamed text that is not committed yet.
@@ -125,11 +139,11 @@ pub struct Draft {
 }
 
 impl Subscription {
-    pub(crate) fn new(live: Arc<Live>) -> Self {
+    pub(crate) fn new(live: Arc<Live>, connection: Holds) -> Self {
         let mut ticks = live.tick.subscribe();
         ticks.mark_changed();
         let anew = ticks.borrow().anew;
-        Self { live, ticks, anew }
+        Self { live, ticks, anew, _connection: connection }
     }
 
     /// [`Tick::anew`] as it was when this began.

@@ -40,6 +40,8 @@ pub(crate) enum Mail {
     UserTyping,
     /// Look after the session: it has open work.
     Tend,
+    /// Another node wrote the session: load it again.
+    Look,
     /// The configuration was replaced.
     Renew,
     /// Tell the switchboard what the session takes now, though nothing was committed.

@@ -13,8 +13,8 @@ use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::Pending;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Artifact, Declined, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked,
-    SlotGuard, SupersedeQuestion, ToolCall, TurnHandle,
+    Artifact, Declined, HistoryEntry, Inputs, Open, OpenGuard, Permission, Recalled, RecordedCall,
+    Revoked, SlotGuard, SupersedeQuestion, ToolCall, TurnHandle,
 };
 use turnkeep_core::run_clock::{Overdue, RunClock};
 use turnkeep_core::session::{AgentAnswer, AgentInput, FinishReason, StartRun};
@@ -66,6 +66,8 @@ pub(crate) struct RunShared {
 #[derive(Default)]
 struct Rare {
     questions: VecDeque<SupersedeQuestion>,
+    /// The last that was put: after a look at the store it may be put again.
+    asked: QuestionId,
     answer: Option<(QuestionId, Pending)>,
     /// The attempt's span, where spans are collected.
     span: Option<OpenSpan>,
@@ -144,8 +146,13 @@ impl RunShared {
     }
 
     pub(crate) fn ask(&self, question: SupersedeQuestion) {
-        lock(&self.rare).questions.push_back(question);
-        self.set(QUESTION);
+        let mut rare = lock(&self.rare);
+        if question.id > rare.asked {
+            rare.asked = question.id;
+            rare.questions.push_back(question);
+            drop(rare);
+            self.set(QUESTION);
+        }
     }
 
     pub(crate) fn answer(&self, question: QuestionId, message: Pending) {
@@ -401,6 +408,11 @@ impl TurnHandle for RunHandle {
 
     fn model(&self) -> Option<Arc<str>> {
         self.model.clone()
+    }
+
+    fn opened(&self, open: Open) -> Box<dyn OpenGuard> {
+        let files = self.gateway.switchboard().open_files();
+        Box::new(files.hold(&self.key, Some(self.shared.tag.turn), open))
     }
 
     fn used(&self, usage: Usage) {

@@ -27,6 +27,7 @@ use turnkeep_core::trace::SpanContext;
 use turnkeep_core::{Policy, SessionKey};
 
 use crate::care::Care;
+use crate::cluster::Cluster;
 use crate::driver::duplicate_of;
 use crate::follow::{Settled, find_settled};
 use crate::guard::{Guard, GuardParts, GuardSettings, Question, What};
@@ -118,6 +119,8 @@ pub struct Parts {
     pub moderator: Option<Arc<dyn Moderator>>,
     /// Who collects spans, if somebody does.
     pub tracer: Option<Arc<dyn Tracer>>,
+    /// Whether turns run on this node, or only on others that have the same store.
+    pub runs: bool,
     /// Everything else.
     pub settings: Settings,
 }
@@ -195,6 +198,8 @@ pub(crate) struct Inner {
     /// Held while it is.
     pub(crate) replacing: tokio::sync::Mutex<()>,
     pub(crate) registry: Registry,
+    /// Other nodes with the same store.
+    pub(crate) cluster: Cluster,
     pub(crate) lives: Lives,
     /// Every session at a glance.
     pub(crate) switchboard: Switchboard,
@@ -248,6 +253,7 @@ impl Gateway {
             replaced: watch::Sender::new(0),
             replacing: tokio::sync::Mutex::default(),
             registry: Registry::default(),
+            cluster: Cluster::new(parts.runs),
             lives: Lives::default(),
             listeners: Listeners::new(parts.listeners),
             people: People::new(parts.people),
@@ -455,7 +461,7 @@ impl Gateway {
         let policy = self.policy_of(key)?;
         let live = self.0.lives.open(key);
         self.send(key, policy, Mail::Watch(Arc::clone(&live)));
-        Some(Subscription::new(live))
+        Some(Subscription::new(live, self.connection_for(key)))
     }
 
     pub(crate) fn send(&self, key: &SessionKey, policy: Arc<Policy>, mail: Mail) {

@@ -92,9 +92,10 @@ impl SessionTask {
         mail: UnboundedReceiver<Mail>,
     ) {
         let live = gateway.0.lives.get(&key);
-        let epoch = gateway.0.store.epoch();
+        let driver = Driver::new(key.clone(), gateway.0.store.epoch(), policy);
+        let runs = gateway.runs_turns();
         let mut task = Self {
-            driver: Driver::new(key.clone(), epoch, policy),
+            driver: if runs { driver } else { driver.without_running() },
             gateway: gateway.clone(),
             sender,
             mail,
@@ -210,7 +211,8 @@ impl SessionTask {
                     if let Err(error) = &loaded {
                         tracing::warn!(session_key = %self.driver.key(), %error, "load failed");
                     }
-                    self.driver.on_loaded(loaded, &mut outcome);
+                    let holder = |epoch| self.gateway.0.store.holder(epoch);
+                    self.driver.on_loaded(loaded, holder, &mut outcome);
                     // What was asked before the state was known is asked again, and whoever watches
                     // may have missed entries of a commit that only seemed to have failed.
                     self.refollow();
@@ -256,7 +258,9 @@ impl SessionTask {
         if self.place.is_some() && !self.is_quarantined() {
             self.place = None;
         }
-        if let Some(session) = self.driver.session() {
+        if self.driver.is_guest() {
+            self.show_elsewhere();
+        } else if let Some(session) = self.driver.session() {
             let now = Standing::of(session);
             self.stand(now);
         }
@@ -278,6 +282,20 @@ impl SessionTask {
             self.stand(Standing::default());
         }
         self.gateway.0.standings.lay_down(self.driver.key(), &mut self.standing);
+    }
+
+    /// Another node has the session: it counts it there, and watchers here see what it stored.
+    fn show_elsewhere(&mut self) {
+        self.stand(Standing::default());
+        let cluster = &self.gateway.0.cluster;
+        let Some(session) = self.driver.session() else { return };
+        cluster.follow(self.driver.key(), session.last_seq, !self.followers.is_empty());
+        if let Some(live) = &self.live {
+            let working = session.turn.as_ref().is_some_and(|turn| {
+                matches!(turn.stage, Stage::Processing | Stage::Backoff { .. })
+            });
+            live.typing(working);
+        }
     }
 
     fn is_quarantined(&self) -> bool {
@@ -315,6 +333,7 @@ impl SessionTask {
             return false;
         }
         // Before it leaves: the next task may begin at the same moment.
+        self.gateway.0.cluster.unfollow(self.driver.key());
         self.gateway.0.switchboard.given_back(self.driver.key());
         self.lay_down();
         let left = self.gateway.0.registry.leave(self.driver.key(), &self.mail);
@@ -382,6 +401,7 @@ impl SessionTask {
             Mail::Tend if self.driver.is_idle() && !self.driver.has_open_work() => {
                 self.driver.refresh();
             }
+            Mail::Look => self.driver.look(),
             // The next step looks anyway; this one only wakes.
             Mail::Tend | Mail::Renew => {}
             Mail::Weigh => self.weigh(),

@@ -1,11 +1,12 @@
 //! The shell of the simulator: drives [`Driver`]s as the real one does, and loses what a dying
 //! process loses.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use turnkeep_core::ids::{Token, TurnId};
-use turnkeep_core::ports::store::{Commit, CommitOutcome, StoreError};
+use turnkeep_core::ports::store::{Commit, CommitOutcome, Holder, StoreError};
 use turnkeep_core::session::{Effect, Input, Wake};
 use turnkeep_core::{Epoch, Event};
 use turnkeep_gateway::driver::{Driver, Outcome, Request};
@@ -321,6 +322,16 @@ impl World<'_> {
         }
     }
 
+    /// Who has what stands under an epoch, as this process knows it.
+    fn holder(&self, process: usize) -> impl FnOnce(Epoch) -> Holder + use<> {
+        let own = self.processes[process].epoch;
+        move |epoch| match epoch.cmp(&own) {
+            Ordering::Less => Holder::Nobody,
+            Ordering::Equal => Holder::Us,
+            Ordering::Greater => Holder::Later,
+        }
+    }
+
     /// A load or a commit is answered.
     pub(crate) fn stored(&mut self, process: usize, seat: usize) {
         if !self.processes[process].alive {
@@ -334,8 +345,9 @@ impl World<'_> {
                 self.judge.loaded(seat, &self.store.rows[seat], &loaded);
                 let mut outcome = Outcome::default();
                 let adopts = matches!(loaded, Ok(Some(_)));
+                let holder = self.holder(process);
                 if let Some(driver) = &mut self.processes[process].seats[seat].driver {
-                    driver.on_loaded(loaded, &mut outcome);
+                    driver.on_loaded(loaded, holder, &mut outcome);
                 }
                 self.steps += u32::from(adopts);
                 let taken = &mut self.processes[process].seats[seat];

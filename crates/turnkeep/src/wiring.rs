@@ -105,6 +105,7 @@ impl Wired {
             guard,
             moderator,
             tracer: telemetry.map(|telemetry| telemetry.exporter.clone() as _),
+            runs: true,
             settings,
         });
         self.reminders.serve(&gateway);

@@ -102,6 +102,26 @@ impl Bucket {
         self.full_at = used.min(empty);
     }
 
+    /// Gives back one that was taken a moment ago.
+    pub fn give_back(&mut self, rate: Rate) {
+        if !rate.is_unlimited() {
+            self.full_at = self.full_at.saturating_sub(rate.cost_nanos());
+        }
+    }
+
+    /// Lets none through for so long, because others have used the rate up. At most what one costs
+    /// is waited for.
+    pub fn hold(&mut self, rate: Rate, wait_ms: u64, now: Timestamp) {
+        if rate.is_unlimited() {
+            return;
+        }
+        let now = to_nanos(now);
+        let wait = to_nanos(Timestamp::try_from(wait_ms).unwrap_or(Timestamp::MAX));
+        let empty = now.saturating_add(rate.refill_nanos());
+        let until = empty.saturating_sub(rate.cost_nanos()).saturating_add(wait).min(empty);
+        self.full_at = self.full_at.max(until);
+    }
+
     /// Nothing has been used, so it may be forgotten.
     #[must_use]
     pub fn is_full(self, now: Timestamp) -> bool {
@@ -146,6 +166,35 @@ mod tests {
         let told: Vec<u64> =
             at.iter().map(|at| bucket.take(rate, NOW + at).err().unwrap_or(0)).collect();
         assert_eq!(told, expect);
+    }
+
+    #[test]
+    fn what_is_given_back_was_not_used() {
+        let rate = Rate::new(60, 2);
+        let mut bucket = Bucket::default();
+        for _ in 0..5 {
+            assert_eq!(bucket.take(rate, NOW), Ok(()));
+            bucket.give_back(rate);
+        }
+        assert!(bucket.is_full(NOW));
+        assert_eq!([0; 3].map(|_| bucket.take(rate, NOW)), [Ok(()), Ok(()), Err(1000)]);
+        bucket.give_back(rate);
+        assert_eq!([0; 2].map(|_| bucket.take(rate, NOW)), [Ok(()), Err(1000)]);
+    }
+
+    #[test]
+    fn what_others_used_up_is_waited_for_and_no_longer() {
+        let rate = Rate::new(60, 2);
+        let mut bucket = Bucket::default();
+        bucket.hold(rate, 400, NOW);
+        assert_eq!(bucket.take(rate, NOW), Err(400));
+        assert_eq!(bucket.take(rate, NOW + 399), Err(1));
+        assert_eq!(bucket.take(rate, NOW + 400), Ok(()));
+        assert_eq!(bucket.take(rate, NOW + 400), Err(1000), "one, not the whole burst");
+        bucket.hold(rate, 1, NOW + 400);
+        assert_eq!(bucket.take(rate, NOW + 400), Err(1000), "what is waited for longer stays");
+        bucket.hold(rate, u64::MAX, NOW + 400);
+        assert_eq!(bucket.take(rate, NOW + 400), Err(1000), "never longer than one costs");
     }
 
     #[test]

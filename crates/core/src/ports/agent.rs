@@ -67,6 +67,21 @@ impl Declined {
 /// Holds a provider slot; dropping it gives the slot back.
 pub trait SlotGuard: Send + Sync {}
 
+/// What an attempt has open of the system, as far as it can be told for one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// So many files, pipes or connections of this process.
+    Here(u32),
+    /// Whatever the processes of this group have open, which is counted when somebody asks.
+    Group(u32),
+}
+
+/// Something counts as open until this is dropped.
+pub trait OpenGuard: Send + Sync {}
+
+/// Where nobody counts.
+impl OpenGuard for () {}
+
 /// Who said something in the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -246,6 +261,12 @@ pub trait TurnHandle: Send + Sync + 'static {
     /// The model that was chosen for this session, of those that the agent offers.
     fn model(&self) -> Option<Arc<str>> {
         None
+    }
+    /// Tells what is opened for the session, for as long as the answer lives. It may outlive the run,
+    /// where a process takes its time to end.
+    fn opened(&self, open: Open) -> Box<dyn OpenGuard> {
+        let _ = open;
+        Box::new(())
     }
     /// Tells what a request to a provider used; also of one that failed.
     fn used(&self, usage: Usage) {

@@ -1,5 +1,7 @@
 //! Where sessions live. The contract that recovery leans on stands at each method.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -296,6 +298,19 @@ pub struct StoreStats {
     pub wal_pages: u64,
 }
 
+/// Who has what stands under an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// This node.
+    Us,
+    /// Nobody who lives and runs turns: whoever does may take it.
+    Nobody,
+    /// A node that lives and runs turns.
+    Another,
+    /// Whoever came after this node, which is out of it for ever.
+    Later,
+}
+
 /// The place of a part among those of all sessions.
 pub type PartPlace = (SessionKey, Seq, u32);
 
@@ -306,6 +321,65 @@ pub type NumberedDeadLetter = (u64, SessionKey, DeadLetter);
 pub trait Store: Send + Sync + 'static {
     /// The epoch drawn when this store was opened: greater than every earlier one, durably.
     fn epoch(&self) -> Epoch;
+
+    /// Who has what stands under this epoch, as far as it is known now. Never blocks. A store that
+    /// only one node has open knows of none but itself.
+    fn holder(&self, epoch: Epoch) -> Holder {
+        match epoch.cmp(&self.epoch()) {
+            Ordering::Less => Holder::Nobody,
+            Ordering::Equal => Holder::Us,
+            Ordering::Greater => Holder::Later,
+        }
+    }
+
+    /// Whether other nodes may have this store open too, so that sessions change behind this one's
+    /// back.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Sessions that were written by a node which doesn't have them: those that this node has, and
+    /// where it runs turns, some of those that nobody has who does. Each is named once, and by at
+    /// least one node, unless that one ends before it took it up; [`Store::left_behind`] finds it
+    /// then.
+    fn knocks(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionKey>, StoreError>> {
+        let _ = limit;
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Where the journals of these sessions end; whoever isn't there is left out.
+    fn last_seqs<'a>(
+        &'a self,
+        keys: &'a [SessionKey],
+    ) -> BoxFuture<'a, Result<Vec<(SessionKey, Seq)>, StoreError>> {
+        let _ = keys;
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Sessions with open work that nobody has who lives and runs turns, in order of their keys,
+    /// behind `after`.
+    fn left_behind<'a>(
+        &'a self,
+        after: Option<&'a SessionKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<SessionKey>, StoreError>> {
+        let _ = (after, limit);
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Takes what only one of all nodes may have, or keeps it; says whether this node has it. It
+    /// stays so until the node ends or is put out.
+    fn lease<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let _ = name;
+        Box::pin(std::future::ready(Ok(true)))
+    }
+
+    /// How often `keys`, `people`, `restrictions`, `jobs` and `boards` were changed by whichever
+    /// node, as it was seen last: where a number moved, what was read before is old. `nodes` moves
+    /// when a node came or went.
+    fn marks(&self) -> BTreeMap<&'static str, u64> {
+        BTreeMap::new()
+    }
 
     /// Ready, or why not. Never blocks.
     fn health(&self) -> Result<(), String>;

@@ -60,6 +60,9 @@ pub struct Context<'a> {
     pub now: Timestamp,
     /// Who owns the session now.
     pub epoch: Epoch,
+    /// Whether what it owns runs here: attempts begin and parts are sent only then. Who steps in
+    /// another's place leaves both to whoever has the session.
+    pub runs: bool,
     /// The numbers it lives by.
     pub policy: &'a Policy,
     /// An id nobody used yet, for the one turn that this step may begin.

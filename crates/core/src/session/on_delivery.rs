@@ -54,6 +54,9 @@ impl Machine<'_> {
 
     /// Sends the first part if it may leave: `sending` is durable before the channel is called.
     pub(super) fn pump_outbox(&mut self) {
+        if !self.context.runs {
+            return;
+        }
         let per_minute = self.context.policy.facts.out_per_minute;
         let at = match self.session.outbox.parts.first() {
             Some(first) if first.state == DeliveryState::Sending => {

@@ -438,6 +438,8 @@ impl Machine<'_> {
     fn answer_user_question(&mut self, pending: Pending) {
         let Some(turn) = &mut self.session.turn else { return };
         let Stage::Waiting { question, live, .. } = turn.stage else { return };
+        // A run that lives elsewhere is not told from here.
+        let live = live && self.context.runs;
         let (turn_id, tag, seq) = (turn.id, turn.tag(), pending.seq);
         turn.messages.push(pending.clone());
         turn.absorbed += 1;

@@ -19,6 +19,8 @@ impl Machine<'_> {
             if !planted(Planted::RedeliverForgotten) {
                 self.redeliver(delivering);
             }
+            // Another one may have put something there in this owner's place.
+            self.pump_outbox();
             self.check_again();
             return self.readopt(run);
         }
@@ -54,8 +56,8 @@ impl Machine<'_> {
             return self.cancel_stray(run, None);
         };
         let (id, current) = (turn.id, turn.tag());
-        // The operator's turn has none, though its last run had the same tag.
-        let has_run = turn.stage != Stage::Operator;
+        // Between two attempts there is none, though the last one had the same tag.
+        let has_run = matches!(turn.stage, Stage::Processing | Stage::Waiting { live: true, .. });
         match &mut turn.stage {
             Stage::Quarantined => self.effect(Effect::RequestQuarantine(id)),
             Stage::Processing if run != Some(current) && turn.stopping => {
@@ -64,6 +66,7 @@ impl Machine<'_> {
                 self.start_next();
             }
             Stage::Processing if run != Some(current) => self.begin_attempt(),
+            Stage::Processing => self.tell_again(),
             Stage::Waiting { live: live @ true, .. } if run != Some(current) => {
                 *live = false;
                 self.changed();
@@ -71,6 +74,26 @@ impl Machine<'_> {
             _ => {}
         }
         self.cancel_stray(run, Some(current).filter(|_| has_run));
+    }
+
+    /// What the run has to know of, and may not have been told: another node stepped in its owner's
+    /// place, or the effects were lost.
+    fn tell_again(&mut self) {
+        let Some(turn) = &self.session.turn else { return };
+        let tag = turn.tag();
+        let asked = turn.query.and_then(|query| Some((query.id, turn.mailbox.last()?.clone())));
+        let (stopping, finishing, mail) = (turn.stopping, turn.finishing, !turn.mailbox.is_empty());
+        if stopping {
+            self.effect(Effect::Wind(tag));
+        }
+        if let Some(reason) = finishing {
+            self.effect(Effect::FinishNow(tag, reason));
+        }
+        match asked {
+            Some((id, pending)) => self.effect(Effect::AskAgent(tag, id, Box::new(pending))),
+            None if mail => self.effect(Effect::MailWaiting(tag)),
+            None => {}
+        }
     }
 
     fn cancel_stray(&mut self, run: Option<RunTag>, current: Option<RunTag>) {

@@ -6,6 +6,7 @@ mod commands;
 mod decisions;
 mod deliveries;
 mod endings;
+mod guests;
 mod held;
 mod imports;
 mod notices;
@@ -39,6 +40,7 @@ struct Bench {
     key: SessionKey,
     now: Timestamp,
     epoch: Epoch,
+    runs: bool,
     fresh: u128,
     last: Step,
     checker: Checker,
@@ -57,6 +59,7 @@ impl Bench {
             key: SessionKey::new("t", "a", channel, SessionKind::Dm, "ann").unwrap(),
             now: 1_000_000,
             epoch: Epoch(1),
+            runs: true,
             fresh: 0,
             last: Step::default(),
             checker: Checker::new(),
@@ -70,6 +73,7 @@ impl Bench {
             key: &self.key,
             now: self.now,
             epoch: self.epoch,
+            runs: self.runs,
             policy: &self.policy,
             fresh: TurnId(Uuid::from_u128(self.fresh)),
         };

@@ -91,6 +91,9 @@ impl Machine<'_> {
         if self.is_paused() && !planted(Planted::PauseIgnored) {
             return self.wait_for_operator(None);
         }
+        if !self.context.runs {
+            return self.leave_attempt();
+        }
         let suspects_from = self.context.policy.recoveries_quarantine;
         let Some(turn) = &mut self.session.turn else { return };
         if turn.recoveries < suspects_from || planted(Planted::QuarantineSkipped) {
@@ -103,6 +106,16 @@ impl Machine<'_> {
         self.put_turn_row();
         self.effect(Effect::Typing(false));
         self.effect(Effect::RequestQuarantine(id));
+    }
+
+    /// An attempt is due at once, for whoever runs the session.
+    fn leave_attempt(&mut self) {
+        let until = self.deadline(0);
+        let Some(turn) = &mut self.session.turn else { return };
+        turn.stage = Stage::Backoff { until };
+        turn.query = None;
+        self.changed();
+        self.put_turn_row();
     }
 
     /// Hands the turn to the agent with everything it has, the mailbox included.

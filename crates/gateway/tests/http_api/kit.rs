@@ -224,6 +224,7 @@ impl World {
             guard: GuardParts { settings: guard, record: stores.restrictions },
             moderator: Some(Arc::new(Watcher(Arc::clone(&watched)))),
             tracer: None,
+            runs: true,
             settings: own,
         });
         gateway.start().await.unwrap();

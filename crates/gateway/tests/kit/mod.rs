@@ -100,6 +100,7 @@ pub(crate) fn parts(
         },
         moderator: None,
         tracer: None,
+        runs: true,
         settings: Settings { idle_ms: 50, shutdown_grace_ms: 50, ..Settings::default() },
     }
 }

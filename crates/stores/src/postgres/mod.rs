@@ -11,6 +11,7 @@ pub(crate) mod nodes;
 pub(crate) mod open;
 pub(crate) mod reader;
 pub(crate) mod settings;
+mod shared;
 
 mod ask;
 mod batch;
@@ -109,6 +110,7 @@ impl PostgresStore {
             nodes: nodes::Nodes::default(),
             closed: AtomicBool::new(false),
         });
+        nodes::meet(&shared).await?;
         let (orders, taken) = mpsc::unbounded_channel();
         tokio::spawn(Writer::new(Arc::clone(&shared), taken).run());
         tokio::spawn(nodes::live(Arc::downgrade(&shared)));

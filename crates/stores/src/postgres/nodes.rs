@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Row, Statement};
 use turnkeep_core::Epoch;
-use turnkeep_core::ports::store::StoreError;
+use turnkeep_core::ports::store::{Holder, StoreError};
 
 use super::ask::{row, run};
 use super::trouble::{Class, Result, Trouble};
@@ -33,15 +33,31 @@ const COUNTED: Duration = Duration::from_secs(2);
 pub(super) const OUT: &str = "this node was put out of the cluster: it has to be started again";
 /// Nodes that left so long ago are forgotten.
 const FORGET: &str = "WITH old AS (DELETE FROM nodes WHERE gone_at < now() - interval '30 days'
-                      RETURNING epoch) DELETE FROM epochs WHERE node IN (SELECT epoch FROM old)";
+                      RETURNING epoch) DELETE FROM knocks WHERE node IN (SELECT epoch FROM old)";
+/// Everybody who takes part, ourselves too, and the greatest number that was drawn.
+const OTHERS: &str = "SELECT epoch, beat, name, version, runs,
+                        (SELECT value FROM meta WHERE name = 'epoch') AS drawn
+                      FROM nodes WHERE gone_at IS NULL";
+/// What counts its changes.
+const MARKS: [&str; 5] = ["keys", "people", "restrictions", "jobs", "boards"];
 
 /// What this node knows of the cluster.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    others: Mutex<BTreeMap<Epoch, Other>>,
-    marks: Mutex<BTreeMap<String, u64>>,
+    others: Mutex<Others>,
+    marks: Mutex<BTreeMap<&'static str, u64>>,
     out: watch::Sender<bool>,
     left: AtomicBool,
+}
+
+/// The other nodes, as they were seen last.
+#[derive(Debug, Default)]
+struct Others {
+    all: BTreeMap<Epoch, Other>,
+    /// The greatest number that any node had drawn then.
+    drawn: Epoch,
+    /// How often somebody came or went.
+    changes: u64,
 }
 
 /// Another node that takes part.
@@ -51,6 +67,8 @@ pub struct Other {
     pub name: String,
     /// Its program's version.
     pub version: String,
+    /// Whether turns run there.
+    pub runs: bool,
     /// For how long it gave no sign, by our own clock.
     pub silent: Duration,
     beat: i64,
@@ -78,9 +96,15 @@ impl Nodes {
     }
 
     /// What was read of the others; gives those back who were silent for too long.
-    fn note(&self, read: Vec<(Epoch, Other)>, passed: Duration, most: Duration) -> Vec<Silent> {
+    fn note(
+        &self,
+        (drawn, read): (Epoch, Vec<(Epoch, Other)>),
+        passed: Duration,
+        most: Duration,
+    ) -> Vec<Silent> {
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::take(&mut *others);
+        others.drawn = drawn;
+        let before = std::mem::take(&mut others.all);
         let mut silent = Vec::new();
         for (epoch, mut other) in read {
             if let Some(before) = before.get(&epoch).filter(|before| before.beat == other.beat) {
@@ -89,9 +113,29 @@ impl Nodes {
             if other.silent >= most {
                 silent.push(Silent { epoch, beat: other.beat, name: other.name.clone() });
             }
-            others.insert(epoch, other);
+            others.all.insert(epoch, other);
         }
+        others.changes += u64::from(!before.keys().eq(others.all.keys()));
         silent
+    }
+
+    /// Who has what stands under an epoch. A number that nobody had drawn when we looked last is
+    /// that of somebody who came since.
+    pub(super) fn holder(&self, epoch: Epoch) -> Holder {
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        match others.all.get(&epoch.node()) {
+            Some(other) if other.runs => Holder::Another,
+            None if epoch.node() > others.drawn => Holder::Another,
+            _ => Holder::Nobody,
+        }
+    }
+
+    /// See the port.
+    pub(super) fn marks(&self) -> BTreeMap<&'static str, u64> {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.insert("nodes", others.changes);
+        marks
     }
 }
 
@@ -117,13 +161,11 @@ impl Own {
         let client = shared.connector.connect().await?;
         let beat = "UPDATE nodes SET beat = beat + 1
                     WHERE epoch = $1 AND token = $2 AND gone_at IS NULL";
-        let others = "SELECT epoch, beat, name, version FROM nodes
-                      WHERE gone_at IS NULL AND epoch <> $1";
         let put_out = "UPDATE nodes SET gone_at = now(), gone_why = $3
                        WHERE epoch = $1 AND beat = $2 AND gone_at IS NULL";
         Ok(Self {
             beat: client.prepare(beat).await?,
-            others: client.prepare(others).await?,
+            others: client.prepare(OTHERS).await?,
             marks: client.prepare("SELECT name, value FROM marks").await?,
             put_out: client.prepare(put_out).await?,
             client,
@@ -172,22 +214,44 @@ async fn round(shared: &Shared, own: &mut Option<Own>, last: &mut Instant) -> Re
         shared.nodes.fence();
         return Ok(());
     }
-    let rows = own.client.query(&own.others, &[&epoch]).await?;
-    let read = rows.iter().map(|row| {
-        let epoch = Epoch(row.try_get::<_, i64>(0)?.cast_unsigned());
-        let (beat, name, version) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        Ok((epoch, Other { name, version, silent: Duration::ZERO, beat }))
-    });
-    let read = read.collect::<Result<Vec<_>>>()?;
+    let read = others_of(&own.client.query(&own.others, &[]).await?, shared.gate.epoch)?;
     let passed = std::mem::replace(last, Instant::now()).elapsed();
     for silent in shared.nodes.note(read, passed, shared.settings.node_timeout) {
         put_out(shared, own, &silent).await?;
     }
     let rows = own.client.query(&own.marks, &[]).await?;
-    let read =
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.cast_unsigned())));
-    let read = read.collect::<Result<BTreeMap<String, u64>>>()?;
+    let mut read = BTreeMap::new();
+    for row in &rows {
+        let name: &str = row.try_get(0)?;
+        if let Some(known) = MARKS.iter().find(|known| **known == name) {
+            read.insert(*known, row.try_get::<_, i64>(1)?.cast_unsigned());
+        }
+    }
     *shared.nodes.marks.lock().unwrap_or_else(PoisonError::into_inner) = read;
+    Ok(())
+}
+
+fn others_of(rows: &[Row], own: Epoch) -> Result<(Epoch, Vec<(Epoch, Other)>)> {
+    let (mut drawn, mut others) = (own, Vec::new());
+    for row in rows {
+        let number = |name| row.try_get::<_, i64>(name).map(i64::cast_unsigned);
+        drawn = drawn.max(Epoch(number("drawn")?));
+        let epoch = Epoch(number("epoch")?);
+        let (beat, name) = (row.try_get("beat")?, row.try_get("name")?);
+        let (version, runs) = (row.try_get("version")?, row.try_get("runs")?);
+        if epoch != own {
+            others.push((epoch, Other { name, version, runs, silent: Duration::ZERO, beat }));
+        }
+    }
+    Ok((drawn, others))
+}
+
+/// Who takes part, known before anything is asked of the store.
+pub(super) async fn meet(shared: &Shared) -> Result<()> {
+    let client = shared.pool.get().await?;
+    let rows = client.query(OTHERS, &[]).await?;
+    let read = others_of(&rows, shared.gate.epoch)?;
+    shared.nodes.note(read, Duration::ZERO, shared.settings.node_timeout);
     Ok(())
 }
 
@@ -238,19 +302,11 @@ impl PostgresStore {
     #[must_use]
     pub fn others(&self) -> Vec<Other> {
         let others = self.shared.nodes.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.values().cloned().collect()
+        others.all.values().cloned().collect()
     }
 
-    /// How often keys, pairings, restrictions, jobs and boards were changed, by whichever node, as
-    /// it was seen last: where a number moved, what was read of these is old.
-    #[must_use]
-    pub fn marks(&self) -> BTreeMap<String, u64> {
-        self.shared.nodes.marks.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Takes what only one node of the cluster may have, or keeps it; says whether it is ours. It
-    /// stays so until this node leaves or is put out.
-    pub async fn lease(&self, name: &str) -> std::result::Result<bool, StoreError> {
+    /// See the port.
+    pub(super) async fn take_lease(&self, name: &str) -> std::result::Result<bool, StoreError> {
         let (gate, name): (_, Arc<str>) = (self.shared.gate, name.into());
         let work = move |epoch: i64| {
             let name = Arc::clone(&name);
@@ -259,11 +315,11 @@ impl PostgresStore {
         self.change("take a lease", move |tx| {
             let (name, epoch) = work(gate.epoch.0.cast_signed());
             Box::pin(async move {
-                let ours = "SELECT 1 FROM leases JOIN nodes USING (epoch)
-                            WHERE leases.name = $1 AND epoch = $2 AND token = $3
-                            AND gone_at IS NULL";
-                if row(tx, ours, &[&&*name, &epoch, &gate.token]).await?.is_some() {
-                    return Ok(true);
+                let whose = "SELECT epoch = $2 AND token = $3 AS ours
+                             FROM leases JOIN nodes USING (epoch)
+                             WHERE leases.name = $1 AND gone_at IS NULL";
+                if let Some(row) = row(tx, whose, &[&&*name, &epoch, &gate.token]).await? {
+                    return Ok(row.try_get("ours")?);
                 }
                 gate.enter(tx).await?;
                 let take = "INSERT INTO leases AS held (name, epoch) VALUES ($1, $2)
@@ -284,9 +340,10 @@ mod tests {
 
     const MOST: Duration = Duration::from_secs(3);
 
-    fn other(beat: i64) -> Vec<(Epoch, Other)> {
+    fn other(beat: i64) -> (Epoch, Vec<(Epoch, Other)>) {
         let (name, version) = ("b".into(), "1".into());
-        vec![(Epoch(2), Other { name, version, silent: Duration::ZERO, beat })]
+        let other = Other { name, version, runs: true, silent: Duration::ZERO, beat };
+        (Epoch(3), vec![(Epoch(2), other)])
     }
 
     #[test]
@@ -315,5 +372,18 @@ mod tests {
         assert_eq!(nodes.note(other(7), Duration::ZERO, MOST), []);
         let hour = Duration::from_secs(3600);
         assert_eq!(nodes.note(other(7), hour, MOST), []);
+    }
+
+    #[test]
+    fn what_nobody_living_runs_is_nobodys() {
+        let nodes = Nodes::default();
+        let (drawn, mut all) = other(0);
+        all.push((Epoch(3), Other { runs: false, ..all[0].1.clone() }));
+        nodes.note((drawn, all), Duration::ZERO, MOST);
+        assert_eq!(nodes.holder(Epoch(1)), Holder::Nobody, "it is gone");
+        assert_eq!(nodes.holder(Epoch(2)), Holder::Another);
+        assert_eq!(nodes.holder(Epoch(9).taken_by(Epoch(2))), Holder::Another, "by whatever epoch");
+        assert_eq!(nodes.holder(Epoch(3)), Holder::Nobody, "it runs no turns");
+        assert_eq!(nodes.holder(Epoch(4)), Holder::Another, "it came since we looked");
     }
 }

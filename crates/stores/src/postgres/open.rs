@@ -227,16 +227,17 @@ async fn join(client: &mut Client, settings: &PostgresSettings) -> Result<Gate, 
         .await?;
     let draw = "UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value";
     let epoch: i64 = transaction.query_one(draw, &[]).await?.get(0);
+    if epoch > Epoch::NODE_MAX.0.cast_signed() {
+        return Err(PostgresError::Other("this database was opened too often: no number is left".into()));
+    }
     let version = env!("CARGO_PKG_VERSION");
     transaction
         .execute(
-            "INSERT INTO nodes (epoch, token, name, version, schema_version)
-             VALUES ($1, $2, $3, $4, $5)",
-            &[&epoch, &token, &settings.node, &version, &schema::KNOWN],
+            "INSERT INTO nodes (epoch, token, name, version, schema_version, runs)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+            &[&epoch, &token, &settings.node, &version, &schema::KNOWN, &settings.runs],
         )
         .await?;
-    let known = "INSERT INTO epochs (epoch, node) VALUES ($1, $1)";
-    transaction.execute(known, &[&epoch]).await?;
     transaction.commit().await?;
     Ok(Gate { epoch: Epoch(epoch.cast_unsigned()), token })
 }

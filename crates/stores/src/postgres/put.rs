@@ -23,6 +23,9 @@ use super::trouble::Result;
 use crate::check::{MODELS_MAX, OTHER_MODELS};
 use crate::encode::EncodedCommit;
 
+/// The door of all who run turns.
+pub(super) const ANYBODY: i64 = 0;
+
 /// A column of byte strings.
 type Blobs<'a> = Vec<&'a [u8]>;
 
@@ -41,6 +44,8 @@ pub(super) struct Columns<'a> {
     open: (Vec<i64>, Vec<i64>),
     idle: Vec<i64>,
     journal: Journal<'a>,
+    /// Who is told, and of which session.
+    knocks: (Vec<i64>, Vec<i64>),
 }
 
 #[derive(Default)]
@@ -84,11 +89,19 @@ struct Used<'a> {
 
 impl<'a> Columns<'a> {
     /// What the accepted commits write, and what the others have left.
-    pub(super) fn of(jobs: &'a [Job], verdicts: &[Verdict], found: &Found) -> Self {
+    pub(super) fn of(
+        jobs: &'a [Job],
+        verdicts: &[Verdict],
+        found: &Found,
+        (node, runs): (Epoch, bool),
+    ) -> Self {
         let mut columns = Self::default();
         for (job, verdict) in jobs.iter().zip(verdicts) {
             match verdict {
-                Verdict::Accepted(held) => columns.put(&job.commit, *held),
+                Verdict::Accepted(held) => {
+                    columns.put(&job.commit, *held);
+                    columns.knock(&job.commit, *held, (node, runs));
+                }
                 Verdict::Answered(_) | Verdict::Again => columns.undo(&job.commit, found),
             }
         }
@@ -146,6 +159,20 @@ impl<'a> Columns<'a> {
             self.journal.events.push(&row.events);
         }
         self.put_session(commit, held);
+    }
+
+    /// Who writes what another one has tells it; who runs nothing tells those who do.
+    fn knock(&mut self, commit: &EncodedCommit, held: Held, (node, runs): (Epoch, bool)) {
+        let whose = commit.epoch.node();
+        let door = if whose != node {
+            whose.0.cast_signed()
+        } else if !runs && commit.wake_at.is_some() {
+            ANYBODY
+        } else {
+            return;
+        };
+        self.knocks.0.push(door);
+        self.knocks.1.push(held.id);
     }
 
     fn put_session(&mut self, commit: &'a EncodedCommit, held: Held) {
@@ -237,6 +264,7 @@ pub(super) async fn put(
         used.send(link, &mut pipeline);
     }
     sessions(link, columns, &mut pipeline);
+    knocks(link, columns, &mut pipeline);
     let Link { client, statements } = link;
     pipeline.push(async move { client.query(&statements.enter, &[gate.0, gate.1]).await });
     let Journal { sessions, firsts, lasts, events } = &columns.journal;
@@ -306,6 +334,14 @@ fn sessions<'a>(link: &'a Link, columns: &'a Columns<'a>, pipeline: &mut Pipelin
     let idle = &columns.idle;
     if !idle.is_empty() {
         pipeline.push(async move { client.query(&statements.end_work, &[idle]).await });
+    }
+}
+
+fn knocks<'a>(link: &'a Link, columns: &'a Columns<'a>, pipeline: &mut Pipeline<'a>) {
+    let Link { client, statements } = link;
+    let (doors, sessions) = &columns.knocks;
+    if !doors.is_empty() {
+        pipeline.push(async move { client.query(&statements.knock, &[doors, sessions]).await });
     }
 }
 

@@ -137,8 +137,8 @@ pub(super) async fn open_work(
                WHERE wake_at <= $1 AND (wake_at, session_id)
                     > ($2, coalesce((SELECT id FROM sessions WHERE key = $3), 0))
                AND ($5::bigint IS NULL OR NOT EXISTS (
-                    SELECT 1 FROM nodes n WHERE n.gone_at IS NULL AND n.epoch <> $5
-                    AND n.epoch IN (s.epoch, (SELECT node FROM epochs WHERE epoch = s.epoch))))
+                    SELECT 1 FROM nodes n WHERE n.gone_at IS NULL AND n.runs AND n.epoch <> $5
+                    AND n.epoch = (s.epoch & 268435455)))
                ORDER BY wake_at, session_id LIMIT $4";
     let (at, key) = match after {
         Some((at, key)) => (*at, Some(key.as_str())),

@@ -28,6 +28,8 @@ pub struct PostgresSettings {
     pub cluster: String,
     /// This node's name. A node that comes puts out whoever has the same name: its own ghost.
     pub node: String,
+    /// Whether this node runs turns; one that doesn't leaves what it takes to those that do.
+    pub runs: bool,
     /// Connections for reads and changes; the writer and the heartbeat have one each beside them.
     pub pool: usize,
     /// The longest that one statement may take.
@@ -54,6 +56,7 @@ impl PostgresSettings {
             schema: "turnkeep".into(),
             cluster: "default".into(),
             node: node.into(),
+            runs: true,
             pool: 8,
             statement_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(2),

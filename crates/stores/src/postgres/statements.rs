@@ -130,6 +130,11 @@ const OPEN_WORK: &str = "INSERT INTO open_work (session_id, wake_at)
 
 const END_WORK: &str = "DELETE FROM open_work WHERE session_id = ANY($1::bigint[])";
 
+/// Locks the row until the commit: who answers meanwhile must not miss what comes with it.
+const KNOCK: &str = "INSERT INTO knocks AS k (node, session_id)
+    SELECT n.node, n.session_id FROM unnest($1::bigint[], $2::bigint[]) AS n(node, session_id)
+    ON CONFLICT (node, session_id) DO UPDATE SET times = k.times + 1";
+
 /// The gate, and the fence: whoever is through is the only one until its transaction has ended.
 const ENTER: &str = "SELECT enter_1($1, $2)";
 
@@ -168,6 +173,7 @@ pub(super) struct Statements {
     pub(super) put_sessions: Statement,
     pub(super) open_work: Statement,
     pub(super) end_work: Statement,
+    pub(super) knock: Statement,
     pub(super) enter: Statement,
     pub(super) append_journal: Statement,
 }
@@ -194,6 +200,7 @@ impl Statements {
             put_sessions: client.prepare(PUT_SESSIONS).await?,
             open_work: client.prepare(OPEN_WORK).await?,
             end_work: client.prepare(END_WORK).await?,
+            knock: client.prepare(KNOCK).await?,
             enter: client.prepare(ENTER).await?,
             append_journal: client.prepare(APPEND_JOURNAL).await?,
         })

@@ -1,12 +1,13 @@
 //! The port of sessions: commits go to the writer, everything else to a connection of the pool.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::oneshot;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
-    Commit, CommitOutcome, DeadLetter, Loaded, NumberedDeadLetter, PartPlace, PartRow, Store,
+    Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, PartPlace, PartRow, Store,
     StoreError, StoreStats, TurnRow,
 };
 use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
@@ -14,7 +15,7 @@ use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
 use super::ask::{limit_of, run};
 use super::batch::Job;
 use super::writer::{CLOSED, Order};
-use super::{PostgresStore, journal, nodes, read};
+use super::{PostgresStore, Shared, journal, nodes, read, shared};
 use crate::encode;
 
 /// Commits that may wait for the writer; more are refused at once.
@@ -48,6 +49,53 @@ impl PostgresStore {
 impl Store for PostgresStore {
     fn epoch(&self) -> Epoch {
         self.shared.gate.epoch
+    }
+
+    fn holder(&self, epoch: Epoch) -> Holder {
+        let Shared { gate, nodes, .. } = &*self.shared;
+        if nodes.is_out() {
+            return Holder::Later;
+        }
+        if epoch.node() == gate.epoch { Holder::Us } else { nodes.holder(epoch) }
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn knocks(&self, limit: usize) -> Answer<'_, Vec<SessionKey>> {
+        Box::pin(self.answer_knocks(limit))
+    }
+
+    fn last_seqs<'a>(&'a self, keys: &'a [SessionKey]) -> Answer<'a, Vec<(SessionKey, Seq)>> {
+        if keys.is_empty() {
+            return Box::pin(std::future::ready(Ok(Vec::new())));
+        }
+        let keys = keys.to_vec();
+        Box::pin(self.look(move |on| {
+            let keys = keys.clone();
+            async move { shared::last_seqs(&*on, &keys).await }
+        }))
+    }
+
+    fn left_behind<'a>(
+        &'a self,
+        after: Option<&'a SessionKey>,
+        limit: usize,
+    ) -> Answer<'a, Vec<SessionKey>> {
+        let after = after.cloned();
+        Box::pin(self.look(move |on| {
+            let after = after.clone();
+            async move { shared::left_behind(&*on, after.as_ref(), limit).await }
+        }))
+    }
+
+    fn lease<'a>(&'a self, name: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.take_lease(name))
+    }
+
+    fn marks(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.nodes.marks()
     }
 
     fn health(&self) -> Result<(), String> {

@@ -6,6 +6,8 @@
 //! by a thread of its own ([`checkpoint`]). What is kept and what is forgotten is [`care`]'s.
 
 pub(crate) mod care;
+#[cfg(feature = "postgres")]
+pub(crate) mod moving;
 pub(crate) mod open;
 pub(crate) mod prefill;
 pub(crate) mod reader;

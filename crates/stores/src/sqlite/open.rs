@@ -1,5 +1,6 @@
 //! Taking possession of a data folder, and everything that can stand in the way.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -11,6 +12,7 @@ use turnkeep_core::Epoch;
 
 use super::schema;
 use super::trouble::Trouble;
+use crate::moving::mark::{self, Mark};
 
 /// The database's file in the data folder.
 pub(super) const DATABASE: &str = "turnkeep.db";
@@ -91,6 +93,14 @@ pub enum OpenError {
         /// The data folder.
         dir: PathBuf,
     },
+    /// What it holds moves to another store, or has moved, or comes from one.
+    #[error("what {} holds {mark}", dir.display())]
+    Moving {
+        /// The data folder.
+        dir: PathBuf,
+        /// How.
+        mark: Mark,
+    },
     /// Anything else.
     #[error("the data folder {} can't be opened: {detail}", dir.display())]
     Other {
@@ -152,6 +162,28 @@ pub fn take_folder(dir: &Path) -> Result<Folder, OpenError> {
 
 /// Opens the database for the first time in this process: creates or migrates it, draws an epoch.
 pub(super) fn open_database(dir: &Path) -> Result<(Connection, Epoch), OpenError> {
+    let connection = current_database(dir)?;
+    let sqlite = |error: rusqlite::Error| sqlite_error(&dir.join(DATABASE), error.into());
+    if let Some(mark) = Mark::read(&moving_notes(&connection).map_err(sqlite)?) {
+        return Err(OpenError::Moving { dir: dir.into(), mark });
+    }
+    let epoch = draw_epoch(&connection).map_err(sqlite)?;
+    Ok((connection, epoch))
+}
+
+/// What the database says of a move; nothing where it never was in one.
+pub(super) fn moving_notes(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    let there = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
+    if !connection.query_row(there, [mark::TABLE], |row| row.get(0))? {
+        return Ok(BTreeMap::new());
+    }
+    let mut notes = connection.prepare("SELECT name, value FROM moving")?;
+    let notes = notes.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    notes.collect()
+}
+
+/// The database with the tables of today; nothing says yet that it is used.
+pub(super) fn current_database(dir: &Path) -> Result<Connection, OpenError> {
     assert!(rusqlite::version_number() >= SQLITE_VERSION_MIN, "SQLite is too old");
     let file = dir.join(DATABASE);
     let io = |error| io_error(dir, &error);
@@ -165,8 +197,7 @@ pub(super) fn open_database(dir: &Path) -> Result<(Connection, Epoch), OpenError
     let connection = connect_writer(dir).map_err(sqlite)?;
     let found = check_identity(&connection, &file)?;
     schema::migrate(&connection, found).map_err(|error| sqlite(error.into()))?;
-    let epoch = draw_epoch(&connection).map_err(|error| sqlite(error.into()))?;
-    Ok((connection, epoch))
+    Ok(connection)
 }
 
 /// A connection that writes. No checkpoint ever happens inside a commit.
@@ -227,7 +258,14 @@ pub(super) fn open_file_to_read(file: &Path) -> Result<Connection, OpenError> {
             dir: dir.into(),
             detail: "its database is of an older format: start the server once".into(),
         }),
-        _ => Ok(connection),
+        _ => {
+            let notes = moving_notes(&connection);
+            let notes = notes.map_err(|error| sqlite_error(file, error.into()))?;
+            match Mark::read(&notes).filter(Mark::is_half) {
+                Some(mark) => Err(OpenError::Moving { dir: dir.into(), mark }),
+                None => Ok(connection),
+            }
+        }
     }
 }
 

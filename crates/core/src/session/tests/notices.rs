@@ -16,7 +16,7 @@ fn opted_in(busy: BusyPolicy) -> Bench {
 }
 
 impl Bench {
-    fn tell(&mut self, text: &str) -> Controlled {
+    pub(super) fn tell(&mut self, text: &str) -> Controlled {
         self.control(notify(text, None))
     }
 

@@ -2,11 +2,15 @@ CREATE TABLE cluster (one boolean PRIMARY KEY DEFAULT true CHECK (one), name tex
 CREATE TABLE nodes (
     epoch bigint PRIMARY KEY, token uuid NOT NULL UNIQUE, name text COLLATE "C" NOT NULL,
     version text COLLATE "C" NOT NULL, schema_version bigint NOT NULL, beat bigint NOT NULL DEFAULT 0,
+    runs boolean NOT NULL DEFAULT true,  -- turns run there
     came_at timestamptz NOT NULL DEFAULT now(), gone_at timestamptz, gone_why text COLLATE "C"  -- times: for people only
 ) WITH (fillfactor = 50);
 CREATE INDEX nodes_in ON nodes (epoch) WHERE gone_at IS NULL;
--- every epoch ever drawn, and the one its node was opened with
-CREATE TABLE epochs (epoch bigint PRIMARY KEY, node bigint NOT NULL);
+-- whom to tell that a session was written by somebody who doesn't have it; 0: any node that runs turns
+CREATE TABLE knocks (
+    node bigint NOT NULL, session_id bigint NOT NULL, times bigint NOT NULL DEFAULT 1,
+    PRIMARY KEY (node, session_id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 -- the oldest program that may still work with these tables, by the last step that it knows
 INSERT INTO meta VALUES ('floor', 4);
 CREATE TABLE leases (name text COLLATE "C" PRIMARY KEY, epoch bigint NOT NULL, taken bigint NOT NULL DEFAULT 1);

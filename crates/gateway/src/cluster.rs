@@ -1,0 +1,233 @@
+//! Other nodes that have the same store open: what they did to sessions that somebody here cares
+//! for, what nobody looks after any more, and what only one of all nodes does.
+//!
+//! Nothing is decided here. A look says to a session's task that what it knows is old; it loads the
+//! session, and that load finds out whose it is.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use turnkeep_core::SessionKey;
+use turnkeep_core::ids::Seq;
+use turnkeep_core::ports::store::StoreError;
+
+use crate::mail::Mail;
+use crate::service::Gateway;
+
+/// How often the store is asked what others did, where nobody tells sooner.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often it is asked what nobody has, and what others have for all is asked for.
+const ROUND: Duration = Duration::from_secs(10);
+/// Sessions that one question names.
+const PAGE: usize = 1000;
+
+/// What only one node of all does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// Jobs and reminders.
+    Schedule,
+    /// Callbacks of the listeners.
+    Listeners,
+}
+
+impl Lead {
+    const ALL: [Self; 2] = [Self::Schedule, Self::Listeners];
+
+    /// The name of its lease.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Listeners => "listeners",
+        }
+    }
+}
+
+/// What this node knows of the others.
+pub(crate) struct Cluster {
+    /// This node runs turns.
+    runs: bool,
+    leads: [AtomicBool; Lead::ALL.len()],
+    /// Sessions of other nodes whose endings are waited for here, and where they ended.
+    followed: DashMap<SessionKey, Seq>,
+    /// Somebody said that there is something to see.
+    hinted: Notify,
+}
+
+impl Cluster {
+    pub(crate) fn new(runs: bool) -> Self {
+        Self { runs, leads: Default::default(), followed: DashMap::new(), hinted: Notify::new() }
+    }
+
+    /// There is something to see: the next look is now.
+    pub(crate) fn hint(&self) {
+        self.hinted.notify_one();
+    }
+
+    /// Endings of this session, which another node has, are waited for, or are no longer.
+    pub(crate) fn follow(&self, key: &SessionKey, last_seq: Seq, waited_for: bool) {
+        if waited_for {
+            self.followed.insert(key.clone(), last_seq);
+        } else {
+            self.unfollow(key);
+        }
+    }
+
+    pub(crate) fn unfollow(&self, key: &SessionKey) {
+        if !self.followed.is_empty() {
+            self.followed.remove(key);
+        }
+    }
+}
+
+impl Gateway {
+    /// Whether turns run on this node.
+    pub(crate) fn runs_turns(&self) -> bool {
+        self.0.cluster.runs
+    }
+
+    /// Whether it is this node that does it for all.
+    pub(crate) fn leads(&self, lead: Lead) -> bool {
+        self.0.cluster.leads[lead as usize].load(Ordering::Acquire)
+    }
+
+    /// Asks for what only one node does, as far as nobody else has it.
+    pub(crate) async fn take_leads(&self) -> Result<(), StoreError> {
+        for lead in Lead::ALL {
+            let ours = self.store().lease(lead.name()).await?;
+            let before = self.0.cluster.leads[lead as usize].swap(ours, Ordering::AcqRel);
+            if ours && !before && self.store().is_shared() {
+                tracing::info!(lease = lead.name(), "this node does it for all now");
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what other nodes do, until `shutdown`.
+    pub(crate) async fn look_out(&self, shutdown: &CancellationToken) {
+        if !self.store().is_shared() {
+            return;
+        }
+        let mut beat = tokio::time::interval(LOOK);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut round = Instant::now();
+        let mut marks = self.store().marks();
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = beat.tick() => {}
+                () = self.0.cluster.hinted.notified() => {}
+            }
+            if self.readiness().is_err() {
+                continue;
+            }
+            let moved = self.moved(&mut marks);
+            let due = moved.contains(&"nodes") || round.elapsed() >= ROUND;
+            let looked = self.look(due, &moved).await;
+            match looked {
+                Ok(()) if due => round = Instant::now(),
+                Ok(()) => {}
+                Err(ref error) if !failing => {
+                    tracing::warn!(%error, "what other nodes do can't be seen");
+                }
+                Err(_) => {}
+            }
+            failing = looked.is_err();
+        }
+    }
+
+    /// Which of the shared tables others, or this node, changed since the last look.
+    fn moved(&self, seen: &mut BTreeMap<&'static str, u64>) -> Vec<&'static str> {
+        let marks = self.store().marks();
+        let moved = marks.iter().filter(|(name, number)| seen.get(*name) != Some(*number));
+        let moved = moved.map(|(name, _)| *name).collect();
+        *seen = marks;
+        moved
+    }
+
+    async fn look(&self, due: bool, moved: &[&'static str]) -> Result<(), StoreError> {
+        self.answer_knocks().await?;
+        self.look_at_watched().await?;
+        self.read_again(moved).await?;
+        if due {
+            self.take_leads().await?;
+            self.take_what_was_left().await?;
+        }
+        Ok(())
+    }
+
+    /// What others wrote into sessions that this node has, or that it may take.
+    async fn answer_knocks(&self) -> Result<(), StoreError> {
+        loop {
+            let keys = self.store().knocks(PAGE).await?;
+            for key in &keys {
+                self.look_at(key);
+            }
+            if keys.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What others wrote into sessions that somebody here watches or waits for.
+    async fn look_at_watched(&self) -> Result<(), StoreError> {
+        let mut known: BTreeMap<SessionKey, Seq> = self.0.lives.ends();
+        let followed = &self.0.cluster.followed;
+        known.extend(followed.iter().map(|entry| (entry.key().clone(), *entry.value())));
+        let keys: Vec<SessionKey> = known.keys().cloned().collect();
+        for page in keys.chunks(PAGE) {
+            for (key, last_seq) in self.store().last_seqs(page).await? {
+                if known.get(&key) != Some(&last_seq) {
+                    self.look_at(&key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Open work of nodes that are gone, and what nobody answered a knock for.
+    async fn take_what_was_left(&self) -> Result<(), StoreError> {
+        if !self.runs_turns() {
+            return Ok(());
+        }
+        let mut after: Option<SessionKey> = None;
+        loop {
+            let page = self.store().left_behind(after.as_ref(), PAGE).await?;
+            for key in &page {
+                self.look_at(key);
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn look_at(&self, key: &SessionKey) {
+        match self.policy_of_stored(key) {
+            Some(policy) => self.send(key, policy, Mail::Look),
+            None => tracing::warn!(session_key = %key, "was written elsewhere, but has no channel here"),
+        }
+    }
+
+    /// Reads again what others changed.
+    async fn read_again(&self, moved: &[&'static str]) -> Result<(), StoreError> {
+        for name in moved {
+            match *name {
+                "restrictions" => self.load_restrictions().await?,
+                "people" => self.load_people().await?,
+                "jobs" => {
+                    self.0.schedule.load(&self.setup().settings.jobs, crate::clock::now()).await?;
+                }
+                "boards" => self.0.switchboard.load().await?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
