@@ -75,6 +75,13 @@ pub enum Planted {
     SilenceSent,
     UnaddressedTaken,
     TriggerSkipped,
+    SessionTaken,
+    GuestActs,
+    GuestTimers,
+    OldAnswer,
+    AdoptedTwice,
+    LookMissed,
+    StrayKept,
 }
 
 #[cfg(feature = "mutants")]

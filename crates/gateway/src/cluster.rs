@@ -5,11 +5,10 @@
 //! session, and that load finds out whose it is.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::SessionKey;
@@ -33,16 +32,19 @@ pub(crate) enum Lead {
     Schedule,
     /// Callbacks of the listeners.
     Listeners,
+    /// The switchboard.
+    Switchboard,
 }
 
 impl Lead {
-    const ALL: [Self; 2] = [Self::Schedule, Self::Listeners];
+    const ALL: [Self; 3] = [Self::Schedule, Self::Listeners, Self::Switchboard];
 
     /// The name of its lease.
     const fn name(self) -> &'static str {
         match self {
             Self::Schedule => "schedule",
             Self::Listeners => "listeners",
+            Self::Switchboard => "switchboard",
         }
     }
 }
@@ -51,7 +53,7 @@ impl Lead {
 pub(crate) struct Cluster {
     /// This node runs turns.
     runs: bool,
-    leads: [AtomicBool; Lead::ALL.len()],
+    leads: [watch::Sender<bool>; Lead::ALL.len()],
     /// Sessions of other nodes whose endings are waited for here, and where they ended.
     followed: DashMap<SessionKey, Seq>,
     /// Somebody said that there is something to see.
@@ -60,7 +62,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(runs: bool) -> Self {
-        Self { runs, leads: Default::default(), followed: DashMap::new(), hinted: Notify::new() }
+        let leads = [(); Lead::ALL.len()].map(|()| watch::Sender::new(false));
+        Self { runs, leads, followed: DashMap::new(), hinted: Notify::new() }
     }
 
     /// There is something to see: the next look is now.
@@ -92,15 +95,32 @@ impl Gateway {
 
     /// Whether it is this node that does it for all.
     pub(crate) fn leads(&self, lead: Lead) -> bool {
-        self.0.cluster.leads[lead as usize].load(Ordering::Acquire)
+        *self.0.cluster.leads[lead as usize].borrow()
+    }
+
+    /// Comes back once it is this node that does it for all, which it stays.
+    pub(crate) async fn led(&self, lead: Lead) {
+        let mut leads = self.0.cluster.leads[lead as usize].subscribe();
+        // The sender lives as long as this handle, so waiting can't fail.
+        let _ = leads.wait_for(|ours| *ours).await;
     }
 
     /// Asks for what only one node does, as far as nobody else has it.
     pub(crate) async fn take_leads(&self) -> Result<(), StoreError> {
         for lead in Lead::ALL {
-            let ours = self.store().lease(lead.name()).await?;
-            let before = self.0.cluster.leads[lead as usize].swap(ours, Ordering::AcqRel);
-            if ours && !before && self.store().is_shared() {
+            if self.leads(lead) || !self.store().lease(lead.name()).await? {
+                continue;
+            }
+            match lead {
+                Lead::Schedule => self.0.schedule.load_again().await?,
+                Lead::Listeners => self.0.listeners.lead(),
+                Lead::Switchboard => {
+                    self.0.switchboard.load().await?;
+                    self.0.switchboard.keep();
+                }
+            }
+            self.0.cluster.leads[lead as usize].send_replace(true);
+            if self.store().is_shared() {
                 tracing::info!(lease = lead.name(), "this node does it for all now");
             }
         }
@@ -153,6 +173,9 @@ impl Gateway {
     async fn look(&self, due: bool, moved: &[&'static str]) -> Result<(), StoreError> {
         self.answer_knocks().await?;
         self.look_at_watched().await?;
+        if self.leads(Lead::Listeners) {
+            self.0.listeners.journal_grew();
+        }
         self.read_again(moved).await?;
         if due {
             self.take_leads().await?;
@@ -166,7 +189,7 @@ impl Gateway {
         loop {
             let keys = self.store().knocks(PAGE).await?;
             for key in &keys {
-                self.look_at(key);
+                self.answer_knock(key);
             }
             if keys.len() < PAGE {
                 return Ok(());
@@ -208,7 +231,7 @@ impl Gateway {
         }
     }
 
-    fn look_at(&self, key: &SessionKey) {
+    pub(crate) fn look_at(&self, key: &SessionKey) {
         match self.policy_of_stored(key) {
             Some(policy) => self.send(key, policy, Mail::Look),
             None => tracing::warn!(session_key = %key, "was written elsewhere, but has no channel here"),
@@ -221,10 +244,8 @@ impl Gateway {
             match *name {
                 "restrictions" => self.load_restrictions().await?,
                 "people" => self.load_people().await?,
-                "jobs" => {
-                    self.0.schedule.load(&self.setup().settings.jobs, crate::clock::now()).await?;
-                }
-                "boards" => self.0.switchboard.load().await?,
+                "jobs" => self.0.schedule.load_again().await?,
+                // The keys are read by who asks for them; of the boards there is one keeper.
                 _ => {}
             }
         }

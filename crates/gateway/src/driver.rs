@@ -87,12 +87,18 @@ pub struct Driver {
     node: Epoch,
     /// Under which epoch it steps.
     epoch: Epoch,
-    /// Whether the node runs turns.
+    /// Whether the node runs turns, or at least this session's.
     runs: bool,
+    /// At the next load it is taken under a new epoch, also from this node itself.
+    afresh: bool,
     /// Another node has the session: what is stepped here is done there.
     guest: bool,
     /// It was written by another node while a load was under way.
     stale: bool,
+    /// Other nodes may write the session, too.
+    shared: bool,
+    /// Whatever waits came before the state was read.
+    fresh: bool,
     policy: Arc<Policy>,
     slot: Slot,
     version: Version,
@@ -112,8 +118,11 @@ impl Driver {
             node,
             epoch: node,
             runs: true,
+            afresh: false,
             guest: false,
             stale: false,
+            shared: false,
+            fresh: false,
             policy,
             slot: Slot::Unloaded,
             version: Version(0),
@@ -157,6 +166,8 @@ impl Driver {
         if self.guest && is_owners(&input) {
             return;
         }
+        // What comes while nothing is known waits for a load that begins later.
+        self.fresh &= matches!(self.slot, Slot::Unloaded);
         self.backlog.push_back(input);
     }
 
@@ -215,7 +226,10 @@ impl Driver {
     ) -> Option<Request> {
         loop {
             let session = match std::mem::replace(&mut self.slot, Slot::Loading) {
-                Slot::Unloaded => return Some(Request::Load),
+                Slot::Unloaded => {
+                    self.fresh = true;
+                    return Some(Request::Load);
+                }
                 Slot::Ready(session) if !self.backlog.is_empty() => session,
                 Slot::Lost => {
                     self.lose(outcome);
@@ -276,6 +290,12 @@ impl Driver {
         }
         outcome.ignored = out.ignored.or(outcome.ignored);
         if !out.changed && out.rows.is_empty() {
+            if self.is_outdated(&out.effects) {
+                // The slot is taken, so this goes on with a load.
+                self.slot = Slot::Unloaded;
+                self.redo(inputs);
+                return None;
+            }
             self.slot = Slot::Ready(next);
             self.release(&inputs, out.effects, outcome);
             return None;

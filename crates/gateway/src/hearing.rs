@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::ports::intake::{AccountHealth, Intake, KnownGroup, Listener, Undone};
+use turnkeep_core::ports::store::Store;
 
 use crate::run::panic_text;
 use crate::service::Gateway;
@@ -59,7 +60,7 @@ impl Gateway {
     fn ear(&self, listener: &Arc<dyn Listener>) -> Ear {
         let intake = self.intake();
         let end = CancellationToken::new();
-        let task = tokio::spawn(listen(Arc::clone(listener), intake, end.clone()));
+        let task = tokio::spawn(listen(Arc::clone(listener), intake, Arc::clone(self.store()), end.clone()));
         Ear { listener: Arc::clone(listener), end, task }
     }
 
@@ -123,8 +124,23 @@ impl Gateway {
 }
 
 /// Listens until the end, whatever happens to the adapter.
-async fn listen(listener: Arc<dyn Listener>, intake: Arc<dyn Intake>, end: CancellationToken) {
+async fn listen(
+    listener: Arc<dyn Listener>,
+    intake: Arc<dyn Intake>,
+    store: Arc<dyn Store>,
+    end: CancellationToken,
+) {
     let channel = listener.channel();
+    let owned = async {
+        // An account has one ear, on whichever node is first; another one waits until that ends.
+        while !matches!(store.lease(&format!("channel {channel}")).await, Ok(true)) {
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    tokio::select! {
+        () = owned => {}
+        () = end.cancelled() => return,
+    }
     loop {
         let mut task = tokio::spawn({
             let (listener, intake) = (Arc::clone(&listener), Arc::clone(&intake));

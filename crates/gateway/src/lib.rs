@@ -9,6 +9,7 @@ pub mod access;
 pub mod care;
 pub mod clock;
 mod cluster;
+pub mod dispatch;
 pub mod driver;
 pub mod follow;
 pub mod guard;
@@ -24,6 +25,7 @@ pub mod service;
 
 mod decisions;
 mod hearing;
+mod hints;
 mod import;
 mod mail;
 mod metrics;

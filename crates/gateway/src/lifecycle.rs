@@ -29,7 +29,6 @@ impl Gateway {
         self.load_salt().await?;
         self.load_people().await?;
         self.0.schedule.load(&self.setup().settings.jobs, clock::now()).await?;
-        self.0.switchboard.load().await?;
         self.take_leads().await?;
         let taken = self.tend(Timestamp::MAX).await?;
         self.set_phase(Phase::Ready);
@@ -67,7 +66,7 @@ impl Gateway {
 
     /// Looks after open work nobody looks after, and tidies, until `shutdown`.
     pub async fn sweep(&self, shutdown: CancellationToken) {
-        tokio::join!(self.tidy(&shutdown), self.look_out(&shutdown));
+        tokio::join!(self.tidy(&shutdown), self.look_out(&shutdown), self.share_hints(&shutdown));
     }
 
     async fn tidy(&self, shutdown: &CancellationToken) {

@@ -4,11 +4,12 @@
 //! nothing but its own time and there is no buffer to overflow.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use dashmap::DashMap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use turnkeep_core::SessionKey;
+use turnkeep_core::draft;
 use turnkeep_core::ids::{Attempt, RunTag, Seq, TurnId};
 
 use crate::run::RunShared;
@@ -31,11 +32,34 @@ pub struct Tick {
 pub(crate) struct Live {
     tick: watch::Sender<Tick>,
     run: Mutex<Option<Arc<RunShared>>>,
+    elsewhere: Mutex<Elsewhere>,
+    /// Who watches other nodes has to look again: a run began or ended here, or nobody cares any
+    /// more.
+    moved: Arc<Notify>,
+}
+
+/// What another node shows of its run.
+#[derive(Default)]
+struct Elsewhere {
+    /// Somebody listens to other nodes.
+    watched: bool,
+    draft: Option<Box<draft::Draft>>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.moved.notify_one();
+    }
 }
 
 impl Live {
     fn new() -> Self {
-        Self { tick: watch::Sender::new(Tick::default()), run: Mutex::new(None) }
+        Self {
+            tick: watch::Sender::new(Tick::default()),
+            run: Mutex::new(None),
+            elsewhere: Mutex::default(),
+            moved: Arc::default(),
+        }
     }
 
     pub(crate) fn journal(&self, last_seq: Seq) {
@@ -71,8 +95,57 @@ impl Live {
     }
 
     pub(crate) fn set_run(&self, run: Option<Arc<RunShared>>) {
-        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = run;
+        if run.is_some() {
+            // Whatever other nodes showed was of a run before this one.
+            self.elsewhere().draft = None;
+        }
+        *lock(&self.run) = run;
+        self.moved.notify_one();
         self.drafted();
+    }
+
+    /// The turn that is open now, as it was read just now; what another node showed of any other
+    /// one is over.
+    pub(crate) fn open_turn(&self, turn: Option<TurnId>) {
+        let mut elsewhere = self.elsewhere();
+        let shown = elsewhere.draft.as_ref().and_then(|draft| draft.run()).map(|run| run.turn);
+        if shown != turn {
+            // Should that be wrong, the next piece has a gap before it, and all of it is asked for.
+            elsewhere.draft = None;
+        }
+    }
+
+    /// Whoever asks first is to watch other nodes, and look again whenever it is told to.
+    pub(crate) fn watched_elsewhere(&self) -> Option<Arc<Notify>> {
+        let watched = std::mem::replace(&mut self.elsewhere().watched, true);
+        (!watched).then(|| Arc::clone(&self.moved))
+    }
+
+    pub(crate) fn runs_here(&self) -> bool {
+        lock(&self.run).is_some()
+    }
+
+    /// Another node shows a piece of its draft.
+    pub(crate) fn read_elsewhere(&self, piece: &draft::Piece) -> draft::Read {
+        let mut elsewhere = self.elsewhere();
+        let new = || Box::new(draft::Draft::new(draft::DRAFT_BYTES_MAX));
+        let read = elsewhere.draft.get_or_insert_with(new).read(piece);
+        drop(elsewhere);
+        if matches!(read, draft::Read::Grown | draft::Read::Anew | draft::Read::Mended) {
+            self.drafted();
+        }
+        read
+    }
+
+    /// Pieces may be missing.
+    pub(crate) fn missed_elsewhere(&self) {
+        if let Some(draft) = &mut self.elsewhere().draft {
+            draft.miss();
+        }
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, Elsewhere> {
+        lock(&self.elsewhere)
     }
 }
 
@@ -162,18 +235,27 @@ impl Subscription {
     /// The draft of the running attempt, from byte `from` on if it is still the one of `seen`.
     #[must_use]
     pub fn draft(&self, seen: Option<(TurnId, Attempt, usize)>) -> Option<Draft> {
-        let run = self.live.run.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let RunTag { turn, attempt, .. } = run.tag;
-        let text = run.draft.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = match seen {
-            Some((seen_turn, seen_attempt, len))
-                if (seen_turn, seen_attempt) == (turn, attempt) =>
-            {
-                len
-            }
-            _ => 0,
+        let Some(run) = lock(&self.live.run).clone() else {
+            let elsewhere = self.live.elsewhere();
+            let draft = elsewhere.draft.as_ref()?;
+            return Some(unseen(draft.run()?, draft.text(), seen));
         };
-        let rest = text.get(from..).unwrap_or_default().to_owned();
-        Some(Draft { turn, attempt, text: rest, len: text.len() })
+        let text = lock(&run.draft);
+        Some(unseen(run.tag, &text, seen))
     }
+}
+
+/// What of a draft was not seen yet.
+fn unseen(run: RunTag, text: &str, seen: Option<(TurnId, Attempt, usize)>) -> Draft {
+    let RunTag { turn, attempt, .. } = run;
+    let from = match seen {
+        Some((seen_turn, seen_attempt, len)) if (seen_turn, seen_attempt) == (turn, attempt) => len,
+        _ => 0,
+    };
+    let rest = text.get(from..).unwrap_or_default().to_owned();
+    Draft { turn, attempt, text: rest, len: text.len() }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

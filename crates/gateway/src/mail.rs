@@ -42,6 +42,8 @@ pub(crate) enum Mail {
     Tend,
     /// Another node wrote the session: load it again.
     Look,
+    /// Run its turns on this node, though it runs none otherwise: nobody else takes them.
+    RunHere,
     /// The configuration was replaced.
     Renew,
     /// Tell the switchboard what the session takes now, though nothing was committed.

@@ -31,6 +31,7 @@ use crate::slots::Slots;
 use crate::trace::OpenSpan;
 use artifacts::Given;
 use asks::Asks;
+use shown::Shown;
 
 mod absent;
 mod artifacts;
@@ -38,6 +39,7 @@ mod asks;
 mod attempt;
 mod bootstrap;
 mod history;
+mod shown;
 mod span;
 mod tools;
 
@@ -60,6 +62,8 @@ pub(crate) struct RunShared {
     clock: Mutex<RunClock>,
     began: Instant,
     rare: Mutex<Rare>,
+    /// What other nodes are to see of it.
+    pub(crate) shown: Shown,
 }
 
 /// What few runs ever need.
@@ -98,6 +102,7 @@ impl RunShared {
             clock: Mutex::new(RunClock::start(policy, 0)),
             began: Instant::now(),
             rare: Mutex::new(Rare { span, ..Rare::default() }),
+            shown: Shown::default(),
         };
         if let Some(reason) = start.finishing {
             shared.finish_now(reason);
@@ -317,6 +322,7 @@ impl TurnHandle for RunHandle {
         if let Some(live) = self.gateway.0.lives.get(&self.key) {
             live.drafted();
         }
+        self.shared.shown.grown.notify_one();
     }
 
     fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Declined>> {

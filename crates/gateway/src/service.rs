@@ -10,10 +10,11 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 use turnkeep_core::ids::{Seq, TurnId};
-use turnkeep_core::message::{CommandAct, Decision, Inbound, InboundKind, Rejection};
+use turnkeep_core::message::{Decision, Rejection};
 use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::channel::Channel;
+use turnkeep_core::ports::hints::Hints;
 use turnkeep_core::ports::moderator::Moderator;
 use turnkeep_core::ports::schedule::ScheduleStore;
 use turnkeep_core::ports::store::{FirstDecision, Store};
@@ -28,10 +29,12 @@ use turnkeep_core::{Policy, SessionKey};
 
 use crate::care::Care;
 use crate::cluster::Cluster;
+use crate::dispatch::Dispatch;
 use crate::driver::duplicate_of;
 use crate::follow::{Settled, find_settled};
-use crate::guard::{Guard, GuardParts, GuardSettings, Question, What};
+use crate::guard::{Guard, GuardParts, GuardSettings};
 use crate::hearing::Hearing;
+use crate::hints::Hinting;
 use crate::ingress::{Admitted, FieldError, Policies, Submission, admit};
 use crate::intake::Desk;
 use crate::intake::routing::Routing;
@@ -119,6 +122,8 @@ pub struct Parts {
     pub moderator: Option<Arc<dyn Moderator>>,
     /// Who collects spans, if somebody does.
     pub tracer: Option<Arc<dyn Tracer>>,
+    /// What other nodes are told beside the record.
+    pub hints: Arc<dyn Hints>,
     /// Whether turns run on this node, or only on others that have the same store.
     pub runs: bool,
     /// Everything else.
@@ -200,9 +205,13 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     /// Other nodes with the same store.
     pub(crate) cluster: Cluster,
+    /// What is told to other nodes, and heard of them.
+    pub(crate) hints: Hinting,
     pub(crate) lives: Lives,
     /// Every session at a glance.
     pub(crate) switchboard: Switchboard,
+    /// Turns that something outside gives to one of several nodes.
+    pub(crate) dispatch: Dispatch,
     pub(crate) listeners: Listeners,
     /// Who became known by a code.
     pub(crate) people: People,
@@ -254,7 +263,9 @@ impl Gateway {
             replacing: tokio::sync::Mutex::default(),
             registry: Registry::default(),
             cluster: Cluster::new(parts.runs),
+            hints: Hinting::new(parts.hints),
             lives: Lives::default(),
+            dispatch: Dispatch::default(),
             listeners: Listeners::new(parts.listeners),
             people: People::new(parts.people),
             schedule: Schedule::new(parts.schedule),
@@ -362,39 +373,6 @@ impl Gateway {
         }
     }
 
-    /// Refuses what the guard refuses. Where it may be a twin of what was accepted, it goes on with
-    /// the refusal, because its session is asked that first.
-    async fn guard(
-        &self,
-        key: &SessionKey,
-        (policy, settings): (&Policy, &GuardSettings),
-        inbound: &mut Inbound,
-        since: Instant,
-    ) -> Result<(), Refusal> {
-        let question = Question {
-            session_key: key.as_str(),
-            tenant: &key.tenant(),
-            customer: &inbound.body.sender,
-            text: &inbound.body.text,
-            policy,
-            settings,
-            named: inbound.is_named(),
-            what: counted_as(&inbound.kind),
-            now: crate::clock::now(),
-        };
-        let Err(refused) = self.0.guard.admit(&question) else { return Ok(()) };
-        if let Some(restriction) = refused.restriction {
-            self.record(restriction).await;
-        }
-        if refused.look_up {
-            inbound.refused = Some(refused.rejection);
-            return Ok(());
-        }
-        let decision = Decision::rejected(refused.rejection.clone());
-        self.note_decision(key, &inbound.body, &decision, since);
-        Err(Refusal::Rejected(refused.rejection))
-    }
-
     /// Waits for the session's task; if it went away, the journal knows.
     async fn settled(
         &self,
@@ -460,6 +438,7 @@ impl Gateway {
     pub fn subscribe(&self, key: &SessionKey) -> Option<Subscription> {
         let policy = self.policy_of(key)?;
         let live = self.0.lives.open(key);
+        self.watch_elsewhere(key, &live);
         self.send(key, policy, Mail::Watch(Arc::clone(&live)));
         Some(Subscription::new(live, self.connection_for(key)))
     }
@@ -473,16 +452,6 @@ impl Gateway {
 pub(crate) enum Accepted {
     Decided(Decision),
     Duplicate(FirstDecision),
-}
-
-/// What rates count it as: whoever wants something to end is not made to wait, and what is said to
-/// others in a group uses up nothing that one may say to us.
-const fn counted_as(kind: &InboundKind) -> What {
-    match kind {
-        InboundKind::Context => What::Aside,
-        InboundKind::Command(CommandAct::Stop { .. }) => What::Stop,
-        _ => What::Sent,
-    }
 }
 
 fn interrupted() -> Refusal {

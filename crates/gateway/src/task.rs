@@ -22,13 +22,13 @@ use crate::outbox::Typing;
 use crate::recent::Memory;
 use crate::run::RunShared;
 use crate::service::Gateway;
-use crate::{clock, killpoint};
+use crate::clock;
 
 mod effects;
 mod news;
+mod record;
 mod spans;
 
-use news::News;
 use spans::TurnSpans;
 
 /// How long a session waits after a store failure before it loads again.
@@ -206,41 +206,8 @@ impl SessionTask {
             let mut told = None;
             match request {
                 None => break,
-                Some(Request::Load) => {
-                    let loaded = self.gateway.0.store.load(self.driver.key()).await;
-                    if let Err(error) = &loaded {
-                        tracing::warn!(session_key = %self.driver.key(), %error, "load failed");
-                    }
-                    let holder = |epoch| self.gateway.0.store.holder(epoch);
-                    self.driver.on_loaded(loaded, holder, &mut outcome);
-                    // What was asked before the state was known is asked again, and whoever watches
-                    // may have missed entries of a commit that only seemed to have failed.
-                    self.refollow();
-                    if let Some(session) = self.driver.session() {
-                        self.memory.loaded(session.last_seq);
-                        if let Some(live) = &self.live {
-                            live.loaded(session.last_seq);
-                        }
-                    }
-                    self.show_loaded();
-                }
-                Some(Request::Commit(commit)) => {
-                    let mut news = News::of(&commit.rows.events, self.spans.is_some());
-                    killpoint::before(&news.kinds);
-                    let result = self.gateway.0.store.commit(*commit).await;
-                    if let Err(error) = &result {
-                        tracing::warn!(session_key = %self.driver.key(), %error, "commit failed");
-                    }
-                    self.driver.on_committed(result, &mut outcome);
-                    if outcome.committed {
-                        killpoint::after(&news.kinds);
-                        self.remember(&mut news);
-                        self.trace(&outcome, std::mem::take(&mut news.traced));
-                        told = Some(news);
-                    } else if !news.booked.is_empty() {
-                        self.gateway.0.ledger.doubt(self.driver.key());
-                    }
-                }
+                Some(Request::Load) => self.load(&mut outcome).await,
+                Some(Request::Commit(commit)) => told = self.commit(*commit, &mut outcome).await,
             }
             let failed = outcome.store_failed;
             self.lost |= outcome.lost;
@@ -263,6 +230,10 @@ impl SessionTask {
         } else if let Some(session) = self.driver.session() {
             let now = Standing::of(session);
             self.stand(now);
+            self.gateway.0.cluster.unfollow(self.driver.key());
+        }
+        if let Some(session) = self.driver.session() {
+            self.gateway.stands(self.driver.key(), session, !self.driver.is_guest());
         }
         // Most of a hundred thousand open sessions do nothing but wait: they hold no spare room.
         self.waiters.shrink_to_fit();
@@ -402,6 +373,7 @@ impl SessionTask {
                 self.driver.refresh();
             }
             Mail::Look => self.driver.look(),
+            Mail::RunHere => self.driver.run_here(),
             // The next step looks anyway; this one only wakes.
             Mail::Tend | Mail::Renew => {}
             Mail::Weigh => self.weigh(),

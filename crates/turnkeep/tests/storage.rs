@@ -2,14 +2,26 @@
 //! database.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[cfg(feature = "postgres")]
+#[path = "crash_kit/cluster.rs"]
+mod cluster;
 mod crash_kit;
 #[cfg(feature = "postgres")]
 #[path = "crash_kit/database.rs"]
 mod database;
 #[cfg(feature = "postgres")]
+#[path = "crash_kit/hints.rs"]
+mod hints;
+#[cfg(feature = "postgres")]
+#[path = "crash_kit/migrate.rs"]
+mod migrate;
+#[cfg(feature = "postgres")]
 #[expect(dead_code, reason = "the store's own tests do more to it")]
 #[path = "../../stores/tests/stores/postgres_server.rs"]
 mod postgres_server;
+#[cfg(feature = "postgres")]
+#[path = "../../redis/tests/redis/server.rs"]
+mod redis_server;
 #[path = "crash_kit/small_disk.rs"]
 mod small_disk;
 

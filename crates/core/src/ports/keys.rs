@@ -67,6 +67,11 @@ pub trait Keys: Send + Sync + 'static {
     /// All of them, in the order in which they were made; at most [`KEYS_MAX`].
     fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRow>, StoreError>>;
 
+    /// Moves when whoever else has the record open changed it, as far as it is known now.
+    fn changes(&self) -> u64 {
+        0
+    }
+
     /// Records a key.
     fn add_key(&self, row: KeyRow) -> BoxFuture<'_, Result<Added, StoreError>>;
 

@@ -36,6 +36,8 @@ pub use people::{Invitation, SignedIn};
 
 /// How often ended sign-ins are forgotten and the keys are read anew.
 const TEND: Duration = Duration::from_secs(60);
+/// How often it is looked whether other nodes changed the keys.
+const CHANGES: Duration = Duration::from_millis(500);
 /// Ended sign-ins that are forgotten at once.
 const FORGET: usize = 1000;
 /// Visits that are looked up in the store at once; guesses can't keep it busier.
@@ -345,9 +347,20 @@ impl Access {
     pub async fn tend(&self, shutdown: CancellationToken) {
         let mut beat = tokio::time::interval(TEND);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut changes = tokio::time::interval(CHANGES);
+        changes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut known = self.0.store.changes();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
+                _ = changes.tick() => {
+                    // Another node made or ended one.
+                    let now = self.0.store.changes();
+                    if now != known && self.read().await.is_ok() {
+                        known = now;
+                    }
+                    continue;
+                }
                 _ = beat.tick() => {}
             }
             let now = clock::now();

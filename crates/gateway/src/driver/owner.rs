@@ -11,6 +11,12 @@ use turnkeep_core::session::{Effect, Input, Session};
 use super::{Driver, Outcome, Slot};
 
 impl Driver {
+    /// The same where other nodes may have the store open, too.
+    #[must_use]
+    pub fn among_others(self) -> Self {
+        Self { shared: true, ..self }
+    }
+
     /// Another node wrote the session, so what is known here is old.
     pub fn look(&mut self) {
         match self.slot {
@@ -19,6 +25,15 @@ impl Driver {
             // What is built on something old conflicts, and is loaded again.
             Slot::Unloaded | Slot::Committing(_) | Slot::Lost => {}
         }
+    }
+
+    /// Nobody took what this node handed over, so it runs the session itself, as long as nobody else
+    /// has it: under a new epoch, so that whoever is told of it late finds it taken.
+    pub fn run_here(&mut self) {
+        if !self.runs {
+            (self.runs, self.afresh) = (true, true);
+        }
+        self.look();
     }
 
     /// The load ended. Whatever the state says is under way is held against what the shell has.
@@ -60,11 +75,14 @@ impl Driver {
         let others = holder == Holder::Another && session.has_open_work();
         self.guest = others || !self.runs;
         self.epoch = match holder {
+            Holder::Us if std::mem::take(&mut self.afresh) => session.epoch.taken_by(self.node),
             Holder::Us => session.epoch,
             Holder::Another if others => session.epoch,
             Holder::Another | Holder::Nobody => session.epoch.taken_by(self.node),
             Holder::Later => self.node,
         };
+        // The one of a load before this, which was not stepped any more.
+        self.backlog.pop_front_if(|input| matches!(input, Input::Adopt { .. }));
         if !self.guest {
             let (run, delivering) = (self.run, self.delivering);
             return self.backlog.push_front(Input::Adopt { run, delivering });
@@ -76,6 +94,13 @@ impl Driver {
             outcome.effects.push(Effect::Cancel(run));
             outcome.effects.push(Effect::Typing(false));
         }
+    }
+
+    /// Whether somebody is to be told something that nothing was written for, and that may be wrong
+    /// by now: others may have written since the state was read. It is looked at again first.
+    pub(super) fn is_outdated(&self, effects: &[Effect]) -> bool {
+        let told = |effect: &Effect| matches!(effect, Effect::Decided(..) | Effect::Controlled(..));
+        self.shared && !self.fresh && effects.iter().any(told) && !planted(Planted::OldAnswer)
     }
 
     /// The session is another owner's now: whatever runs here ends, and nobody is told that

@@ -43,6 +43,21 @@ pub(crate) struct Question<'a> {
     pub(crate) now: Timestamp,
 }
 
+impl<'a> Question<'a> {
+    /// What it has charged.
+    pub(super) const fn charge(&self) -> Charge<'a> {
+        let Self { tenant, policy, settings, what, now, .. } = *self;
+        Charge { tenant, policy, settings, what, now }
+    }
+}
+
+/// Somebody whose rates let the message through.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entered {
+    pub(super) name: Name,
+    pub(super) restricted: bool,
+}
+
 /// A message that is not let in.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -117,9 +132,17 @@ impl Guard {
 
     /// Lets a message in, or says why not.
     pub(crate) fn admit(&self, question: &Question<'_>) -> Result<(), Box<Refused>> {
+        match self.enter(question)? {
+            Some(Entered { name, .. }) => self.hear_out(name, question),
+            None => Ok(()),
+        }
+    }
+
+    /// The restrictions and the rates; none if nothing of it is watched.
+    pub(super) fn enter(&self, question: &Question<'_>) -> Result<Option<Entered>, Box<Refused>> {
         let watches = question.settings.rate_limiting || question.settings.abuse_detection;
         if !watches && self.standings.len() == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let name = self.names.of(question.tenant, Some(question.customer));
         let restricted = match self.standings.in_force(name, question.now) {
@@ -138,6 +161,11 @@ impl Guard {
             }
             Err(Stop::Flood(finding)) => self.judge(name, question, finding)?,
         }
+        Ok(Some(Entered { name, restricted }))
+    }
+
+    /// What the message says.
+    pub(super) fn hear_out(&self, name: Name, question: &Question<'_>) -> Result<(), Box<Refused>> {
         if question.settings.abuse_detection {
             for finding in self.listen(name, question) {
                 self.judge(name, question, finding)?;
@@ -169,8 +197,7 @@ impl Guard {
 
     /// Counts the attempt, and asks and charges the three rates.
     fn arrives(&self, name: Name, question: &Question<'_>, restricted: bool) -> Result<(), Stop> {
-        let Question { tenant, policy, settings, now, .. } = *question;
-        let charge = Charge { tenant, policy, settings, what: question.what, now };
+        let (charge, now) = (question.charge(), question.now);
         if question.what != What::Sent {
             return Ok(self.charge_rates(name, &charge, restricted)?);
         }
@@ -298,7 +325,7 @@ impl Guard {
         Err(self.refused(name, question, Rejection::Abuse(kind), restriction))
     }
 
-    fn refused(
+    pub(super) fn refused(
         &self,
         name: Name,
         question: &Question<'_>,

@@ -8,7 +8,7 @@
 use std::sync::PoisonError;
 
 use turnkeep_core::Policy;
-use turnkeep_core::guard::{Pace, RESTRICTED, Rate, tighter};
+use turnkeep_core::guard::{Bucket, Pace, RESTRICTED, Rate, tighter};
 use turnkeep_core::ids::Timestamp;
 
 use super::admission::Guard;
@@ -31,6 +31,16 @@ pub(crate) enum What {
 impl What {
     /// How many there are.
     pub(super) const COUNT: usize = 4;
+
+    /// In a word, as other nodes know it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Typing => "typing",
+            Self::Stop => "stop",
+            Self::Aside => "aside",
+        }
+    }
 }
 
 /// What is charged.
@@ -66,7 +76,7 @@ impl Wait {
 }
 
 impl Charge<'_> {
-    fn rate(&self, rate: Rate) -> Rate {
+    pub(super) fn rate(&self, rate: Rate) -> Rate {
         if self.settings.rate_limiting { rate } else { Rate::UNLIMITED }
     }
 }
@@ -162,6 +172,12 @@ impl Guard {
                 passed();
             })
         })
+    }
+
+    /// Works with what all together used.
+    pub(super) fn of_everybody(&self, what: What, work: impl FnOnce(&mut Bucket)) {
+        let everybody = &self.everybody[what as usize];
+        work(&mut everybody.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn rate_of_all(

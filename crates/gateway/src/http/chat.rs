@@ -222,6 +222,7 @@ async fn take<B: HttpBody<Data = Bytes> + Unpin>(
             Until { seq, message_id: Arc::clone(&message_id), duplicate: decision.duplicate };
         return Ok(feed.until(until).response(shared.closing.clone()));
     }
+    let _connection = follow.is_some().then(|| shared.gateway.connection_for(&key));
     if let (Some(wait), Some(follow)) = (wait, follow)
         && let Some(settled) = settled_within(follow, wait, closing, asker).await
     {

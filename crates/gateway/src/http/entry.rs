@@ -16,15 +16,18 @@ use turnkeep_core::SessionKey;
 use turnkeep_core::ports::store::Loaded;
 
 use super::access::{self, Asker};
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::query::Parameters;
 use super::reload::Reload;
 use super::settings::{Http, HttpSettings};
 use super::source::Source;
-use super::{body, chat, needs, router, session_file, source, trace};
+use super::{body, chat, needs, router, session_file, source, switchboard, trace};
 use crate::access::Access;
 use crate::metrics::HttpMetrics;
 use crate::{Current, Gateway};
+
+/// What can be asked of a server that talks to nobody.
+const HEALTH: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// What every handler may use.
 pub(super) struct Shared {
@@ -77,6 +80,8 @@ impl Entry {
             openapi,
             parameters,
         });
+        let kept = from_fn_with_state(Arc::clone(&shared), switchboard::kept_here);
+        let router = router.layer(kept);
         let router = router.layer(from_fn_with_state(Arc::clone(&shared), access::gate));
         let router = router.with_state(Arc::clone(&shared));
         Self { shared, router, metrics: HttpMetrics::new() }
@@ -101,10 +106,15 @@ impl Entry {
         closing: &CancellationToken,
         peer: Option<IpAddr>,
     ) -> Response {
-        let source = match source::check(&request, &self.shared.settings.now(), peer) {
+        let settings = self.shared.settings.now();
+        let source = match source::check(&request, &settings, peer) {
             Ok(source) => source,
             Err(problem) => return problem.into_response(),
         };
+        if settings.health_only && !HEALTH.contains(&request.uri().path()) {
+            let why = "this server runs turns and talks to nobody: ask a gateway";
+            return Problem::new(Kind::NotFound, why).into_response();
+        }
         // Nearly every request is this one; the router would cost it several allocations.
         if request.method() == Method::POST && matches!(request.uri().path(), "/v1/chat" | "/chat")
         {

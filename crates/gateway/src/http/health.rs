@@ -31,6 +31,10 @@ pub(super) struct Health {
     /// What is wrong with the accounts of Signal, if something is; `GET /v1/signal` tells more.
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<String>,
+    /// What is wrong with the place where nodes give each other hints, if something is. It costs
+    /// time only, so messages are taken all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hints: Option<String>,
 }
 
 /// Whether the process lives, and which version of the program it is: a client of another one says so.
@@ -39,7 +43,7 @@ pub(super) struct Health {
 ))]
 pub(super) async fn healthz() -> Answer {
     let version = Some(env!("CARGO_PKG_VERSION"));
-    read(&Health { status: "ok", version, reason: None, config: None, signal: None })
+    read(&Health { status: "ok", version, reason: None, config: None, signal: None, hints: None })
 }
 
 /// Whether it takes messages.
@@ -51,11 +55,15 @@ pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Answer {
     let failed = shared.reload.as_ref().is_some_and(|reload| reload.has_failed());
     let config = failed.then_some("last reload failed");
     let signal = signal::trouble(&shared.gateway.accounts("signal"));
+    let hints = shared.gateway.hints_health().and_then(|health| health.trouble());
     match shared.gateway.readiness() {
-        Ok(()) => read(&Health { status: "ok", version: None, reason: None, config, signal }),
+        Ok(()) => {
+            read(&Health { status: "ok", version: None, reason: None, config, signal, hints })
+        }
         Err(reason) => {
             let status = "unavailable";
-            let health = Health { status, version: None, reason: Some(reason), config, signal };
+            let reason = Some(reason);
+            let health = Health { status, version: None, reason, config, signal, hints };
             let response = json(StatusCode::SERVICE_UNAVAILABLE, &health, 128);
             Ok(([(CACHE_CONTROL, "no-store"), (RETRY_AFTER, "1")], response).into_response())
         }

@@ -32,6 +32,8 @@ pub struct HttpSettings {
     pub listen: Option<SocketAddr>,
     /// Who is believed when it says for whom it asks.
     pub trusted_proxies: Vec<Network>,
+    /// Only how the process is can be asked for.
+    pub health_only: bool,
 }
 
 impl Default for HttpSettings {
@@ -46,6 +48,7 @@ impl Default for HttpSettings {
             hosts: Vec::new(),
             listen: None,
             trusted_proxies: Vec::new(),
+            health_only: false,
         }
     }
 }

@@ -122,6 +122,8 @@ pub(crate) struct Listeners {
     all: Current<Vec<Arc<Listening>>>,
     /// Counts commits, while somebody follows them.
     grown: watch::Sender<u64>,
+    /// Callbacks are sent from this node, and no other.
+    lead: watch::Sender<bool>,
     erasures: Arc<AtomicU64>,
     stop: CancellationToken,
     pumps: TaskTracker,
@@ -136,6 +138,7 @@ impl Listeners {
             store: parts.store,
             all: all.collect::<Vec<_>>().into(),
             grown: watch::Sender::new(0),
+            lead: watch::Sender::new(false),
             erasures,
             stop,
             pumps: TaskTracker::new(),
@@ -150,6 +153,11 @@ impl Listeners {
     /// The listener of this name.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Listening>> {
         self.all().iter().find(|listening| listening.listener.name == name).cloned()
+    }
+
+    /// From now on callbacks are sent from this node.
+    pub(crate) fn lead(&self) {
+        self.lead.send_replace(true);
     }
 
     /// A commit that journalled something is durable.
@@ -204,9 +212,14 @@ impl Listeners {
         let (store, listening) = (Arc::clone(&self.store), Arc::clone(listening));
         let ended = listening.ended.clone().drop_guard();
         let stop = listening.stop.clone();
-        let pump = Pump::new(store, listening, self.follow(), stop);
+        let pump = Pump::new(store, listening, self.follow(), stop.clone());
+        let mut lead = self.lead.subscribe();
         self.pumps.spawn(async move {
-            pump.run().await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                // The sender lives as long as the gateway, so waiting can't fail.
+                () = async { drop(lead.wait_for(|ours| *ours).await) } => pump.run().await,
+            }
             drop(ended);
         });
     }

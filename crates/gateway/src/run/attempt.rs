@@ -15,7 +15,7 @@ use turnkeep_core::run_clock::Overdue;
 use turnkeep_core::session::{AgentInput, RunFailure, StartRun};
 
 use super::asks::Asks;
-use super::{CANCELLED, RunHandle, RunShared, absent, artifacts};
+use super::{CANCELLED, RunHandle, RunShared, absent, artifacts, shown};
 use crate::live::Live;
 use crate::mail::Mail;
 use crate::money::{Reports, appoint};
@@ -67,10 +67,11 @@ pub(crate) fn start(
             tell(&task, &watch, AgentInput::Degraded);
         }
         let shared = Arc::clone(&watch);
+        let running = running.unwrap_or_else(|| Running::new(&gateway));
+        let _shown = shown::begin(&gateway, &key, &watch);
         let way_back = Way { shared, key, task: task.clone(), slots, reports, recent };
         let context = way_back.context(&gateway, facts, start);
         gateway.0.metrics.runs.increment(1);
-        let running = running.unwrap_or_else(|| Running::new(&gateway));
         let run = AssertUnwindSafe(attempt(&*agent, context, &watch)).catch_unwind();
         let said = run.await.unwrap_or_else(|panic| {
             running.0.0.metrics.panics.increment(1);

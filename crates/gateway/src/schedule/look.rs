@@ -10,6 +10,7 @@ use turnkeep_core::ports::schedule::{Claim, TickState};
 use turnkeep_core::schedule::{CLOCK_BACK_MS, Due, due};
 
 use super::{Entry, Name, Open};
+use crate::cluster::Lead;
 use crate::service::Gateway;
 use crate::{clock, killpoint};
 
@@ -22,6 +23,10 @@ const AGAIN_MS: i64 = 1_000;
 impl Gateway {
     /// Runs jobs and reminders at their times, until `shutdown`.
     pub async fn keep_schedule(&self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = self.led(Lead::Schedule) => {}
+        }
         loop {
             let now = clock::now();
             let next = self.look_at_schedule(now).await;

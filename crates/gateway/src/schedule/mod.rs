@@ -127,6 +127,12 @@ impl Schedule {
         self.make_sure().await
     }
 
+    /// The jobs as they are kept now: others may have changed them.
+    pub(crate) async fn load_again(&self) -> Result<(), StoreError> {
+        let _alone = self.changing.lock().await;
+        self.make_sure().await
+    }
+
     /// Reads every job anew, and takes up what is open and nobody knows of.
     async fn make_sure(&self) -> Result<(), StoreError> {
         self.read().await?;

@@ -80,10 +80,17 @@ impl Trends {
     }
 }
 
+/// What was seen by looking again and again.
+pub(super) struct Seen<'a> {
+    pub(super) trends: &'a Trends,
+    /// Sessions for which more is open turn after turn, by their numbers.
+    pub(super) leaks: Vec<u32>,
+}
+
 /// What there is to say of a tenant's sessions.
 pub(super) fn advice(
     (tenant, rows): (&str, &[Arc<Row>]),
-    trends: &Trends,
+    Seen { trends, leaks }: Seen<'_>,
     (process, limits): (&ProcessStats, &StatsLimits),
     now: Timestamp,
 ) -> Vec<Recommendation> {
@@ -116,11 +123,16 @@ pub(super) fn advice(
     tell("leak", trends.growing(tenant, |trend| trend.bytes_up), &|count| {
         format!("{count} keep more and more in memory although nothing is said there")
     });
+    tell("open_files_leak", leaks, &|count| {
+        format!("more files are open turn after turn in {count}: their agents may not close them")
+    });
     let alone = |yes: bool, code, text: String| {
         yes.then_some(Recommendation { code, text, sessions: Vec::new() })
     };
     let buffers: u64 = rows.iter().map(|row| row.resources.buffer_bytes).sum();
     let over = |used: u64, of: u64| of > 0 && used.saturating_mul(5) > of.saturating_mul(4);
+    let (files, files_limit) =
+        (process.open_files.unwrap_or(0), process.open_files_limit.unwrap_or(0));
     let of_all = [
         alone(
             over(buffers, limits.buffer_bytes),
@@ -131,11 +143,10 @@ pub(super) fn advice(
             ),
         ),
         alone(
-            over(process.open_files, process.open_files_limit),
+            over(files, files_limit),
             "open_files",
             format!(
-                "{} of {} files are open: raise the limit, or serve fewer at once",
-                process.open_files, process.open_files_limit
+                "{files} of {files_limit} files are open: raise the limit, or serve fewer at once"
             ),
         ),
         alone(
@@ -194,12 +205,17 @@ mod tests {
     ) -> Vec<(&'static str, Vec<u32>)> {
         let rows: Vec<Arc<Row>> = rows.into_iter().map(Arc::new).collect();
         let limits = StatsLimits { sessions: 10, buffer_bytes: 1000, ..StatsLimits::default() };
-        let advice = advice(("t", &rows), trends, (&process, &limits), 4_000_000);
+        let seen = Seen { trends, leaks: Vec::new() };
+        let advice = advice(("t", &rows), seen, (&process, &limits), 4_000_000);
         advice.into_iter().map(|advice| (advice.code, advice.sessions)).collect()
     }
 
     fn process(open_files: u64) -> ProcessStats {
-        ProcessStats { open_files, open_files_limit: 100, memory_bytes: 1 }
+        ProcessStats {
+            open_files: Some(open_files),
+            open_files_limit: Some(100),
+            memory_bytes: None,
+        }
     }
 
     #[test]

@@ -55,7 +55,6 @@ pub(crate) fn resources(session: &Session, kept: (usize, usize)) -> Resources {
         buffer_bytes: bytes as u64,
         messages: (lines + session.inbox_len()) as u64,
         runs: u32::from(runs),
-        open_files: None,
         tokens: session.spent.as_ref().map_or(0, |spent| spent.sums.tokens()),
     }
 }

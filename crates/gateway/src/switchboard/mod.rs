@@ -3,8 +3,9 @@
 //!
 //! In reading order: [`lock`] is the lock, [`shared`] what is done under it; [`feed`] is what the
 //! sessions' tasks tell, [`record`] writes down what has to survive, [`doors`] is what people ask
-//! for, [`tend`] looks after it all ([`unreadable`] is what it could not read), and [`stats`] says how it stands, with [`advice`] on it. [`load`] is for
-//! measuring.
+//! for, [`tend`] looks after it all ([`unreadable`] is what it could not read), and [`stats`] says how it stands, with [`advice`] on it. [`open`] counts
+//! what is open for each session ([`processes`] asks the system, [`growth`] sees what grows), which
+//! changes by itself and so stands in no row. [`load`] is for measuring.
 //!
 //! The lock is never held across IO or an await: an operation changes the board, lets go, has
 //! written down what changed, and only then answers.
@@ -12,9 +13,12 @@
 mod advice;
 mod doors;
 mod feed;
+mod growth;
 #[doc(hidden)]
 pub mod load;
 mod lock;
+mod open;
+mod processes;
 mod record;
 mod shared;
 mod stats;
@@ -45,7 +49,8 @@ use unreadable::Unreadable;
 pub use advice::Recommendation;
 pub use doors::{ClosedSession, NewSession, TidiedUp};
 pub(crate) use feed::{observed, resources};
-pub use stats::{ProcessStats, Stats, StatsLimits};
+pub(crate) use open::{Holds, OpenFiles};
+pub use stats::{OpenFor, ProcessStats, Stats, StatsLimits};
 
 /// Why something was not done on the switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +105,7 @@ pub struct Switchboard {
     record: Arc<Record<OneLock<Boards>>>,
     trends: std::sync::Mutex<Trends>,
     unreadable: std::sync::Mutex<Unreadable>,
+    open: Arc<OpenFiles>,
     /// Names this process.
     boot: String,
 }
@@ -110,8 +116,14 @@ impl Switchboard {
             record: Arc::new(Record::new(Shared::new(limits, id_of), store)),
             trends: std::sync::Mutex::default(),
             unreadable: std::sync::Mutex::default(),
+            open: Arc::default(),
             boot: crate::clock::fresh_uuid().simple().to_string(),
         }
+    }
+
+    /// What is open for each session.
+    pub(crate) const fn open_files(&self) -> &Arc<OpenFiles> {
+        &self.open
     }
 
     fn unreadable(&self) -> std::sync::MutexGuard<'_, Unreadable> {
@@ -125,6 +137,11 @@ impl Switchboard {
     /// Reads every board; to be called before any session has a task.
     pub(crate) async fn load(&self) -> Result<(), StoreError> {
         self.record.load().await
+    }
+
+    /// From now on this node keeps the boards of all.
+    pub(crate) fn keep(&self) {
+        self.record.keep();
     }
 
     /// Writes down whatever is not written yet; what fails is tried again later. It goes on where

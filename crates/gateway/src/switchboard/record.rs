@@ -7,6 +7,7 @@
 //! what is durable: the board is read again, and whoever waited is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use turnkeep_core::ports::store::StoreError;
 use turnkeep_core::ports::switchboard::{SwitchboardStore, Written};
@@ -22,11 +23,18 @@ const PAGE: usize = 256;
 pub(super) struct Record<L> {
     pub(super) shared: Shared<L>,
     store: Arc<dyn SwitchboardStore>,
+    /// It is this node that keeps it; else nothing is written.
+    kept: AtomicBool,
 }
 
 impl<L: Guarded<Boards>> Record<L> {
     pub(super) fn new(shared: Shared<L>, store: Arc<dyn SwitchboardStore>) -> Self {
-        Self { shared, store }
+        Self { shared, store, kept: AtomicBool::new(false) }
+    }
+
+    /// From now on this node keeps it.
+    pub(super) fn keep(&self) {
+        self.kept.store(true, Ordering::Release);
     }
 
     /// Reads every board.
@@ -62,6 +70,9 @@ impl<L: Guarded<Boards>> Record<L> {
 
     /// Writes down what is not written yet.
     pub(super) async fn write(&self, tenant: &str, which: Which) -> Result<(), StoreError> {
+        if !self.kept.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let Some(writing) = self.shared.writing(tenant) else { return Ok(()) };
         loop {
             // For one batch: a person does not wait behind all that came by itself.

@@ -12,6 +12,7 @@ use turnkeep_core::switchboard::{Heard, Resources};
 
 use super::feed::{asked_behind, observed, resources};
 use crate::clock;
+use crate::cluster::Lead;
 use crate::mail::Mail;
 use crate::service::Gateway;
 
@@ -36,6 +37,10 @@ impl Gateway {
     /// Looks after the switchboard until `shutdown`. What it lacks is added beside that: a walk through
     /// a large store takes its time, and nothing waits for it.
     pub async fn keep_switchboard(&self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = self.led(Lead::Switchboard) => {}
+        }
         let walk = async {
             if let Err(error) = self.board_walk().await
                 && !self.is_draining()
@@ -64,6 +69,7 @@ impl Gateway {
             self.switchboard().write_all().await;
             if tidied.elapsed() >= CLEANUP {
                 tidied = tokio::time::Instant::now();
+                self.switchboard().open_files().count().await;
                 for tenant in self.switchboard().shared().tenants() {
                     self.board_cleanup(&tenant);
                     self.board_weigh(&tenant);

@@ -33,6 +33,10 @@ impl Keys for PostgresStore {
         }))
     }
 
+    fn changes(&self) -> u64 {
+        self.shared.nodes.marks().get("keys").copied().unwrap_or(0)
+    }
+
     fn add_key(&self, row: KeyRow) -> Answer<'_, Added> {
         Box::pin(self.change("add a key", move |tx| {
             let row = row.clone();

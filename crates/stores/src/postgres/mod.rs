@@ -7,6 +7,7 @@
 //! ([`change`]). How the database is reached is [`connect`]'s, what it must be [`open`]'s, its
 //! tables [`schema`]'s, and what its errors mean [`trouble`]'s.
 
+pub(crate) mod moving;
 pub(crate) mod nodes;
 pub(crate) mod open;
 pub(crate) mod reader;
@@ -25,6 +26,7 @@ mod journal;
 mod keys;
 mod listeners;
 mod moment;
+mod moving_rows;
 mod people;
 mod pipeline;
 mod put;

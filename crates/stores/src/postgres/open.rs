@@ -1,6 +1,8 @@
 //! Taking part in a cluster: what the server must be, its tables, and a node's own epoch.
 
-use tokio_postgres::Client;
+use std::collections::BTreeMap;
+
+use tokio_postgres::{Client, GenericClient};
 use tokio_postgres::error::SqlState;
 use turnkeep_core::Epoch;
 use uuid::Uuid;
@@ -9,6 +11,7 @@ use super::connect::Connector;
 use super::settings::PostgresSettings;
 use super::trouble::Trouble;
 use super::{Gate, schema};
+use crate::moving::mark::Mark;
 
 /// The first version with `client_connection_check_interval`.
 const SERVER_MIN: i32 = 140_000;
@@ -102,6 +105,14 @@ pub enum PostgresError {
         /// What we know.
         known: i64,
     },
+    /// What it holds moves to another store, or has moved, or comes from one.
+    #[error("what the schema {schema} holds {mark}")]
+    Moving {
+        /// Which.
+        schema: String,
+        /// How.
+        mark: Mark,
+    },
     /// A step of the schema failed.
     #[error("step {number} ({name}) of the tables failed: {detail}")]
     Step {
@@ -151,10 +162,35 @@ pub(super) async fn look(settings: &PostgresSettings) -> Result<bool, PostgresEr
     let client = reach(&Connector::new(settings)?).await?;
     check_server(&client).await?;
     match schema::check(&client, &settings.schema).await {
-        Ok(()) => Ok(true),
+        Ok(()) => refuse_moving(&client, settings, |_| true).await.map(|()| true),
         Err(PostgresError::Empty { .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Refuses what is in a move that concerns whoever asks.
+pub(super) async fn refuse_moving(
+    client: &impl GenericClient,
+    settings: &PostgresSettings,
+    concerns: impl FnOnce(&Mark) -> bool,
+) -> Result<(), PostgresError> {
+    let mark = Mark::read(&moving_notes(client).await?);
+    match mark.filter(|mark| !settings.moves && concerns(mark)) {
+        Some(mark) => Err(PostgresError::Moving { schema: settings.schema.clone(), mark }),
+        None => Ok(()),
+    }
+}
+
+/// What the schema says of a move; nothing where it never was in one.
+pub(super) async fn moving_notes(
+    client: &impl GenericClient,
+) -> Result<BTreeMap<String, String>, tokio_postgres::Error> {
+    let there = client.query_one("SELECT to_regclass('moving') IS NOT NULL", &[]).await?;
+    if !there.try_get::<_, bool>(0)? {
+        return Ok(BTreeMap::new());
+    }
+    let notes = client.query("SELECT name, value FROM moving", &[]).await?;
+    notes.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// The first connection, which says why it can't be had.
@@ -218,6 +254,7 @@ async fn join(client: &mut Client, settings: &PostgresSettings) -> Result<Gate, 
     let token = Uuid::now_v7();
     let transaction = client.transaction().await?;
     transaction.batch_execute(GATE).await?;
+    refuse_moving(&transaction, settings, |_| true).await?;
     transaction
         .execute(
             "UPDATE nodes SET gone_at = now(), gone_why = 'a node of the same name came'

@@ -11,11 +11,12 @@ use turnkeep_core::{Event, Seq, SessionKey};
 
 use super::ask::row;
 use super::connect::Connector;
-use super::open::{PostgresError, reach};
+use super::open::{PostgresError, reach, refuse_moving};
 use super::settings::PostgresSettings;
 use super::trouble::Result;
 use super::{care, journal, read, schema, usage};
 use crate::Reads;
+use crate::moving::mark::Mark;
 
 /// A snapshot that lasts: the server doesn't end it for being idle between two questions.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
@@ -51,6 +52,7 @@ impl PostgresReader {
             let connector = Connector::new(settings)?;
             let client = reach(&connector).await?;
             schema::check(&client, &settings.schema).await?;
+            refuse_moving(&client, settings, Mark::is_half).await?;
             let pool = connector.pool(1)?;
             Ok::<_, PostgresError>(pool.get().await.map_err(super::trouble::Trouble::from)?)
         })?;
@@ -114,7 +116,7 @@ impl Reads for PostgresReader {
     /// written under an epoch that nobody drew: else a database was put together from two.
     fn wrong(&self) -> std::result::Result<Vec<String>, StoreError> {
         let epochs = "SELECT count(*), (SELECT value FROM meta WHERE name = 'epoch') FROM sessions
-                      WHERE epoch > (SELECT value FROM meta WHERE name = 'epoch')";
+                      WHERE (epoch & 268435455) > (SELECT value FROM meta WHERE name = 'epoch')";
         let gaps = "SELECT count(*), min(place) FROM
                     (SELECT place, place - lag(place) OVER (ORDER BY place) AS step
                      FROM journal) AS steps
@@ -130,7 +132,7 @@ impl Reads for PostgresReader {
                 Result::Ok(())
             };
             found(epochs, &|count, last| {
-                format!("{count} sessions have an epoch above {last}, the last that was drawn")
+                format!("{count} sessions are those of a node above {last}, the last that came")
             })
             .await?;
             found(gaps, &|count, first| {

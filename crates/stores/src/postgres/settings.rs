@@ -30,6 +30,8 @@ pub struct PostgresSettings {
     pub node: String,
     /// Whether this node runs turns; one that doesn't leaves what it takes to those that do.
     pub runs: bool,
+    /// Whether it is opened to move everything in it, so that its being moved doesn't count.
+    pub moves: bool,
     /// Connections for reads and changes; the writer and the heartbeat have one each beside them.
     pub pool: usize,
     /// The longest that one statement may take.
@@ -57,6 +59,7 @@ impl PostgresSettings {
             cluster: "default".into(),
             node: node.into(),
             runs: true,
+            moves: false,
             pool: 8,
             statement_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(2),

@@ -20,9 +20,13 @@ mod postgres_care;
 #[cfg(feature = "postgres")]
 mod postgres_connections;
 #[cfg(feature = "postgres")]
+mod postgres_doors;
+#[cfg(feature = "postgres")]
 mod postgres_faults;
 #[cfg(feature = "postgres")]
 mod postgres_kit;
+#[cfg(feature = "postgres")]
+mod postgres_moving;
 #[cfg(feature = "postgres")]
 mod postgres_nodes;
 #[cfg(feature = "postgres")]

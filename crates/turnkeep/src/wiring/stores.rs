@@ -8,6 +8,7 @@ use turnkeep_core::SessionKey;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::guard::Restrictions;
+use turnkeep_core::ports::hints::{Hints, NoHints};
 use turnkeep_core::ports::keys::Keys;
 use turnkeep_core::ports::listeners::ListenerStore;
 use turnkeep_core::ports::people::People;
@@ -31,6 +32,8 @@ pub(crate) struct Stores {
     pub(super) listeners: Arc<dyn ListenerStore>,
     pub(super) guard: Arc<dyn Restrictions>,
     pub(crate) keys: Arc<dyn Keys>,
+    /// What is told to others beside the store; nothing until somebody says where.
+    pub(crate) hints: Arc<dyn Hints>,
     /// Comes back once others have put this server out.
     pub(crate) put_out: BoxFuture<'static, ()>,
 }
@@ -58,6 +61,7 @@ impl Stores {
             listeners: store.clone(),
             guard: store.clone(),
             keys: store.clone(),
+            hints: Arc::new(NoHints),
             put_out,
         }
     }
@@ -66,8 +70,10 @@ impl Stores {
 /// What a server is about that opens a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Answers people; of several at one database only one may, as things are.
+    /// Answers people, and runs their turns.
     Serve,
+    /// Answers people whose turns others run.
+    Relay,
     /// A moment's work beside that.
     Manage,
 }
@@ -155,25 +161,18 @@ fn own_name(data_dir: &Path) -> anyhow::Result<String> {
 }
 
 #[cfg(feature = "postgres")]
+pub(super) use postgres::settings as database_settings;
+
+#[cfg(feature = "postgres")]
 mod postgres {
     use std::path::Path;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use anyhow::Context as _;
-    use tokio::time::Instant;
-    use turnkeep_core::ports::store::Store as _;
     use turnkeep_stores::{PostgresReader, PostgresSettings, PostgresStore, PostgresTls, Reads};
 
     use super::{Purpose, Stores, own_name};
     use crate::config::store::{DatabaseSettings, Tls};
-
-    /// What only one server of a database has.
-    const SERVING: &str = "serve";
-    /// How much longer than a silent server is waited for we wait for its place.
-    const LONGER: Duration = Duration::from_secs(5);
-    /// The pause between two looks at that place.
-    const LOOK: Duration = Duration::from_millis(250);
 
     pub(super) async fn open(
         database: &DatabaseSettings,
@@ -186,42 +185,15 @@ mod postgres {
             Some(name) => name.clone(),
             None => own_name(data_dir)?,
         };
-        let settings = settings(database, node);
+        let runs = purpose == Purpose::Serve;
+        let settings = PostgresSettings { runs, ..settings(database, node) };
         let store = Arc::new(PostgresStore::open(settings).await.context("[store]")?);
-        if purpose == Purpose::Serve {
-            serve_alone(&store, database.node_timeout).await?;
-        }
         let watched = Arc::clone(&store);
         let put_out = async move {
             let _folder = folder;
             watched.put_out().await;
         };
         Ok(Stores::of(&store, Box::pin(put_out)))
-    }
-
-    /// Takes the place of whoever serves, or leaves again: a place that a dead one has is free once
-    /// it was silent for so long.
-    async fn serve_alone(store: &PostgresStore, node_timeout: Duration) -> anyhow::Result<()> {
-        let until = Instant::now() + node_timeout + LONGER;
-        let mut told = false;
-        while !store.lease(SERVING).await.context("[store]")? {
-            if Instant::now() >= until {
-                let others = store.others();
-                let names: Vec<&str> = others.iter().map(|other| &*other.name).collect();
-                store.close().await;
-                anyhow::bail!(
-                    "[store]: another server has this database ({}); only one at a time serves. \
-                     End that one, or name another `schema`",
-                    names.join(", ")
-                );
-            }
-            if !told {
-                tracing::warn!(?node_timeout, "another server has this database; does it live?");
-                told = true;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
     }
 
     pub(super) fn reader(
@@ -245,7 +217,11 @@ mod postgres {
         })
     }
 
-    fn settings(database: &DatabaseSettings, node: String) -> PostgresSettings {
+    /// A database as it is configured, for a node of this name.
+    pub(in crate::wiring) fn settings(
+        database: &DatabaseSettings,
+        node: String,
+    ) -> PostgresSettings {
         PostgresSettings {
             schema: database.schema.clone(),
             cluster: database.cluster.clone(),

@@ -10,7 +10,7 @@ use crate::postgres_server;
 use crate::ready_is;
 
 /// A server's configuration in a folder, with everything in this database.
-fn config(dir: &Path, database: &postgres_server::Server, more: &str) -> PathBuf {
+pub(crate) fn config(dir: &Path, database: &postgres_server::Server, more: &str) -> PathBuf {
     let secret = dir.join("postgres.url");
     let socket = database.folder().to_str().unwrap().replace('/', "%2F");
     std::fs::write(&secret, format!("postgres://turnkeep@{socket}/postgres\n")).unwrap();
@@ -22,14 +22,14 @@ fn config(dir: &Path, database: &postgres_server::Server, more: &str) -> PathBuf
 }
 
 /// What a command says that goes well.
-fn run(config: &Path, command: &[&str]) -> String {
+pub(crate) fn run(config: &Path, command: &[&str]) -> String {
     let (said, complained, code) = try_run(config, command);
     assert_eq!(code, Some(0), "{command:?}: {said}{complained}");
     said
 }
 
 /// What a command says and complains of, and how it ends.
-fn try_run(config: &Path, command: &[&str]) -> (String, String, Option<i32>) {
+pub(crate) fn try_run(config: &Path, command: &[&str]) -> (String, String, Option<i32>) {
     let mut program = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
     let data = config.with_file_name("data");
     let output = program.args(command).arg("--config").arg(config).arg("--data-dir").arg(data);
@@ -38,7 +38,7 @@ fn try_run(config: &Path, command: &[&str]) -> (String, String, Option<i32>) {
     (text(&output.stdout), text(&output.stderr), output.status.code())
 }
 
-fn audit(config: &Path) -> String {
+pub(crate) fn audit(config: &Path) -> String {
     run(config, &["audit"])
 }
 
@@ -106,33 +106,6 @@ async fn who_comes_under_the_same_name_takes_the_others_place() {
     compare(&after, &successor.address, &person).await;
     drop(successor);
     audit(&config);
-}
-
-/// Another machine's server, under a name of its own.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_serves_and_another_one_takes_its_place_once_it_is_silent() {
-    let (dir, database) = (tempfile::tempdir().unwrap(), postgres_server::Server::start(""));
-    let machine = |name: &str| {
-        let home = dir.path().join(name);
-        std::fs::create_dir(&home).unwrap();
-        let more = format!("node = \"{name}\"\nnode_timeout_ms = 3000\n");
-        (config(&home, &database, &more), home.join("data"))
-    };
-    let ((first, first_data), (second, second_data)) = (machine("one"), machine("two"));
-    let mut server = Server::start(&first, &first_data, &[]).unwrap();
-    let (before, person) = (client(), Person::new("writer", "api"));
-    person.settle(&before, &server.address).await;
-    assert!(Server::start(&second, &second_data, &[]).is_none(), "the other one lives");
-    let said = std::fs::read_to_string(second.with_extension("log")).unwrap();
-    assert!(said.contains("another server has this database (one)"), "{said}");
-    person.settle(&before, &server.address).await;
-    server.kill();
-    let successor = Server::start(&second, &second_data, &[]).unwrap();
-    let after = client();
-    person.settle(&after, &successor.address).await;
-    compare(&after, &successor.address, &person).await;
-    drop(successor);
-    audit(&second);
 }
 
 #[test]

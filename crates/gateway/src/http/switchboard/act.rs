@@ -103,9 +103,10 @@ pub(in crate::http) struct CleanedShape {
 }
 
 /// The row of a session to which something was done.
-fn row_of(which: &str, done: Result<Arc<Row>, BoardError>) -> Answer {
+fn row_of(shared: &Shared, which: &str, done: Result<Arc<Row>, BoardError>) -> Answer {
     let row = done.map_err(|error| refused(which, error))?;
-    Ok(json(StatusCode::OK, &RowShape::from(&*row), 768))
+    let open = shared.gateway.switchboard().open_files();
+    Ok(json(StatusCode::OK, &RowShape::new(&row, open), 768))
 }
 
 /// Opens a session.
@@ -138,7 +139,8 @@ pub(in crate::http) async fn create(
     let new = NewSession { name: asked.name, agent: asked.agent_id, seat: asked.seat };
     let made = shared.gateway.board_create(&tenant, new).await;
     let row = made.map_err(|error| refused("", error))?;
-    Ok(json(StatusCode::CREATED, &RowShape::from(&*row), 768))
+    let open = shared.gateway.switchboard().open_files();
+    Ok(json(StatusCode::CREATED, &RowShape::new(&row, open), 768))
 }
 
 /// Names a session, or takes its name away.
@@ -170,7 +172,11 @@ pub(in crate::http) async fn name(
     let (parts, body) = request.into_parts();
     let asked: NameRequest = body::json(&parts.headers, body, &shared.settings).await?;
     let tenant = tenant_of_session(&asker, &uri, &which)?;
-    row_of(&which, shared.gateway.board_rename(&tenant, &which, asked.name.as_deref()).await)
+    row_of(
+        &shared,
+        &which,
+        shared.gateway.board_rename(&tenant, &which, asked.name.as_deref()).await,
+    )
 }
 
 /// Has a seat look at a session.
@@ -202,7 +208,7 @@ pub(in crate::http) async fn switch(
     let (parts, body) = request.into_parts();
     let asked: SwitchRequest = body::json(&parts.headers, body, &shared.settings).await?;
     let tenant = tenant_of_session(&asker, &uri, &which)?;
-    row_of(&which, shared.gateway.board_switch(&tenant, &which, &asked.seat).await)
+    row_of(&shared, &which, shared.gateway.board_switch(&tenant, &which, &asked.seat).await)
 }
 
 /// Closes a session, which leaves the switchboard.
@@ -244,8 +250,9 @@ pub(in crate::http) async fn close(
     let row = gateway.switchboard().get(&tenant, &which).map_err(refuse)?;
     steer::check(&shared, &asker, &row.key, Steering::Other)?;
     let done = gateway.board_close(&tenant, &which, asked.seat.as_deref()).await.map_err(refuse)?;
-    let next = done.next.as_deref().map(RowShape::from);
-    let closed = RowShape::from(&*done.closed);
+    let open = gateway.switchboard().open_files();
+    let next = done.next.as_deref().map(|row| RowShape::new(row, open));
+    let closed = RowShape::new(&done.closed, open);
     // Where it stands on this machine is no tenant's business.
     let worktree = gateway.leave_worktree(&row.key).await;
     let worktree = worktree.filter(|_| asker.who().tenant().is_none());
@@ -275,7 +282,7 @@ pub(in crate::http) async fn touch(
     uri: Uri,
 ) -> Answer {
     let tenant = tenant_of_session(&asker, &uri, &which)?;
-    row_of(&which, shared.gateway.board_touch(&tenant, &which).await)
+    row_of(&shared, &which, shared.gateway.board_touch(&tenant, &which).await)
 }
 
 /// Notes how far a session was read, for every seat.
@@ -310,7 +317,7 @@ pub(in crate::http) async fn mark_read(
     let asked: ReadRequest = body::json_or_default(&parts.headers, body, &shared.settings).await?;
     let tenant = tenant_of_session(&asker, &uri, &which)?;
     let seq = Seq(asked.seq.unwrap_or(u64::MAX));
-    row_of(&which, shared.gateway.board_read(&tenant, &which, seq).await)
+    row_of(&shared, &which, shared.gateway.board_read(&tenant, &which, seq).await)
 }
 
 /// Tidies the switchboard up, as it is done every minute: what is idle for long goes to sleep.

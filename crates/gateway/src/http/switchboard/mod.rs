@@ -12,14 +12,20 @@ mod refuse;
 mod rows;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use hyper::Uri;
 use turnkeep_core::session_key::{SEGMENT_BYTES_MAX, SessionKeyError};
 use turnkeep_core::{SessionKey, SessionKind};
 
 use super::access::Asker;
-use super::problem::Problem;
+use super::entry::Shared;
+use super::problem::{Kind, Problem};
 use super::query::Query;
+use crate::cluster::Lead;
 
 /// The tenant that is meant where none is named and the asker is bound to none.
 const TENANT: &str = "default";
@@ -50,4 +56,19 @@ fn tenant_of_session(asker: &Asker, uri: &Uri, which: &str) -> Result<String, Pr
         Ok(key) if !named && asker.who().tenant().is_none() => Ok(key.tenant()),
         _ => tenant_of(asker, uri),
     }
+}
+
+/// One server keeps the switchboard of all that share a database; the others say so.
+pub(super) async fn kept_here(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    let asked = path == "/v1/switchboard" || path.starts_with("/v1/switchboard/");
+    if asked && !shared.gateway.leads(Lead::Switchboard) {
+        let why = "another server that shares this database keeps the switchboard; ask that one";
+        return Problem::new(Kind::Unavailable, why).into_response();
+    }
+    next.run(request).await
 }

@@ -94,6 +94,7 @@ pub(in crate::http) async fn list(
             && state.is_none_or(|state| row.state == state)
     };
     let switchboard = shared.gateway.switchboard();
+    switchboard.open_files().count().await;
     let (wanted, seat) = ((after, limit.get()), seat.as_deref());
     let (page, active) = if waiting.is_none() && state.is_none() {
         switchboard.page(&tenant, wanted, seat)
@@ -106,7 +107,7 @@ pub(in crate::http) async fn list(
         total: page.totals.sessions,
         waiting: page.totals.waiting,
         unread: page.totals.unread,
-        sessions: shapes(&page.rows),
+        sessions: shapes(&page.rows, switchboard.open_files()),
         next: page.next,
     })
 }
@@ -134,9 +135,10 @@ pub(in crate::http) async fn one(
     uri: Uri,
 ) -> Answer {
     let tenant = tenant_of_session(&asker, &uri, &which)?;
-    let found = shared.gateway.switchboard().get(&tenant, &which);
-    let row = found.map_err(|error| refused(&which, error))?;
-    read(&RowShape::from(&*row))
+    let switchboard = shared.gateway.switchboard();
+    let row = switchboard.get(&tenant, &which).map_err(|error| refused(&which, error))?;
+    switchboard.open_files().count().await;
+    read(&RowShape::new(&row, switchboard.open_files()))
 }
 
 /// Tells what the sessions take, and what to do about it.

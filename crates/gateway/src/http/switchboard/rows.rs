@@ -11,7 +11,7 @@ use turnkeep_core::switchboard::{Resources, Row, Waiting, WaitingKind};
 use utoipa::ToSchema;
 
 use crate::http::shape::Moment;
-use crate::switchboard::{Recommendation, Stats};
+use crate::switchboard::{OpenFiles, OpenFor, Recommendation, Stats};
 
 /// A session as the switchboard shows it.
 #[derive(Serialize, ToSchema)]
@@ -93,15 +93,16 @@ pub(super) struct ResourcesShape {
     messages: u64,
     /// Attempts of its agent that are under way.
     runs: u32,
-    /// Files that its agent has open; null where nobody knows.
+    /// Files and connections that are open for it, in the processes of its agent too; null where
+    /// nobody knows, or those were not counted yet, which is done once a second.
     open_files: Option<u32>,
     /// Tokens that its runs used so far.
     tokens: u64,
 }
 
-impl From<&Resources> for ResourcesShape {
-    fn from(resources: &Resources) -> Self {
-        let Resources { buffer_bytes, messages, runs, open_files, tokens, .. } = *resources;
+impl ResourcesShape {
+    fn new(resources: &Resources, open_files: Option<u32>) -> Self {
+        let Resources { buffer_bytes, messages, runs, tokens } = *resources;
         Self { buffer_bytes, messages, runs, open_files, tokens }
     }
 }
@@ -117,8 +118,9 @@ impl<'a> From<&'a Waiting> for WaitingShape<'a> {
     }
 }
 
-impl<'a> From<&'a Row> for RowShape<'a> {
-    fn from(row: &'a Row) -> Self {
+impl<'a> RowShape<'a> {
+    /// The row, and what is open for its session.
+    pub(super) fn new(row: &'a Row, open: &OpenFiles) -> Self {
         let key = &row.key;
         Self {
             number: row.number,
@@ -139,14 +141,14 @@ impl<'a> From<&'a Row> for RowShape<'a> {
             created_at: Moment(row.created_at),
             updated_at: Moment(row.updated_at),
             touched_at: Moment(row.touched_at),
-            resources: (&row.resources).into(),
+            resources: ResourcesShape::new(&row.resources, open.of(key)),
         }
     }
 }
 
 /// The same for many.
-pub(super) fn shapes(rows: &[Arc<Row>]) -> Vec<RowShape<'_>> {
-    rows.iter().map(|row| RowShape::from(&**row)).collect()
+pub(super) fn shapes<'a>(rows: &'a [Arc<Row>], open: &OpenFiles) -> Vec<RowShape<'a>> {
+    rows.iter().map(|row| RowShape::new(row, open)).collect()
 }
 
 /// What the sessions of a tenant take.
@@ -158,6 +160,8 @@ pub(super) struct StatsShape<'a> {
     sessions: &'a BTreeMap<&'static str, usize>,
     /// What they take.
     resources: TakenShape,
+    /// The sessions for which most is open, at most twenty; first those of which nobody can tell.
+    most_open: Vec<OpenForShape>,
     /// What they may take.
     limits: LimitsShape,
     /// What a person should look at.
@@ -176,12 +180,25 @@ pub(super) struct TakenShape {
     runs: u64,
     /// Tokens that their runs used so far.
     tokens: u64,
-    /// Files and sockets that the process has open; 0 where the system does not say.
-    open_files: u64,
-    /// How many it may have open; 0 where the system does not say.
-    open_files_limit: u64,
-    /// Memory of the process that is in use; 0 where the system does not say.
-    memory_bytes: u64,
+    /// Files and connections that are open for the sessions, in the processes of their agents too;
+    /// null where nobody knows it of one of them.
+    sessions_open_files: Option<u64>,
+    /// Files and sockets that the process has open; null where the system does not say.
+    open_files: Option<u64>,
+    /// How many it may have open; null where the system does not say.
+    open_files_limit: Option<u64>,
+    /// Memory of the process that is in use; null where the system does not say.
+    memory_bytes: Option<u64>,
+}
+
+/// A session for which something is open.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SwitchboardOpenFor)]
+pub(super) struct OpenForShape {
+    /// Its number.
+    number: u32,
+    /// Files and connections; null where nobody knows, or they were not counted yet.
+    open_files: Option<u32>,
 }
 
 /// What the sessions of a tenant may take.
@@ -218,7 +235,9 @@ impl<'a> From<&'a Recommendation> for AdviceShape<'a> {
 
 impl<'a> From<&'a Stats> for StatsShape<'a> {
     fn from(stats: &'a Stats) -> Self {
-        let Stats { sessions, resources, process, limits, recommendations } = stats;
+        let Stats { sessions, resources, most_open, process, limits, recommendations } = stats;
+        let open_for =
+            |one: &OpenFor| OpenForShape { number: one.number, open_files: one.open_files };
         Self {
             sessions,
             resources: TakenShape {
@@ -226,10 +245,12 @@ impl<'a> From<&'a Stats> for StatsShape<'a> {
                 messages: resources.messages,
                 runs: resources.runs,
                 tokens: resources.tokens,
+                sessions_open_files: resources.open_files,
                 open_files: process.open_files,
                 open_files_limit: process.open_files_limit,
                 memory_bytes: process.memory_bytes,
             },
+            most_open: most_open.iter().map(open_for).collect(),
             limits: LimitsShape {
                 sessions_max: limits.sessions,
                 hibernate_after_ms: limits.hibernate_after_ms,

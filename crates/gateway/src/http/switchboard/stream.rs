@@ -136,7 +136,7 @@ impl BoardFeed {
     async fn next(&mut self, closing: &CancellationToken) -> Option<Bytes> {
         if !self.opened {
             self.opened = true;
-            return Some(self.tell());
+            return Some(self.tell().await);
         }
         // What comes now is told together with what comes meanwhile.
         closing.run_until_cancelled(tokio::time::sleep(PAUSE)).await?;
@@ -144,13 +144,14 @@ impl BoardFeed {
             biased;
             () = closing.cancelled() => None,
             // The sender lives as long as the gateway, so waiting can't fail.
-            _ = self.grown.changed() => Some(self.tell()),
+            _ = self.grown.changed() => Some(self.tell().await),
             () = tokio::time::sleep(KEEP_ALIVE) => Some(Bytes::from_static(b": alive\n\n")),
         }
     }
 
     /// What the watcher has not got.
-    fn tell(&mut self) -> Bytes {
+    async fn tell(&mut self) -> Bytes {
+        self.gateway.switchboard().open_files().count().await;
         // Before the look, so that what comes during it is not slept over.
         self.grown.mark_unchanged();
         let switchboard = self.gateway.switchboard();
@@ -163,7 +164,7 @@ impl BoardFeed {
             total: changes.totals.sessions,
             waiting: changes.totals.waiting,
             unread: changes.totals.unread,
-            sessions: shapes(&changes.rows),
+            sessions: shapes(&changes.rows, switchboard.open_files()),
             gone: changes.gone.clone(),
         };
         let mut out = format!("id: {}-{}\n", switchboard.boot(), changes.version).into_bytes();

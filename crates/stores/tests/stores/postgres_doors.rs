@@ -1,0 +1,120 @@
+//! Several nodes of one database: whose a session is, who is told that it was written by another
+//! one, and what nobody has.
+
+use turnkeep_core::Epoch;
+use turnkeep_core::ports::store::{Holder, Store};
+use turnkeep_stores::{PostgresSettings, PostgresStore};
+
+use crate::fixture::{Chat, NOW};
+use crate::postgres_kit::PgHome;
+
+/// A node that runs no turns.
+async fn open_to_accept(home: &PgHome, node: &str) -> PostgresStore {
+    let settings = PostgresSettings { runs: false, ..home.settings(node) };
+    PostgresStore::open(settings).await.unwrap()
+}
+
+/// A conversation with open work that this node has.
+fn held_by(peer: &str, epoch: Epoch) -> Chat {
+    let mut chat = Chat::new(peer);
+    (chat.session.epoch, chat.wake_at) = (epoch, Some(NOW));
+    chat.queue("hello");
+    chat
+}
+
+async fn nodes(home: &PgHome) -> [PostgresStore; 2] {
+    [home.open_as("one").await.unwrap(), home.open_as("two").await.unwrap()]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_writes_what_another_one_has_knocks_there_and_nowhere_else() {
+    let home = PgHome::default();
+    let [one, two] = nodes(&home).await;
+    let mut chat = held_by("ann", one.epoch());
+    chat.commit(&one).await;
+    assert_eq!(one.knocks(10).await.unwrap(), [], "it knows what it writes itself");
+    for text in ["more", "and more"] {
+        chat.queue(text);
+        chat.commit(&two).await;
+    }
+    assert_eq!(two.knocks(10).await.unwrap(), []);
+    assert_eq!(one.knocks(10).await.unwrap(), std::slice::from_ref(&chat.key));
+    assert_eq!(one.knocks(10).await.unwrap(), [], "once is enough");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_that_runs_nothing_accepts_any_other_takes_up() {
+    let home = PgHome::default();
+    let [one, two] = nodes(&home).await;
+    let accepts = open_to_accept(&home, "accepts").await;
+    let mut chat = held_by("ann", accepts.epoch());
+    chat.commit(&accepts).await;
+    assert_eq!(accepts.knocks(10).await.unwrap(), [], "it runs nothing");
+    assert_eq!(two.knocks(10).await.unwrap(), std::slice::from_ref(&chat.key));
+    assert_eq!(one.knocks(10).await.unwrap(), [], "one is enough");
+    let found = one.left_behind(None, 10).await.unwrap();
+    assert_eq!(found, [chat.key.clone()], "and should that one die, it is found");
+    assert_eq!(one.left_behind(Some(&chat.key), 10).await.unwrap(), []);
+    // Nothing is open any more, so there is nothing to take up.
+    chat.session.queue.clear();
+    chat.wake_at = None;
+    chat.note("done");
+    chat.commit(&accepts).await;
+    assert_eq!(one.knocks(10).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_knock_that_comes_while_another_one_is_answered_is_heard() {
+    let home = PgHome::default();
+    let [one, two] = nodes(&home).await;
+    let mut chat = held_by("ann", one.epoch());
+    chat.commit(&two).await;
+    // What comes with this one can't be seen before it commits.
+    let client = home.client().await;
+    client.batch_execute("BEGIN; UPDATE knocks SET times = times + 1").await.unwrap();
+    assert_eq!(one.knocks(10).await.unwrap(), [], "it waits for its commit");
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(one.knocks(10).await.unwrap(), [chat.key]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_had_is_nobodys_once_it_is_gone() {
+    let home = PgHome::default();
+    let [one, two] = nodes(&home).await;
+    let mut chat = held_by("ann", one.epoch());
+    chat.commit(&one).await;
+    let taken = Epoch(5).taken_by(one.epoch());
+    assert_eq!((two.holder(one.epoch()), two.holder(taken)), (Holder::Another, Holder::Another));
+    assert_eq!((one.holder(one.epoch()), one.holder(taken)), (Holder::Us, Holder::Us));
+    assert_eq!(two.left_behind(None, 10).await.unwrap(), []);
+    let before = two.marks()["nodes"];
+    one.close().await;
+    assert_eq!(two.left_behind(None, 10).await.unwrap(), [chat.key.clone()]);
+    while two.holder(taken) == Holder::Another {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(two.holder(taken), Holder::Nobody);
+    assert!(two.marks()["nodes"] > before, "who looks after what was left hears of it");
+    // Under an epoch that is greater than every one before, and names who has it now.
+    chat.session.epoch = taken.taken_by(two.epoch());
+    chat.note("taken");
+    chat.commit(&two).await;
+    assert_eq!(two.left_behind(None, 10).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_journals_end_is_told_of_those_that_are_there() {
+    let home = PgHome::default();
+    let [one, two] = nodes(&home).await;
+    let (mut ann, mut bob) = (Chat::new("ann"), Chat::new("bob"));
+    ann.note("one");
+    ann.note("two");
+    ann.commit(&one).await;
+    bob.note("one");
+    bob.commit(&two).await;
+    let asked = [ann.key.clone(), bob.key.clone(), Chat::new("nobody").key];
+    let mut ends = two.last_seqs(&asked).await.unwrap();
+    ends.sort();
+    assert_eq!(ends, [(ann.key, ann.session.last_seq), (bob.key, bob.session.last_seq)]);
+    assert_eq!(two.last_seqs(&[]).await.unwrap(), []);
+}

@@ -1,0 +1,228 @@
+//! Several servers on one database: whoever is asked answers, wherever the turn runs, and what a
+//! server leaves when it dies the others take up.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::crash_kit::{Person, Server, client, compare};
+use crate::database::{audit, config};
+use crate::{LIMIT, postgres_server};
+
+/// Servers of one database, each with a folder of its own.
+struct Cluster {
+    dir: tempfile::TempDir,
+    database: postgres_server::Server,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), database: postgres_server::Server::start("") }
+    }
+
+    /// The configuration of a server, whose agent takes this long.
+    fn config(&self, name: &str, delay_ms: u32) -> (PathBuf, PathBuf) {
+        let home = self.dir.path().join(name);
+        if !home.exists() {
+            std::fs::create_dir(&home).unwrap();
+        }
+        let more = format!("node = \"{name}\"\nnode_timeout_ms = 3000\n");
+        let config = config(&home, &self.database, &more);
+        let delay = format!("delay_ms = {delay_ms}\n");
+        let text = std::fs::read_to_string(&config).unwrap().replace("delay_ms = 1\n", &delay);
+        std::fs::write(&config, text).unwrap();
+        (config, home.join("data"))
+    }
+
+    fn start(&self, name: &str, delay_ms: u32) -> Server {
+        let (config, data) = self.config(name, delay_ms);
+        Server::start(&config, &data, &[]).unwrap()
+    }
+
+    fn audit(&self, name: &str) {
+        let said = audit(&self.dir.path().join(name).join("database.toml"));
+        assert!(said.ends_with("every invariant holds\n"), "{said}");
+    }
+}
+
+fn session_url(address: &str, person: &Person, what: &str) -> String {
+    format!("{address}/v1/sessions/{}{what}", person.session().replace(':', "%3A"))
+}
+
+async fn get(client: &reqwest::Client, url: &str) -> Value {
+    client.get(url).send().await.unwrap().json().await.unwrap()
+}
+
+/// Asks until the session is in this state.
+async fn state_is(client: &reqwest::Client, address: &str, person: &Person, wanted: &str) {
+    let since = Instant::now();
+    loop {
+        let session = get(client, &session_url(address, person, "")).await;
+        if session["state"] == wanted {
+            return;
+        }
+        assert!(since.elapsed() < LIMIT, "it never becomes {wanted}: {session}");
+    }
+}
+
+async fn turns(client: &reqwest::Client, address: &str, person: &Person) -> Vec<Value> {
+    let turns = get(client, &session_url(address, person, "/turns")).await;
+    turns["turns"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_server_answers_whoever_asks_it() {
+    let cluster = Cluster::new();
+    let servers = [cluster.start("one", 1), cluster.start("two", 1)];
+    let client = client();
+    let mut people = JoinSet::new();
+    for number in 0..4 {
+        let (person, client) = (Person::new(&format!("p{number}"), "api"), client.clone());
+        let addresses = servers.each_ref().map(|server| server.address.clone());
+        people.spawn(async move {
+            for round in 0..6 {
+                let address = &addresses[(round + number) % 2];
+                person.write(&client, address, 3).await;
+                person.settle(&client, address).await;
+            }
+            for address in &addresses {
+                compare(&client, address, &person).await;
+            }
+            for turn in turns(&client, &addresses[0], &person).await {
+                assert_eq!((&turn["status"], &turn["attempt"]), (&json!("complete"), &json!(1)));
+            }
+        });
+    }
+    while let Some(done) = people.join_next().await {
+        done.unwrap();
+    }
+    drop(servers);
+    cluster.audit("one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_to_another_server_joins_the_turn_that_runs() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start("one", 2000), cluster.start("two", 2000));
+    let (client, person) = (client(), Person::new("ann", "web"));
+    person.write(&client, &one.address, 1).await;
+    state_is(&client, &two.address, &person, "processing").await;
+    person.settle(&client, &two.address).await;
+    for server in [&one, &two] {
+        compare(&client, &server.address, &person).await;
+    }
+    let turns = turns(&client, &one.address, &person).await;
+    assert_eq!(turns.len(), 1, "it joined: {turns:?}");
+    assert_eq!(turns[0]["attempt"], 1, "nothing was begun twice: {turns:?}");
+    drop((one, two));
+    cluster.audit("two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_is_stopped_at_whichever_server() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start("one", 60_000), cluster.start("two", 60_000));
+    let (client, person) = (client(), Person::new("ann", "api"));
+    person.write(&client, &one.address, 1).await;
+    state_is(&client, &two.address, &person, "processing").await;
+    let stopped = client.post(session_url(&two.address, &person, "/stop")).send().await.unwrap();
+    assert_eq!(stopped.status(), 200, "{}", stopped.text().await.unwrap());
+    state_is(&client, &one.address, &person, "idle").await;
+    // The run ended where it ran: there is room for the next one at once.
+    let metric = "turnkeep_slots_used{agent=\"default\"} 0";
+    let since = Instant::now();
+    loop {
+        let metrics = client.get(format!("{}/metrics", one.address)).send().await.unwrap();
+        if metrics.text().await.unwrap().lines().any(|line| line == metric) {
+            break;
+        }
+        assert!(since.elapsed() < LIMIT, "the run goes on");
+    }
+    drop((one, two));
+    cluster.audit("one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_server_had_another_one_finishes() {
+    let cluster = Cluster::new();
+    let (mut one, two) = (cluster.start("one", 500), cluster.start("two", 500));
+    let (client, person) = (client(), Person::new("ann", "api"));
+    let others: Vec<Arc<Person>> =
+        (0..5).map(|number| Person::new(&format!("p{number}"), "api")).collect();
+    for person in others.iter().chain([&person]) {
+        person.write(&client, &one.address, 2).await;
+    }
+    one.kill();
+    // Nobody wakes anybody: the server that lives finds out by itself.
+    for person in others.iter().chain([&person]) {
+        state_is(&client, &two.address, person, "idle").await;
+        compare(&client, &two.address, person).await;
+    }
+    person.settle(&client, &two.address).await;
+    drop(two);
+    cluster.audit("two");
+}
+
+/// Reads an event stream until an event of this name.
+async fn until(stream: &mut reqwest::Response, name: &str) -> String {
+    let mut text = String::new();
+    let wanted = format!("event: {name}\n");
+    let read = async {
+        while !text.contains(&wanted) {
+            let chunk = stream.chunk().await.unwrap().expect("the stream goes on");
+            text.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    };
+    tokio::time::timeout(LIMIT, read).await.unwrap();
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_at_one_server_sees_what_happens_at_another() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start("one", 50), cluster.start("two", 50));
+    let (client, person) = (client(), Person::new("ann", "api"));
+    let mut stream =
+        client.get(session_url(&two.address, &person, "/events")).send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    for _ in 0..3 {
+        person.settle(&client, &one.address).await;
+        let seen = until(&mut stream, "turn.completed").await;
+        assert!(seen.contains("turn.processing"), "{seen}");
+    }
+    drop((one, two));
+}
+
+/// A folder for a key that was made at one server.
+fn make_key(config: &Path) -> String {
+    crate::database::run(config, &["keys", "create", "--tenant", "default", "--scope", "read"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_at_one_server_opens_the_others() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start("one", 1), cluster.start("two", 1));
+    let (config, _) = cluster.config("one", 1);
+    let made = tokio::task::spawn_blocking(move || make_key(&config)).await.unwrap();
+    let key = made.lines().find_map(|line| line.split_whitespace().find(|w| w.starts_with("tk_")));
+    let key = key.unwrap_or_else(|| panic!("{made}")).to_owned();
+    let client = client();
+    let since = Instant::now();
+    for server in [&one, &two] {
+        loop {
+            let asked = client.get(format!("{}/v1/sessions", server.address)).bearer_auth(&key);
+            let without = client.get(format!("{}/v1/sessions", server.address));
+            let codes = [asked, without].map(|request| async move {
+                request.send().await.unwrap().status().as_u16()
+            });
+            let [with, without] = codes;
+            if (with.await, without.await) == (200, 401) {
+                break;
+            }
+            assert!(since.elapsed() < LIMIT, "it does not open {}", server.address);
+        }
+    }
+}
