@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with a Rust toolchain and a C compiler:
 #   make run    builds, starts and prints the address
-#   make test   everything that CI runs; installs what it needs
+#   make test   everything that CI runs first; installs what it needs
+#   make test-cluster   what CI runs behind it: the workflow engine, which is built once
 # and two more for patience:
 #   make soak SCHEDULES=1000000 SEED=1 SOAK_SECONDS=10   the simulator, then bytes against every reader
 #   make simulate SCHEDULES=1000000 SEED=1               the simulator alone
@@ -17,7 +18,7 @@ ARGS ?=
 CARGO ?= cargo
 TEST = RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-counted.sh $(CARGO) test --locked
 
-.PHONY: run test setup lint unit behind page crash soak simulate mutants fuzz contract battery walkthrough bench clean
+.PHONY: run test test-cluster setup lint unit behind page crash soak simulate mutants fuzz contract battery walkthrough bench clean
 
 run:
 	@$(CARGO) build --release --locked -p turnkeep
@@ -45,6 +46,16 @@ setup:
 	@scripts/brains.sh
 	@scripts/tools.sh
 	@scripts/signal.sh
+
+# What needs the workflow engine: builds it once (Go, a few minutes), then everything that is built
+# with the feature. `make test` leaves it out.
+ENGINE = --locked -p turnkeep-hatchet --features turnkeep-hatchet/engine-tests
+test-cluster:
+	@scripts/cluster-setup.sh
+	$(CARGO) clippy $(ENGINE) --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p turnkeep --features hatchet --all-targets -- -D warnings
+	$(CARGO) test $(ENGINE) --test hatchet
+	$(CARGO) test --locked -p turnkeep --features hatchet --test hatchet
 
 lint:
 	$(CARGO) fmt --all --check

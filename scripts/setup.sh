@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks: a C compiler, Chromium and its driver, Python
-# with venv, curl, tmux, the programs of a PostgreSQL server (the tests start one of their own).
-# Does nothing where everything is there.
+# with venv, curl, tmux, the programs of a PostgreSQL server and of a Redis (the tests start ones of
+# their own). Does nothing where everything is there.
 set -euo pipefail
 
 missing=()
@@ -12,6 +12,7 @@ command -v curl >/dev/null || missing+=(curl)
 command -v tmux >/dev/null || missing+=(tmux)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
     missing+=(postgresql)
+command -v redis-server >/dev/null || missing+=(redis-server)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 # A page without any font has no text to look at.
 fc-list 2>/dev/null | grep -q . || missing+=(fonts-dejavu-core)
@@ -35,6 +36,17 @@ case " ${missing[*]} " in
     [ -e /etc/postgresql-common/createcluster.conf ] ||
         echo 'create_main_cluster = false' |
         "${root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+    ;;
+esac
+policy=/usr/sbin/policy-rc.d
+case " ${missing[*]} " in
+*" redis-server "*)
+    # This one would start a server as well; where somebody has a say in that already, it is theirs.
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
+        "${root[@]}" chmod +x $policy
+        trap '"${root[@]}" rm -f $policy' EXIT
+    fi
     ;;
 esac
 "${root[@]}" apt-get update -qq

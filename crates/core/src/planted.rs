@@ -80,7 +80,6 @@ pub enum Planted {
     GuestTimers,
     OldAnswer,
     AdoptedTwice,
-    LookMissed,
     StrayKept,
 }
 

@@ -5,9 +5,11 @@
 //! session, and that load finds out whose it is.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use metrics::{Counter, Gauge, counter, gauge};
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -49,13 +51,53 @@ impl Lead {
     }
 }
 
+/// Why a session is looked at.
+#[derive(Clone, Copy)]
+enum Why {
+    /// Another node wrote it, and knocked.
+    Knock,
+    /// Somebody here watches it, or waits for its end.
+    Watched,
+    /// Nobody has it who lives and runs turns.
+    Left,
+}
+
+/// What is told of the cluster.
+struct ClusterMetrics {
+    /// Those that run turns, and those that don't.
+    nodes: [Gauge; 2],
+    leads: [Gauge; Lead::ALL.len()],
+    /// By why.
+    looks: [Counter; 3],
+}
+
+impl ClusterMetrics {
+    fn new() -> Self {
+        let looks = |why: &'static str| counter!("turnkeep_cluster_looks_total", "why" => why);
+        Self {
+            nodes: ["yes", "no"].map(|runs| gauge!("turnkeep_cluster_nodes", "runs" => runs)),
+            leads: Lead::ALL.map(|lead| gauge!("turnkeep_cluster_leads", "lease" => lead.name())),
+            looks: ["knock", "watched", "left"].map(looks),
+        }
+    }
+
+    fn looked(&self, why: Why) {
+        self.looks[why as usize].increment(1);
+    }
+}
+
 /// What this node knows of the others.
 pub(crate) struct Cluster {
     /// This node runs turns.
     runs: bool,
+    /// It answers nobody, so what one does for all is left to those that do.
+    leads_nothing: AtomicBool,
+    metrics: ClusterMetrics,
     leads: [watch::Sender<bool>; Lead::ALL.len()],
     /// Sessions of other nodes whose endings are waited for here, and where they ended.
     followed: DashMap<SessionKey, Seq>,
+    /// Knocks may be lost: nobody knows whether they were taken when the answer failed.
+    doubts: AtomicBool,
     /// Somebody said that there is something to see.
     hinted: Notify,
 }
@@ -63,7 +105,15 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn new(runs: bool) -> Self {
         let leads = [(); Lead::ALL.len()].map(|()| watch::Sender::new(false));
-        Self { runs, leads, followed: DashMap::new(), hinted: Notify::new() }
+        Self {
+            runs,
+            leads_nothing: AtomicBool::new(false),
+            metrics: ClusterMetrics::new(),
+            leads,
+            followed: DashMap::new(),
+            doubts: AtomicBool::new(false),
+            hinted: Notify::new(),
+        }
     }
 
     /// There is something to see: the next look is now.
@@ -88,6 +138,23 @@ impl Cluster {
 }
 
 impl Gateway {
+    /// Leaves what one node does for all to others. To be said before [`Gateway::start`], of a node
+    /// that talks to nobody.
+    pub fn lead_nothing(&self) {
+        self.0.cluster.leads_nothing.store(true, Ordering::Release);
+    }
+
+    /// Brings the gauges up to date.
+    pub(crate) fn gauge_cluster(&self) {
+        let metrics = &self.0.cluster.metrics;
+        for (gauge, count) in metrics.nodes.iter().zip(self.store().neighbours()) {
+            gauge.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        }
+        for (gauge, lead) in metrics.leads.iter().zip(Lead::ALL) {
+            gauge.set(f64::from(u8::from(self.leads(lead))));
+        }
+    }
+
     /// Whether turns run on this node.
     pub(crate) fn runs_turns(&self) -> bool {
         self.0.cluster.runs
@@ -107,6 +174,9 @@ impl Gateway {
 
     /// Asks for what only one node does, as far as nobody else has it.
     pub(crate) async fn take_leads(&self) -> Result<(), StoreError> {
+        if self.0.cluster.leads_nothing.load(Ordering::Acquire) {
+            return Ok(());
+        }
         for lead in Lead::ALL {
             if self.leads(lead) || !self.store().lease(lead.name()).await? {
                 continue;
@@ -178,6 +248,8 @@ impl Gateway {
         }
         self.read_again(moved).await?;
         if due {
+            // Others count, too: whoever asks for a sum next reads it.
+            self.0.ledger.read_again();
             self.take_leads().await?;
             self.take_what_was_left().await?;
         }
@@ -187,8 +259,15 @@ impl Gateway {
     /// What others wrote into sessions that this node has, or that it may take.
     async fn answer_knocks(&self) -> Result<(), StoreError> {
         loop {
-            let keys = self.store().knocks(PAGE).await?;
+            let knocks = self.store().knocks(PAGE).await;
+            let doubts = self.0.cluster.doubts.swap(knocks.is_err(), Ordering::AcqRel);
+            let keys = knocks?;
+            if doubts {
+                // Whoever isn't there loads anyway, and what nobody has is asked for every round.
+                self.0.registry.broadcast(|| Mail::Look);
+            }
             for key in &keys {
+                self.0.cluster.metrics.looked(Why::Knock);
                 self.answer_knock(key);
             }
             if keys.len() < PAGE {
@@ -206,6 +285,7 @@ impl Gateway {
         for page in keys.chunks(PAGE) {
             for (key, last_seq) in self.store().last_seqs(page).await? {
                 if known.get(&key) != Some(&last_seq) {
+                    self.0.cluster.metrics.looked(Why::Watched);
                     self.look_at(&key);
                 }
             }
@@ -222,6 +302,7 @@ impl Gateway {
         loop {
             let page = self.store().left_behind(after.as_ref(), PAGE).await?;
             for key in &page {
+                self.0.cluster.metrics.looked(Why::Left);
                 self.look_at(key);
             }
             match page.last() {
@@ -234,7 +315,9 @@ impl Gateway {
     pub(crate) fn look_at(&self, key: &SessionKey) {
         match self.policy_of_stored(key) {
             Some(policy) => self.send(key, policy, Mail::Look),
-            None => tracing::warn!(session_key = %key, "was written elsewhere, but has no channel here"),
+            None => {
+                tracing::warn!(session_key = %key, "was written elsewhere, but has no channel here")
+            }
         }
     }
 

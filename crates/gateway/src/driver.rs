@@ -93,7 +93,7 @@ pub struct Driver {
     afresh: bool,
     /// Another node has the session: what is stepped here is done there.
     guest: bool,
-    /// It was written by another node while a load was under way.
+    /// It was written by another node while a load or commit was under way.
     stale: bool,
     /// Other nodes may write the session, too.
     shared: bool,
@@ -132,18 +132,6 @@ impl Driver {
         }
     }
 
-    /// The same on a node that runs no turns: it leaves what it takes to those who do.
-    #[must_use]
-    pub fn without_running(self) -> Self {
-        Self { runs: false, guest: true, ..self }
-    }
-
-    /// Whether what is stepped here is done elsewhere.
-    #[must_use]
-    pub const fn is_guest(&self) -> bool {
-        self.guest
-    }
-
     /// Whose.
     #[must_use]
     pub const fn key(&self) -> &SessionKey {
@@ -163,7 +151,7 @@ impl Driver {
 
     /// Takes an input; it is stepped by a later [`Driver::next`].
     pub fn push(&mut self, input: Input) {
-        if self.guest && is_owners(&input) {
+        if self.guest && is_owners(&input) && !planted(Planted::GuestTimers) {
             return;
         }
         // What comes while nothing is known waits for a load that begins later.
@@ -197,7 +185,7 @@ impl Driver {
     /// wall clock jumps, so a shell arms its own steady clock with this.
     #[must_use]
     pub fn next_wait(&self, now: Timestamp) -> Option<(u64, Wake)> {
-        let session = self.session().filter(|_| !self.guest);
+        let session = self.session().filter(|_| !self.guest || planted(Planted::GuestTimers));
         session.and_then(|session| session.next_wait(&self.policy, now))
     }
 
@@ -280,7 +268,7 @@ impl Driver {
                 key: &self.key,
                 now,
                 epoch: self.epoch,
-                runs: !self.guest,
+                runs: !self.guest || planted(Planted::GuestActs),
                 policy: &self.policy,
                 fresh: fresh(),
             };
@@ -342,6 +330,9 @@ impl Driver {
                 self.on_refused(*flight, guard, first, outcome);
             }
             Err(_) => self.on_unknown(*flight, outcome),
+        }
+        if std::mem::take(&mut self.stale) {
+            self.look();
         }
     }
 
@@ -432,6 +423,10 @@ impl Driver {
         });
         if !ended && let Some(run) = self.run.take() {
             outcome.effects.push(Effect::Cancel(run));
+            if self.shared {
+                // By the time of the next load others may have the session.
+                outcome.effects.push(Effect::Typing(false));
+            }
         }
     }
 
@@ -467,7 +462,7 @@ impl Driver {
 
     /// Notes what the shell has and will have under way, and lets the effects go.
     fn release(&mut self, inputs: &[Input], mut effects: Vec<Effect>, outcome: &mut Outcome) {
-        if self.guest {
+        if self.guest && !planted(Planted::GuestActs) {
             effects.retain(is_answer);
         }
         for input in inputs {

@@ -60,7 +60,12 @@ impl Gateway {
     fn ear(&self, listener: &Arc<dyn Listener>) -> Ear {
         let intake = self.intake();
         let end = CancellationToken::new();
-        let task = tokio::spawn(listen(Arc::clone(listener), intake, Arc::clone(self.store()), end.clone()));
+        let task = tokio::spawn(listen(
+            Arc::clone(listener),
+            intake,
+            Arc::clone(self.store()),
+            end.clone(),
+        ));
         Ear { listener: Arc::clone(listener), end, task }
     }
 

@@ -24,8 +24,9 @@ mod elsewhere;
 
 /// Nodes that wait to be told something, at most; whoever comes on top of it finds out by itself.
 const NODES_MAX: usize = 1000;
-/// What is knocked for within this time is told at once.
-const PACE: Duration = Duration::from_millis(5);
+/// What is knocked for within this time after the last news is told together: whoever hears it has
+/// to look at the record.
+const PACE: Duration = Duration::from_millis(20);
 /// How long it takes to listen again where there was no room.
 const AGAIN: Duration = Duration::from_secs(10);
 

@@ -13,6 +13,7 @@ use turnkeep_core::message::{CommandAct, InboundKind};
 use turnkeep_core::session::{AgentAnswer, Control, Controlled, Input, Stage, Wake};
 use turnkeep_core::{Policy, SessionKey};
 
+use crate::clock;
 use crate::driver::{Driver, Outcome, Request};
 use crate::follow::{Settled, find_asked, find_settled};
 use crate::live::Live;
@@ -22,7 +23,6 @@ use crate::outbox::Typing;
 use crate::recent::Memory;
 use crate::run::RunShared;
 use crate::service::Gateway;
-use crate::clock;
 
 mod effects;
 mod news;
@@ -93,6 +93,8 @@ impl SessionTask {
     ) {
         let live = gateway.0.lives.get(&key);
         let driver = Driver::new(key.clone(), gateway.0.store.epoch(), policy);
+        let shared = gateway.store().is_shared();
+        let driver = if shared { driver.among_others() } else { driver };
         let runs = gateway.runs_turns();
         let mut task = Self {
             driver: if runs { driver } else { driver.without_running() },

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod conversations;
+mod dispatch;
 mod heard;
 mod hearing;
+mod hints;
 mod kit;
 mod schedule;
 mod typing;

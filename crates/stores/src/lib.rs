@@ -10,12 +10,16 @@ mod counters;
 mod crowd;
 mod encode;
 mod memory;
+mod moving;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reads;
 mod sqlite;
 
 pub use memory::MemoryStore;
+pub use moving::mark::{Mark, Part, Stage};
+#[cfg(feature = "postgres")]
+pub use moving::{MoveError, MoveOrder, Moving, Told, Way, undo_database, undo_folder};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 #[cfg(feature = "postgres")]

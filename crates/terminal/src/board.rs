@@ -222,6 +222,22 @@ impl Board {
         Some(changes)
     }
 
+    /// Takes a page of the list as long as the stream has told nothing; false where it has.
+    pub(crate) fn preview(&mut self, page: &Value) -> bool {
+        if self.known {
+            return false;
+        }
+        for value in page["sessions"].as_array().into_iter().flatten() {
+            let row = serde_json::from_value::<Row>(value.clone());
+            if let Some(row) = row.ok().filter(|row| row.number > 0 && !row.session.is_empty()) {
+                self.put(row, &mut Changes::default());
+            }
+        }
+        self.active = page["active"].as_u64().and_then(|number| u32::try_from(number).ok());
+        self.unread = page["unread"].as_u64().unwrap_or(0);
+        true
+    }
+
     /// Takes a row that an answer held. The stream's word is the newer one where it told of the
     /// session already; and who is gone doesn't come back. What it waits for the stream tells.
     pub(crate) fn take(&mut self, value: &Value) -> Option<Row> {

@@ -17,6 +17,7 @@ use turnkeep_gateway::{Current, Gateway};
 
 use crate::config::{self, Changes, Env, Flags, Resolved};
 use crate::logging::Log;
+use crate::role::Role;
 use crate::serve::http_settings;
 use crate::wiring::{self, Wired};
 
@@ -32,6 +33,7 @@ pub(crate) struct Running {
     pub(crate) http: Current<HttpSettings>,
     pub(crate) address: SocketAddr,
     pub(crate) log: Log,
+    pub(crate) role: Role,
 }
 
 /// Reads the configuration anew.
@@ -103,16 +105,16 @@ impl Reloader {
         let resolved = loaded.await.map_err(words)?.map_err(words)?;
         let changes = Changes::between(&self.0.began, &wired.resolved, &resolved);
         let next = wiring::wire(resolved, Some(wired)).map_err(|error| format!("{error:#}"))?;
-        let Running { gateway, http, address, log } = &self.0.running;
+        let Running { gateway, http, address, log, role } = &self.0.running;
         // The level can't be wrong any more, and the store is the only one left who can refuse.
         gateway.replace(next.replacement()).await.map_err(words)?;
-        gateway.hear(next.hears()).await;
-        let began = http_settings(&self.0.began, *address);
+        gateway.hear(next.hears(*role)).await;
+        let began = http_settings(&self.0.began, *address, *role);
         http.replace(HttpSettings {
             connections_max: began.connections_max,
             connections_per_address_max: began.connections_per_address_max,
             header_timeout: began.header_timeout,
-            ..http_settings(&next.resolved, *address)
+            ..http_settings(&next.resolved, *address, *role)
         });
         log.set_level(&next.resolved.log.level);
         let Changes { changed, needs_restart } = changes;

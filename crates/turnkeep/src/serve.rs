@@ -12,14 +12,17 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use turnkeep_core::ports::dispatch::Worker;
 use turnkeep_core::ports::keys::Keys;
 use turnkeep_gateway::access::Access;
 use turnkeep_gateway::http::{self, Http, HttpSettings};
 use turnkeep_gateway::{Current, Gateway};
 
 use crate::config::Resolved;
+use crate::config::store::StoreSettings;
 use crate::logging::Log;
 use crate::reload::{Reloader, Running, Source};
+use crate::role::Role;
 use crate::telemetry::Exporter;
 use crate::wiring::stores::Purpose;
 use crate::{killpoint, logging, wiring};
@@ -34,7 +37,7 @@ const PUT_OUT: u8 = 75;
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Runs the server until it is told to stop.
-pub(crate) fn run(resolved: Resolved, source: Source) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(resolved: Resolved, source: Source, role: Role) -> anyhow::Result<ExitCode> {
     let (_lines, log) = logging::start(&resolved.log)?;
     for note in &resolved.notes {
         tracing::warn!("{note}");
@@ -43,26 +46,34 @@ pub(crate) fn run(resolved: Resolved, source: Source) -> anyhow::Result<ExitCode
         turnkeep_gateway::killpoint::set_hook(hook);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(resolved, source, log))
+    runtime.block_on(serve(resolved, source, log, role))
 }
 
-async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<ExitCode> {
+async fn serve(
+    resolved: Resolved,
+    source: Source,
+    log: Log,
+    role: Role,
+) -> anyhow::Result<ExitCode> {
+    shares(&resolved, role)?;
     let mut signals = Signals::new()?;
     // From here on a hangup reloads, and one that comes too early waits.
     let hangups = signal(SignalKind::hangup())?;
     // Ports before heavy work: a wrong address shall be known at once.
     let listener = listen(&resolved).await?;
     let address = listener.local_addr()?;
-    let mut stores = wiring::stores::open(&resolved.stored(), Purpose::Serve).await?;
+    let mut stores = wiring::stores::open(&resolved.stored(), purpose(role)).await?;
+    stores.hints = wiring::hints::open(&resolved, &stores).await?;
     let socket = listen_unix(&resolved)?;
     let recorder = recorder()?;
-    let settings: Current<HttpSettings> = http_settings(&resolved, address).into();
+    let settings: Current<HttpSettings> = http_settings(&resolved, address, role).into();
     let access = access(stores.keys.clone(), address).await?;
     let telemetry = wiring::telemetry(&resolved)?;
+    let engine = wiring::hatchet::open(&resolved, role, &stores)?;
     let wired = wiring::wire(resolved, None)?;
-    let gateway = wired.gateway(&stores, telemetry.as_ref());
-    let running = Running { gateway: gateway.clone(), http: settings.clone(), address, log };
-    let hears = wired.hears();
+    let gateway = wired.gateway(&stores, telemetry.as_ref(), role);
+    let running = Running { gateway: gateway.clone(), http: settings.clone(), address, log, role };
+    let hears = wired.hears(role);
     let reloader = Reloader::new(source, running, wired);
     let shutdown = CancellationToken::new();
     let spans = telemetry.as_ref().map(|telemetry| Arc::clone(&telemetry.exporter));
@@ -75,19 +86,13 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
     };
     let tcp = tokio::spawn(http::serve(http.clone(), listener, shutdown.clone()));
     let unix = tokio::spawn(http::serve_unix(http, socket, shutdown.clone()));
+    let part = engine.and_then(|engine| engine.join(&gateway, &shutdown));
     let taken = gateway.start().await.context("open work could not be taken up")?;
     if taken > 0 {
         tracing::info!(sessions = taken, "open work was taken up");
     }
     gateway.hear(hears).await;
-    let (sweeper, until) = (gateway.clone(), shutdown.clone());
-    tokio::spawn(async move { sweeper.sweep(until).await });
-    let (keeper, until) = (gateway.clone(), shutdown.clone());
-    tokio::spawn(async move { keeper.keep(until).await });
-    let (clerk, until) = (gateway.clone(), shutdown.clone());
-    tokio::spawn(async move { clerk.keep_schedule(until).await });
-    let (operator, until) = (gateway.clone(), shutdown.clone());
-    tokio::spawn(async move { operator.keep_switchboard(until).await });
+    look_after(&gateway, role, &shutdown);
     let until = shutdown.clone();
     tokio::spawn(async move { access.tend(until).await });
     tokio::spawn(upkeep(recorder, shutdown.clone()));
@@ -103,7 +108,7 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
     tracing::info!(signal = name, "draining; the same signal again ends at once");
     tokio::select! {
         () = async {
-            gateway.drain().await;
+            retire(&gateway, part).await;
             shutdown.cancel();
             let _ = tokio::join!(tcp, unix);
             // Last, when everything has come to its end.
@@ -114,6 +119,48 @@ async fn serve(resolved: Resolved, source: Source, log: Log) -> anyhow::Result<E
         _ = signals.next_but_not_at_once() => tracing::warn!("ended at once; open turns recover at the next start"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Roles are for servers that share a store.
+fn shares(resolved: &Resolved, role: Role) -> anyhow::Result<()> {
+    if role != Role::All && resolved.store == StoreSettings::Sqlite {
+        let role = role.as_str();
+        anyhow::bail!(
+            "the role {role} is for servers that share a database: it needs [store] kind = \
+             \"postgres\""
+        );
+    }
+    Ok(())
+}
+
+const fn purpose(role: Role) -> Purpose {
+    if role.runs() { Purpose::Serve } else { Purpose::Relay }
+}
+
+/// What goes on beside everything else, until the shutdown.
+fn look_after(gateway: &Gateway, role: Role, shutdown: &CancellationToken) {
+    let (sweeper, until) = (gateway.clone(), shutdown.clone());
+    tokio::spawn(async move { sweeper.sweep(until).await });
+    let (operator, until) = (gateway.clone(), shutdown.clone());
+    tokio::spawn(async move { operator.keep_switchboard(until).await });
+    if role == Role::Worker {
+        return;
+    }
+    let (keeper, until) = (gateway.clone(), shutdown.clone());
+    tokio::spawn(async move { keeper.keep(until).await });
+    let (clerk, until) = (gateway.clone(), shutdown.clone());
+    tokio::spawn(async move { clerk.keep_schedule(until).await });
+}
+
+/// Comes to rest; an engine that gives this server steps is told first, and goes on elsewhere.
+async fn retire(gateway: &Gateway, part: Option<Arc<dyn Worker>>) {
+    if let Some(worker) = &part {
+        worker.drain().await;
+    }
+    gateway.drain().await;
+    if let Some(worker) = part {
+        worker.leave().await;
+    }
 }
 
 /// The keys; and no server that other machines can reach without one.
@@ -195,6 +242,8 @@ fn render(
         let mut text = recorder.render();
         text.push_str(&measured);
         text.push_str(&crate::signal::metrics(&gateway.accounts("signal")));
+        text.push_str(&crate::hints::metrics(gateway.hints_health()));
+        text.push_str(&crate::dispatch::metrics(gateway.dispatch_view().as_ref()));
         text.push_str(&crate::process::metrics(started));
         text.push_str(&reloader.metrics());
         text.extend(spans.as_ref().map(|spans| spans.metrics()));
@@ -203,7 +252,7 @@ fn render(
 }
 
 /// What the HTTP side lives by.
-pub(crate) fn http_settings(resolved: &Resolved, address: SocketAddr) -> HttpSettings {
+pub(crate) fn http_settings(resolved: &Resolved, address: SocketAddr, role: Role) -> HttpSettings {
     let limits = &resolved.gateway;
     HttpSettings {
         body_bytes_max: limits.body_bytes_max,
@@ -214,6 +263,7 @@ pub(crate) fn http_settings(resolved: &Resolved, address: SocketAddr) -> HttpSet
         hosts: resolved.hosts.clone(),
         listen: Some(address),
         trusted_proxies: resolved.trusted_proxies.clone(),
+        health_only: role == Role::Worker,
         ..HttpSettings::default()
     }
 }

@@ -1,5 +1,8 @@
 //! The only place that names concrete adapters: makes a gateway out of a configuration.
 
+pub(crate) mod hatchet;
+pub(crate) mod hints;
+pub(crate) mod moving;
 mod routing;
 pub(crate) mod signal;
 pub(crate) mod stores;
@@ -39,6 +42,7 @@ use crate::config::listeners::{ListenerSettings, SigningSecret};
 use crate::config::model::{AnthropicSettings, ModelSettings, Thinking};
 use crate::config::tools::ToolServerSettings;
 use crate::config::{AgentSettings, ApiKey, Resolved};
+use crate::role::Role;
 use crate::telemetry::Telemetry;
 use stores::Stores;
 
@@ -86,7 +90,12 @@ pub(crate) fn wire(resolved: Resolved, before: Option<&Wired>) -> anyhow::Result
 
 impl Wired {
     /// Puts a gateway together; nothing runs yet.
-    pub(crate) fn gateway(&self, stores: &Stores, telemetry: Option<&Telemetry>) -> Gateway {
+    pub(crate) fn gateway(
+        &self,
+        stores: &Stores,
+        telemetry: Option<&Telemetry>,
+        role: Role,
+    ) -> Gateway {
         let Replacement { agents, channels, policies, guard, moderator, listeners, settings } =
             self.replacement();
         let listeners = ListenerParts { store: stores.listeners.clone(), listeners };
@@ -105,16 +114,23 @@ impl Wired {
             guard,
             moderator,
             tracer: telemetry.map(|telemetry| telemetry.exporter.clone() as _),
-            runs: true,
+            hints: stores.hints.clone(),
+            runs: role.runs(),
             settings,
         });
+        if role == Role::Worker {
+            gateway.lead_nothing();
+        }
         self.reminders.serve(&gateway);
         gateway.look_after(Arc::new(Removable(Arc::clone(&self.attachments))));
         gateway
     }
 
     /// Adapters that hear what comes in by itself.
-    pub(crate) fn hears(&self) -> Vec<Arc<dyn Hears>> {
+    pub(crate) fn hears(&self, role: Role) -> Vec<Arc<dyn Hears>> {
+        if role == Role::Worker {
+            return Vec::new();
+        }
         self.signal.iter().map(|signal| Arc::clone(signal) as _).collect()
     }
 

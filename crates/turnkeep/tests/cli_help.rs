@@ -13,7 +13,7 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "serve",
     "attach",
     "send",
@@ -32,6 +32,7 @@ const COMMANDS: [&str; 20] = [
     "audit",
     "backup",
     "restore",
+    "migrate",
     "bench",
     "completions",
 ];

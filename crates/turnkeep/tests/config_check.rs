@@ -80,8 +80,8 @@ fn what_is_right_is_summed_up() {
          delay_ms = 5\n[gateway]\nfallback_to_sync = true\n",
         &[],
         0,
-        "note: turnkeep.toml:7: \"fallback_to_sync\" has no effect yet: there is no workflow engine to \
-         fall back from, every turn runs in this process\n",
+        "note: turnkeep.toml:7: \"fallback_to_sync\" has no effect without [hatchet]: there is no \
+         workflow engine to fall back from\n",
     );
     // The folder is told whole, wherever the test runs.
     let (before, rest) = printed.split_once("data in     /").unwrap();

@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use turnkeep_core::ports::BoxFuture;
-use turnkeep_core::ports::agent::{Agent, TurnContext};
+use turnkeep_core::ports::agent::{Agent, Open, TurnContext};
 use turnkeep_core::ports::worktrees::Worktrees;
 use turnkeep_core::session::input::{Finished, RunFailure};
 
@@ -42,6 +42,8 @@ pub use worktree::{WorktreeSettings, worktree_id};
 
 /// Processes that may wait for their users, for each that may work.
 const WAITING_FACTOR: usize = 16;
+/// Our ends of its standard streams.
+const STREAMS: Open = Open::Here(3);
 /// How long the rest of a dead program's output is waited for, and a program that closed its output
 /// for its end.
 const REST_MAX: Duration = Duration::from_secs(2);
@@ -103,7 +105,10 @@ impl CommandAgent {
             let own = seated.insert(worktrees.of(&context.session).await?);
             settings.to_mut().dir = Some(own.path.clone());
         }
-        let (process, streams) = Process::start(&settings, "the brain")?;
+        let handle = &context.handle;
+        let (process, streams) =
+            Process::start(&settings, "the brain", |group| handle.opened(group))?;
+        let _ours = handle.opened(STREAMS);
         let _stay = seated.map(|seated| Stay::until(process.end(), seated));
         let (told, unread) = mpsc::channel(UNREAD_MAX);
         let mut events = Lines::new(streams.stdout);

@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
+use turnkeep_core::ports::agent::{Open, OpenGuard};
 use turnkeep_core::session::input::RunFailure;
 
 use super::CommandSettings;
@@ -40,10 +41,12 @@ pub(crate) struct Streams {
 }
 
 impl Process {
-    /// Starts it in a group of its own; `what` it is for people, like "the brain".
+    /// Starts it in a group of its own; `what` it is for people, like "the brain". `opened` is told
+    /// the group; what it answers is kept until nobody of the group lives.
     pub(crate) fn start(
         settings: &CommandSettings,
         what: &str,
+        opened: impl FnOnce(Open) -> Box<dyn OpenGuard>,
     ) -> Result<(Self, Streams), RunFailure> {
         let (name, arguments) = settings
             .command
@@ -63,7 +66,8 @@ impl Process {
         })?;
         let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let watched = Watched { child, group };
+        let open = child.id().map(|leader| opened(Open::Group(leader)));
+        let watched = Watched { child, group, open };
         let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
             return Err(failure(format!("{what} has no standard streams"), true));
         };
@@ -95,6 +99,8 @@ struct Watched {
     child: Child,
     /// None once the process is taken: the number may be somebody else's then.
     group: Option<Pid>,
+    /// What the group has open counts as open.
+    open: Option<Box<dyn OpenGuard>>,
 }
 
 impl Watched {
@@ -113,6 +119,7 @@ impl Watched {
         // Whoever it started ends with it.
         self.signal(Signal::KILL);
         self.group = None;
+        self.open = None;
         let status = self.child.wait().await;
         end.send_replace(Some(status.map_or_else(|_| "ended".to_owned(), described)));
     }

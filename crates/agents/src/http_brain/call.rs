@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use turnkeep_core::ids::TurnId;
-use turnkeep_core::ports::agent::TurnContext;
+use turnkeep_core::ports::agent::{Open, OpenGuard, TurnContext, TurnHandle};
 use turnkeep_core::session::input::RunFailure;
 
 use super::post::{Poster, Trouble};
@@ -39,9 +39,16 @@ impl Word {
     }
 }
 
+/// A stream that answers; its connection counts as open for the session.
+pub(super) struct Stream {
+    pub(super) response: Response,
+    _connection: Box<dyn OpenGuard>,
+}
+
 /// One attempt's way to its brain.
 pub(super) struct Call {
     poster: Arc<Poster>,
+    handle: Arc<dyn TurnHandle>,
     turn: TurnId,
     attempt: u32,
     trace: Option<String>,
@@ -53,6 +60,7 @@ impl Call {
     pub(super) fn new(poster: &Arc<Poster>, context: &TurnContext) -> Self {
         Self {
             poster: Arc::clone(poster),
+            handle: Arc::clone(&context.handle),
             turn: context.tag.turn,
             attempt: context.tag.attempt.0,
             // Not what vendors noted on the way here: the brain may be a stranger to them.
@@ -68,15 +76,25 @@ impl Call {
     }
 
     /// Begins the attempt. Never tried again: nobody can say whether the brain has begun.
-    pub(super) async fn begin(&self, turn: String) -> Result<Response, Trouble> {
-        self.poster.open(&self.name(), turn, self.trace.as_deref()).await
+    pub(super) async fn begin(&self, turn: String) -> Result<Stream, Trouble> {
+        self.open(turn).await
+    }
+
+    async fn open(&self, word: String) -> Result<Stream, Trouble> {
+        let connection = self.connection();
+        let response = self.poster.open(&self.name(), word, self.trace.as_deref()).await?;
+        Ok(Stream { response, _connection: connection })
+    }
+
+    fn connection(&self) -> Box<dyn OpenGuard> {
+        self.handle.opened(Open::Here(1))
     }
 
     /// Goes on behind this event.
-    pub(super) async fn resume(&self, last_event_id: u64) -> Result<Response, Trouble> {
+    pub(super) async fn resume(&self, last_event_id: u64) -> Result<Stream, Trouble> {
         let (turn_id, attempt) = (self.turn, self.attempt);
         let word = Word::Resume { turn_id, attempt, last_event_id };
-        self.poster.open(&self.name(), word.text(), self.trace.as_deref()).await
+        self.open(word.text()).await
     }
 
     /// More tries to resume the stream.
@@ -96,7 +114,9 @@ impl Call {
         let mut tries =
             Tries { what: TELLING, left: TELLS_MAX - 1, pause: self.poster.retry_pause };
         loop {
+            let connection = self.connection();
             let told = self.poster.hand_over(&name, body.clone(), self.trace.as_deref()).await;
+            drop(connection);
             let Err(trouble) = told else { return Ok(()) };
             if !trouble.passes() {
                 let retry = trouble.knows_no_turn();

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{Sender, WeakSender};
 use turnkeep_core::session::input::RunFailure;
 
 use super::OUTPUT_BYTES_MAX;
-use super::call::Call;
+use super::call::{Call, Stream};
 use super::post::{Trouble, innermost};
 use super::sse::{Event, Events};
 
@@ -23,7 +23,7 @@ pub(super) type Heard = Sender<Result<Vec<u8>, String>>;
 /// The stream broke and can't be resumed.
 pub(super) async fn listen(
     call: &Call,
-    mut stream: Response,
+    mut stream: Stream,
     heard: Heard,
     wanted: &WeakSender<String>,
     over: &Notify,
@@ -32,7 +32,7 @@ pub(super) async fn listen(
     let mut tries = call.resumes();
     loop {
         let before = said.last;
-        let Some(broke) = said.read(&mut stream, &heard).await else { return Ok(()) };
+        let Some(broke) = said.read(&mut stream.response, &heard).await else { return Ok(()) };
         // Its connection goes before another is made.
         drop(stream);
         let why = format!("its stream broke off before it had finished ({broke})");

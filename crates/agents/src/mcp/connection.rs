@@ -214,8 +214,9 @@ fn start(
     command: &CommandSettings,
     server: &Arc<str>,
 ) -> Result<(Process, Arc<Listener>, impl Transport<RoleClient> + use<>), String> {
-    let (process, streams) =
-        Process::start(command, "the tool server").map_err(|failure| failure.error.to_string())?;
+    // All sessions share it, so it counts for none.
+    let (process, streams) = Process::start(command, "the tool server", |_| Box::new(()))
+        .map_err(|failure| failure.error.to_string())?;
     let listener = Listener::listen(Arc::clone(server), streams.stderr);
     Ok((process, listener, Stdio::new(streams.stdout, streams.stdin)))
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
-use turnkeep_core::ports::agent::TurnHandle;
+use turnkeep_core::ports::agent::{Open, TurnHandle};
 
 use super::conversation::Conversation;
 use super::provider::{Answer, Call, Ending, Piece, ProviderError, Question};
@@ -146,6 +146,7 @@ impl Turn<'_> {
             answer_only,
             trace: trace.as_ref(),
         };
+        let _connection = handle.opened(Open::Here(1));
         let answer = self.attend(model.provider.ask(question)).await??;
         let mut answer = Booked { answer, handle };
         let mut calls = Vec::new();

@@ -11,8 +11,8 @@ use turnkeep_core::message::{MessageBody, Pending};
 use turnkeep_core::policy::{Trust, channel_facts};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Artifact, Declined, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked, Role,
-    SlotGuard, SupersedeQuestion, ToolCall, TurnContext, TurnHandle,
+    Artifact, Declined, HistoryEntry, Inputs, Open, OpenGuard, Permission, Recalled, RecordedCall,
+    Revoked, Role, SlotGuard, SupersedeQuestion, ToolCall, TurnContext, TurnHandle,
 };
 use turnkeep_core::session::FinishReason;
 use turnkeep_core::session_key::SessionKey;
@@ -55,6 +55,8 @@ pub(crate) struct FakeHandle {
     pub(crate) span: Mutex<Option<SpanContext>>,
     /// The model that was chosen.
     pub(crate) model: Mutex<Option<Arc<str>>>,
+    /// What is open for the turn.
+    pub(crate) open: watch::Sender<Vec<Open>>,
 }
 
 type Questions = mpsc::UnboundedReceiver<SupersedeQuestion>;
@@ -89,6 +91,7 @@ impl FakeHandle {
             artifacts: Mutex::default(),
             span: Mutex::default(),
             model: Mutex::default(),
+            open: watch::Sender::default(),
         })
     }
 
@@ -162,9 +165,27 @@ struct Slot {
 
 impl SlotGuard for Slot {}
 
+struct Opened(watch::Sender<Vec<Open>>, Open);
+
+impl OpenGuard for Opened {}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| {
+            let at = open.iter().position(|one| *one == self.1).unwrap();
+            open.remove(at);
+        });
+    }
+}
+
 impl TurnHandle for FakeHandle {
     fn model(&self) -> Option<Arc<str>> {
         self.model.lock().unwrap().clone()
+    }
+
+    fn opened(&self, open: Open) -> Box<dyn OpenGuard> {
+        self.open.send_modify(|all| all.push(open));
+        Box::new(Opened(self.open.clone(), open))
     }
 
     fn mail(&self) -> BoxFuture<'_, Result<Vec<Pending>, Revoked>> {

@@ -17,6 +17,7 @@ mod messages;
 mod model_approval;
 mod model_tools;
 mod model_trouble;
+mod open;
 mod openai;
 mod openai_mail;
 mod openai_trouble;

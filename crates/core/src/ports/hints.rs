@@ -72,13 +72,16 @@ pub struct Wait {
 /// How one connection stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// What it is for, in a word.
+    /// What it is for: one of [`CONNECTIONS`].
     pub purpose: &'static str,
     /// How it stands: one of [`STATES`].
     pub state: &'static str,
     /// The same for people.
     pub text: String,
 }
+
+/// What there may be connections for.
+pub const CONNECTIONS: [&str; 2] = ["calls", "listening"];
 
 /// How a connection may stand.
 pub const STATES: [&str; 6] = ["starting", "up", "slow", "down", "refused", "foreign"];
@@ -241,13 +244,13 @@ impl Hints for NoHints {
 
 #[cfg(test)]
 mod tests {
-    use super::{Connection, HintsHealth};
+    use super::{CONNECTIONS, Connection, HintsHealth};
 
     #[test]
     fn what_is_wrong_is_told_once() {
         let of = |states: [&'static str; 2], texts: [&str; 2]| {
             let connection = |at: usize| Connection {
-                purpose: ["calls", "listening"][at],
+                purpose: CONNECTIONS[at],
                 state: states[at],
                 text: texts[at].to_owned(),
             };

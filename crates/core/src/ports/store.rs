@@ -381,6 +381,12 @@ pub trait Store: Send + Sync + 'static {
         BTreeMap::new()
     }
 
+    /// How many other nodes have this store open, as they were seen last: those that run turns, and
+    /// those that don't. Never blocks.
+    fn neighbours(&self) -> [usize; 2] {
+        [0; 2]
+    }
+
     /// Ready, or why not. Never blocks.
     fn health(&self) -> Result<(), String>;
 

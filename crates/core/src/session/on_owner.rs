@@ -24,6 +24,11 @@ impl Machine<'_> {
             self.check_again();
             return self.readopt(run);
         }
+        if let Some(stray) = run.filter(|_| !planted(Planted::StrayKept)) {
+            // Others had the session meanwhile, so what ran here is over.
+            self.effect(Effect::Cancel(stray));
+            self.effect(Effect::Typing(false));
+        }
         if !self.session.has_open_work() {
             return self.ignore(Ignored::AlreadyAdopted);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use turnkeep_core::Epoch;
 use turnkeep_core::ids::Version;
+use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::planted::{Planted, planted};
 use turnkeep_core::ports::store::{Holder, Loaded, StoreError};
 use turnkeep_core::session::{Effect, Input, Session};
@@ -17,13 +18,27 @@ impl Driver {
         Self { shared: true, ..self }
     }
 
+    /// The same on a node that runs no turns: it leaves what it takes to those who do.
+    #[must_use]
+    pub fn without_running(self) -> Self {
+        Self { runs: false, guest: true, ..self }
+    }
+
+    /// Whether what is stepped here is done elsewhere.
+    #[must_use]
+    pub const fn is_guest(&self) -> bool {
+        self.guest
+    }
+
     /// Another node wrote the session, so what is known here is old.
     pub fn look(&mut self) {
         match self.slot {
             Slot::Ready(_) => self.slot = Slot::Unloaded,
             Slot::Loading => self.stale = true,
-            // What is built on something old conflicts, and is loaded again.
-            Slot::Unloaded | Slot::Committing(_) | Slot::Lost => {}
+            // What is built on something old conflicts, and is loaded again. But the other one may
+            // have built on what has happened already, and was not answered yet.
+            Slot::Committing(_) => self.stale = true,
+            Slot::Unloaded | Slot::Lost => {}
         }
     }
 
@@ -72,7 +87,8 @@ impl Driver {
 
     /// Finds out whether the session is this node's, or may be taken, or is another's.
     fn meet(&mut self, session: &Session, holder: Holder, outcome: &mut Outcome) {
-        let others = holder == Holder::Another && session.has_open_work();
+        let others =
+            holder == Holder::Another && session.has_open_work() && !planted(Planted::SessionTaken);
         self.guest = others || !self.runs;
         self.epoch = match holder {
             Holder::Us if std::mem::take(&mut self.afresh) => session.epoch.taken_by(self.node),
@@ -81,8 +97,13 @@ impl Driver {
             Holder::Another | Holder::Nobody => session.epoch.taken_by(self.node),
             Holder::Later => self.node,
         };
+        if self.shared {
+            self.forget_outcomes(session, holder);
+        }
         // The one of a load before this, which was not stepped any more.
-        self.backlog.pop_front_if(|input| matches!(input, Input::Adopt { .. }));
+        if !planted(Planted::AdoptedTwice) {
+            self.backlog.pop_front_if(|input| matches!(input, Input::Adopt { .. }));
+        }
         if !self.guest {
             let (run, delivering) = (self.run, self.delivering);
             return self.backlog.push_front(Input::Adopt { run, delivering });
@@ -93,6 +114,24 @@ impl Driver {
         if let Some(run) = self.run.take() {
             outcome.effects.push(Effect::Cancel(run));
             outcome.effects.push(Effect::Typing(false));
+        }
+    }
+
+    /// What is known of deliveries that are settled by now, or are another node's: somebody may have
+    /// asked meanwhile that the same part is sent again, and this is not what comes of that.
+    fn forget_outcomes(&mut self, session: &Session, holder: Holder) {
+        let first = session.outbox.parts.first().filter(|_| holder == Holder::Us);
+        let sending = first.filter(|first| first.state == DeliveryState::Sending);
+        let sending = sending.map(|first| (first.reply, first.part, first.tries));
+        let before = self.backlog.len();
+        self.backlog.retain(|input| match input {
+            Input::Delivered { reply, part, attempt, .. } => {
+                sending == Some((*reply, *part, *attempt))
+            }
+            _ => true,
+        });
+        if self.backlog.len() < before {
+            self.delivering = None;
         }
     }
 
@@ -123,5 +162,112 @@ pub(super) const fn is_answer(effect: &Effect) -> bool {
 
 /// Whether only who has the session may say it.
 pub(super) const fn is_owners(input: &Input) -> bool {
-    matches!(input, Input::Adopt { .. } | Input::Timer(_) | Input::Release)
+    matches!(
+        input,
+        Input::Adopt { .. } | Input::Timer(_) | Input::Release | Input::Delivered { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use turnkeep_core::ids::Token;
+    use turnkeep_core::ports::store::CommitOutcome;
+    use turnkeep_core::session::{Control, Controlled};
+    use turnkeep_core::session_key::SessionKind;
+    use turnkeep_core::{Policy, SessionKey, TurnId};
+
+    use super::super::Request;
+    use super::*;
+
+    const NODE: Epoch = Epoch(3);
+
+    fn driver() -> Driver {
+        let key = SessionKey::new("t", "a", "web", SessionKind::Dm, "ann").unwrap();
+        let facts = turnkeep_core::policy::CHANNELS[0];
+        Driver::new(key, NODE, Arc::new(Policy::built_in(facts))).among_others()
+    }
+
+    fn next(driver: &mut Driver) -> (Option<Request>, Outcome) {
+        let mut outcome = Outcome::default();
+        let request = driver.next(0, &mut TurnId::default, &mut outcome);
+        (request, outcome)
+    }
+
+    fn is_load(request: Option<&Request>) -> bool {
+        matches!(request, Some(Request::Load))
+    }
+
+    /// A driver whose session this state is, as it was loaded just now.
+    fn load(driver: &mut Driver, session: &Session, holder: Holder) {
+        assert!(is_load(next(driver).0.as_ref()));
+        let loaded = Loaded { session: Arc::new(session.clone()), version: Version(1) };
+        driver.on_loaded(Ok(Some(loaded)), |_| holder, &mut Outcome::default());
+    }
+
+    fn of(epoch: Epoch) -> Session {
+        Session { epoch, ..Session::new() }
+    }
+
+    #[test]
+    fn a_look_during_a_commit_is_one_after_it() {
+        let mut driver = driver();
+        load(&mut driver, &of(NODE), Holder::Us);
+        driver.push(Input::Control(Token(1), Control::OptIn(true)));
+        assert!(matches!(next(&mut driver).0, Some(Request::Commit(_))));
+        driver.look();
+        let mut outcome = Outcome::default();
+        driver.on_committed(Ok(CommitOutcome::Committed(Version(2))), &mut outcome);
+        assert!(outcome.committed);
+        assert!(is_load(next(&mut driver).0.as_ref()), "what another one wrote is not seen");
+    }
+
+    #[test]
+    fn two_loads_adopt_once() {
+        let mut driver = driver();
+        assert!(is_load(next(&mut driver).0.as_ref()));
+        driver.look();
+        let loaded = || Loaded { session: Arc::new(of(NODE)), version: Version(1) };
+        driver.on_loaded(Ok(Some(loaded())), |_| Holder::Us, &mut Outcome::default());
+        load(&mut driver, &of(NODE), Holder::Us);
+        let adopts = driver.backlog.iter().filter(|input| matches!(input, Input::Adopt { .. }));
+        assert_eq!(adopts.count(), 1);
+    }
+
+    #[test]
+    fn nobody_is_told_what_was_true_before() {
+        let mut driver = driver();
+        load(&mut driver, &of(NODE), Holder::Us);
+        assert!(next(&mut driver).0.is_none());
+        let stop = || Input::Control(Token(7), Control::Stop { turn: None, shown: None });
+        driver.push(stop());
+        let (request, outcome) = next(&mut driver);
+        assert!(is_load(request.as_ref()) && outcome.effects.is_empty());
+        let loaded = Loaded { session: Arc::new(of(NODE)), version: Version(1) };
+        driver.on_loaded(Ok(Some(loaded)), |_| Holder::Us, &mut Outcome::default());
+        let (request, outcome) = next(&mut driver);
+        assert!(request.is_none());
+        let told = |effect: &Effect| {
+            matches!(effect, Effect::Controlled(Token(7), Controlled::NothingRuns))
+        };
+        assert!(outcome.effects.iter().any(told), "{:?}", outcome.effects);
+    }
+
+    #[test]
+    fn what_became_of_a_part_is_no_news_of_another_nodes() {
+        let mut driver = driver();
+        load(&mut driver, &of(NODE), Holder::Us);
+        assert!(next(&mut driver).0.is_none());
+        driver.delivering = Some((turnkeep_core::Seq(4), 0, 1));
+        driver.look();
+        let outcome = turnkeep_core::outbox::DeliveryOutcome::Sent;
+        driver.push(Input::Delivered {
+            reply: turnkeep_core::Seq(4),
+            part: 0,
+            attempt: 1,
+            outcome,
+        });
+        load(&mut driver, &of(Epoch(9)), Holder::Another);
+        let told = driver.backlog.iter().any(|input| matches!(input, Input::Delivered { .. }));
+        assert!(!told && driver.delivering.is_none());
+    }
 }

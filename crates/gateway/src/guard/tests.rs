@@ -11,6 +11,8 @@ use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::guard::{Restriction, RestrictionFilter, Restrictions};
 use turnkeep_core::ports::store::StoreError;
 
+use super::admission::Question;
+use super::rates::What;
 use super::*;
 
 const NOW: i64 = 1_750_000_000_000;

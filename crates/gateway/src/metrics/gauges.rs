@@ -80,6 +80,7 @@ impl Gateway {
         metrics.ready.set(one_if(self.readiness().is_ok()));
         metrics.draining.set(one_if(self.is_draining()));
         self.gauge_store();
+        self.gauge_cluster();
     }
 
     fn gauge_store(&self) {

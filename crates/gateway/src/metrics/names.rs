@@ -2,7 +2,7 @@
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-const COUNTERS: [(&str, &str); 30] = [
+const COUNTERS: [(&str, &str); 31] = [
     ("turn_gateway_decision_total", "Decisions on messages, by action"),
     ("turn_gateway_rejected_total", "Messages that were not accepted, by reason"),
     ("turn_gateway_guard_total", "What the guard found, by check and by what followed"),
@@ -22,6 +22,7 @@ const COUNTERS: [(&str, &str); 30] = [
         "turn_gateway_callbacks_skipped_total",
         "Rows of the journal and callbacks that were forgotten before they were told, by listener",
     ),
+    ("turnkeep_cluster_looks_total", "Sessions looked at because of other servers, by why"),
     ("turnkeep_deliveries_total", "Deliveries begun"),
     ("turnkeep_delivery_outcomes_total", "Deliveries that ended, by what the channel said"),
     ("turnkeep_duplicates_total", "Messages that came before"),
@@ -44,7 +45,7 @@ const COUNTERS: [(&str, &str); 30] = [
     ("turnkeep_access_refused_total", "Requests not let in, by reason"),
 ];
 
-const GAUGES: [(&str, &str); 24] = [
+const GAUGES: [(&str, &str); 26] = [
     ("turn_gateway_callbacks_pending", "Callbacks that wait for another try, by listener"),
     ("turn_gateway_guard_customers", "Customers that the guard remembers"),
     (
@@ -53,6 +54,8 @@ const GAUGES: [(&str, &str); 24] = [
     ),
     ("turn_gateway_restrictions", "Restrictions that the guard remembers"),
     ("turn_gateway_undecided_max", "Messages that may wait to be decided"),
+    ("turnkeep_cluster_leads", "1 for what this server does for all, by lease"),
+    ("turnkeep_cluster_nodes", "Other servers of the database, by whether turns run there"),
     ("turnkeep_dead_letters", "Dead letters that nobody has dealt with"),
     ("turnkeep_draining", "1 while the process is ending"),
     ("turnkeep_outbox_oldest_seconds", "How long the oldest part of a reply has been undelivered"),

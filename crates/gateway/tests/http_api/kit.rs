@@ -25,6 +25,7 @@ use turnkeep_core::ports::agent::Agent;
 use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::channel::Channel;
 use turnkeep_core::ports::guard::Restrictions;
+use turnkeep_core::ports::hints::NoHints;
 use turnkeep_core::ports::keys::Keys;
 use turnkeep_core::ports::listeners::ListenerStore;
 use turnkeep_core::ports::people::People;
@@ -224,6 +225,7 @@ impl World {
             guard: GuardParts { settings: guard, record: stores.restrictions },
             moderator: Some(Arc::new(Watcher(Arc::clone(&watched)))),
             tracer: None,
+            hints: Arc::new(NoHints),
             runs: true,
             settings: own,
         });

@@ -14,6 +14,7 @@ use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{Agent, TurnContext};
 use turnkeep_core::ports::care::CareStore;
 use turnkeep_core::ports::channel::{Channel, Outgoing};
+use turnkeep_core::ports::hints::NoHints;
 use turnkeep_core::ports::store::Store;
 use turnkeep_core::ports::usage::UsageStore;
 use turnkeep_core::session::{Finished, RunFailure};
@@ -100,6 +101,7 @@ pub(crate) fn parts(
         },
         moderator: None,
         tracer: None,
+        hints: Arc::new(NoHints),
         runs: true,
         settings: Settings { idle_ms: 50, shutdown_grace_ms: 50, ..Settings::default() },
     }

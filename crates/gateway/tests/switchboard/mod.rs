@@ -234,7 +234,7 @@ async fn it_is_said_how_the_sessions_stand() {
     assert_eq!((stats.sessions["total"], stats.sessions["waiting"]), (2, 2));
     assert_eq!((stats.sessions["failed"], stats.sessions["waiting_for_input"]), (1, 1));
     assert_eq!((stats.resources.runs, stats.limits.sessions), (1, 10_000));
-    assert!(stats.resources.buffer_bytes > 0 && stats.process.memory_bytes > 0);
+    assert!(stats.resources.buffer_bytes > 0 && stats.process.memory_bytes > Some(0));
     let advice = stats.recommendations.iter().find(|advice| advice.code == "failed").unwrap();
     assert_eq!(advice.sessions, [1]);
 }

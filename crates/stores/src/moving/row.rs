@@ -127,6 +127,7 @@ impl Fnv {
 
 /// How far a table is, as the target keeps it beside the rows themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Progress {
     /// What was read of the source so far.
     pub(crate) read: Digest,

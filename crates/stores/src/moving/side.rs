@@ -31,8 +31,7 @@ pub(crate) trait Side {
     ) -> Result<Page>;
 
     /// Writes rows, and with them, in the same transaction, a note on how far it is.
-    async fn put(&mut self, table: &'static Table, rows: &[Row], note: (&str, &str))
-    -> Result<()>;
+    async fn put(&mut self, table: &'static Table, rows: &[Row], note: (&str, &str)) -> Result<()>;
 
     /// About how many rows there are.
     async fn count(&mut self, table: &'static Table) -> Result<u64>;

@@ -72,12 +72,7 @@ const fn plain(name: &'static str, key: usize, columns: &'static [Column]) -> Ta
     Table { sqlite: name, postgres: name, shape: Shape::Plain, columns, key }
 }
 
-const fn shaped(
-    name: &'static str,
-    shape: Shape,
-    key: usize,
-    columns: &'static [Column],
-) -> Table {
+const fn shaped(name: &'static str, shape: Shape, key: usize, columns: &'static [Column]) -> Table {
     Table { sqlite: name, postgres: name, shape, columns, key }
 }
 
@@ -250,11 +245,7 @@ pub(crate) const TABLES: [Table; 22] = [
     plain(
         "listeners",
         1,
-        &[
-            same("name", Text),
-            named("position", "place", Number),
-            same("configured_at", Number),
-        ],
+        &[same("name", Text), named("position", "place", Number), same("configured_at", Number)],
     ),
     plain(
         "callbacks",
@@ -346,17 +337,8 @@ pub(crate) const POSTGRES_MADE: [(&str, &[&str]); 5] = [
 /// Tables that say who works with a store, not what it holds. Of `meta` each side takes the numbers
 /// that count on.
 pub(crate) const SQLITE_OWN: [&str; 2] = ["meta", "moving"];
-pub(crate) const POSTGRES_OWN: [&str; 9] = [
-    "meta",
-    "moving",
-    "schema_steps",
-    "cluster",
-    "nodes",
-    "epochs",
-    "leases",
-    "marks",
-    "knocks",
-];
+pub(crate) const POSTGRES_OWN: [&str; 9] =
+    ["meta", "moving", "schema_steps", "cluster", "nodes", "epochs", "leases", "marks", "knocks"];
 
 /// What numbers `meta` may hold.
 pub(crate) const NUMBERS: [&str; 4] = ["epoch", "probe", "journal", "floor"];
@@ -385,7 +367,8 @@ pub(crate) fn strangers(found: &[Place], store: Store) -> Vec<String> {
             };
             name == table && columns.iter().any(named)
         };
-        let is_made = |(name, columns): &(&str, &[&str])| *name == table && columns.contains(&column);
+        let is_made =
+            |(name, columns): &(&str, &[&str])| *name == table && columns.contains(&column);
         own.contains(&table) || TABLES.iter().any(moves) || made.iter().any(is_made)
     };
     let strange = found.iter().filter(|(table, column)| !known(table, column));

@@ -30,7 +30,7 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// Plans of the writer must not depend on whether a table was empty when they were made.
 const WRITER: &str = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
-                      -c enable_hashjoin=off -c enable_mergejoin=off -c commit_delay=0";
+                      -c enable_hashjoin=off -c enable_mergejoin=off";
 
 /// Makes connections to the one database.
 #[derive(Clone)]

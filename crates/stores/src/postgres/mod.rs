@@ -124,6 +124,11 @@ impl PostgresStore {
         open::look(settings).await
     }
 
+    /// Who takes part in a cluster, in the order in which they came; changes nothing.
+    pub async fn listed(settings: &PostgresSettings) -> Result<Vec<nodes::Other>, PostgresError> {
+        nodes::listed(settings).await
+    }
+
     /// Whether it takes no more changes.
     fn is_closed(&self) -> bool {
         self.shared.is_closed()

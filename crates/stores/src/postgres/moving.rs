@@ -60,12 +60,21 @@ pub(crate) fn place(settings: &PostgresSettings) -> Result<String> {
     Ok(format!("the schema {} of {database}", settings.schema))
 }
 
+/// Refuses a database that nobody has used yet.
+pub(crate) async fn look(settings: &PostgresSettings) -> Result<()> {
+    let settings = PostgresSettings { moves: true, ..settings.clone() };
+    match open::look(&settings).await? {
+        true => Ok(()),
+        false => Err(PostgresError::Empty { schema: settings.schema }.into()),
+    }
+}
+
 impl Database {
     /// Opens it as a node of this name; makes the tables where there are none and there may be.
     pub(crate) async fn open(settings: PostgresSettings, make: bool) -> Result<Self> {
         let settings = PostgresSettings { runs: false, moves: true, ..settings };
-        if !make && !open::look(&settings).await? {
-            return Err(PostgresError::Empty { schema: settings.schema }.into());
+        if !make {
+            look(&settings).await?;
         }
         let store = PostgresStore::open(settings).await?;
         let database = async {

@@ -20,6 +20,9 @@ use turnkeep_core::Epoch;
 use turnkeep_core::ports::store::{Holder, StoreError};
 
 use super::ask::{row, run};
+use super::connect::Connector;
+use super::open::{PostgresError, reach};
+use super::settings::PostgresSettings;
 use super::trouble::{Class, Result, Trouble};
 use super::{PostgresStore, Shared};
 
@@ -244,6 +247,17 @@ fn others_of(rows: &[Row], own: Epoch) -> Result<(Epoch, Vec<(Epoch, Other)>)> {
         }
     }
     Ok((drawn, others))
+}
+
+/// Who takes part by the record, in the order in which they came; changes nothing. Who has died and
+/// was not put out yet is among them.
+pub(super) async fn listed(
+    settings: &PostgresSettings,
+) -> std::result::Result<Vec<Other>, PostgresError> {
+    let client = reach(&Connector::new(settings)?).await?;
+    let (_, all) = others_of(&client.query(OTHERS, &[]).await?, Epoch::default())?;
+    let all: BTreeMap<Epoch, Other> = all.into_iter().collect();
+    Ok(all.into_values().collect())
 }
 
 /// Who takes part, known before anything is asked of the store.

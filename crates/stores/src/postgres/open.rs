@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::{Client, GenericClient};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, GenericClient};
 use turnkeep_core::Epoch;
 use uuid::Uuid;
 
@@ -265,7 +265,9 @@ async fn join(client: &mut Client, settings: &PostgresSettings) -> Result<Gate, 
     let draw = "UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value";
     let epoch: i64 = transaction.query_one(draw, &[]).await?.get(0);
     if epoch > Epoch::NODE_MAX.0.cast_signed() {
-        return Err(PostgresError::Other("this database was opened too often: no number is left".into()));
+        return Err(PostgresError::Other(
+            "this database was opened too often: no number is left".into(),
+        ));
     }
     let version = env!("CARGO_PKG_VERSION");
     transaction

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
-    Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, PartPlace, PartRow, Store,
-    StoreError, StoreStats, TurnRow,
+    Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, PartPlace, PartRow,
+    Store, StoreError, StoreStats, TurnRow,
 };
 use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
 
@@ -61,6 +61,12 @@ impl Store for PostgresStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn neighbours(&self) -> [usize; 2] {
+        let others = self.others();
+        let runners = others.iter().filter(|other| other.runs).count();
+        [runners, others.len() - runners]
     }
 
     fn knocks(&self, limit: usize) -> Answer<'_, Vec<SessionKey>> {

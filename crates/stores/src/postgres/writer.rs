@@ -220,7 +220,8 @@ impl Writer {
             self.roll_back().await;
             return Ok(verdicts);
         }
-        let columns = Columns::of(jobs, &verdicts, &found, (shared.gate.epoch, shared.settings.runs));
+        let columns =
+            Columns::of(jobs, &verdicts, &found, (shared.gate.epoch, shared.settings.runs));
         shared.settings.kill_point("store.commit.before");
         let began = Instant::now();
         let put = put::put(link, &columns, shared.gate.epoch, shared.gate.token);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::types::ValueRef;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
 use turnkeep_core::care::Forgotten;
 
@@ -147,9 +147,8 @@ impl File {
         for start in [head, rest].into_iter().flatten() {
             let mut next = Some(start).filter(|start| !turns.contains(start));
             while let Some(id) = next {
-                let found = before.query_row((&id[..], session), |row| {
-                    row.get::<_, Option<[u8; 16]>>(0)
-                });
+                let found =
+                    before.query_row((&id[..], session), |row| row.get::<_, Option<[u8; 16]>>(0));
                 let Some(prev) = found.optional()? else { break };
                 // Ids are never given out twice, so only a damaged chain comes back.
                 if turns.len() > TURNS_MAX || prev == Some(id) {
@@ -179,9 +178,8 @@ impl File {
         let more: &[&str] = if table.shape == Shape::Forgotten { &["turn_rest"] } else { &[] };
         let all: Vec<&str> = names.iter().chain(more).copied().collect();
         let key = quoted(&names[..table.key]);
-        let behind = after.map_or(String::new(), |after| {
-            format!("WHERE ({key}) > ({})", places(after.len()))
-        });
+        let behind = after
+            .map_or(String::new(), |after| format!("WHERE ({key}) > ({})", places(after.len())));
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT {} FROM \"{}\" {behind} ORDER BY {key}",
             quoted(&all),
@@ -361,7 +359,13 @@ fn insert(connection: &Connection, table: &Table, rows: &[row::Row]) -> Result<(
         }
         if let (
             Shape::Journal,
-            [Value::Number(id), Value::Number(session), Value::Number(first), Value::Number(last), ..],
+            [
+                Value::Number(id),
+                Value::Number(session),
+                Value::Number(first),
+                Value::Number(last),
+                ..,
+            ],
         ) = (table.shape, row.as_slice())
             && is_indexed(first.cast_unsigned(), last.cast_unsigned())
         {
@@ -418,13 +422,12 @@ fn values(row: &Row<'_>, columns: usize) -> Result<row::Row> {
 }
 
 impl ToSql for Value {
-    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
-        Ok(match self {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
             Self::Null => ValueRef::Null,
             Self::Number(number) => ValueRef::Integer(*number),
             Self::Text(text) => ValueRef::Text(text.as_bytes()),
             Self::Bytes(bytes) => ValueRef::Blob(bytes),
-        }
-        .into())
+        }))
     }
 }

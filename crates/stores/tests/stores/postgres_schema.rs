@@ -2,6 +2,7 @@
 
 use turnkeep_stores::{PostgresError, PostgresSettings, PostgresStore};
 
+use crate::fixture::Chat;
 use crate::postgres_kit::PgHome;
 
 /// The first step, as an older program took it.
@@ -99,7 +100,11 @@ async fn who_may_not_make_the_schema_is_told_who_can() {
     let PostgresError::NotPermitted { remedy, .. } = &refused else { panic!("{refused}") };
     assert_eq!(*remedy, format!("CREATE SCHEMA {} AUTHORIZATION {user}", home.schema));
     run(&home, remedy).await;
-    assert!(PostgresStore::open(settings).await.is_ok());
+    let store = PostgresStore::open(settings).await.unwrap();
+    // Nor does anything that it writes with ask for what only a superuser may.
+    let mut chat = Chat::new("ann");
+    chat.queue("hello");
+    chat.commit(&store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,6 +19,8 @@ impl App {
             },
             Pending::Create => self.on_created(tag, result),
             Pending::Operator { session } => self.on_operator(&session, result),
+            Pending::FirstPage => self.on_first_page(result),
+            Pending::FirstActive => self.on_first_active(result),
             pending => match result {
                 Ok(answer) => self.on_done(tag, pending, &answer.body),
                 Err(failure) => self.on_failed(&pending, &failure),
@@ -88,6 +90,8 @@ impl App {
             Pending::Create
             | Pending::Message { .. }
             | Pending::Older { .. }
+            | Pending::FirstPage
+            | Pending::FirstActive
             | Pending::Operator { .. } => {}
         }
     }

@@ -125,6 +125,8 @@ impl App {
             | Pending::Stats
             | Pending::Operator { .. }
             | Pending::Message { .. }
+            | Pending::FirstPage
+            | Pending::FirstActive
             | Pending::Older { .. } => None,
         };
         self.pending.values().filter_map(command).collect()

@@ -51,9 +51,15 @@ const DAY_MS: i64 = 86_400_000;
 /// What an answer is an answer to.
 #[derive(Clone, Debug, PartialEq)]
 enum Pending {
+    /// The first sessions, before the stream tells all of them.
+    FirstPage,
+    /// The active one, which is not among those.
+    FirstActive,
     Switch,
     Create,
-    Close { session: Option<String> },
+    Close {
+        session: Option<String>,
+    },
     Rename,
     Read,
     Stop,
@@ -61,11 +67,22 @@ enum Pending {
     Queue,
     Status,
     Stats,
-    Save { file: String },
-    Load { file: String },
-    Message { id: String },
-    Older { session: String, page: OlderPage },
-    Operator { session: String },
+    Save {
+        file: String,
+    },
+    Load {
+        file: String,
+    },
+    Message {
+        id: String,
+    },
+    Older {
+        session: String,
+        page: OlderPage,
+    },
+    Operator {
+        session: String,
+    },
 }
 
 /// A word about what was done, or what could not be.

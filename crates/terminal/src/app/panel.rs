@@ -144,11 +144,15 @@ impl Panel {
             lines.push(Line::of(part, Look::Heading));
             let numbers = stats[part].as_object().into_iter().flatten();
             let plain = numbers.filter(|(_, value)| !value.is_object());
-            lines.extend(
-                plain.map(|(name, value)| {
-                    pair(&one_line(name).replace('_', " "), &value.to_string())
-                }),
-            );
+            lines.extend(plain.map(|(name, value)| {
+                pair(&one_line(name).replace('_', " "), &number(part, value))
+            }));
+        }
+        let open = stats["most_open"].as_array().filter(|open| !open.is_empty());
+        lines.extend(open.map(|_| Line::of("open files", Look::Heading)));
+        for open in open.into_iter().flatten() {
+            let files = number("resources", &open["open_files"]);
+            lines.push(pair(&format!("session {}", open["number"]), &files));
         }
         for advice in stats["recommendations"].as_array().into_iter().flatten() {
             lines.push(Line::of(
@@ -180,6 +184,15 @@ impl Panel {
             lines.push(pair(word, does));
         }
         Self { title: "While the agent works".to_owned(), lines, top: 0 }
+    }
+}
+
+/// A number of the statistics, or what it means that there is none.
+fn number(part: &str, value: &Value) -> String {
+    match (part, value) {
+        ("limits", Value::Null) => "none".to_owned(),
+        (_, Value::Null) => "unknown".to_owned(),
+        (_, number) => number.to_string(),
     }
 }
 

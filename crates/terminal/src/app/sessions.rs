@@ -6,8 +6,11 @@ use super::astray::Writing;
 use super::{App, Pending, board_path};
 use crate::board::Row;
 use crate::conversation::{Conversation, STRETCH};
-use crate::ports::{Effect, Link, Method, SseEvent};
-use crate::text::one_line;
+use crate::ports::{Answer, Effect, Failure, Link, Method, SseEvent};
+use crate::text::{one_line, segment};
+
+/// Sessions that are asked for at the start, before all are known.
+const FIRST_ROWS: usize = 100;
 
 /// The longest text of a notification, in characters.
 const NOTICE_MAX: usize = 120;
@@ -41,7 +44,50 @@ impl App {
             // What was marked may never have arrived.
             self.marked = (String::new(), 0);
         }
+        if link == Link::Connecting && !self.board.known {
+            self.ask_first_page();
+        }
         self.link = link;
+    }
+
+    /// The stream begins with all sessions, however many; the first ones are to be seen at once.
+    fn ask_first_page(&mut self) {
+        let seat = segment(&self.options.seat);
+        let path = format!("/v1/switchboard?limit={FIRST_ROWS}&seat={seat}");
+        self.send(Pending::FirstPage, Method::Get, path, None);
+    }
+
+    /// Where it fails, the stream says why, or tells them all.
+    pub(super) fn on_first_page(&mut self, result: Result<Answer, Failure>) {
+        let Ok(answer) = result else { return };
+        if !self.board.preview(&answer.body) {
+            return;
+        }
+        let active = self.board.active.map(|number| (number, self.board.row(number).cloned()));
+        match active {
+            Some((_, Some(row))) => self.show_first(&row),
+            Some((number, None)) => {
+                let path = board_path(&number.to_string(), "");
+                self.send(Pending::FirstActive, Method::Get, path, None);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn on_first_active(&mut self, result: Result<Answer, Failure>) {
+        if let Ok(answer) = result
+            && !self.board.known
+            && let Some(row) = self.board.take(&answer.body)
+        {
+            self.show_first(&row);
+        }
+    }
+
+    /// Shows what was active here, unless the person wants something else.
+    fn show_first(&mut self, row: &Row) {
+        if self.shown.is_none() && self.options.session.is_none() && !self.is_moving() {
+            self.show(row);
+        }
     }
 
     pub(super) fn on_board(&mut self, data: &str) {
@@ -79,7 +125,11 @@ impl App {
         }
         if lost && (writing.here || !moves) {
             self.lose(writing.here, "the session was closed elsewhere");
-        } else if !lost && !moves && !first && self.shown_session() != before.as_deref() {
+        } else if !lost
+            && !moves
+            && (!first || before.is_some())
+            && self.shown_session() != before.as_deref()
+        {
             let writing = before.is_none() && self.editor().is_some_and(|one| !one.is_empty());
             self.lose(writing, "this seat went elsewhere");
         }

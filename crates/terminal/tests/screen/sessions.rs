@@ -17,6 +17,56 @@ fn the_active_session_is_shown_and_followed() {
 }
 
 #[test]
+fn the_first_sessions_are_shown_before_all_are_known() {
+    let page = |active: u32| json!({ "active": active, "unread": 3, "sessions": [row(1, "a"), waits(2, "b", "question", "?")] });
+    let begun = |options: Options| {
+        let mut desk = Desk::with(80, 24, options);
+        desk.on(Incoming::Link(Link::Connecting));
+        assert_eq!(desk.asked_later(), ["GET /v1/switchboard?limit=100&seat=t1"]);
+        desk
+    };
+    let mut desk = begun(options());
+    desk.answer("limit=100", Ok(page(1)));
+    assert_eq!(desk.asked(), ["follow k1 behind 0"]);
+    desk.sees("? asks");
+    // All of them come, and nothing is begun anew; nobody is rung for what waited before.
+    desk.on(Incoming::Link(Link::Up));
+    let rows = [row(1, "a"), waits(2, "b", "question", "?"), row(3, "c")];
+    desk.board(json!({ "whole": true, "active": 1, "sessions": rows }));
+    assert_eq!((desk.asked(), desk.app.shown_session()), (Vec::new(), Some("k1")));
+    desk.sees("3 sessions");
+    // The active one is further behind.
+    let mut desk = begun(options());
+    desk.answer("limit=100", Ok(page(700)));
+    assert_eq!(desk.asked_later(), ["GET /v1/switchboard/700"]);
+    desk.answer("/700", Ok(row(700, "far")));
+    assert_eq!(desk.app.shown_session(), Some("k700"));
+    // The seat went elsewhere since; what was being typed goes nowhere by itself.
+    let mut desk = begun(options());
+    desk.answer("limit=100", Ok(page(1)));
+    desk.types("for a only");
+    desk.on(Incoming::Link(Link::Up));
+    desk.board(json!({ "whole": true, "active": 2, "sessions": [row(1, "a"), row(2, "b")] }));
+    desk.sees("this seat went elsewhere");
+    // What comes too late says nothing, nor does an answer that is none.
+    let mut desk = begun(options());
+    desk.on(Incoming::Link(Link::Up));
+    desk.board(json!({ "whole": true, "active": null, "sessions": [] }));
+    desk.answer("limit=100", Ok(page(1)));
+    desk.sees("No session is shown.");
+    let mut desk = begun(options());
+    desk.answer("limit=100", Err(Failure::Unreachable("gone".to_owned())));
+    desk.sees("Connecting to");
+    // Who named a session is shown that one.
+    let mut desk = begun(Options { session: Some("b".to_owned()), ..options() });
+    desk.answer("limit=100", Ok(page(1)));
+    assert_eq!(desk.app.shown_session(), None);
+    desk.on(Incoming::Link(Link::Up));
+    desk.answer("/switch", Ok(row(2, "b")));
+    assert_eq!(desk.app.shown_session(), Some("k2"));
+}
+
+#[test]
 fn a_session_named_at_the_start_goes_first() {
     let options = Options { session: Some("api work".to_owned()), ..options() };
     let mut desk = Desk::with(80, 24, options);

@@ -276,8 +276,13 @@ fn answers_to_commands_are_told() {
     desk.sees("waiting for input");
     desk.press(KeyCode::Esc);
     desk.enters("/stats");
-    desk.answer("/stats", Ok(json!({ "sessions": { "total": 3 }, "resources": { "buffer_bytes": 12 }, "limits": {}, "recommendations": [{ "code": "c", "text": "close some" }] })));
+    desk.answer("/stats", Ok(json!({ "sessions": { "total": 3 }, "resources": { "buffer_bytes": 12, "open_files": null }, "limits": { "runs": null }, "most_open": [{ "number": 7, "open_files": null }, { "number": 2, "open_files": 31 }], "recommendations": [{ "code": "c", "text": "close some" }] })));
     desk.sees("close some");
+    for (name, number) in
+        [("runs", "none"), ("open files", "unknown"), ("session 7", "unknown"), ("session 2", "31")]
+    {
+        desk.sees(&format!("{name:<26}{number}"));
+    }
 }
 
 #[test]

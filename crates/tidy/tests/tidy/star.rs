@@ -4,12 +4,14 @@ use super::code::code_lines;
 use super::{Failure, expect_none, over_rust, read, said, sources};
 
 /// Our crates, and the siblings that their code may know. Tests may know more.
-const STAR: [(&str, &[&str]); 11] = [
+const STAR: [(&str, &[&str]); 13] = [
     ("core", &[]),
     ("gateway", &["turnkeep-core"]),
     ("stores", &["turnkeep-core"]),
     ("channels", &["turnkeep-core"]),
     ("agents", &["turnkeep-core"]),
+    ("hatchet", &["turnkeep-core"]),
+    ("redis", &["turnkeep-core"]),
     // Knows the server by its HTTP contract only.
     ("bench", &[]),
     // The same.
@@ -27,6 +29,8 @@ const STAR: [(&str, &[&str]); 11] = [
             "turnkeep-stores",
             "turnkeep-channels",
             "turnkeep-agents",
+            "turnkeep-hatchet",
+            "turnkeep-redis",
             "turnkeep-bench",
             "turnkeep-terminal",
         ],
@@ -57,14 +61,23 @@ const IMPURE: [&str; 14] = [
 ];
 
 /// The crates of concrete adapters.
-const ADAPTERS: [&str; 3] = ["turnkeep_stores", "turnkeep_channels", "turnkeep_agents"];
+const ADAPTERS: [&str; 5] = [
+    "turnkeep_stores",
+    "turnkeep_channels",
+    "turnkeep_agents",
+    "turnkeep_hatchet",
+    "turnkeep_redis",
+];
 
 /// Who may name them, and why. Everybody else gets them through a port.
-const MAY_NAME_ADAPTERS: [(&str, &str); 8] = [
+const MAY_NAME_ADAPTERS: [(&str, &str); 11] = [
     ("crates/turnkeep/src/wiring.rs", "puts the parts together"),
     ("crates/turnkeep/src/wiring/stores.rs", "opens the store that is configured"),
     ("crates/turnkeep/src/wiring/tools.rs", "puts the servers of tools together"),
     ("crates/turnkeep/src/wiring/signal.rs", "puts Signal together"),
+    ("crates/turnkeep/src/wiring/hatchet.rs", "puts the workflow engine's client together"),
+    ("crates/turnkeep/src/wiring/moving.rs", "moves everything from one store to another"),
+    ("crates/turnkeep/src/wiring/hints.rs", "connects the place of hints that is configured"),
     ("crates/turnkeep/src/audit.rs", "reads a store that servers may use"),
     ("crates/turnkeep/src/cli/backup.rs", "copies a data folder where no server does"),
     ("crates/turnkeep/src/cli/restore.rs", "puts a copy where no server may be"),

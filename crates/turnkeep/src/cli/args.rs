@@ -10,6 +10,7 @@ use super::bench::LoadArgs;
 use super::listeners::ListenersArgs;
 use super::sessions::SessionsArgs;
 use crate::config::{Env, Flags, Stored, check_text};
+use crate::role::Role;
 
 const TOP_EXAMPLES: &str = "\
 Examples:
@@ -37,6 +38,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run the gateway
     Serve(ServeArgs),
+    /// Run turns for the gateways that share its database, and talk to nobody
+    Worker(WorkerArgs),
     /// Watch and steer many sessions in this terminal
     Attach(Box<super::attach::AttachArgs>),
     /// Send a message and print the reply
@@ -84,6 +87,8 @@ pub(super) enum Command {
     Backup(super::backup::BackupArgs),
     /// Put a backup in the place of a data folder's database
     Restore(super::restore::RestoreArgs),
+    /// Move everything that is stored from SQLite into PostgreSQL, or back
+    Migrate(super::migrate::MigrateArgs),
     /// Drive a server with many users and show what happened
     Bench(BenchArgs),
     /// Print the completions of a shell
@@ -184,9 +189,45 @@ Examples:
 pub(super) struct ServeArgs {
     #[command(flatten)]
     pub(super) server: ServerFlags,
+    /// What it does: everything, or all but run turns (see `turnkeep worker`); the latter needs a
+    /// database that workers share
+    #[arg(long, value_enum, value_name = "ROLE", default_value_t)]
+    pub(super) role: ServeRole,
     /// Leave the terminal's session, so that it outlives whoever started it
     #[arg(long, hide = true)]
     pub(super) detached: bool,
+}
+
+/// What a server that talks to clients does beside that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ServeRole {
+    /// Run turns, too
+    #[default]
+    All,
+    /// Leave turns to workers
+    Gateway,
+}
+
+impl From<ServeRole> for Role {
+    fn from(role: ServeRole) -> Self {
+        match role {
+            ServeRole::All => Self::All,
+            ServeRole::Gateway => Self::Gateway,
+        }
+    }
+}
+
+/// `worker`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  turnkeep worker --config cluster.toml --data-dir /var/lib/turnkeep-worker --listen 127.0.0.1:7879
+
+It answers GET /healthz, /readyz and /metrics, and nothing else. It needs [store] kind = \"postgres\",
+the same database and the same configuration of agents and channels as the gateways.")]
+pub(super) struct WorkerArgs {
+    #[command(flatten)]
+    pub(super) server: ServerFlags,
 }
 
 /// Where the server is and how its answer is shown.

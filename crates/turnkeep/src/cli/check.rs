@@ -92,6 +92,9 @@ fn summary(resolved: &Resolved) -> anyhow::Result<()> {
     if let StoreSettings::Postgres(database) = &resolved.store {
         output::line(&format!("store       PostgreSQL, schema {}", database.schema))?;
     }
+    if let Some(redis) = &resolved.redis {
+        output::line(&format!("hints       Redis, keys under {}", redis.prefix))?;
+    }
     for (name, agent) in &resolved.agents {
         let what = match agent {
             AgentSettings::Echo(echo) => format!("echo, {} ms", echo.delay.as_millis()),

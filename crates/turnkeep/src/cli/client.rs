@@ -23,6 +23,9 @@ const KEY_VARIABLE: &str = "TURNKEEP_KEY";
 /// One JSON text a line.
 const LINES: &str = "application/x-ndjson";
 
+/// How the trouble with a certificate begins.
+const CERTIFICATE: &str = "invalid peer certificate";
+
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -97,6 +100,17 @@ pub(super) enum ClientError {
         /// Where it was tried.
         place: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing was sent: who answers can't show that it is who was meant.
+    #[error(
+        "{place} is not trusted: {reason}. Nothing was sent. Trusted are the authorities of this \
+         machine, or those in the file that SSL_CERT_FILE names"
+    )]
+    Untrusted {
+        /// Where it was tried.
+        place: String,
+        /// What is wrong with its certificate.
         reason: String,
     },
     /// It was sent, and nobody knows what became of it.
@@ -307,7 +321,10 @@ impl Client {
         let reason = root(error);
         let place = self.place.to_string();
         if error.is_connect() && place.starts_with("https://") && is_tls_trouble(error) {
-            return ClientError::NoTls { place, reason };
+            return match reason.starts_with(CERTIFICATE) {
+                true => ClientError::Untrusted { place, reason },
+                false => ClientError::NoTls { place, reason },
+            };
         }
         if error.is_connect() || error.is_builder() {
             ClientError::NotThere { place, reason }

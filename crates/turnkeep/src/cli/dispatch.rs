@@ -6,13 +6,15 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 
-use super::args::{AuditArgs, AuditCommandArgs, Cli, Command, ServeArgs};
+use super::args::{AuditArgs, AuditCommandArgs, Cli, Command, ServerFlags};
 use super::{
     attach, backup, brain, check, cron, customers, dead_letters, deliveries, doctor, guard, keys,
-    listeners, output, pair, reload, remind, restore, send, sessions, signal, tools, turns, usage,
+    listeners, migrate, output, pair, reload, remind, restore, send, sessions, signal, tools,
+    turns, usage,
 };
 use crate::config::{self, Env};
 use crate::reload::Source;
+use crate::role::Role;
 
 /// It failed or was refused.
 pub(super) const FAILED: u8 = 1;
@@ -28,7 +30,8 @@ pub(crate) fn run() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(args) => serve(&args),
+        Command::Serve(args) => serve(&args.server, args.detached, args.role.into()),
+        Command::Worker(args) => serve(&args.server, false, Role::Worker),
         Command::Attach(args) => client(attach::run(*args)),
         Command::Send(args) => client(send::run(args)),
         Command::Sessions(args) => client(sessions::run(args)),
@@ -52,6 +55,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit(args) => audit(&args),
         Command::Backup(args) => client(backup::run(args)),
         Command::Restore(args) => client(restore::run(args)),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Bench(args) => crate::bench::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -62,13 +66,13 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let (flags, env) = (args.server.flags(), Env::of_process());
+fn serve(server: &ServerFlags, detached: bool, role: Role) -> anyhow::Result<ExitCode> {
+    let (flags, env) = (server.flags(), Env::of_process());
     let resolved = config::load(&flags, &env)?;
-    if args.detached {
+    if detached {
         rustix::process::setsid().context("can't leave the terminal's session")?;
     }
-    crate::serve::run(resolved, Source { flags, env })
+    crate::serve::run(resolved, Source { flags, env }, role)
 }
 
 fn audit(args: &AuditCommandArgs) -> anyhow::Result<ExitCode> {

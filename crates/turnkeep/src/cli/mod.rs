@@ -17,6 +17,7 @@ mod explain;
 mod guard;
 mod keys;
 mod listeners;
+mod migrate;
 mod operators;
 mod output;
 mod pair;

@@ -95,7 +95,9 @@ async fn send(client: &Client, body: &Value, wait_seconds: u64) -> anyhow::Resul
             // A server that was there a moment ago may be starting again.
             ClientError::NotThere { .. } => sent,
             ClientError::Refused(refusal) => refusal.status == 503,
-            ClientError::NoTls { .. } | ClientError::Strange { .. } => false,
+            ClientError::NoTls { .. }
+            | ClientError::Untrusted { .. }
+            | ClientError::Strange { .. } => false,
         };
         let time_left = started.elapsed() < wait + TRIES_END;
         if again && time_left && attempt < TRIES_MAX {

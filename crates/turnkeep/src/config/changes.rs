@@ -6,8 +6,8 @@ use super::Resolved;
 use super::listeners::ListenerSettings;
 use super::raw::Raw;
 
-/// Keys that hold from the start to the end of a server, beside all of `[store]`; all others can be
-/// reloaded.
+/// Keys that hold from the start to the end of a server, beside all of `[store]`, `[redis]` and
+/// `[hatchet]`; all others can be reloaded.
 pub(super) const FIXED: [(&str, &str); 11] = [
     ("", "listen"),
     ("", "data_dir"),
@@ -24,7 +24,7 @@ pub(super) const FIXED: [(&str, &str); 11] = [
 
 /// Whether a key needs a restart.
 pub(super) fn is_fixed(section: &str, key: &str) -> bool {
-    section == "store" || FIXED.contains(&(section, key))
+    ["store", "redis", "hatchet"].contains(&section) || FIXED.contains(&(section, key))
 }
 
 /// Every key that was typed, by section.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::hatchet::HatchetKeys;
 use super::paths;
 use super::problem::{Origin, Problems, nearest};
 use super::raw::{GatewayKeys, GuardKeys, Raw, TelemetryKeys, TopKeys};
@@ -187,9 +188,10 @@ fn read_source(
 
 /// Puts variables over what the file says, and flags over both.
 fn overlay(flags: &Flags, env: &Env, raw: &mut Raw, problems: &mut Problems) {
-    let sections: [(&str, &'static [Key], &mut dyn Section); 6] = [
+    let sections: [(&str, &'static [Key], &mut dyn Section); 7] = [
         ("", TopKeys::KEYS, &mut raw.top),
         ("store", StoreKeys::KEYS, &mut raw.store),
+        ("hatchet", HatchetKeys::KEYS, &mut raw.hatchet),
         ("gateway", GatewayKeys::KEYS, &mut raw.gateway),
         ("guard", GuardKeys::KEYS, &mut raw.guard),
         ("telemetry", TelemetryKeys::KEYS, &mut raw.telemetry),
@@ -226,6 +228,7 @@ fn put(section: &mut dyn Section, key: &Key, text: &str, origin: &Origin, proble
 fn strange_variables(env: &Env) -> Vec<String> {
     let top = TopKeys::KEYS.iter().map(|key| variable("", key.name));
     let store = StoreKeys::KEYS.iter().map(|key| variable("store", key.name));
+    let hatchet = HatchetKeys::KEYS.iter().map(|key| variable("hatchet", key.name));
     let gateway = GatewayKeys::KEYS.iter().map(|key| variable("gateway", key.name));
     let guard = GuardKeys::KEYS.iter().map(|key| variable("guard", key.name));
     let telemetry = TelemetryKeys::KEYS.iter().map(|key| variable("telemetry", key.name));
@@ -233,6 +236,7 @@ fn strange_variables(env: &Env) -> Vec<String> {
     let other = OTHER_VARIABLES.iter().map(|name| variable("", name));
     let known: Vec<String> = top
         .chain(store)
+        .chain(hatchet)
         .chain(gateway)
         .chain(guard)
         .chain(telemetry)

@@ -10,11 +10,13 @@ use turnkeep_core::policy::{AmbiguousDelivery, BusyPolicy, WindowMode};
 use super::budgets::MoneyRaw;
 pub(super) use super::command::CommandKeys;
 use super::cron::CronRaw;
+use super::hatchet::HatchetKeys;
 use super::hosts::HostNames;
 use super::log_level::LogLevel;
 use super::notice::Notice;
 use super::people::PeopleRaw;
 use super::problem::Origin;
+use super::redis::RedisKeys;
 use super::section::Section;
 use super::signal::SignalRaw;
 use super::store::StoreKeys;
@@ -66,8 +68,8 @@ section! {
         /// who is trusted otherwise. What the agent absorbs doesn't wait, and goes on. A policy key
         /// of the same name wins over this one.
         message_queue_enabled: bool = "true";
-        /// Runs turns in this process while the workflow engine is away. There is no such engine
-        /// yet: every turn runs in this process, so `true` and `false` are the same.
+        /// Runs a turn on the gateway that has it where no worker takes it, because the workflow
+        /// engine or every worker is away. Without an engine (`[hatchet]`) it has no effect.
         fallback_to_sync: bool = "false";
         /// After how long a queued message becomes a dead letter and its sender is told; 0 is
         /// never.
@@ -425,6 +427,8 @@ pub(super) struct LanguageRaw {
 pub(super) struct Raw {
     pub(super) top: TopKeys,
     pub(super) store: StoreKeys,
+    pub(super) redis: RedisKeys,
+    pub(super) hatchet: HatchetKeys,
     pub(super) gateway: GatewayKeys,
     pub(super) guard: GuardKeys,
     pub(super) telemetry: TelemetryKeys,
@@ -449,6 +453,8 @@ impl Raw {
         let mut sections: Vec<(String, &dyn Section)> = vec![
             (String::new(), &self.top),
             ("store".to_owned(), &self.store),
+            ("redis".to_owned(), &self.redis),
+            ("hatchet".to_owned(), &self.hatchet),
             ("gateway".to_owned(), &self.gateway),
             ("guard".to_owned(), &self.guard),
             ("telemetry".to_owned(), &self.telemetry),

@@ -9,6 +9,7 @@ use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::budgets::{BudgetKeys, PriceKeys, UsageKeys};
 use super::cron::{CronKeys, CronRaw};
+use super::hatchet::HatchetKeys;
 use super::people::{GroupKeys, GroupRaw, UserKeys, UserRaw};
 use super::problem::{Lines, Problems, suggestion};
 use super::raw::{
@@ -16,6 +17,7 @@ use super::raw::{
     GatewayKeys, GuardKeys, HttpBrainKeys, LanguageRaw, ListenerKeys, ListenerRaw, ModelKeys,
     PolicyKeys, Raw, TelemetryKeys, TopKeys, WordKeys,
 };
+use super::redis::RedisKeys;
 use super::secret::is_quiet;
 use super::section::{Key, Section, find};
 use super::signal::{SignalAccountKeys, SignalAccountRaw, SignalKeys};
@@ -25,8 +27,10 @@ use super::tools::{ToolServerKeys, ToolServerRaw};
 use super::value::Scalar;
 
 /// The sections of the file.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 20] = [
     "store",
+    "redis",
+    "hatchet",
     "gateway",
     "guard",
     "telemetry",
@@ -47,9 +51,11 @@ const TABLES: [&str; 18] = [
 ];
 
 /// Every section's keys and where they belong.
-pub(super) const HOMES: [(&str, &[Key]); 25] = [
+pub(super) const HOMES: [(&str, &[Key]); 27] = [
     ("at the top of the file, before any [section]", TopKeys::KEYS),
     ("in [store]", StoreKeys::KEYS),
+    ("in [redis]", RedisKeys::KEYS),
+    ("in [hatchet]", HatchetKeys::KEYS),
     ("in [gateway]", GatewayKeys::KEYS),
     ("in [guard]", GuardKeys::KEYS),
     ("in [telemetry]", TelemetryKeys::KEYS),
@@ -110,6 +116,12 @@ pub(super) fn read_file(path: &Path, text: &str, scope: Scope, problems: &mut Pr
     }
     if scope == Scope::Store {
         return raw;
+    }
+    if let Some((table, label)) = reader.table(top, "", "redis") {
+        reader.keys(table, &label, &[], &mut [&mut raw.redis]);
+    }
+    if let Some((table, label)) = reader.table(top, "", "hatchet") {
+        reader.keys(table, &label, &[], &mut [&mut raw.hatchet]);
     }
     if let Some((table, label)) = reader.table(top, "", "gateway") {
         reader.keys(table, &label, &[], &mut [&mut raw.gateway]);

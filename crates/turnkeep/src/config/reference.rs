@@ -8,6 +8,7 @@ use turnkeep_core::policy::CHANNELS;
 use super::budgets::{BudgetKeys, PriceKeys, UsageKeys};
 use super::changes::is_fixed;
 use super::cron::CronKeys;
+use super::hatchet::HatchetKeys;
 use super::layers::variable;
 use super::people::{GroupKeys, UserKeys};
 use super::policy;
@@ -15,6 +16,7 @@ use super::raw::{
     AgentKeys, AnthropicKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys,
     HttpBrainKeys, ListenerKeys, ModelKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
 };
+use super::redis::RedisKeys;
 use super::section::Key;
 use super::signal::{SignalAccountKeys, SignalKeys};
 use super::store::StoreKeys;
@@ -32,7 +34,7 @@ struct Part {
     keys: &'static [Key],
 }
 
-const PARTS: [Part; 25] = [
+const PARTS: [Part; 27] = [
     Part {
         title: "Top of the file",
         about: "Keys that stand before any section.",
@@ -47,6 +49,24 @@ const PARTS: [Part; 25] = [
         header: "[store]",
         variables: Some("store"),
         keys: StoreKeys::KEYS,
+    },
+    Part {
+        title: "[redis]",
+        about: "A Redis server beside the database, where several servers share one: rates that all \
+                of them count together, and hints that save waiting. All of it may be lost at any \
+                time. See docs/redis.md.",
+        header: "[redis]",
+        variables: Some("redis"),
+        keys: RedisKeys::KEYS,
+    },
+    Part {
+        title: "[hatchet]",
+        about: "The Hatchet engine, where several servers share a database: it chooses which worker \
+                runs which turn. Needs a program that was built with it (`--features hatchet`). See \
+                docs/hatchet.md.",
+        header: "[hatchet]",
+        variables: Some("hatchet"),
+        keys: HatchetKeys::KEYS,
     },
     Part {
         title: "[gateway]",

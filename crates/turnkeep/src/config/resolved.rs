@@ -17,6 +17,7 @@ use turnkeep_gateway::money::Prices;
 use super::budgets;
 use super::changes::Typed;
 use super::command::{self, CommandSettings};
+use super::hatchet::{self, HatchetSettings};
 use super::http_brain::{self, HttpBrainSettings};
 use super::layers::Env;
 use super::listeners::ListenerSettings;
@@ -26,6 +27,7 @@ use super::people::{self, PeopleSettings};
 use super::policy::{self, Explained, Policies};
 use super::problem::Problems;
 use super::raw::{AgentRaw, EchoKeys, GatewayKeys, Raw, TopKeys};
+use super::redis::{self, RedisSettings};
 use super::secret::Told;
 use super::section::Section;
 use super::signal::{self, SignalSettings};
@@ -33,7 +35,7 @@ use super::store::{self, StoreSettings, Stored};
 use super::telemetry::{self, TelemetrySettings};
 use super::tools::{self, ToolServerSettings};
 pub(crate) use super::value::LogFormat;
-use super::value::{AgentKind, Set, Setting};
+use super::value::{AgentKind, Set, Setting, StoreKind};
 use super::{cron, guard, listeners, paths, switchboard, words};
 
 /// The name of the agent that answers where none is named.
@@ -68,6 +70,10 @@ pub(crate) struct Resolved {
     pub(crate) data_dir: PathBuf,
     /// Which store, and where.
     pub(crate) store: StoreSettings,
+    /// Where servers give each other hints, if they do.
+    pub(crate) redis: Option<RedisSettings>,
+    /// Who gives turns to workers, if not everybody takes what comes.
+    pub(crate) hatchet: Option<HatchetSettings>,
     /// How long a shutdown waits for turns under way.
     pub(crate) shutdown_grace: Duration,
     /// What is logged and how.
@@ -219,11 +225,13 @@ pub(super) fn resolve(
     let mut notes = Vec::new();
     let typed = Typed::of(&raw);
     listens_beyond(&raw.top, &mut notes);
-    falls_back(&raw.gateway, &mut notes);
     let spools = spools(&raw, env, problems);
     let Whereabouts { listen, hosts, data_dir } = resolve_whereabouts(&raw.top, env);
     let mut told = Told { env, problems, notes: &mut notes };
     let store = store::store(&raw.store, &mut told);
+    let kind = or(raw.store.kind.as_ref(), StoreKind::Sqlite);
+    let redis = redis::redis(&raw.redis, kind, &mut told);
+    let hatchet = hatchet::hatchet(&raw.hatchet, &raw.gateway, kind, &mut told);
     let agents = agents(&raw.agents, &mut told);
     let tools = tools(&raw, &mut told);
     let signal = signal::signal(&raw.signal, &agents, &data_dir, &mut told);
@@ -255,6 +263,8 @@ pub(super) fn resolve(
         trusted_proxies: raw.top.trusted_proxies.map_or_else(Vec::new, |set| set.value.0),
         data_dir,
         store,
+        redis,
+        hatchet,
         shutdown_grace: seconds(raw.top.shutdown_grace_seconds.as_ref(), 10),
         log: LogSettings {
             format: or(raw.top.log_format.as_ref(), LogFormat::Text),
@@ -321,16 +331,6 @@ fn listens_beyond(top: &TopKeys, notes: &mut Vec<String>) {
             "{origin}: other machines can reach {}, so the server starts only with an API key \
              (`turnkeep keys create`)",
             value.0
-        ));
-    }
-}
-
-/// Somebody may rely on it.
-fn falls_back(keys: &GatewayKeys, notes: &mut Vec<String>) {
-    if let Some(Set { value: true, origin }) = &keys.fallback_to_sync {
-        notes.push(format!(
-            "{origin}: \"fallback_to_sync\" has no effect yet: there is no workflow engine to fall \
-             back from, every turn runs in this process"
         ));
     }
 }

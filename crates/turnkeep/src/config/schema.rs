@@ -6,11 +6,13 @@ use turnkeep_core::session_key::SEGMENT_BYTES_MAX;
 
 use super::budgets::{BudgetKeys, PriceKeys, UsageKeys};
 use super::cron::CronKeys;
+use super::hatchet::HatchetKeys;
 use super::people::{GroupKeys, UserKeys};
 use super::raw::{
     AgentKeys, AnthropicKeys, ChannelKeys, CommandKeys, EchoKeys, GatewayKeys, GuardKeys,
     HttpBrainKeys, ListenerKeys, ModelKeys, PolicyKeys, TelemetryKeys, TopKeys, WordKeys,
 };
+use super::redis::RedisKeys;
 use super::section::Key;
 use super::signal::{SignalAccountKeys, SignalKeys};
 use super::store::StoreKeys;
@@ -36,6 +38,8 @@ pub(super) fn document() -> Value {
         CHANNELS.iter().map(|facts| (facts.name.to_owned(), channel.clone())).collect();
     let tables = [
         ("store", table(&[StoreKeys::KEYS])),
+        ("redis", table(&[RedisKeys::KEYS])),
+        ("hatchet", table(&[HatchetKeys::KEYS])),
         ("gateway", table(&[GatewayKeys::KEYS])),
         ("guard", table(&[GuardKeys::KEYS])),
         ("telemetry", table(&[TelemetryKeys::KEYS])),

@@ -169,7 +169,9 @@ mod postgres {
     use std::sync::Arc;
 
     use anyhow::Context as _;
-    use turnkeep_stores::{PostgresReader, PostgresSettings, PostgresStore, PostgresTls, Reads};
+    use turnkeep_stores::{
+        OtherNode, PostgresReader, PostgresSettings, PostgresStore, PostgresTls, Reads,
+    };
 
     use super::{Purpose, Stores, own_name};
     use crate::config::store::{DatabaseSettings, Tls};
@@ -208,13 +210,30 @@ mod postgres {
     }
 
     pub(super) async fn look(database: &DatabaseSettings) -> anyhow::Result<String> {
-        let there = PostgresStore::check(&settings(database, "doctor".to_owned())).await?;
+        let settings = settings(database, "doctor".to_owned());
         let schema = &database.schema;
-        Ok(if there {
-            format!("it can be reached, and the schema {schema} is in order")
-        } else {
-            format!("it can be reached; the tables are made in {schema} at the first start")
-        })
+        if !PostgresStore::check(&settings).await? {
+            return Ok(format!(
+                "it can be reached; the tables are made in {schema} at the first start"
+            ));
+        }
+        let servers = listed(&PostgresStore::listed(&settings).await?);
+        Ok(format!("it can be reached, and the schema {schema} is in order; {servers}"))
+    }
+
+    /// Who takes part, for people.
+    fn listed(all: &[OtherNode]) -> String {
+        const TOLD_MAX: usize = 20;
+        let told = all.iter().take(TOLD_MAX).map(|OtherNode { name, version, runs, .. }| {
+            let runs = if *runs { "" } else { ", runs no turns" };
+            format!("{name} ({version}{runs})")
+        });
+        let told = told.collect::<Vec<_>>().join(", ");
+        match all.len() {
+            0 => "no server is in".to_owned(),
+            1..=TOLD_MAX => format!("in are {told}"),
+            more => format!("in are {told} and {} more", more - TOLD_MAX),
+        }
     }
 
     /// A database as it is configured, for a node of this name.

@@ -92,14 +92,18 @@ fn what_is_closed_and_what_comes_next_is_told() {
 
 #[test]
 fn what_sessions_take_is_told_with_advice() {
-    let stats = json!({ "sessions": { "total": 2, "idle": 2 }, "resources": { "tokens": 5 },
-        "limits": { "sessions_max": 10 }, "recommendations": [
+    let stats = json!({ "sessions": { "total": 2, "idle": 2 }, 
+        "resources": { "open_files": null, "tokens": 5 },
+        "most_open": [{ "number": 7, "open_files": null }, { "number": 2, "open_files": 31 }],
+        "limits": { "runs": null, "sessions_max": 10 }, "recommendations": [
             { "code": "waits", "text": "somebody waits", "sessions": [1, 2] },
             { "code": "x", "text": "all is well", "sessions": [] }] });
     let ran = run(&["sessions", "stats"], vec![Answer::Say(200, stats)]);
     assert_eq!(ran.seen[0].0, "GET /v1/switchboard/stats");
-    let table = "of\twhat\tnumber\nsessions\tidle\t2\nsessions\ttotal\t2\nresources\ttokens\t5\n\
-                 limits\tsessions_max\t10\n";
+    let table = "of\twhat\tnumber\nsessions\tidle\t2\nsessions\ttotal\t2\n\
+                 resources\topen_files\tunknown\nresources\ttokens\t5\n\
+                 limits\truns\t\nlimits\tsessions_max\t10\n\
+                 session 7\topen_files\tunknown\nsession 2\topen_files\t31\n";
     assert_eq!(ran.out, table);
     assert_eq!(ran.said, "somebody waits (sessions 1, 2)\nall is well\n");
     let ran = run(&["sessions", "cleanup"], vec![Answer::Say(200, json!({ "hibernated": 4 }))]);

@@ -196,6 +196,49 @@ async fn who_watches_at_one_server_sees_what_happens_at_another() {
     drop((one, two));
 }
 
+/// The metrics of a server, once this stands in them.
+async fn told_until(client: &reqwest::Client, server: &Server, line: &str) -> String {
+    let since = Instant::now();
+    loop {
+        let told = client.get(format!("{}/metrics", server.address)).send().await.unwrap();
+        let told = told.text().await.unwrap();
+        if told.contains(line) {
+            return told;
+        }
+        assert!(since.elapsed() < LIMIT, "{line}{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_talks_to_nobody_does_nothing_for_all() {
+    let cluster = Cluster::new();
+    let start = |name: &str, words: &[&str]| {
+        let (config, data) = cluster.config(name, 1);
+        Server::start_as(words, &config, &data, &[]).unwrap()
+    };
+    // The worker comes first, so that it could have all of it.
+    let worker = start("worker", &["worker"]);
+    let gateway = start("gateway", &["serve", "--role", "gateway"]);
+    let (client, person) = (client(), Person::new("ann", "api"));
+    person.settle(&client, &gateway.address).await;
+    for (server, leads, runs) in [(&worker, 0, "no"), (&gateway, 1, "yes")] {
+        let seen = format!("turnkeep_cluster_nodes{{runs=\"{runs}\"}} 1\n");
+        let metrics = told_until(&client, server, &seen).await;
+        for lease in ["schedule", "listeners", "switchboard"] {
+            let expect = format!("turnkeep_cluster_leads{{lease=\"{lease}\"}} {leads}\n");
+            assert!(metrics.contains(&expect), "{expect}{metrics}");
+        }
+    }
+    let board = client.get(format!("{}/v1/switchboard", gateway.address)).send().await.unwrap();
+    assert_eq!(board.status(), 200, "a worker keeps it: {}", board.text().await.unwrap());
+    let (config, _) = cluster.config("gateway", 1);
+    let doctor = move || crate::database::run(&config, &["doctor"]);
+    let told = tokio::task::spawn_blocking(doctor).await.unwrap();
+    assert!(told.contains("in are worker (") && told.contains(", runs no turns)"), "{told}");
+    drop((worker, gateway));
+    cluster.audit("gateway");
+}
+
 /// A folder for a key that was made at one server.
 fn make_key(config: &Path) -> String {
     crate::database::run(config, &["keys", "create", "--tenant", "default", "--scope", "read"])
@@ -215,9 +258,8 @@ async fn a_key_made_at_one_server_opens_the_others() {
         loop {
             let asked = client.get(format!("{}/v1/sessions", server.address)).bearer_auth(&key);
             let without = client.get(format!("{}/v1/sessions", server.address));
-            let codes = [asked, without].map(|request| async move {
-                request.send().await.unwrap().status().as_u16()
-            });
+            let codes = [asked, without]
+                .map(|request| async move { request.send().await.unwrap().status().as_u16() });
             let [with, without] = codes;
             if (with.await, without.await) == (200, 401) {
                 break;

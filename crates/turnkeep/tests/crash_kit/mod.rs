@@ -20,6 +20,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it; none if it died before it was ready, as a kill point may have it.
     pub(crate) fn start(config: &Path, data: &Path, env: &[(&str, &str)]) -> Option<Self> {
+        Self::start_as(&["serve"], config, data, env)
+    }
+
+    /// The same for what these words make of it.
+    pub(crate) fn start_as(
+        words: &[&str],
+        config: &Path,
+        data: &Path,
+        env: &[(&str, &str)],
+    ) -> Option<Self> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -27,7 +37,8 @@ impl Server {
             .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+            .args(words)
+            .args(["--listen", "127.0.0.1:0", "--config"])
             .arg(config)
             .arg("--data-dir")
             .arg(data)

@@ -234,8 +234,17 @@ fn every_panel_says_what_it_shows() {
         }
         assert!(titles.insert(title.clone()), "{title} twice");
     }
-    let expect =
-        ["Who waits", "Decisions", "Turns", "Store", "Guard", "Money", "Callbacks", "Process"];
+    let expect = [
+        "Who waits",
+        "Decisions",
+        "Turns",
+        "Store",
+        "Guard",
+        "Money",
+        "Callbacks",
+        "Process",
+        "Cluster",
+    ];
     assert_eq!(rows, expect);
 }
 

@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "the kit is shared with tests that need more of it")]
 
 mod asked;
+mod cluster;
 #[path = "../crash_kit/mod.rs"]
 mod crash_kit;
 mod deployed;

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(30);
 
 /// `default` echoes at once, `slow` never ends by itself, `careful` asks before it acts, `curious`
-/// asks what it doesn't know.
+/// asks what it doesn't know, `hoarder` opens files.
 const CONFIG: &str = "\
 listen = \"127.0.0.1:0\"
 log_level = \"info\"
@@ -32,6 +32,9 @@ command = [\"python3\", \"careful.py\"]
 [agents.curious]
 kind = \"command\"
 command = [\"python3\", \"curious.py\"]
+[agents.hoarder]
+kind = \"command\"
+command = [\"python3\", \"hoarder.py\"]
 ";
 
 /// A brain that does nothing irreversible before somebody said yes.
@@ -54,6 +57,23 @@ from brain import run
 run(lambda turn: 'Looking at ' + turn.ask('Which branch?').text + '.')
 ";
 
+/// A brain that opens as many files as it is told, also in another process of its group, and keeps
+/// them open until somebody answers.
+const HOARDER: &str = "\
+import os, subprocess
+from brain import run
+
+def answer(turn):
+    count, *more = turn.messages[-1].text.split()
+    files = [os.open('/dev/null', os.O_RDONLY) for _ in range(int(count))]
+    if more:
+        subprocess.Popen(['sleep', '600'], pass_fds=files)
+    turn.ask('May I close them?')
+    return 'closed'
+
+run(answer)
+";
+
 /// A folder with a configuration, and a server that may run there.
 pub(crate) struct Home {
     dir: tempfile::TempDir,
@@ -68,6 +88,7 @@ impl Home {
         std::fs::write(dir.path().join("turnkeep.toml"), CONFIG).unwrap();
         std::fs::write(dir.path().join("careful.py"), CAREFUL).unwrap();
         std::fs::write(dir.path().join("curious.py"), CURIOUS).unwrap();
+        std::fs::write(dir.path().join("hoarder.py"), HOARDER).unwrap();
         let brain = repository("examples/brains/python/brain.py");
         std::fs::copy(brain, dir.path().join("brain.py")).unwrap();
         std::fs::create_dir(dir.path().join("run")).unwrap();

@@ -6,8 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod again;
+mod authority;
+mod files;
 mod full;
 mod kit;
 mod lines;
 mod notify;
+mod tls;
 mod trouble;

@@ -60,6 +60,8 @@ impl SwitchboardStore for Gated {
 async fn what_was_to_be_written_is_written_though_nobody_waits_for_it() {
     let store = Gated::new();
     let switchboard = Switchboard::new(store.clone(), Limits::default());
+    switchboard.keep();
+    switchboard.keep();
     let made = switchboard.shared().wanted(TENANT, |board| board.create(&key("x"), None, 1));
     assert!(made.is_some());
     tokio::select! {
@@ -81,6 +83,8 @@ fn elsewhere() -> SessionKey {
 async fn a_tenant_waits_for_no_other_ones_writes() {
     let store = Gated::new();
     let switchboard = Arc::new(Switchboard::new(store.clone(), Limits::default()));
+    switchboard.keep();
+    switchboard.keep();
     for key in [key("x"), elsewhere()] {
         let make = |board: &mut turnkeep_core::switchboard::Board| board.create(&key, None, 1);
         assert!(switchboard.shared().wanted(&key.tenant(), make).is_some());
@@ -101,6 +105,8 @@ async fn a_tenant_waits_for_no_other_ones_writes() {
 async fn a_person_waits_for_no_more_than_what_they_changed() {
     let store = Gated::new();
     let switchboard = Switchboard::new(store.clone(), Limits::default());
+    switchboard.keep();
+    switchboard.keep();
     let heard = Heard::default();
     // Many sessions that came by themselves, and one that somebody looks at.
     let many = 3 * CHANGE_MAX;

@@ -78,7 +78,10 @@ fn desk(fails: &[Option<bool>]) -> (Desk, Arc<Slow>) {
     let store = Arc::new(Slow::default());
     store.fails.lock().unwrap().extend(fails);
     let shared = Shared::new(Limits::default(), super::super::id_of);
-    (Arc::new(Record::new(shared, store.clone())), store)
+    let record = Record::new(shared, store.clone());
+    record.keep();
+    record.keep();
+    (Arc::new(record), store)
 }
 
 /// Names a session, and says whether it was told that this is durable.

@@ -323,7 +323,8 @@ async fn idle_sessions_are_put_to_sleep_and_woken() {
     desk.say("2", "good morning").await;
     assert_eq!(desk.row("2").await["state"], "idle");
     let stats = desk.get("/stats").await.json();
-    assert_eq!(keys(&stats), ["limits", "recommendations", "resources", "sessions"]);
+    let fields = ["limits", "most_open", "recommendations", "resources", "sessions"];
+    assert_eq!(keys(&stats), fields);
     assert_eq!((&stats["sessions"]["total"], &stats["sessions"]["idle"]), (&json!(2), &json!(2)));
     assert_eq!(stats["limits"]["hibernate_after_ms"], 0);
     assert!(stats["resources"]["memory_bytes"].as_u64().is_some());

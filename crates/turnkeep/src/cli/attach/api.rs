@@ -183,8 +183,8 @@ fn failure(error: ClientError) -> Failure {
             kind: refusal.kind().to_owned(),
             detail: refusal.to_string(),
         },
-        other @ (ClientError::NoTls { .. } | ClientError::Strange { .. }) => {
-            Failure::Strange(other.to_string())
-        }
+        other @ (ClientError::NoTls { .. }
+        | ClientError::Untrusted { .. }
+        | ClientError::Strange { .. }) => Failure::Strange(other.to_string()),
     }
 }

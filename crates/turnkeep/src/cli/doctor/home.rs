@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{CONFIGURATION, Findings};
 use crate::config::{Resolved, Whereabouts, is_open_to_others};
 use crate::serve::SOCKET;
-use crate::wiring::stores;
+use crate::wiring::{hatchet, hints, stores};
 
 /// How long a server may take to say that it is ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -72,6 +72,33 @@ pub(super) async fn database(resolved: &Resolved, findings: &mut Findings) {
     }
 }
 
+/// A Redis server, if one is used.
+pub(super) async fn redis(resolved: &Resolved, findings: &mut Findings) {
+    match hints::look(resolved).await {
+        Ok(None) => {}
+        Ok(Some(said)) => findings.ok("redis", said),
+        Err(error) => findings.missing(
+            "redis",
+            format!("{error:#}"),
+            "start it, or name another one in [redis]; servers go on without it meanwhile",
+        ),
+    }
+}
+
+/// A workflow engine, if one is used.
+pub(super) async fn engine(resolved: &Resolved, findings: &mut Findings) {
+    match hatchet::look(resolved).await {
+        Ok(None) => {}
+        Ok(Some(said)) => findings.ok("hatchet", said),
+        Err(error) => findings.missing(
+            "hatchet",
+            format!("{error:#}"),
+            "mend it, or take [hatchet] out: workers take turns by themselves then; docs/hatchet.md \
+             tells how to set an engine up",
+        ),
+    }
+}
+
 /// Tried with a file that never gets a name.
 fn is_writable(dir: &Path) -> bool {
     tempfile::tempfile_in(dir).is_ok()
@@ -90,6 +117,9 @@ pub(super) async fn server(whereabouts: &Whereabouts, findings: &mut Findings) {
                 );
                 findings.missing("server", text, "its log tells more");
             }
+        }
+        if let Some(hints) = answer["hints"].as_str() {
+            findings.note("server", format!("it goes on without hints: {hints}"));
         }
         if let Some(config) = answer["config"].as_str() {
             let text = format!("it lives by an older configuration: {config}");

@@ -24,9 +24,10 @@ Examples:
   turnkeep doctor
   turnkeep doctor --config my.toml --json
 
-It looks at the configuration, the data folder, the port or the server that runs, the programs that
-are named, keys of providers, and at Signal: Java, signal-cli and its accounts. It changes nothing and
-asks no provider. The exit code is 1 if something is missing.")]
+It looks at the configuration, the data folder, the database with the servers that are in, Redis and
+Hatchet where they are used, the port or the server that runs, the programs that are named, keys of
+providers, and at Signal: Java, signal-cli and its accounts. It changes nothing and asks no provider.
+The exit code is 1 if something is missing.")]
 pub(in crate::cli) struct DoctorArgs {
     #[command(flatten)]
     server: ServerFlags,
@@ -124,6 +125,8 @@ pub(in crate::cli) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     home::data_folder(&whereabouts.data_dir, &mut findings);
     if let Some(resolved) = &resolved {
         home::database(resolved, &mut findings).await;
+        home::redis(resolved, &mut findings).await;
+        home::engine(resolved, &mut findings).await;
     }
     home::server(&whereabouts, &mut findings).await;
     match &resolved {

@@ -10,6 +10,9 @@ use super::args::{BoardArgs, CreateArgs, ReadArgs, RenameArgs, SwitchArgs};
 use super::which::Which;
 use super::{more, query, show_or_json};
 
+/// What the system of the server doesn't say.
+const UNKNOWN: &str = "unknown";
+
 /// A server, whose sessions are meant, and how the answer is shown.
 #[derive(Clone, Copy)]
 pub(super) struct Board<'a> {
@@ -62,10 +65,22 @@ impl Board<'_> {
             let mut rows = Vec::new();
             for part in ["sessions", "resources", "limits"] {
                 let numbers = stats[part].as_object().into_iter().flatten();
-                rows.extend(
-                    numbers
-                        .map(|(name, _)| [part.to_owned(), name.clone(), cell(&stats[part], name)]),
-                );
+                rows.extend(numbers.map(|(name, number)| {
+                    let unknown = part == "resources" && number.is_null();
+                    let number = if unknown { UNKNOWN.into() } else { cell(&stats[part], name) };
+                    [part.to_owned(), name.clone(), number]
+                }));
+            }
+            for open in stats["most_open"].as_array().into_iter().flatten() {
+                let files = match &open["open_files"] {
+                    Value::Null => UNKNOWN.to_owned(),
+                    _ => cell(open, "open_files"),
+                };
+                rows.push([
+                    format!("session {}", cell(open, "number")),
+                    "open_files".into(),
+                    files,
+                ]);
             }
             output::table(["of", "what", "number"], &rows)?;
             for advice in stats["recommendations"].as_array().into_iter().flatten() {

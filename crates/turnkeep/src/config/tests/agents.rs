@@ -380,8 +380,8 @@ fn every_key_of_the_gateway_is_in_effect() {
     let toml = "[gateway]\nrate_limiting_enabled = true\nabuse_detection_enabled = false\n\
                 message_queue_enabled = false\nfallback_to_sync = true";
     let resolved = load_text(toml).unwrap();
-    let note = "/turnkeep.toml:5: \"fallback_to_sync\" has no effect yet: there is no workflow engine \
-                to fall back from, every turn runs in this process";
+    let note = "/turnkeep.toml:5: \"fallback_to_sync\" has no effect without [hatchet]: there is no \
+                workflow engine to fall back from";
     assert!(resolved.notes.len() == 1 && resolved.notes[0].ends_with(note), "{:?}", resolved.notes);
     assert!(load_text("[gateway]\nfallback_to_sync = false").unwrap().notes.is_empty());
     assert!(resolved.guard.rate_limiting && !resolved.guard.abuse_detection);

@@ -1,0 +1,151 @@
+//! The hints as a whole: what is shared, its two keepers, and how it stands.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use redis::{Client, IntoConnectionInfo, ProtocolVersion};
+use tokio::task::JoinHandle;
+
+use crate::counts::Counting;
+use crate::health::{Health, State};
+use crate::hub::Hub;
+use crate::link::{Keeper, Link};
+use crate::names::Names;
+use crate::settings::{Settings, Unfit};
+
+/// A cluster's hints. Clones are the same ones; with the last of them the connections end.
+#[derive(Clone)]
+pub struct RedisHints(Arc<Inner>);
+
+/// What the parts of the crate use.
+pub struct Inner {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) names: Names,
+    pub(crate) counts: Arc<Counting>,
+    pub(crate) calls: Arc<Link>,
+    pub(crate) hub: Arc<Hub>,
+    listening: Arc<Link>,
+    keepers: [JoinHandle<()>; 2],
+}
+
+impl std::ops::Deref for RedisHints {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for keeper in &self.keepers {
+            keeper.abort();
+        }
+    }
+}
+
+impl RedisHints {
+    /// Begins to connect, and doesn't wait for it: a Redis that is missing holds nobody up. Must
+    /// be called within a runtime.
+    pub fn start(settings: Settings) -> Result<Self, Unfit> {
+        settings.check()?;
+        let clients = clients(&settings)?;
+        let (settings, counts) = (Arc::new(settings), Arc::new(Counting::default()));
+        let names = Names::new(&settings);
+        let bytes_max = settings.draft_bytes_max.saturating_mul(4);
+        let channels_max = settings.watched_max.saturating_add(2);
+        let hub = Hub::new(Arc::clone(&counts), settings.unread_max, bytes_max, channels_max);
+        let hub = Arc::new(hub);
+        let keep = |link: &Arc<Link>, hub: Option<&Arc<Hub>>| {
+            let keeper = Keeper {
+                link: Arc::clone(link),
+                settings: Arc::clone(&settings),
+                clients: clients.clone(),
+                marker: names.marker(),
+                born: Mutex::new(None),
+                script: Keeper::script(),
+                hub: hub.map(Arc::clone),
+            };
+            tokio::spawn(keeper.keep())
+        };
+        let calls = Arc::new(Link::new("calls", Arc::clone(&counts)));
+        let listening = Arc::new(Link::new("listening", Arc::clone(&counts)));
+        let keepers = [keep(&calls, None), keep(&listening, Some(&hub))];
+        Ok(Self(Arc::new(Inner { settings, names, counts, calls, hub, listening, keepers })))
+    }
+
+    /// Connects once and says whose the keys are, if there are any; why not otherwise. Changes
+    /// nothing.
+    pub async fn look(settings: Settings) -> Result<Option<String>, String> {
+        settings.check().map_err(|unfit| unfit.to_string())?;
+        let marker = Names::new(&settings).marker().0;
+        let mut why = String::new();
+        for client in clients(&settings).map_err(|unfit| unfit.to_string())? {
+            let asked = async {
+                let mut con = client.get_multiplexed_async_connection().await?;
+                redis::cmd("GET").arg(&marker).query_async::<Option<String>>(&mut con).await
+            };
+            match tokio::time::timeout(settings.connect_time, asked).await {
+                Ok(Ok(whose)) => return Ok(whose),
+                Ok(Err(error)) => why = error.to_string(),
+                Err(_) => "it did not answer in time".clone_into(&mut why),
+            }
+        }
+        Err(why)
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let counts = self.counts.read();
+        Health { calls: self.calls.state(), listening: self.listening.state(), counts }
+    }
+
+    /// Waits, at most so long, until it is known whether Redis can be used, and says how it
+    /// stands: at the start, so that a wrong password and another cluster's keys are told at once.
+    pub async fn settled(&self, time: Duration) -> Health {
+        let known = |state: &State| *state != State::Starting;
+        let both = async {
+            self.calls.until(known).await;
+            self.listening.until(known).await;
+        };
+        // Whatever it is by then is what is told.
+        let _ = tokio::time::timeout(time, both).await;
+        self.health()
+    }
+
+    /// Waits until it stands in a way that is waited for. It is looked at whenever a connection
+    /// changes its state, or the keys were found gone.
+    pub async fn until(&self, fits: impl Fn(&Health) -> bool) -> Health {
+        let (mut calls, mut listening) = (self.calls.changes(), self.listening.changes());
+        loop {
+            let health = self.health();
+            if fits(&health) {
+                return health;
+            }
+            // The senders live as long as we are borrowed, so waiting can't fail.
+            tokio::select! {
+                _ = calls.changed() => {}
+                _ = listening.changed() => {}
+            }
+        }
+    }
+}
+
+fn clients(settings: &Settings) -> Result<Vec<Client>, Unfit> {
+    let open = |address: &String| {
+        let mut info = address.as_str().into_connection_info()?;
+        let mut redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        if let Some(username) = &settings.username {
+            redis = redis.set_username(username);
+        }
+        if let Some(password) = &settings.password {
+            redis = redis.set_password(password);
+        }
+        // Only known since 7.2; before, it is one error more in the log of Redis.
+        info = info.set_redis_settings(redis.set_skip_set_lib_name());
+        Client::open(info)
+    };
+    let clients: Result<Vec<_>, redis::RedisError> = settings.addresses.iter().map(open).collect();
+    clients.map_err(|error| Unfit { field: "addresses", what: error.to_string() })
+}
