@@ -13,14 +13,16 @@ impl World<'_> {
         match fault {
             Fault::Jump(by) => self.jump(by),
             Fault::Crash => {
-                if let Some(process) = self.listener() {
+                if let Some(process) = self.whoever() {
                     self.crash_now(process);
                 }
             }
             Fault::Stall(millis, takeover) => {
-                if let Some(process) = self.listener() {
+                if let Some(process) = self.whoever() {
                     self.stall(process, self.now + millis);
-                    if takeover {
+                    if self.cluster.is_there() {
+                        self.falls_silent(process);
+                    } else if takeover {
                         self.boot();
                     }
                 }
@@ -34,10 +36,20 @@ impl World<'_> {
         }
     }
 
+    /// Whom something happens to.
+    fn whoever(&mut self) -> Option<usize> {
+        if self.cluster.is_there() { self.any_node() } else { self.listener() }
+    }
+
     /// The process dies and another one follows.
     pub(crate) fn crash_now(&mut self, process: usize) {
+        let lived = self.processes[process].alive;
         self.crash(process);
-        if self.listener().is_none() {
+        if self.cluster.is_there() {
+            if lived {
+                self.comes_back(process);
+            }
+        } else if self.listener().is_none() {
             let after = self.rng.between(1, 3000);
             self.schedule(after, What::Boot);
         }
@@ -49,7 +61,9 @@ impl World<'_> {
             return;
         }
         note!(self, "process {process} is gone");
-        if process + 1 < self.processes.len() {
+        if self.cluster.is_there() {
+            self.falls_silent(process);
+        } else if process + 1 < self.processes.len() {
             // It may have begun something after the next one looked through the open work.
             (0..SESSIONS).for_each(|seat| self.schedule(1000, What::Sweep(seat)));
         }
@@ -73,7 +87,7 @@ impl World<'_> {
 
     /// A clean end: nothing new is let in, runs are laid down, then the process leaves.
     fn drain(&mut self) {
-        let Some(process) = self.listener() else { return };
+        let Some(process) = self.whoever() else { return };
         self.processes[process].draining = true;
         for seat in 0..SESSIONS {
             if self.processes[process].seats[seat].driver.is_some() {
@@ -82,15 +96,15 @@ impl World<'_> {
         }
         let after = self.rng.between(1, 500);
         self.schedule(after, What::Exit(process));
-        if self.listener().is_none() {
+        if !self.cluster.is_there() && self.listener().is_none() {
             self.schedule(after + 1, What::Boot);
         }
     }
 
     /// A session with nothing under way leaves memory; what it waits for is in the store.
     fn evict(&mut self, seat: usize) {
-        let Some(process) = self.listener() else { return };
-        let wall = self.wall();
+        let Some(process) = self.whoever() else { return };
+        let wall = self.wall_of(process);
         let taken = &mut self.processes[process].seats[seat];
         let idle = taken.driver.as_ref().is_some_and(turnkeep_gateway::driver::Driver::is_idle);
         if !idle || taken.drive_queued || taken.call.is_some() || taken.is_awaiting() {

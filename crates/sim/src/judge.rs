@@ -18,6 +18,7 @@ use crate::store::Row;
 use crate::typing::Typing;
 
 mod end;
+mod several;
 
 /// The text that a forged twin carries.
 const FORGED: &str = "something else";
@@ -42,6 +43,7 @@ struct Side {
 struct TurnFacts {
     id: TurnId,
     status: TurnStatus,
+    since: u64,
     waits_since: Option<u64>,
     failures: u32,
     acts: u32,
@@ -373,6 +375,7 @@ impl Side {
             EventBody::TurnStarted { turn_id, .. } => self.turns.push(TurnFacts {
                 id: *turn_id,
                 status: TurnStatus::Accumulating,
+                since: now,
                 waits_since: None,
                 failures: 0,
                 acts: 0,

@@ -2,7 +2,8 @@
 //! its ingress, under a virtual clock, with a store, a channel, an agent and people that misbehave.
 //!
 //! In reading order: [`plan`] is what a seed decides, [`world`] is the clock and what happens next,
-//! `shell` drives sessions and loses what a dying process loses, `rest` arms deadlines, `agent`, `provider`, `people` and
+//! `shell` drives sessions and loses what a dying process loses, `disk` takes their commits, `cluster`
+//! has several processes at once, `rest` arms deadlines, `agent`, `provider`, `people` and
 //! `faults` are who takes part, [`store`] is what is durable, and `judge` holds the promises against
 //! what happened. [`mutants`] plants mistakes to see that they are found; [`coverage`] names the
 //! branches that were reached; [`hunt`] plays many schedules.
@@ -23,10 +24,13 @@ mod answers;
 mod artifacts;
 mod aside;
 mod bill;
+mod cluster;
+mod disk;
 mod faults;
 mod guard;
 mod judge;
 mod moderator;
+mod nodes;
 mod operators;
 mod people;
 mod provider;

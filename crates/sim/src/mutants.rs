@@ -16,6 +16,18 @@ pub enum Wrapped {
     AcknowledgedEarly,
     /// Work that is open at boot is not looked for.
     OpenWorkForgotten,
+    /// A node that was put out still writes.
+    GateOpen,
+    /// A node that came since the last look counts as gone.
+    NewcomerGone,
+    /// Nobody is told of what others write.
+    KnocksForgotten,
+    /// Who is told already is not told of a commit that can't be seen yet.
+    KnockKept,
+    /// What a node was told is crossed out after it looked, by its name.
+    KnocksClearedLate,
+    /// Nobody asks what is left behind.
+    LeftBehindForgotten,
 }
 
 /// A planted mistake.
@@ -28,7 +40,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 75] = [
+pub const MUTANTS: [(Mutant, &str, u64); 87] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -108,6 +120,18 @@ pub const MUTANTS: [(Mutant, &str, u64); 75] = [
     (planted(Planted::UnaddressedTaken), "what is not for the agent goes on to it", 2000),
     (planted(Planted::TriggerSkipped), "nobody is asked whether it is for the agent", 2000),
     (planted(Planted::UsageUncounted), "what was used is on record and not in the sums", 2000),
+    (Mutant::Wrapped(Wrapped::GateOpen), "a node that was put out still writes", 20_000),
+    (Mutant::Wrapped(Wrapped::NewcomerGone), "a node that came since counts as gone", 20_000),
+    (Mutant::Wrapped(Wrapped::KnocksForgotten), "nobody is told of what others write", 20_000),
+    (Mutant::Wrapped(Wrapped::KnockKept), "who was told is not told of what comes then", 100_000),
+    (Mutant::Wrapped(Wrapped::KnocksClearedLate), "what was told is crossed out by name", 50_000),
+    (Mutant::Wrapped(Wrapped::LeftBehindForgotten), "nobody asks what is left behind", 20_000),
+    (planted(Planted::SessionTaken), "an open session is taken from who lives", 20_000),
+    (planted(Planted::GuestActs), "a guest does what it decided", 20_000),
+    (planted(Planted::GuestTimers), "a guest keeps the deadlines", 20_000),
+    (planted(Planted::OldAnswer), "answers are given from what was known long ago", 20_000),
+    (planted(Planted::AdoptedTwice), "two loads adopt twice", 20_000),
+    (planted(Planted::StrayKept), "who takes a session keeps what ran there before", 100_000),
 ];
 
 const fn planted(mistake: Planted) -> Mutant {

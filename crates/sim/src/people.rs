@@ -10,24 +10,17 @@ use turnkeep_gateway::driver::duplicate_of;
 use crate::coverage::Kind;
 use crate::operators;
 use crate::plan::{Act, StopAt};
-use crate::shell::Who;
+use crate::shell::{Waiter, Who};
 use crate::unasked;
 use crate::world::{What, World, note};
 
 impl World<'_> {
     /// A person does something; to a gateway that is down they do it again later.
     pub(crate) fn person_acts(&mut self, seat: usize, act: Act) {
-        let Some(mut process) = self.listener() else {
+        let Some(process) = self.spoken_to() else {
             let after = self.rng.between(100, 2000);
             return self.schedule(after, What::Act(seat, act));
         };
-        // A process that was replaced and does not know it may still be talked to.
-        if self.rng.permille(60) {
-            let other = self.rng.index(self.processes.len());
-            if self.processes[other].alive && !self.processes[other].draining {
-                process = other;
-            }
-        }
         match act {
             Act::Send(number) => {
                 self.messages += 1;
@@ -58,11 +51,30 @@ impl World<'_> {
                 self.control(process, seat, act, control);
             }
             Act::Pause(_) if !self.is_wild() => {}
+            // A pause may be on its way still, at a slow node: nobody goes home before it is there.
+            Act::HandBack if self.pause_is_under_way(seat) => {
+                self.schedule(1000, What::Act(seat, act));
+            }
             Act::Pause(_) | Act::Reply(_) | Act::HandBack => {
                 let control = operators::control(self.stock, seat, act);
                 self.control(process, seat, act, control);
             }
         }
+    }
+
+    fn spoken_to(&mut self) -> Option<usize> {
+        if self.cluster.is_there() {
+            return self.any_node();
+        }
+        let process = self.listener()?;
+        // A process that was replaced and does not know it may still be talked to.
+        if self.rng.permille(60) {
+            let other = self.rng.index(self.processes.len());
+            if self.processes[other].alive && !self.processes[other].draining {
+                return Some(other);
+            }
+        }
+        Some(process)
     }
 
     fn submit(&mut self, process: usize, seat: usize, act: Act, number: usize) {
@@ -129,10 +141,14 @@ impl World<'_> {
     }
 
     fn resends(&mut self, process: usize, seat: usize) {
+        // Who asks while another one's wish is on its way, at a slow node, may have it sent twice: no
+        // commit asks whether the part is still parked. So people here take turns.
+        let under_way = self.cluster.is_there() && self.waits_for(seat, Act::Resend);
         let parked = self.store.rows[seat]
             .parts
             .iter()
-            .find(|part| matches!(part.state, DeliveryState::Unknown | DeliveryState::Dead));
+            .find(|part| matches!(part.state, DeliveryState::Unknown | DeliveryState::Dead))
+            .filter(|_| !under_way);
         let Some(part) = parked else {
             if self.is_wild() {
                 let after = self.rng.between(500, 4000);
@@ -144,6 +160,17 @@ impl World<'_> {
             Control::Resend { reply: part.reply, part: part.part, text: part.text.clone() };
         self.provider.allow_resend(seat, part.reply, part.part);
         self.control(process, seat, Act::Resend, control);
+    }
+
+    fn pause_is_under_way(&self, seat: usize) -> bool {
+        let pauses = [Act::Pause(0), Act::Pause(1)];
+        let last = self.cluster.is_there() && !self.is_wild();
+        last && pauses.into_iter().any(|pause| self.waits_for(seat, pause))
+    }
+
+    fn waits_for(&self, seat: usize, act: Act) -> bool {
+        let theirs = |waiter: &Waiter| waiter.seat == seat && waiter.who == Who::Person(act);
+        self.waiters.iter().any(|waiter| waiter.open && theirs(waiter))
     }
 
     /// Takes a waiter off the list; none if it was told before, which must not happen.
@@ -196,6 +223,7 @@ impl World<'_> {
             return told.into_iter().for_each(|what| self.judge.complain(what));
         }
         self.judge.controlled(seat, act, &controlled, row);
+        self.judge_nothing_runs(token, act, &controlled);
     }
 
     /// Nobody knows whether it was taken: whoever named the message sends it again.

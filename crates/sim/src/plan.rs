@@ -155,6 +155,15 @@ impl Plan {
 }
 
 impl Plan {
+    /// Nothing goes wrong.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        let Odds { commit_error, commit_crash, load_error, agent, delivery, effect_crash } =
+            self.odds;
+        let odds = commit_error + commit_crash + load_error + agent + delivery + effect_crash;
+        self.faults.is_empty() && odds == 0 && self.curse == Curse::None
+    }
+
     /// The clock does not jump.
     #[must_use]
     pub fn is_steady(&self) -> bool {

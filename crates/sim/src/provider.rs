@@ -64,8 +64,7 @@ impl World<'_> {
             self.store.rows[seat].parts.iter().find(|row| (row.reply, row.part) == (reply, part));
         let durable =
             row.is_some_and(|row| row.state == DeliveryState::Sending && row.tries == attempt);
-        let newest = process + 1 == self.processes.len();
-        if newest && !durable {
+        if !durable && self.has_session(process, seat) {
             self.judge.broken("I6", || {
                 format!("part {part} of reply {reply} leaves before it is durably `sending`")
             });

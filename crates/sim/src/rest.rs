@@ -10,7 +10,7 @@ use crate::world::{What, World};
 impl World<'_> {
     /// Everything is stepped: arms the next deadline and gives back what is no longer used.
     pub(crate) fn settle(&mut self, process: usize, seat: usize) {
-        let wall = self.wall();
+        let wall = self.wall_of(process);
         let now = self.now;
         let Some(driver) = &self.processes[process].seats[seat].driver else { return };
         let wake = driver.next_wait(wall).map(|(wait, wake)| (now + wait, wake));

@@ -1,18 +1,19 @@
 //! The shell of the simulator: drives [`Driver`]s as the real one does, and loses what a dying
 //! process loses.
 
-use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use turnkeep_core::Epoch;
 use turnkeep_core::ids::{Token, TurnId};
-use turnkeep_core::ports::store::{Commit, CommitOutcome, Holder, StoreError};
+use turnkeep_core::ports::store::{CommitOutcome, Holder, StoreError};
 use turnkeep_core::session::{Effect, Input, Wake};
-use turnkeep_core::{Epoch, Event};
 use turnkeep_gateway::driver::{Driver, Outcome, Request};
 use uuid::Uuid;
 
+use crate::cluster::Member;
 use crate::coverage::{Before, Kind};
+use crate::disk::Write;
 use crate::mutants::Wrapped;
 use crate::plan::Act;
 use crate::provider::Call;
@@ -22,7 +23,7 @@ use crate::world::{What, World, note};
 /// How long a seat waits after a store failure.
 const STORE_PAUSE_MS: u64 = 250;
 /// How often a process asks the store what is due.
-const SWEEP_MS: u64 = 30_000;
+pub(crate) const SWEEP_MS: u64 = 30_000;
 
 /// One running gateway.
 pub(crate) struct Process {
@@ -34,13 +35,15 @@ pub(crate) struct Process {
     /// Who has, or is being given, the place for suspect turns.
     pub(crate) place: Option<(usize, TurnId)>,
     pub(crate) place_line: VecDeque<(usize, TurnId)>,
+    /// What it is in a cluster.
+    pub(crate) member: Member,
 }
 
 /// A session's task in one process.
 #[derive(Default)]
 pub(crate) struct Seat {
     pub(crate) driver: Option<Driver>,
-    operation: Option<Operation>,
+    pub(crate) operation: Option<Operation>,
     pub(crate) armed: Option<(u64, Wake)>,
     pub(crate) timer_serial: u32,
     pub(crate) drive_queued: bool,
@@ -73,9 +76,9 @@ impl Seat {
 }
 
 /// A load or commit under way.
-enum Operation {
+pub(crate) enum Operation {
     Load,
-    Commit { commit: Option<Box<Commit>>, result: Option<Result<CommitOutcome, StoreError>> },
+    Commit { write: Option<Write>, result: Option<Result<CommitOutcome, StoreError>> },
 }
 
 /// Who waits for the answer to an input.
@@ -95,7 +98,7 @@ pub(crate) enum Who {
     Run(usize),
 }
 
-fn unavailable() -> StoreError {
+pub(crate) fn unavailable() -> StoreError {
     StoreError::Unavailable(String::new())
 }
 
@@ -110,6 +113,11 @@ impl World<'_> {
     /// Starts a process and takes up all open work.
     pub(crate) fn boot(&mut self) {
         let epoch = self.store.open();
+        let process = self.admit(epoch, Member::alone());
+        self.take_up(process);
+    }
+
+    pub(crate) fn admit(&mut self, epoch: Epoch, member: Member) -> usize {
         let index = self.processes.len();
         self.processes.push(Process {
             epoch,
@@ -119,12 +127,19 @@ impl World<'_> {
             stalled_until: 0,
             place: None,
             place_line: VecDeque::new(),
+            member,
         });
         note!(self, "process {index} starts with epoch {epoch}");
+        index
+    }
+
+    /// Looks after what the store says is open.
+    pub(crate) fn take_up(&mut self, process: usize) {
         for seat in 0..SESSIONS {
             let forgotten = self.mistake == Some(Wrapped::OpenWorkForgotten);
-            if self.store.rows[seat].wake_at.is_some() && !forgotten {
-                self.tend(index, seat);
+            let open = self.store.rows[seat].wake_at.is_some();
+            if open && !forgotten && self.may_tend(process, seat) {
+                self.tend(process, seat);
             }
         }
     }
@@ -134,12 +149,15 @@ impl World<'_> {
         Token(self.waiters.len() as u64 - 1)
     }
 
-    fn driver(&mut self, process: usize, seat: usize) -> &mut Driver {
-        let epoch = self.processes[process].epoch;
+    pub(crate) fn driver(&mut self, process: usize, seat: usize) -> &mut Driver {
+        let Process { epoch, member, .. } = &self.processes[process];
+        let (epoch, runs, shared) = (*epoch, member.runs, self.cluster.is_there());
         let (key, policy) = (self.aside.key(self.stock, seat), &self.plan.policies[seat]);
-        self.processes[process].seats[seat]
-            .driver
-            .get_or_insert_with(|| Driver::new(key.clone(), epoch, Arc::clone(policy)))
+        self.processes[process].seats[seat].driver.get_or_insert_with(|| {
+            let driver = Driver::new(key.clone(), epoch, Arc::clone(policy));
+            let driver = if shared { driver.among_others() } else { driver };
+            if runs { driver } else { driver.without_running() }
+        })
     }
 
     /// Hands an input to a session's task.
@@ -171,6 +189,9 @@ impl World<'_> {
 
     /// The newest process looks through what the store says is due.
     pub(crate) fn sweep(&mut self, seat: usize) {
+        if self.cluster.is_there() {
+            return self.all_sweep(seat);
+        }
         match self.listener() {
             Some(process) => self.tend(process, seat),
             None => self.schedule(1000, What::Sweep(seat)),
@@ -184,7 +205,7 @@ impl World<'_> {
             if !self.processes[process].alive || taken.operation.is_some() || taken.paused {
                 return;
             }
-            let wall = self.wall();
+            let wall = self.wall_of(process);
             let before = self.before(process, seat);
             let mut outcome = Outcome::default();
             let mut fresh = *self.fresh_counter();
@@ -235,101 +256,8 @@ impl World<'_> {
 
     fn issue_load(&mut self, process: usize, seat: usize) {
         self.processes[process].seats[seat].operation = Some(Operation::Load);
-        let after = self.store_takes();
+        let after = self.store_takes(process);
         self.schedule(after, What::Stored(process, seat));
-    }
-
-    fn store_takes(&mut self) -> u64 {
-        if self.plan.store_ms == 0 { 0 } else { self.rng.below(self.plan.store_ms) }
-    }
-
-    /// Starts a commit; true if it is done already.
-    fn issue_commit(&mut self, process: usize, seat: usize, commit: Box<Commit>) -> bool {
-        if self.strikes(self.plan.odds.commit_crash) {
-            if self.rng.permille(500) {
-                self.land(seat, commit);
-            }
-            self.crash_now(process);
-            return false;
-        }
-        if self.strikes(self.plan.odds.commit_error) {
-            let lands = self.rng.below(4);
-            note!(self, "commit of {seat} will be reported as failed ({lands})");
-            match lands {
-                0 => {}
-                1 => {
-                    let after = self.rng.below(2000);
-                    self.late.push(Some((seat, commit)));
-                    self.schedule(after, What::LateCommit(self.late.len() - 1));
-                }
-                _ => drop(self.land(seat, commit)),
-            }
-            let result = Some(Err(unavailable()));
-            return self.await_commit(process, seat, Operation::Commit { commit: None, result });
-        }
-        if self.plan.store_ms == 0 {
-            let result = self.land(seat, commit);
-            self.committed(process, seat, Ok(result));
-            return true;
-        }
-        // It reaches the disk at once and the answer takes its time, or the other way round.
-        let operation = if self.rng.permille(500) {
-            let result = Some(Ok(self.land(seat, commit)));
-            Operation::Commit { commit: None, result }
-        } else {
-            Operation::Commit { commit: Some(commit), result: None }
-        };
-        self.await_commit(process, seat, operation)
-    }
-
-    fn await_commit(&mut self, process: usize, seat: usize, operation: Operation) -> bool {
-        self.processes[process].seats[seat].operation = Some(operation);
-        let after = self.store_takes();
-        self.schedule(after, What::Stored(process, seat));
-        false
-    }
-
-    /// A commit reaches the store.
-    fn land(&mut self, seat: usize, commit: Box<Commit>) -> CommitOutcome {
-        let outcome = self.store.commit(seat, commit);
-        if matches!(outcome, CommitOutcome::Committed(_)) {
-            let fresh: &[Event] = self.judge.unseen(seat, &self.store.rows[seat].events);
-            if self.is_logging() {
-                let lines: Vec<String> = fresh
-                    .iter()
-                    .map(|event| format!("  {seat}: {} {:?}", event.seq, event.body))
-                    .collect();
-                for line in lines {
-                    self.log_line(&line);
-                }
-            }
-            self.judge.landed(
-                (seat, self.now, self.plan.is_steady()),
-                &self.store.rows[seat],
-                &self.plan.policies[seat],
-                (&self.moderator, &self.aside),
-            );
-        } else {
-            note!(self, "  {seat}: {outcome:?}");
-        }
-        outcome
-    }
-
-    pub(crate) fn land_late(&mut self, index: usize) {
-        if let Some((seat, commit)) = self.late[index].take() {
-            self.land(seat, commit);
-            self.schedule(SWEEP_MS, What::Sweep(seat));
-        }
-    }
-
-    /// Who has what stands under an epoch, as this process knows it.
-    fn holder(&self, process: usize) -> impl FnOnce(Epoch) -> Holder + use<> {
-        let own = self.processes[process].epoch;
-        move |epoch| match epoch.cmp(&own) {
-            Ordering::Less => Holder::Nobody,
-            Ordering::Equal => Holder::Us,
-            Ordering::Greater => Holder::Later,
-        }
     }
 
     /// A load or a commit is answered.
@@ -340,14 +268,17 @@ impl World<'_> {
         match self.processes[process].seats[seat].operation.take() {
             None => return,
             Some(Operation::Load) => {
-                let failed = self.strikes(self.plan.odds.load_error);
+                let failed = self.is_cut(process) || self.strikes(self.plan.odds.load_error);
                 let loaded = if failed { Err(unavailable()) } else { Ok(self.store.load(seat)) };
                 self.judge.loaded(seat, &self.store.rows[seat], &loaded);
                 let mut outcome = Outcome::default();
                 let adopts = matches!(loaded, Ok(Some(_)));
-                let holder = self.holder(process);
+                let holder = match &loaded {
+                    Ok(Some(loaded)) => self.holder(process, loaded.session.epoch),
+                    _ => Holder::Us,
+                };
                 if let Some(driver) = &mut self.processes[process].seats[seat].driver {
-                    driver.on_loaded(loaded, holder, &mut outcome);
+                    driver.on_loaded(loaded, |_| holder, &mut outcome);
                 }
                 self.steps += u32::from(adopts);
                 let taken = &mut self.processes[process].seats[seat];
@@ -357,10 +288,10 @@ impl World<'_> {
                 }
                 self.after_store(process, seat, outcome);
             }
-            Some(Operation::Commit { commit, result }) => {
-                let result = match (result, commit) {
+            Some(Operation::Commit { write, result }) => {
+                let result = match (result, write) {
                     (Some(result), _) => result,
-                    (None, Some(commit)) => Ok(self.land(seat, commit)),
+                    (None, Some(write)) => self.land(write),
                     (None, None) => Err(unavailable()),
                 };
                 self.committed(process, seat, result);
@@ -369,7 +300,7 @@ impl World<'_> {
         self.drive(process, seat);
     }
 
-    fn committed(
+    pub(crate) fn committed(
         &mut self,
         process: usize,
         seat: usize,

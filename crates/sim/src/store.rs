@@ -16,6 +16,7 @@ use turnkeep_core::{Epoch, Seq, Session, Timestamp, Version};
 
 use crate::keep::keep;
 use crate::mutants::Wrapped;
+use crate::nodes::Nodes;
 use crate::stock::SESSIONS;
 
 /// One session's rows.
@@ -53,6 +54,8 @@ pub struct SimStore {
     pub rows: [Row; SESSIONS],
     /// Dead letters, oldest first.
     pub dead: Vec<(usize, DeadLetter)>,
+    /// Who has it open, where several have.
+    pub(crate) nodes: Nodes,
     seen: Vec<SeenRow>,
     last_epoch: Epoch,
     /// The planted mistake, if it is the store's.
@@ -74,6 +77,7 @@ impl SimStore {
         }
         self.dead.clear();
         self.seen.clear();
+        self.nodes.clear();
         self.last_epoch = Epoch(0);
         self.mistake = mistake;
     }

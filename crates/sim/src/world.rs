@@ -10,7 +10,9 @@ use crate::agent::Run;
 use crate::answers::Answers;
 use crate::aside::Aside;
 use crate::bill::Bill;
+use crate::cluster::Cluster;
 use crate::coverage::Coverage;
+use crate::disk::Write;
 use crate::guard::Guard;
 use crate::judge::Judge;
 use crate::moderator::Moderator;
@@ -40,6 +42,18 @@ pub(crate) enum What {
     Fault(Fault),
     /// A process is started.
     Boot,
+    /// A node comes; turns run there or not.
+    Join(bool),
+    /// A node shows that it lives, and sees who else does.
+    Beat(usize),
+    /// A node asks what others did; if told so, also what nobody has.
+    Look(usize, bool),
+    /// One node puts another out.
+    PutOut(usize, usize),
+    /// Some node does not reach the store for so long.
+    Cut(u64),
+    /// Some node is told to look at a session, or that it is due.
+    Hint(usize, bool),
     /// A drained process ends.
     Exit(usize),
     /// A seat steps what waits.
@@ -92,6 +106,7 @@ pub struct World<'a> {
     pub(crate) answers: Answers,
     pub(crate) tools: Tools,
     pub(crate) bill: Bill,
+    pub(crate) cluster: Cluster,
     pub(crate) moderator: Moderator,
     pub(crate) aside: Aside,
     /// The clock that never jumps.
@@ -106,7 +121,7 @@ pub struct World<'a> {
     pub(crate) processes: Vec<Process>,
     pub(crate) runs: Vec<Run>,
     pub(crate) waiters: Vec<Waiter>,
-    pub(crate) late: Vec<Option<(usize, Box<turnkeep_core::ports::store::Commit>)>>,
+    pub(crate) late: Vec<Option<Write>>,
     pub(crate) store: SimStore,
     pub(crate) provider: Provider,
     pub(crate) judge: Judge,
@@ -157,6 +172,7 @@ impl<'a> World<'a> {
             answers: Answers::new(0),
             tools: Tools::new(0),
             bill: Bill::new(0),
+            cluster: Cluster::new(0),
             now: 0,
             wall: WALL_MS,
             planned: Vec::new(),
@@ -183,7 +199,7 @@ impl<'a> World<'a> {
     /// Plays the schedule of a seed.
     pub fn play(&mut self, seed: u64, mutant: Option<Mutant>) -> Verdict {
         self.begin(seed, mutant);
-        self.boot();
+        self.open();
         let mut happened = 0;
         while let Some((when, what)) = self.take_next() {
             self.now = self.now.max(when.at());
@@ -224,6 +240,7 @@ impl<'a> World<'a> {
         self.answers = Answers::new(seed);
         self.tools = Tools::new(seed);
         self.bill = Bill::new(seed);
+        self.cluster = Cluster::new(seed);
         self.aside = Aside::new(seed);
         self.plan = Plan::draw(&mut self.rng);
         queue::switch(seed, &mut self.plan.policies);
@@ -262,6 +279,12 @@ impl<'a> World<'a> {
         operators::acts(seed, |at, order, seat, act| {
             planned.push((When::new(at, order), What::Act(seat, act)));
         });
+        if self.cluster.is_there() {
+            let calm = self.plan.is_calm();
+            self.cluster.acts(calm, |at, order, what| {
+                planned.push((When::new(at, order), what));
+            });
+        }
         self.planned.sort_unstable_by_key(|(when, _)| std::cmp::Reverse(*when));
         if self.is_logging() {
             let plan = format!("{:#?}", self.plan);
@@ -281,7 +304,13 @@ impl<'a> World<'a> {
             What::Act(session, act) => self.person_acts(session, act),
             What::Fault(fault) => self.fault(fault),
             What::Boot => self.boot(),
-            What::Exit(process) => self.crash(process),
+            What::Join(runs) => self.join(runs),
+            What::Beat(process) => self.beat(process),
+            What::Look(process, due) => self.look_out(process, due),
+            What::PutOut(by, whom) => self.puts_out(by, whom),
+            What::Cut(millis) => self.cut(millis),
+            What::Hint(seat, tend) => self.hint(seat, tend),
+            What::Exit(process) => self.exit(process),
             What::Drive(process, seat) => {
                 let taken = &mut self.processes[process].seats[seat];
                 (taken.drive_queued, taken.paused) = (false, false);
@@ -296,7 +325,11 @@ impl<'a> World<'a> {
             What::Sent(process, seat, serial) => self.delivery_ends(process, seat, serial),
             What::Grant(process, seat, turn) => self.granted(process, seat, turn),
             What::Ruled(process, seat, seq, ruling) => self.ruled(process, seat, seq, ruling),
-            What::Due(process, seat) => self.tend(process, seat),
+            What::Due(process, seat) => {
+                if self.may_tend(process, seat) {
+                    self.tend(process, seat);
+                }
+            }
             What::Sweep(seat) => self.sweep(seat),
         }
     }
@@ -310,6 +343,9 @@ impl<'a> World<'a> {
             | What::Sent(process, ..)
             | What::Grant(process, ..)
             | What::Ruled(process, ..)
+            | What::Beat(process)
+            | What::Look(process, _)
+            | What::PutOut(process, _)
             | What::Due(process, _) => *process,
             What::Agent(run) | What::Watch(run) | What::Choose(run, ..) => self.runs[*run].process,
             _ => return None,
@@ -341,9 +377,10 @@ impl<'a> World<'a> {
         self.stalled = true;
     }
 
-    /// The wall clock.
-    pub(crate) const fn wall(&self) -> i64 {
-        self.wall.saturating_add_unsigned(self.now)
+    /// What a process takes for the time.
+    pub(crate) fn wall_of(&self, process: usize) -> i64 {
+        let skew = self.processes[process].member.skew;
+        self.wall.saturating_add_unsigned(self.now).saturating_add(skew)
     }
 
     pub(crate) fn jump(&mut self, by: i64) {

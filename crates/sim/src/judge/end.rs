@@ -18,6 +18,7 @@ impl World<'_> {
         for seat in 0..SESSIONS {
             self.judge_session(seat);
             self.judge_bill(seat);
+            self.judge_attempts(seat);
         }
         let wrong = self.answers.at_the_end(|seat| &self.store.rows[seat]);
         wrong.into_iter().for_each(|what| self.judge.complain(what));

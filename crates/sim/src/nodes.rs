@@ -1,0 +1,120 @@
+//! Who has the simulator's store open, who was told what, and how each sees the others: as the store
+//! that several nodes share keeps it.
+
+use turnkeep_core::Epoch;
+use turnkeep_core::ports::store::Holder;
+
+/// The door of all who run turns.
+pub(crate) const ANYBODY: Epoch = Epoch(0);
+
+/// One that opened the store.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    epoch: Epoch,
+    /// Turns run there.
+    runs: bool,
+    /// It left or was put out, for ever.
+    gone: bool,
+}
+
+/// All of them, and what they were told.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    all: Vec<Node>,
+    /// Whose door, and which session.
+    knocks: Vec<(Epoch, usize)>,
+}
+
+impl Nodes {
+    pub(crate) fn clear(&mut self) {
+        self.all.clear();
+        self.knocks.clear();
+    }
+
+    pub(crate) fn enter(&mut self, epoch: Epoch, runs: bool) {
+        self.all.push(Node { epoch, runs, gone: false });
+    }
+
+    /// It takes part no more; says whether it did.
+    pub(crate) fn put_out(&mut self, epoch: Epoch) -> bool {
+        let node = self.all.iter_mut().find(|node| node.epoch == epoch);
+        node.is_some_and(|node| !std::mem::replace(&mut node.gone, true))
+    }
+
+    pub(crate) fn is_in(&self, epoch: Epoch) -> bool {
+        self.all.iter().any(|node| node.epoch == epoch && !node.gone)
+    }
+
+    /// Whether what stands under an epoch has somebody who runs it.
+    pub(crate) fn has_runner(&self, epoch: Epoch) -> bool {
+        let whose = epoch.node();
+        self.all.iter().any(|node| node.epoch == whose && node.runs && !node.gone)
+    }
+
+    /// Whom a commit of a node has to tell of itself.
+    pub(crate) fn door(&self, by: Epoch, written: Epoch, open: bool) -> Option<Epoch> {
+        let whose = written.node();
+        let runs = self.all.iter().any(|node| node.epoch == by && node.runs);
+        if whose != by { Some(whose) } else { (!runs && open).then_some(ANYBODY) }
+    }
+
+    pub(crate) fn is_told(&self, door: Epoch, seat: usize) -> bool {
+        self.knocks.contains(&(door, seat))
+    }
+
+    pub(crate) fn knock(&mut self, door: Epoch, seat: usize) {
+        if !self.is_told(door, seat) {
+            self.knocks.push((door, seat));
+        }
+    }
+
+    /// What a node is told, which nobody is told again; only shown where it is not to be taken.
+    pub(crate) fn answer(&mut self, by: Epoch, runs: bool, take: bool) -> Vec<usize> {
+        let theirs = |door: Epoch| door == by || (runs && door == ANYBODY);
+        let mut told: Vec<usize> =
+            self.knocks.iter().filter(|(door, _)| theirs(*door)).map(|(_, seat)| *seat).collect();
+        told.dedup();
+        if take {
+            self.knocks.retain(|(door, _)| !theirs(*door));
+        }
+        told
+    }
+
+    /// The others, as a node sees them that looks now.
+    pub(crate) fn seen_by(&self, own: Epoch) -> View {
+        let others = self.all.iter().filter(|node| !node.gone && node.epoch != own);
+        View {
+            others: others.map(|node| (node.epoch, node.runs)).collect(),
+            drawn: self.all.last().map_or(own, |node| node.epoch),
+        }
+    }
+}
+
+/// The others, as a node saw them last.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    others: Vec<(Epoch, bool)>,
+    /// The greatest number that anybody had drawn then.
+    drawn: Epoch,
+}
+
+impl View {
+    /// Who has what stands under an epoch, as far as this node knows. A number that nobody had drawn
+    /// then is that of somebody who came since; `later` says for what those are taken.
+    pub(crate) fn holder(&self, own: Epoch, epoch: Epoch, later: Holder) -> Holder {
+        let whose = epoch.node();
+        if whose == own {
+            return Holder::Us;
+        }
+        match self.others.iter().find(|(other, _)| *other == whose) {
+            Some((_, true)) => Holder::Another,
+            None if whose > self.drawn => later,
+            _ => Holder::Nobody,
+        }
+    }
+
+    /// Whether others are there than before.
+    pub(crate) fn differs(&self, before: &Self) -> bool {
+        self.others != before.others
+    }
+}
