@@ -205,7 +205,8 @@ impl Gateway {
         let mut beat = tokio::time::interval(LOOK);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut round = Instant::now();
-        let mut marks = self.store().marks();
+        // What moved since the start was read is read once more.
+        let mut known = BTreeMap::new();
         let mut failing = false;
         loop {
             tokio::select! {
@@ -216,12 +217,16 @@ impl Gateway {
             if self.readiness().is_err() {
                 continue;
             }
-            let moved = self.moved(&mut marks);
+            let marks = self.store().marks();
+            let moved = marks.iter().filter(|(name, number)| known.get(*name) != Some(*number));
+            let moved: Vec<&'static str> = moved.map(|(name, _)| *name).collect();
             let due = moved.contains(&"nodes") || round.elapsed() >= ROUND;
             let looked = self.look(due, &moved).await;
             match looked {
-                Ok(()) if due => round = Instant::now(),
-                Ok(()) => {}
+                Ok(()) => {
+                    known = marks;
+                    round = if due { Instant::now() } else { round };
+                }
                 Err(ref error) if !failing => {
                     tracing::warn!(%error, "what other nodes do can't be seen");
                 }
@@ -229,15 +234,6 @@ impl Gateway {
             }
             failing = looked.is_err();
         }
-    }
-
-    /// Which of the shared tables others, or this node, changed since the last look.
-    fn moved(&self, seen: &mut BTreeMap<&'static str, u64>) -> Vec<&'static str> {
-        let marks = self.store().marks();
-        let moved = marks.iter().filter(|(name, number)| seen.get(*name) != Some(*number));
-        let moved = moved.map(|(name, _)| *name).collect();
-        *seen = marks;
-        moved
     }
 
     async fn look(&self, due: bool, moved: &[&'static str]) -> Result<(), StoreError> {
