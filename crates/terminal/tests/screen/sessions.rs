@@ -47,6 +47,9 @@ fn the_first_sessions_are_shown_before_all_are_known() {
     desk.types("for a only");
     desk.on(Incoming::Link(Link::Up));
     desk.board(json!({ "whole": true, "active": 2, "sessions": [row(1, "a"), row(2, "b")] }));
+    desk.asked();
+    desk.enters("y");
+    assert_eq!(desk.asked(), Vec::<String>::new());
     desk.sees("this seat went elsewhere");
     // What comes too late says nothing, nor does an answer that is none.
     let mut desk = begun(options());
