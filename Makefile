@@ -1,7 +1,8 @@
 # Two commands do everything on a machine with a Rust toolchain and a C compiler:
 #   make run    builds, starts and prints the address
 #   make test   everything that CI runs first; installs what it needs
-#   make test-cluster   what CI runs behind it: the workflow engine, which is built once
+#   make test-cluster   what CI runs behind it: the workflow engine, which is built once, and a
+#                       cluster under faults (FAULTS, PEOPLE and SEED choose another run)
 # and two more for patience:
 #   make soak SCHEDULES=1000000 SEED=1 SOAK_SECONDS=10   the simulator, then bytes against every reader
 #   make simulate SCHEDULES=1000000 SEED=1               the simulator alone
@@ -48,7 +49,7 @@ setup:
 	@scripts/signal.sh
 
 # What needs the workflow engine: builds it once (Go, a few minutes), then everything that is built
-# with the feature. `make test` leaves it out.
+# with the feature; and minutes of faults. `make test` leaves both out.
 ENGINE = --locked -p turnkeep-hatchet --features turnkeep-hatchet/engine-tests
 test-cluster:
 	@scripts/cluster-setup.sh
@@ -56,6 +57,7 @@ test-cluster:
 	$(CARGO) clippy --locked -p turnkeep --features hatchet --all-targets -- -D warnings
 	$(CARGO) test $(ENGINE) --test hatchet
 	$(CARGO) test --locked -p turnkeep --features hatchet --test hatchet
+	$(CARGO) test --locked -p turnkeep --features hatchet --test faults -- --nocapture
 
 lint:
 	$(CARGO) fmt --all --check
