@@ -182,7 +182,8 @@ impl Gateway {
                 continue;
             }
             match lead {
-                Lead::Schedule => self.0.schedule.load_again().await?,
+                // It was read at the start, and whoever waits for the lease reads it again.
+                Lead::Schedule => {}
                 Lead::Listeners => self.0.listeners.lead(),
                 Lead::Switchboard => {
                     self.0.switchboard.load().await?;

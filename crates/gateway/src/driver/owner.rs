@@ -34,10 +34,9 @@ impl Driver {
     pub fn look(&mut self) {
         match self.slot {
             Slot::Ready(_) => self.slot = Slot::Unloaded,
-            Slot::Loading => self.stale = true,
             // What is built on something old conflicts, and is loaded again. But the other one may
             // have built on what has happened already, and was not answered yet.
-            Slot::Committing(_) => self.stale = true,
+            Slot::Loading | Slot::Committing(_) => self.stale = true,
             Slot::Unloaded | Slot::Lost => {}
         }
     }

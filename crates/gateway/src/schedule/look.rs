@@ -23,9 +23,13 @@ const AGAIN_MS: i64 = 1_000;
 impl Gateway {
     /// Runs jobs and reminders at their times, until `shutdown`.
     pub async fn keep_schedule(&self, shutdown: CancellationToken) {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = self.led(Lead::Schedule) => {}
+        if !self.leads(Lead::Schedule) {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.led(Lead::Schedule) => {}
+            }
+            // Another node may have claimed some since the start.
+            self.0.schedule.unsure.store(true, Ordering::SeqCst);
         }
         loop {
             let now = clock::now();
