@@ -4,33 +4,20 @@
 //! `scripts/cluster-setup.sh` puts them. All of them live as long as
 //! the other end of a pipe, so that they go with the process that made them, however it ends.
 
+#[path = "../../../stores/tests/stores/postgres_server.rs"]
+#[expect(dead_code, reason = "the store's own tests do more to it")]
+mod postgres_server;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
 use turnkeep_hatchet::Token;
 
-/// The user with the fewest rights; PostgreSQL refuses to run as root.
-const NOBODY: u32 = 65_534;
 /// The tenant that the engine's set-up makes.
 const TENANT: &str = "707d0855-80ab-4e1f-a156-f1c4546cbf52";
-
-/// Makes a database server, says so, and waits for the end of its input before it takes everything
-/// away.
-const DATABASE: &str = r#"
-B=$1; D=$2; P=$3; trap "" INT TERM
-"$B/initdb" -D "$D/data" -U hatchet --auth=trust --encoding=UTF8 --locale=C --no-sync >"$D/log" 2>&1 &&
-"$B/pg_ctl" -D "$D/data" -w -t 60 -l "$D/server.log" -o "-k $D -p $P -c listen_addresses=127.0.0.1 -c max_connections=200 -c timezone=UTC" start >>"$D/log" 2>&1 ||
-{ cat "$D/log" "$D/server.log"; rm -rf "$D"; exit 1; }
-echo ready
-read -r _
-"$B/pg_ctl" -D "$D/data" -m immediate stop >/dev/null 2>&1
-rm -rf "$D"
-"#;
 
 /// Runs a program until its input names a signal, or ends; then its folder goes, too.
 const ENGINE: &str = r#"
@@ -41,10 +28,8 @@ if read -r HOW; then kill "-$HOW" $P; wait $P; else kill -KILL $P; wait $P; rm -
 
 /// A database server and where it listens.
 struct Database {
-    folder: PathBuf,
+    server: postgres_server::Server,
     port: u16,
-    /// Its input keeps the server alive.
-    _keeper: Child,
 }
 
 /// An engine with a database of its own on the one server.
@@ -163,36 +148,19 @@ impl Engine {
 
 /// Makes a database on the server of the engines; its address.
 pub(crate) fn make_database(name: &str) -> String {
-    let Database { folder, port, .. } = database();
-    let (socket, port) = (folder.display().to_string(), port.to_string());
-    run(Command::new(postgres().join("createdb"))
-        .args(["-h", &socket, "-p", &port, "-U", "hatchet", name]));
-    format!("postgresql://hatchet@127.0.0.1:{port}/{name}?sslmode=disable")
+    let Database { server, port } = database();
+    let (socket, port) = (server.folder().display().to_string(), port.to_string());
+    run(Command::new(server.program("createdb"))
+        .args(["-h", &socket, "-p", &port, "-U", "turnkeep", name]));
+    format!("postgresql://turnkeep@127.0.0.1:{port}/{name}?sslmode=disable")
 }
 
 fn database() -> &'static Database {
     static DATABASE_SERVER: OnceLock<Database> = OnceLock::new();
     DATABASE_SERVER.get_or_init(|| {
-        // In memory where that is possible: what is tried here is not the disk.
-        let place = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
-        let folder = tempfile::Builder::new().prefix("tk-pg").tempdir_in(place).unwrap().keep();
         let port = free_port();
-        let mut command = Command::new("sh");
-        command.args(["-c", DATABASE, "sh"]).arg(postgres()).arg(&folder).arg(port.to_string());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/");
-        if fs::metadata("/proc/self").unwrap().uid() == 0 {
-            std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        let mut keeper = command.spawn().unwrap();
-        let mut told = BufReader::new(keeper.stdout.take().unwrap());
-        let mut line = String::new();
-        told.read_line(&mut line).unwrap();
-        if line != "ready\n" {
-            told.read_to_string(&mut line).unwrap();
-            panic!("the database's server doesn't start:\n{line}");
-        }
-        Database { folder, port, _keeper: keeper }
+        let options = format!("-p {port} -c listen_addresses=127.0.0.1 -c timezone=UTC");
+        Database { server: postgres_server::Server::start(&options), port }
     })
 }
 
@@ -216,16 +184,4 @@ fn programs() -> PathBuf {
     let there = folder.join("hatchet-engine").exists();
     assert!(there, "no engine in {folder:?}: run scripts/cluster-setup.sh");
     folder
-}
-
-/// The newest of the machine's PostgreSQL servers, or the one that the environment names.
-fn postgres() -> PathBuf {
-    if let Some(named) = std::env::var_os("TURNKEEP_POSTGRES_BIN") {
-        return named.into();
-    }
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let number = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let found = versions.filter_map(|entry| Some((number(&entry.path())?, entry.path())));
-    let found = found.filter(|(_, path)| path.join("bin/initdb").exists()).max();
-    found.expect("these tests need a PostgreSQL server").1.join("bin")
 }

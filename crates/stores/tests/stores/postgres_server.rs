@@ -79,6 +79,11 @@ impl Server {
         &self.folder
     }
 
+    /// One of the programs that came with it.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     /// Gives it a file.
     pub(crate) fn own(&self, file: &Path) {
         if is_root() {
@@ -104,7 +109,7 @@ impl Server {
     }
 
     fn control(&self, what: &[&str]) {
-        let mut command = Command::new(self.programs.join("pg_ctl"));
+        let mut command = Command::new(self.program("pg_ctl"));
         command.arg("-D").arg(self.folder.join("data")).args(["-w", "-t", "60"]).args(what);
         command.arg("-l").arg(self.folder.join("server.log"));
         command.stdout(Stdio::null()).current_dir("/");
