@@ -1,8 +1,9 @@
 # Two commands do everything on a machine with a Rust toolchain and a C compiler:
 #   make run    builds, starts and prints the address
 #   make test   everything that CI runs first; installs what it needs
-#   make test-cluster   what CI runs behind it: the workflow engine, which is built once, and a
-#                       cluster under faults (FAULTS, PEOPLE and SEED choose another run)
+#   make test-cluster   what CI runs behind it: the workflow engine, which is built once, the tests
+#                       of the real binary with PostgreSQL as the store, and a cluster under faults
+#                       (FAULTS, PEOPLE and SEED choose another run)
 # and two more for patience:
 #   make soak SCHEDULES=1000000 SEED=1 SOAK_SECONDS=10   the simulator, then bytes against every reader
 #   make simulate SCHEDULES=1000000 SEED=1               the simulator alone
@@ -19,7 +20,7 @@ ARGS ?=
 CARGO ?= cargo
 TEST = RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-counted.sh $(CARGO) test --locked
 
-.PHONY: run test test-cluster setup lint unit behind page crash soak simulate mutants fuzz contract battery walkthrough bench clean
+.PHONY: run test test-cluster both setup lint unit behind page crash soak simulate mutants fuzz contract battery walkthrough bench clean
 
 run:
 	@$(CARGO) build --release --locked -p turnkeep
@@ -49,7 +50,8 @@ setup:
 	@scripts/signal.sh
 
 # What needs the workflow engine: builds it once (Go, a few minutes), then everything that is built
-# with the feature; and minutes of faults. `make test` leaves both out.
+# with the feature; the end-to-end tests with the other store; and minutes of faults. `make test`
+# leaves all of it out.
 ENGINE = --locked -p turnkeep-hatchet --features turnkeep-hatchet/engine-tests
 test-cluster:
 	@scripts/cluster-setup.sh
@@ -57,6 +59,7 @@ test-cluster:
 	$(CARGO) clippy --locked -p turnkeep --features hatchet --all-targets -- -D warnings
 	$(CARGO) test $(ENGINE) --test hatchet
 	$(CARGO) test --locked -p turnkeep --features hatchet --test hatchet
+	@$(MAKE) --no-print-directory both BOTH="$(CARGO) test --locked -p turnkeep --features hatchet"
 	$(CARGO) test --locked -p turnkeep --features hatchet --test faults -- --nocapture
 
 lint:
@@ -70,6 +73,15 @@ unit:
 	@scripts/tools.sh
 	@scripts/signal.sh
 	$(TEST) --workspace -- $(CHOSEN)
+
+# The tests of the real binary once more, with PostgreSQL in the place of the file; says what it
+# leaves out, and why. BINARIES="crash keys" runs these alone.
+BOTH = $(TEST) --workspace
+both:
+	@scripts/brains.sh
+	@scripts/tools.sh
+	@scripts/signal.sh
+	@scripts/both.sh env $(BOTH)
 
 page:
 	$(TEST) -p turnkeep --test page

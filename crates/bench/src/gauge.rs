@@ -34,19 +34,45 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Asks the server and, given its process, the kernel. An error means that the server
-    /// couldn't be reached; a server without counters is no error.
+    /// Asks each server and, given its process, the kernel. An error means that one couldn't be
+    /// reached; a server without counters is no error.
     pub(crate) async fn take<D: Dial>(
-        dial: D,
+        dial: &D,
         requests: &Requests,
         server_pid: Option<u32>,
     ) -> io::Result<Self> {
-        let mut reading = match fetch_metrics(dial, requests).await? {
-            Some(text) => Self::from_metrics(&text),
-            None => Self::default(),
-        };
+        let mut reading = None;
+        for one in dial.each() {
+            let its = match fetch_metrics(one, requests).await? {
+                Some(text) => Self::from_metrics(&text),
+                None => Self::default(),
+            };
+            reading = Some(match reading {
+                None => its,
+                Some(others) => its.with(others),
+            });
+        }
+        let mut reading = reading.unwrap_or_default();
         reading.read_processes(server_pid);
         Ok(reading)
+    }
+
+    /// What two servers used together; what one of them doesn't tell isn't known of both.
+    fn with(self, other: Self) -> Self {
+        let both = |one: Option<u64>, two: Option<u64>| Some(one? + two?);
+        let steps = self.syncs.iter().zip(&other.syncs);
+        Self {
+            server_cpu: self.server_cpu.zip(other.server_cpu).map(|(one, two)| one + two),
+            client_cpu: None,
+            rss_bytes: both(self.rss_bytes, other.rss_bytes),
+            rss_peak_bytes: None,
+            fsyncs: both(self.fsyncs, other.fsyncs),
+            commits: both(self.commits, other.commits),
+            batches: both(self.batches, other.batches),
+            syncs: steps.map(|(one, two)| (one.0, one.1 + two.1)).collect(),
+            overloads: both(self.overloads, other.overloads),
+            guard_customers: both(self.guard_customers, other.guard_customers),
+        }
     }
 
     /// Only what the kernel knows, for a server that doesn't answer any more.
@@ -193,6 +219,25 @@ process_resident_memory_bytes 4.2e6
         };
         assert_eq!(Reading::from_metrics(text), expect);
         assert_eq!(Reading::from_metrics("nothing of ours"), Reading::default());
+    }
+
+    #[test]
+    fn what_two_servers_used_is_added_up_where_both_tell() {
+        let one = Reading {
+            server_cpu: Some(Duration::from_secs(2)),
+            commits: Some(3),
+            fsyncs: Some(1),
+            syncs: vec![(0.1, 2), (0.2, 5)],
+            ..Reading::default()
+        };
+        let two = Reading { fsyncs: None, ..one.clone() };
+        let expect = Reading {
+            server_cpu: Some(Duration::from_secs(4)),
+            commits: Some(6),
+            syncs: vec![(0.1, 4), (0.2, 10)],
+            ..Reading::default()
+        };
+        assert_eq!(one.with(two), expect);
     }
 
     #[test]

@@ -32,16 +32,18 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Runs the plan against the server at `address`.
 pub async fn run(plan: &Plan, address: SocketAddr) -> Result<Report, BenchError> {
-    run_until(plan, address, CancellationToken::new()).await
+    run_until(plan, &[address], CancellationToken::new()).await
 }
 
-/// As [`run`], until `stop` is cancelled; then the report covers what was done so far.
+/// As [`run`], until `stop` is cancelled; then the report covers what was done so far. Several
+/// servers are one deployment: users are spread over them, and what they used is added up.
 pub async fn run_until(
     plan: &Plan,
-    address: SocketAddr,
+    servers: &[SocketAddr],
     stop: CancellationToken,
 ) -> Result<Report, BenchError> {
-    run_over(plan, TcpDial(address), stop).await
+    let dial = TcpDial::new(servers).ok_or(BenchError::NoServer)?;
+    run_over(plan, dial, stop).await
 }
 
 /// As [`run_until`], over connections of any kind.
@@ -53,8 +55,8 @@ pub async fn run_over<D: Dial>(
     plan.check()?;
     let target = dial.name();
     let prefix = plan.prefix.clone().unwrap_or_else(fresh_prefix);
-    let requests = Requests::new(plan, &prefix, &target);
-    let before = match Reading::take(dial.clone(), &requests, plan.server_pid).await {
+    let requests = Requests::new(plan, &prefix, &dial.host());
+    let before = match Reading::take(&dial, &requests, plan.server_pid).await {
         Ok(before) => before,
         Err(source) => return Err(BenchError::Unreachable { target, source }),
     };
@@ -191,7 +193,7 @@ fn raise_panic(result: Result<(), JoinError>) {
 
 async fn read_again<D: Dial>(run: &Run<D>, observed: &mut Observed) {
     let pid = run.plan.server_pid;
-    observed.after = match Reading::take(run.dial.clone(), &run.requests, pid).await {
+    observed.after = match Reading::take(&run.dial, &run.requests, pid).await {
         Ok(after) => after,
         Err(error) => {
             observed.notes.push(format!("the server did not answer after the run: {error}"));

@@ -209,6 +209,7 @@ impl Checker {
         self.dead.retain(|seq| !letters.contains(seq));
     }
 
+    #[cold]
     fn broken(&mut self, invariant: &'static str, what: impl FnOnce() -> String) {
         if self.violations.len() < VIOLATIONS_MAX {
             self.violations.push(Violation { invariant, seq: self.last_seq, what: what() });

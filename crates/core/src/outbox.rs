@@ -87,6 +87,10 @@ pub struct OutPart {
     pub state: DeliveryState,
     /// Tries begun so far.
     pub tries: u32,
+    /// Those of them that were begun before a person had it sent again: its limit and its pauses
+    /// don't count them.
+    #[serde(default, skip_serializing_if = "is_none_begun")]
+    pub tries_before: u32,
     /// Since when it is here; 0 in what an older version left.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub since: Timestamp,
@@ -101,6 +105,19 @@ pub struct OutPart {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
 const fn is_zero(at: &Timestamp) -> bool {
     *at == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+const fn is_none_begun(tries: &u32) -> bool {
+    *tries == 0
+}
+
+impl OutPart {
+    /// Tries begun since it was put here.
+    #[must_use]
+    pub const fn tries_here(&self) -> u32 {
+        self.tries.saturating_sub(self.tries_before)
+    }
 }
 
 /// The parts of one session that are not settled, in order.

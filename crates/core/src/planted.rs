@@ -81,6 +81,7 @@ pub enum Planted {
     OldAnswer,
     AdoptedTwice,
     StrayKept,
+    ResendUnguarded,
 }
 
 #[cfg(feature = "mutants")]

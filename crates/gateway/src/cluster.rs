@@ -2,9 +2,10 @@
 //! for, what nobody looks after any more, and what only one of all nodes does.
 //!
 //! Nothing is decided here. A look says to a session's task that what it knows is old; it loads the
-//! session, and that load finds out whose it is.
+//! session, and that load finds out whose it is. What nobody has is taken at the [`door`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,11 @@ use turnkeep_core::ports::store::StoreError;
 
 use crate::mail::Mail;
 use crate::service::Gateway;
+
+mod door;
+
+use door::Door;
+pub(crate) use door::Taken;
 
 /// How often the store is asked what others did, where nobody tells sooner.
 const LOOK: Duration = Duration::from_millis(250);
@@ -54,11 +60,11 @@ impl Lead {
 /// Why a session is looked at.
 #[derive(Clone, Copy)]
 enum Why {
-    /// Another node wrote it, and knocked.
+    /// Another node wrote it that doesn't have it.
     Knock,
     /// Somebody here watches it, or waits for its end.
     Watched,
-    /// Nobody has it who lives and runs turns.
+    /// It was found open, and nobody has it who lives and runs turns.
     Left,
 }
 
@@ -100,6 +106,8 @@ pub(crate) struct Cluster {
     doubts: AtomicBool,
     /// Somebody said that there is something to see.
     hinted: Notify,
+    /// What nobody has.
+    door: Arc<Door>,
 }
 
 impl Cluster {
@@ -113,12 +121,14 @@ impl Cluster {
             followed: DashMap::new(),
             doubts: AtomicBool::new(false),
             hinted: Notify::new(),
+            door: Door::new(),
         }
     }
 
     /// There is something to see: the next look is now.
     pub(crate) fn hint(&self) {
         self.hinted.notify_one();
+        self.door.hint();
     }
 
     /// Endings of this session, which another node has, are waited for, or are no longer.
@@ -248,19 +258,18 @@ impl Gateway {
             // Others count, too: whoever asks for a sum next reads it.
             self.0.ledger.read_again();
             self.take_leads().await?;
-            self.take_what_was_left().await?;
         }
         Ok(())
     }
 
-    /// What others wrote into sessions that this node has, or that it may take.
+    /// What others wrote into sessions that this node has.
     async fn answer_knocks(&self) -> Result<(), StoreError> {
         loop {
             let knocks = self.store().knocks(PAGE).await;
             let doubts = self.0.cluster.doubts.swap(knocks.is_err(), Ordering::AcqRel);
             let keys = knocks?;
             if doubts {
-                // Whoever isn't there loads anyway, and what nobody has is asked for every round.
+                // Whoever isn't there loads anyway.
                 self.0.registry.broadcast(|| Mail::Look);
             }
             for key in &keys {
@@ -290,31 +299,10 @@ impl Gateway {
         Ok(())
     }
 
-    /// Open work of nodes that are gone, and what nobody answered a knock for.
-    async fn take_what_was_left(&self) -> Result<(), StoreError> {
-        if !self.runs_turns() {
-            return Ok(());
-        }
-        let mut after: Option<SessionKey> = None;
-        loop {
-            let page = self.store().left_behind(after.as_ref(), PAGE).await?;
-            for key in &page {
-                self.0.cluster.metrics.looked(Why::Left);
-                self.look_at(key);
-            }
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = Some(last.clone()),
-                _ => return Ok(()),
-            }
-        }
-    }
-
     pub(crate) fn look_at(&self, key: &SessionKey) {
         match self.policy_of_stored(key) {
             Some(policy) => self.send(key, policy, Mail::Look),
-            None => {
-                tracing::warn!(session_key = %key, "was written elsewhere, but has no channel here")
-            }
+            None => warn_without_channel(key),
         }
     }
 
@@ -331,4 +319,8 @@ impl Gateway {
         }
         Ok(())
     }
+}
+
+fn warn_without_channel(key: &SessionKey) {
+    tracing::warn!(session_key = %key, "was written elsewhere, but has no channel here");
 }

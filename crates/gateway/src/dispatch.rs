@@ -6,6 +6,8 @@
 //! does anything.
 
 mod board;
+mod engine;
+mod stand_in;
 mod work;
 
 use std::collections::HashMap;
@@ -22,10 +24,12 @@ use turnkeep_core::ports::dispatch::{DispatchHealth, Dispatcher, Errand};
 use turnkeep_core::ports::store::Holder;
 use turnkeep_core::session::{Session, Stage, Turn};
 
-use crate::mail::Mail;
 use crate::service::Gateway;
 pub use board::Awaiting;
 use board::{Act, Board};
+pub use engine::Engine;
+pub(crate) use stand_in::Post;
+use stand_in::{Posts, Rest};
 use work::Giver;
 
 /// How often it is looked at what is late.
@@ -61,6 +65,8 @@ pub(crate) struct Dispatch {
     steps: AtomicUsize,
     /// Who gives this node steps, if somebody does.
     giver: OnceLock<Giver>,
+    /// What this node runs in the place of others.
+    posts: Posts,
 }
 
 /// Where turns are handed over.
@@ -151,10 +157,13 @@ impl Gateway {
         let _ = self.0.dispatch.desk.set(Arc::new(desk));
     }
 
-    /// How handing over stands, where turns are handed over.
+    /// How handing over stands, where turns are handed over by this node or to it.
     #[must_use]
     pub fn dispatch_view(&self) -> Option<DispatchView> {
-        let desk = self.0.dispatch.desk.get()?;
+        let Some(desk) = self.0.dispatch.desk.get() else {
+            let health = self.0.dispatch.giver.get()?.health();
+            return Some(DispatchView { awaiting: Awaiting::default(), health });
+        };
         let now = desk.started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         let awaiting = desk.board().standing(now);
         Some(DispatchView { awaiting, health: desk.dispatcher.health() })
@@ -188,12 +197,13 @@ impl Gateway {
         let Some(mut wanted) = wanted else { return };
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let places = Arc::new(Semaphore::new(CALLS_MAX));
+        let (places, mut rest) = (Arc::new(Semaphore::new(CALLS_MAX)), Rest::default());
         loop {
             let act = tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = beat.tick() => {
                     desk.change(Board::tick);
+                    self.step_back(desk, &mut rest);
                     continue;
                 }
                 Some(act) = wanted.recv() => act,
@@ -204,7 +214,10 @@ impl Gateway {
                     continue;
                 }
                 Act::RunHere(session) => {
-                    self.run_here(&session);
+                    if let Some(policy) = self.policy_of_stored(&session) {
+                        let gateway = self.clone();
+                        tokio::spawn(async move { gateway.run_here(&session, policy).await });
+                    }
                     continue;
                 }
                 act => act,
@@ -239,14 +252,6 @@ impl Gateway {
             Act::Cancel(errand) => desk.dispatcher.cancel(&errand).await,
             Act::Look(errand) => self.look_for(&errand).await,
             Act::Taken(_) | Act::RunHere(_) => {}
-        }
-    }
-
-    /// Has this node run what nobody took.
-    fn run_here(&self, session: &SessionKey) {
-        tracing::warn!(session_key = %session, "nobody took the turn in time; it is run here");
-        if let Some(policy) = self.policy_of_stored(session) {
-            self.send(session, policy, Mail::RunHere);
         }
     }
 

@@ -23,7 +23,7 @@ mod twins;
 
 pub use batch::BATCH_MAX;
 use batch::{Inputs, place_of, token_of};
-use owner::{is_answer, is_owners};
+use owner::{StandIn, is_answer, is_owners};
 pub use twins::duplicate_of;
 use twins::{already_done, are_twins, is_guarded};
 
@@ -87,10 +87,10 @@ pub struct Driver {
     node: Epoch,
     /// Under which epoch it steps.
     epoch: Epoch,
-    /// Whether the node runs turns, or at least this session's.
+    /// Whether the node runs turns.
     runs: bool,
-    /// At the next load it is taken under a new epoch, also from this node itself.
-    afresh: bool,
+    /// Whether it runs this session's all the same.
+    stand_in: StandIn,
     /// Another node has the session: what is stepped here is done there.
     guest: bool,
     /// It was written by another node while a load or commit was under way.
@@ -118,7 +118,7 @@ impl Driver {
             node,
             epoch: node,
             runs: true,
-            afresh: false,
+            stand_in: StandIn::No,
             guest: false,
             stale: false,
             shared: false,
@@ -272,7 +272,7 @@ impl Driver {
                 policy: &self.policy,
                 fresh: fresh(),
             };
-            *session = step(std::mem::take(session), &input, &context, &mut out);
+            step(session, &input, &context, &mut out);
             guarded.resize(out.rows.guards.len(), place_of(inputs.len()));
             inputs.push(input);
         }

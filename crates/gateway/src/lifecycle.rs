@@ -35,15 +35,16 @@ impl Gateway {
         Ok(taken)
     }
 
-    /// Gives every session with open work until `before` a task; says how many got one.
+    /// Gives every session with open work until `before` a task; says how many got one. Where other
+    /// nodes have the store open, only those that this one has: what nobody has is offered.
     async fn tend(&self, before: Timestamp) -> Result<usize, StoreError> {
-        if !self.runs_turns() {
+        if !(self.runs_turns() || self.stands_in()) {
             return Ok(0);
         }
         let mut taken = 0;
         let mut after: Option<(Timestamp, SessionKey)> = None;
         loop {
-            let page = self.store().open_work(before, after.take(), PAGE).await?;
+            let page = self.store().own_work(before, after.take(), PAGE).await?;
             let full = page.len() == PAGE;
             after = page.last().cloned();
             for (_, key) in page {
@@ -66,7 +67,12 @@ impl Gateway {
 
     /// Looks after open work nobody looks after, and tidies, until `shutdown`.
     pub async fn sweep(&self, shutdown: CancellationToken) {
-        tokio::join!(self.tidy(&shutdown), self.look_out(&shutdown), self.share_hints(&shutdown));
+        tokio::join!(
+            self.tidy(&shutdown),
+            self.look_out(&shutdown),
+            self.attend_door(&shutdown),
+            self.share_hints(&shutdown)
+        );
     }
 
     async fn tidy(&self, shutdown: &CancellationToken) {

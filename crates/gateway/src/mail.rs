@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use turnkeep_core::ids::{RunTag, Seq, Token, TurnId};
+use turnkeep_core::ids::{Epoch, RunTag, Seq, Token, TurnId};
 use turnkeep_core::message::Inbound;
 use turnkeep_core::moderation::Ruling;
 use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::session::{AgentAnswer, AgentInput, Control, Controlled};
 use turnkeep_core::trace::SpanContext;
 
+use crate::cluster::Taken;
+use crate::dispatch::Post;
 use crate::follow::Settled;
 use crate::live::Live;
 use crate::service::Accepted;
@@ -42,8 +44,10 @@ pub(crate) enum Mail {
     Tend,
     /// Another node wrote the session: load it again.
     Look,
+    /// The same where nobody has it: it is on its way here for as long as the other lives.
+    Take(Taken),
     /// Run its turns on this node, though it runs none otherwise: nobody else takes them.
-    RunHere,
+    RunHere(Box<(Epoch, Post)>),
     /// The configuration was replaced.
     Renew,
     /// Tell the switchboard what the session takes now, though nothing was committed.

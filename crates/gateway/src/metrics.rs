@@ -255,6 +255,8 @@ struct StoreMetrics {
     commits: Counter,
     conflicts: Counter,
     refusals: Counter,
+    /// By why.
+    retries: [Counter; 3],
     batches: Counter,
     failures: Counter,
     checkpoints: Counter,
@@ -264,12 +266,14 @@ struct StoreMetrics {
 
 impl StoreMetrics {
     fn new() -> Self {
+        let retries = |why: &'static str| counter!("turnkeep_store_retries_total", "why" => why);
         Self {
             ready: gauge!("turnkeep_store_ready"),
             fsyncs: counter!("turnkeep_store_fsyncs_total"),
             commits: counter!("turnkeep_store_commits_total"),
             conflicts: counter!("turnkeep_store_conflicts_total"),
             refusals: counter!("turnkeep_store_refusals_total"),
+            retries: ["connection", "held_up", "version"].map(retries),
             batches: counter!("turnkeep_store_batches_total"),
             failures: counter!("turnkeep_store_failures_total"),
             checkpoints: counter!("turnkeep_store_checkpoints_total"),

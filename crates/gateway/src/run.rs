@@ -27,7 +27,7 @@ use crate::mail::{Ask, Mail};
 use crate::money::Reports;
 use crate::recent::Recent;
 use crate::service::Gateway;
-use crate::slots::Slots;
+use crate::slots::{Coming, Slots};
 use crate::trace::OpenSpan;
 use artifacts::Given;
 use asks::Asks;
@@ -200,6 +200,8 @@ pub(crate) struct RunHandle {
     task: UnboundedSender<Mail>,
     gateway: Gateway,
     slots: Arc<Slots>,
+    /// It has not asked for a slot yet.
+    coming: Mutex<Option<Coming>>,
     reports: Reports,
     history_from: Seq,
     /// What the session's task remembered when it began.
@@ -406,6 +408,7 @@ impl TurnHandle for RunHandle {
     fn slot(&self) -> BoxFuture<'_, Box<dyn SlotGuard>> {
         Box::pin(async {
             let _paused = Paused::new(&self.shared);
+            drop(lock(&self.coming).take());
             let slot = self.slots.take(&self.key).await;
             self.shared.trace(|span| span.event("provider slot granted"));
             slot

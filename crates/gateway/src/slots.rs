@@ -17,6 +17,8 @@ struct State {
     limit: Option<usize>,
     used: usize,
     waiting: FairQueue<oneshot::Sender<Slot>>,
+    /// Turns that are going to want one soon.
+    coming: usize,
 }
 
 impl State {
@@ -47,9 +49,19 @@ impl Drop for Slot {
     }
 }
 
+/// A turn that is going to want a slot, for as long as this lives.
+pub(crate) struct Coming(Arc<Slots>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.state().coming -= 1;
+    }
+}
+
 impl Slots {
     pub(crate) fn new(limit: Option<usize>) -> Self {
-        Self { state: Mutex::new(State { limit, used: 0, waiting: FairQueue::default() }) }
+        let waiting = FairQueue::default();
+        Self { state: Mutex::new(State { limit, used: 0, waiting, coming: 0 }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -60,6 +72,21 @@ impl Slots {
     pub(crate) fn counts(&self) -> SlotCounts {
         let state = self.state();
         SlotCounts { limit: state.limit, used: state.used, waiting: state.waiting.len() }
+    }
+
+    /// A turn is going to want one. Nothing where there is no limit.
+    pub(crate) fn coming(self: &Arc<Self>) -> Option<Coming> {
+        let mut state = self.state();
+        state.limit?;
+        state.coming += 1;
+        Some(Coming(Arc::clone(self)))
+    }
+
+    /// How many more turns there would be a slot for at once; none for no limit.
+    pub(crate) fn room(&self) -> Option<usize> {
+        let state = self.state();
+        let wanted = state.used + state.waiting.len() + state.coming;
+        Some(state.limit?.saturating_sub(wanted))
     }
 
     /// From now on there are so many. What is taken stays taken.
@@ -158,6 +185,20 @@ mod tests {
         slots.resize(None);
         drop((four, five.await.unwrap()));
         assert_eq!(slots.counts().waiting, 0);
+    }
+
+    #[tokio::test]
+    async fn there_is_room_for_what_neither_has_a_slot_nor_wants_one() {
+        let slots = Arc::new(Slots::new(Some(4)));
+        let (one, two) = (slots.take(&key("one")).await, slots.coming());
+        assert_eq!(slots.room(), Some(2));
+        slots.resize(Some(1));
+        let three = slots.join(&key("three"));
+        assert_eq!(slots.room(), Some(0));
+        drop((one, two, three));
+        assert_eq!(slots.room(), Some(1));
+        slots.resize(None);
+        assert!(slots.room().is_none() && slots.coming().is_none());
     }
 
     #[tokio::test]

@@ -14,6 +14,8 @@ use turnkeep_core::session::{AgentAnswer, Control, Controlled, Input, Stage, Wak
 use turnkeep_core::{Policy, SessionKey};
 
 use crate::clock;
+use crate::cluster::Taken;
+use crate::dispatch::Post;
 use crate::driver::{Driver, Outcome, Request};
 use crate::follow::{Settled, find_asked, find_settled};
 use crate::live::Live;
@@ -23,9 +25,11 @@ use crate::outbox::Typing;
 use crate::recent::Memory;
 use crate::run::RunShared;
 use crate::service::Gateway;
+use crate::slots::Coming;
 
 mod effects;
 mod news;
+mod places;
 mod record;
 mod spans;
 
@@ -60,6 +64,10 @@ pub(crate) struct SessionTask {
     live: Option<Arc<Live>>,
     run: Option<Arc<RunShared>>,
     place: Option<OwnedSemaphorePermit>,
+    /// It is on its way into this node's hands.
+    taken: Option<Taken>,
+    /// Its turn accumulates, and is going to want a slot.
+    coming: Option<Coming>,
     /// Held messages whose checks are under way.
     checking: Vec<Seq>,
     typing: Option<Typing>,
@@ -73,6 +81,8 @@ pub(crate) struct SessionTask {
     /// The number of the configuration that its policy is of.
     setup: u64,
     releasing: bool,
+    /// It is run here in the place of those that run turns.
+    post: Option<Post>,
     /// Another owner has the session now.
     lost: bool,
     /// What this session adds to the gauges.
@@ -107,6 +117,8 @@ impl SessionTask {
             live,
             run: None,
             place: None,
+            taken: None,
+            coming: None,
             checking: Vec::new(),
             typing: None,
             hiding: None,
@@ -116,6 +128,7 @@ impl SessionTask {
             // Whoever found the policy may have looked before a replacement.
             setup: 0,
             releasing: false,
+            post: None,
             lost: false,
             standing: gateway.0.standings.take_up(&key),
             memory: Memory::new(Arc::clone(&gateway.0.kept), &key),
@@ -227,6 +240,7 @@ impl SessionTask {
         if self.place.is_some() && !self.is_quarantined() {
             self.place = None;
         }
+        self.await_slot();
         if self.driver.is_guest() {
             self.show_elsewhere();
         } else if let Some(session) = self.driver.session() {
@@ -236,6 +250,9 @@ impl SessionTask {
         }
         if let Some(session) = self.driver.session() {
             self.gateway.stands(self.driver.key(), session, !self.driver.is_guest());
+        }
+        if self.post.is_some() && self.driver.step_back() {
+            self.post = None;
         }
         // Most of a hundred thousand open sessions do nothing but wait: they hold no spare room.
         self.waiters.shrink_to_fit();
@@ -375,7 +392,15 @@ impl SessionTask {
                 self.driver.refresh();
             }
             Mail::Look => self.driver.look(),
-            Mail::RunHere => self.driver.run_here(),
+            Mail::Take(taken) => {
+                self.taken = Some(taken);
+                self.driver.look();
+            }
+            Mail::RunHere(asked) => {
+                let (number, post) = *asked;
+                self.post = Some(post);
+                self.driver.run_here(number);
+            }
             // The next step looks anyway; this one only wakes.
             Mail::Tend | Mail::Renew => {}
             Mail::Weigh => self.weigh(),

@@ -3,12 +3,14 @@
 
 mod conversations;
 mod dispatch;
+mod door;
 mod heard;
 mod hearing;
 mod hints;
 mod kit;
 mod schedule;
 mod typing;
+mod visits;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

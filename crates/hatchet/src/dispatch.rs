@@ -152,6 +152,9 @@ fn start(
     let mut payload: Map<String, Value> = serde_json::from_str(payload)
         .map_err(|error| broken(format!("what it was given is no JSON object: {error}")))?;
     let input = payload.get("input").unwrap_or(&Value::Null);
+    if let Some(why) = TurnRun::too_new(input) {
+        return Err((why, true));
+    }
     let run = TurnRun::read(input)
         .map_err(|name| broken(format!("its input has no usable field {name}")))?;
     if *run.cluster != *cluster {

@@ -1,6 +1,7 @@
 //! The client behind the gateway's ports.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use tokio::sync::{OnceCell, mpsc};
 use turnkeep_core::ids::{Epoch, TurnId};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::dispatch::{
-    DispatchError, DispatchHealth, Dispatched, Dispatcher, Errand, Order, Orders, StepOutcome,
-    StepReport, Task, Worker,
+    Amiss, DispatchError, DispatchHealth, Dispatched, Dispatcher, Errand, Order, Orders,
+    StepOutcome, StepReport, Task, Worker,
 };
 
 use crate::again::Again;
@@ -27,6 +28,8 @@ const RUNS_MAX: usize = 10_000;
 /// How long it is tried to tell the engine what became of a step. Behind that it gives the step out
 /// again.
 const TELL: Duration = Duration::from_secs(60);
+/// How often it is asked whether it is there.
+const LOOK: Duration = Duration::from_secs(5);
 /// In a step's output: the steps behind it are not to be run.
 const REFUSED: &str = "refused";
 
@@ -57,6 +60,19 @@ impl HatchetDispatcher {
     #[must_use]
     pub fn beside(self, worker: Arc<worker::Worker>) -> Self {
         Self { worker: Some(worker), ..self }
+    }
+
+    /// Asks the engine now and then whether it is there, so that [`Dispatcher::health`] says so also
+    /// where nothing is handed over.
+    pub async fn look_after(&self) {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            if let Err(error) = self.client.version().await {
+                tracing::debug!(class = error.class(), %error, "Hatchet: it does not answer");
+            }
+        }
     }
 
     /// Tells the engine of the workflow, as soon as it can be reached. Whoever hands over does that at
@@ -140,7 +156,7 @@ impl Dispatcher for HatchetDispatcher {
     fn health(&self) -> DispatchHealth {
         let link = match self.client.health().report().link {
             Link::Untried | Link::Working => None,
-            Link::Failing { why, .. } => Some(why.to_string().into()),
+            Link::Failing { lasts, why } => Some(amiss(&why, lasts)),
         };
         DispatchHealth { link, steps: self.worker.as_deref().and_then(trouble) }
     }
@@ -168,13 +184,19 @@ pub fn take_part(
 }
 
 /// Why a worker hears nothing, if so.
-fn trouble(worker: &worker::Worker) -> Option<Arc<str>> {
-    match worker.report().listening {
+fn trouble(worker: &worker::Worker) -> Option<Amiss> {
+    let report = worker.report();
+    match report.listening {
         Listening::Open => None,
-        Listening::Registering(None) => Some("it is being registered".into()),
-        Listening::Registering(Some(why)) | Listening::Lost(why) => Some(why.to_string().into()),
-        Listening::Left => Some("it has left".into()),
+        Listening::Registering(None) => Some(amiss(&"it is being registered", report.lasts)),
+        Listening::Registering(Some(why)) | Listening::Lost(why) => Some(amiss(&why, report.lasts)),
+        Listening::Left => Some(amiss(&"it has left", report.lasts)),
     }
+}
+
+fn amiss(why: &dyn Display, lasts: Duration) -> Amiss {
+    let lasts_ms = lasts.as_millis().try_into().unwrap_or(u64::MAX);
+    Amiss { why: why.to_string().into(), lasts_ms }
 }
 
 impl Worker for worker::Worker {

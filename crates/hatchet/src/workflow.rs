@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 use turnkeep_core::ports::dispatch::TurnStep;
 use uuid::Uuid;
 
-use crate::trouble::HatchetError;
+use crate::trouble::{HatchetError, clipped};
 use crate::wire;
 
 /// The workflow's name, without a namespace.
 const NAME: &str = "LogicalTurnWorkflow";
 /// How long a namespace may be.
 const NAMESPACE_BYTES_MAX: usize = 32;
+/// How what a run is given is written. Who knows only an older one leaves the run to others.
+const FORMAT: u32 = 1;
 /// What a run is given are ids: this is far more than they need.
 const INPUT_BYTES_MAX: usize = 16 << 10;
 /// The longest that a step may take: the engine counts in 32 bits of milliseconds in places.
@@ -205,6 +207,8 @@ impl TurnRun {
             "round": self.round.to_string(),
             "tenant": &*self.tenant,
             "cluster": &*self.cluster,
+            "format": FORMAT.to_string(),
+            "by": env!("CARGO_PKG_VERSION"),
         });
         let input = input.to_string();
         if input.len() > INPUT_BYTES_MAX {
@@ -217,6 +221,22 @@ impl TurnRun {
     /// What a run can be found by at the engine.
     pub(crate) fn metadata(&self) -> String {
         json!({"turn": self.turn.to_string(), "epoch": self.epoch.to_string()}).to_string()
+    }
+
+    /// What is written here by a version that is too new for this one, with both of them.
+    pub(crate) fn too_new(input: &Value) -> Option<String> {
+        let text = |name: &str| input.get(name).and_then(Value::as_str);
+        // The versions before this one wrote none.
+        let format = text("format").unwrap_or("1");
+        if format.parse().is_ok_and(|format: u32| format <= FORMAT) {
+            return None;
+        }
+        let (format, by) = (clipped(format, 20), clipped(text("by").unwrap_or("unknown"), 40));
+        let ours = env!("CARGO_PKG_VERSION");
+        Some(format!(
+            "it is a run of Turnkeep {by}, of format {format:?}, and this worker ({ours}) knows \
+             formats to {FORMAT}"
+        ))
     }
 
     /// From what a worker is given; which part is missing or wrong.
@@ -258,6 +278,22 @@ mod tests {
             let mut wrong = input.clone();
             wrong[name] = json!(null);
             assert_eq!(TurnRun::read(&wrong), Err(name));
+        }
+    }
+
+    #[test]
+    fn a_run_of_a_later_format_names_both_versions() {
+        let mut input: Value = serde_json::from_str(&run().input().unwrap()).unwrap();
+        assert_eq!(TurnRun::too_new(&input), None);
+        input["format"] = json!("2");
+        input["by"] = json!("9.9.9");
+        let why = TurnRun::too_new(&input).unwrap();
+        let ours = env!("CARGO_PKG_VERSION");
+        assert!(why.contains("Turnkeep 9.9.9, of format \"2\""), "{why}");
+        assert!(why.contains(&format!("this worker ({ours}) knows formats to 1")), "{why}");
+        for (format, refused) in [(json!("1"), false), (json!(null), false), (json!("x"), true)] {
+            input["format"] = format;
+            assert_eq!(TurnRun::too_new(&input).is_some(), refused, "{input}");
         }
     }
 

@@ -73,8 +73,9 @@ impl RedisHints {
             asked.invoke_async::<(String, String)>(&mut con).await
         };
         let (done, other) = self.calls.call(self.settings.call_time, ask).await?;
-        if done == "mended" {
-            self.counts.mended.more();
+        if done == "foreign" {
+            self.met_strange(&self.names.active(session)?);
+            return Err(Trouble::NotOurs);
         }
         match Active::read(&other) {
             Some(other) if done == "other" => Ok(Held::Other(other)),
@@ -95,7 +96,7 @@ impl RedisHints {
     pub async fn active(&self, session: &str) -> Result<Option<Active>, Trouble> {
         let key = self.names.active(session)?;
         let ask = async move |mut con: MultiplexedConnection| {
-            // Something of another type is no entry, and no error either.
+            // Something of another type is no entry, and no error either; who holds it tells of it.
             let asked = redis::cmd("GET").arg(key).query_async::<Option<Vec<u8>>>(&mut con).await;
             match asked {
                 Err(error) if error.code() == Some("WRONGTYPE") => Ok(None),

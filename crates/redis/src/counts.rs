@@ -37,8 +37,8 @@ counts! {
     connected,
     /// How often the keys were found gone while we were at work.
     flushed,
-    /// Keys of ours that held something else and were replaced.
-    mended,
+    /// Keys under our names that held what somebody else wrote, and were left alone.
+    foreign,
     /// Pieces of news that arrived.
     heard,
     /// News that could not be read, or were too large.

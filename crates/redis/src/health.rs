@@ -65,6 +65,8 @@ pub struct Health {
     pub calls: State,
     /// The connection that hears what is published.
     pub listening: State,
+    /// Under one of our names there was what somebody else wrote, a moment ago.
+    pub strange: bool,
     /// What has happened since the start.
     pub counts: Counts,
 }

@@ -12,6 +12,7 @@ use crate::hub::Hub;
 use crate::link::{Keeper, Link};
 use crate::names::Names;
 use crate::settings::{Settings, Unfit};
+use crate::strange::Strange;
 
 /// A cluster's hints. Clones are the same ones; with the last of them the connections end.
 #[derive(Clone)]
@@ -25,6 +26,7 @@ pub struct Inner {
     pub(crate) calls: Arc<Link>,
     pub(crate) hub: Arc<Hub>,
     listening: Arc<Link>,
+    strange: Strange,
     keepers: [JoinHandle<()>; 2],
 }
 
@@ -71,7 +73,9 @@ impl RedisHints {
         let calls = Arc::new(Link::new("calls", Arc::clone(&counts)));
         let listening = Arc::new(Link::new("listening", Arc::clone(&counts)));
         let keepers = [keep(&calls, None), keep(&listening, Some(&hub))];
-        Ok(Self(Arc::new(Inner { settings, names, counts, calls, hub, listening, keepers })))
+        let strange = Strange::default();
+        let inner = Inner { settings, names, counts, calls, hub, listening, strange, keepers };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Connects once and says whose the keys are, if there are any; why not otherwise. Changes
@@ -98,7 +102,14 @@ impl RedisHints {
     #[must_use]
     pub fn health(&self) -> Health {
         let counts = self.counts.read();
-        Health { calls: self.calls.state(), listening: self.listening.state(), counts }
+        let (calls, listening) = (self.calls.state(), self.listening.state());
+        Health { calls, listening, strange: self.strange.is_told(), counts }
+    }
+
+    /// Notes that this key of ours holds what is not ours.
+    pub(crate) fn met_strange(&self, key: &str) {
+        self.counts.foreign.more();
+        self.strange.met(key);
     }
 
     /// Waits, at most so long, until it is known whether Redis can be used, and says how it

@@ -21,6 +21,7 @@ mod names;
 mod news;
 mod port;
 mod settings;
+mod strange;
 mod text;
 mod trouble;
 

@@ -56,20 +56,26 @@ impl RedisHints {
         }
         let mut asked = TAKE.prepare_invoke();
         let mut places = Vec::with_capacity(limits.len());
+        let mut keys = Vec::with_capacity(limits.len());
         for (place, limit) in limits.iter().enumerate().filter(|(_, limit)| limit.per_minute > 0) {
             places.push(place);
-            asked.key(self.names.limit(together, limit.name, (limit.per_minute, limit.burst))?);
+            let rate = (limit.per_minute, limit.burst);
+            let key = self.names.limit(together, limit.name, rate)?;
+            asked.key(&key);
+            keys.push(key);
             asked.arg(limit.cost_nanos()).arg(limit.refill_nanos());
         }
         if places.is_empty() {
             return Ok(Passed { refused: None, now_us: 0 });
         }
         let ask = async move |mut con: MultiplexedConnection| {
-            asked.invoke_async::<(usize, u64, i64, u64)>(&mut con).await
+            asked.invoke_async::<(usize, u64, i64, Vec<usize>)>(&mut con).await
         };
         let answer = self.calls.call(self.settings.limit_time, ask).await?;
-        let (which, wait_ms, now_us, mended) = answer;
-        self.counts.mended.add(mended);
+        let (which, wait_ms, now_us, foreign) = answer;
+        for key in foreign.iter().filter_map(|which| keys.get(which.checked_sub(1)?)) {
+            self.met_strange(key);
+        }
         let refused = which.checked_sub(1).and_then(|which| Some((*places.get(which)?, wait_ms)));
         Ok(Passed { refused, now_us })
     }

@@ -35,13 +35,14 @@ const MARKER: &str = r"
 local found = redis.pcall('GET', KEYS[1])
 if type(found) == 'table' then return {'other', 'no text'} end
 if found and found ~= ARGV[1] then return {'other', found} end
-redis.call('SET', KEYS[1], ARGV[1])
 local born = redis.pcall('GET', KEYS[2])
-if type(born) ~= 'string' then
+if type(born) == 'table' then return {'other', 'no text'} end
+if not born then
   local time = redis.call('TIME')
   born = time[1] .. '.' .. time[2] .. ' ' .. ARGV[2]
   redis.call('SET', KEYS[2], born)
 end
+redis.call('SET', KEYS[1], ARGV[1])
 return {'ours', born}
 ";
 

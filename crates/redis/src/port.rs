@@ -149,20 +149,20 @@ impl hints::Hints for RedisHints {
     }
 
     fn health(&self) -> Option<HintsHealth> {
-        let Health { calls, listening, counts } = Self::health(self);
+        let Health { calls, listening, strange, counts } = Self::health(self);
         let connection = |purpose, state: State| Connection {
             purpose,
             state: state.as_str(),
             text: state.to_string(),
         };
         let connections = vec![connection("calls", calls), connection("listening", listening)];
-        Some(HintsHealth { place: "Redis", connections, counts: told(&counts) })
+        Some(HintsHealth { place: "Redis", connections, strange, counts: told(&counts) })
     }
 }
 
 fn told(counts: &Counts) -> Vec<(&'static str, u64)> {
     let Counts { answered, late, failed, skipped, .. } = *counts;
-    let Counts { connected, flushed, mended, heard, unreadable, missed, .. } = *counts;
+    let Counts { connected, flushed, foreign, heard, unreadable, missed, .. } = *counts;
     vec![
         ("answered", answered),
         ("late", late),
@@ -170,7 +170,7 @@ fn told(counts: &Counts) -> Vec<(&'static str, u64)> {
         ("skipped", skipped),
         ("connected", connected),
         ("flushed", flushed),
-        ("mended", mended),
+        ("foreign", foreign),
         ("heard", heard),
         ("unreadable", unreadable),
         ("missed", missed),

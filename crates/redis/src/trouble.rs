@@ -12,6 +12,9 @@ pub enum Trouble {
         /// Its name, as it stands there.
         found: String,
     },
+    /// Under one of our names there is what somebody else wrote.
+    #[error("a key of ours in Redis holds what somebody else wrote")]
+    NotOurs,
     /// It was asked and did not answer in time. It may still do what it was asked.
     #[error("Redis did not answer in time")]
     Late,

@@ -12,6 +12,7 @@ use crate::mutants::Wrapped;
 use crate::nodes::{ANYBODY, View};
 use crate::plan::FAULTS_MS;
 use crate::rng::Rng;
+use crate::shell::Process;
 use crate::stock::SESSIONS;
 use crate::world::{What, World, note};
 
@@ -92,6 +93,9 @@ impl Cluster {
 pub(crate) struct Member {
     /// Turns run there.
     pub(crate) runs: bool,
+    /// The number under which it runs some although it runs none, and whether it ever did.
+    pub(crate) second: Option<Epoch>,
+    pub(crate) stands_in: bool,
     /// How it saw the others last.
     view: View,
     /// It knows that it was put out.
@@ -117,6 +121,8 @@ impl Member {
     pub(crate) fn alone() -> Self {
         Self {
             runs: true,
+            second: None,
+            stands_in: false,
             view: View::default(),
             fenced: false,
             cut_until: 0,
@@ -171,13 +177,13 @@ impl World<'_> {
     /// Who is spoken to, or whom something happens to: any of those that live.
     pub(crate) fn any_node(&mut self) -> Option<usize> {
         let now = self.now;
-        let able = |process: &&usize| {
-            let taken = &self.processes[**process];
+        let able = |(_, taken): &(usize, &Process)| {
             taken.alive && !taken.draining && taken.stalled_until <= now
         };
-        let all: Vec<usize> = (0..self.processes.len()).collect();
-        let able: Vec<usize> = all.iter().filter(able).copied().collect();
-        (!able.is_empty()).then(|| able[self.cluster.rng.index(able.len())])
+        let mut able = self.processes.iter().enumerate().filter(able);
+        let count = able.clone().count();
+        let chosen = (count > 0).then(|| self.cluster.rng.index(count))?;
+        able.nth(chosen).map(|(process, _)| process)
     }
 
     /// Whether what the store says is open is this process's to look after.
@@ -187,6 +193,9 @@ impl World<'_> {
         }
         let Some(taken) = self.processes.get(process) else { return false };
         let written = self.store.rows[seat].session.epoch;
+        if taken.member.second == Some(written.node()) {
+            return true;
+        }
         let theirs = written.node() != taken.epoch && self.store.nodes.has_runner(written);
         taken.member.runs && !theirs
     }
@@ -224,6 +233,9 @@ impl World<'_> {
         }
         if taken.member.fenced {
             return Holder::Later;
+        }
+        if taken.member.second == Some(epoch.node()) {
+            return Holder::Us;
         }
         let forgotten = self.mistake == Some(Wrapped::NewcomerGone);
         let later = if forgotten { Holder::Nobody } else { Holder::Another };
@@ -273,7 +285,7 @@ impl World<'_> {
     }
 
     /// Others see soon who is there.
-    fn others_change(&mut self) {
+    pub(crate) fn others_change(&mut self) {
         for process in 0..self.processes.len() {
             if self.processes[process].alive {
                 let after = self.cluster.rng.below(BEAT_MS);
@@ -374,11 +386,15 @@ impl World<'_> {
         }
         for process in 0..self.processes.len() {
             let taken = &self.processes[process];
-            let told = taken.epoch == door || (door == ANYBODY && taken.member.runs);
+            let theirs = taken.epoch == door || taken.member.second == Some(door);
+            let told = theirs || (door == ANYBODY && taken.member.runs);
             if taken.alive && told {
                 let after = self.cluster.rng.below(self.cluster.look_ms);
                 self.schedule(after, What::Look(process, false));
             }
+        }
+        if door == ANYBODY {
+            self.hand_over(process, seat);
         }
         if self.is_left(seat) {
             self.rounds();
@@ -393,7 +409,7 @@ impl World<'_> {
     }
 
     /// Whoever runs turns asks what nobody has.
-    fn rounds(&mut self) {
+    pub(crate) fn rounds(&mut self) {
         for process in 0..self.processes.len() {
             let taken = &mut self.processes[process];
             let asks = taken.alive && taken.member.runs;

@@ -46,18 +46,18 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
     let common = keep_pending(&mut kept.queue, queue);
     kept.queue.truncate(common);
     kept.queue.extend_from_slice(&queue[common..]);
-    kept.held.clone_from(held);
-    kept.notices.clone_from(notices);
-    kept.paused.clone_from(paused);
+    put(&mut kept.held, held);
+    put(&mut kept.notices, notices);
+    put(&mut kept.paused, paused);
     kept.refused_at = *refused_at;
     kept.opted_in = *opted_in;
     let common = keep_parts(&mut kept.outbox.parts, parts);
     kept.outbox.parts.truncate(common);
     kept.outbox.parts.extend_from_slice(&parts[common..]);
     kept.outbox.on_schedule_at = *on_schedule_at;
-    kept.acts.clone_from(acts);
-    kept.spent.clone_from(spent);
-    kept.model.clone_from(model);
+    put(&mut kept.acts, acts);
+    put(&mut kept.spent, spent);
+    put(&mut kept.model, model);
     kept.rhythm.copy_from(rhythm);
     (kept.epoch, kept.generation) = (*epoch, *generation);
     (kept.last_seq, kept.last_timer) = (*last_seq, *last_timer);
@@ -97,7 +97,9 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
     } = given;
     let common = keep_pending(&mut kept.messages, messages);
     kept.messages.truncate(common);
-    kept.messages.extend(messages[common..].iter().cloned());
+    if common < messages.len() {
+        kept.messages.extend(messages[common..].iter().cloned());
+    }
     let common = keep_pending(&mut kept.mailbox, mailbox);
     kept.mailbox.truncate(common);
     kept.mailbox.extend_from_slice(&mailbox[common..]);
@@ -106,12 +108,19 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
     (kept.chain, kept.committed, kept.stopping) = (*chain, *committed, *stopping);
     (kept.started_at, kept.stage) = (*started_at, *stage);
     (kept.given, kept.absorbed, kept.query) = (*given, *absorbed, *query);
-    kept.open_calls.clone_from(open_calls);
+    put(&mut kept.open_calls, open_calls);
     (kept.acted, kept.finishing) = (*acted, *finishing);
-    kept.held.clone_from(held);
+    put(&mut kept.held, held);
     kept.done = *done;
     kept.answered.clone_from(answered);
-    kept.stopped_in.clone_from(stopped_in);
+    put(&mut kept.stopped_in, stopped_in);
+}
+
+/// Copies what differs: mostly nothing does, and it takes less to see that than to copy it.
+fn put<T: Clone + PartialEq>(kept: &mut T, given: &T) {
+    if kept != given {
+        kept.clone_from(given);
+    }
 }
 
 /// Overwrites what both have places for; says how many those are.
@@ -128,9 +137,10 @@ fn keep_pending(kept: &mut [Pending], given: &[Pending]) -> usize {
 
 fn keep_parts(kept: &mut [OutPart], given: &[OutPart]) -> usize {
     for (kept, given) in kept.iter_mut().zip(given) {
-        let OutPart { reply, part, state, tries, since, until, text } = given;
+        let OutPart { reply, part, state, tries, tries_before, since, until, text } = given;
         (kept.reply, kept.part, kept.state) = (*reply, *part, *state);
-        (kept.tries, kept.since, kept.until) = (*tries, *since, *until);
+        (kept.tries, kept.tries_before) = (*tries, *tries_before);
+        (kept.since, kept.until) = (*since, *until);
         if !Arc::ptr_eq(&kept.text, text) {
             kept.text = Arc::clone(text);
         }

@@ -28,6 +28,8 @@ pub enum Wrapped {
     KnocksClearedLate,
     /// Nobody asks what is left behind.
     LeftBehindForgotten,
+    /// Who runs turns in the place of others has no number for that: it counts as running none.
+    StandInUncounted,
 }
 
 /// A planted mistake.
@@ -40,7 +42,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 87] = [
+pub const MUTANTS: [(Mutant, &str, u64); 89] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -126,12 +128,14 @@ pub const MUTANTS: [(Mutant, &str, u64); 87] = [
     (Mutant::Wrapped(Wrapped::KnockKept), "who was told is not told of what comes then", 100_000),
     (Mutant::Wrapped(Wrapped::KnocksClearedLate), "what was told is crossed out by name", 50_000),
     (Mutant::Wrapped(Wrapped::LeftBehindForgotten), "nobody asks what is left behind", 20_000),
+    (Mutant::Wrapped(Wrapped::StandInUncounted), "who stands in counts as running none", 20_000),
     (planted(Planted::SessionTaken), "an open session is taken from who lives", 20_000),
     (planted(Planted::GuestActs), "a guest does what it decided", 20_000),
     (planted(Planted::GuestTimers), "a guest keeps the deadlines", 20_000),
     (planted(Planted::OldAnswer), "answers are given from what was known long ago", 20_000),
     (planted(Planted::AdoptedTwice), "two loads adopt twice", 20_000),
     (planted(Planted::StrayKept), "who takes a session keeps what ran there before", 100_000),
+    (planted(Planted::ResendUnguarded), "what somebody else had sent again is sent again", 20_000),
 ];
 
 const fn planted(mistake: Planted) -> Mutant {

@@ -11,6 +11,8 @@ pub(crate) const ANYBODY: Epoch = Epoch(0);
 #[derive(Clone, Copy, Debug)]
 struct Node {
     epoch: Epoch,
+    /// Whose number it is: a node may have two.
+    of: Epoch,
     /// Turns run there.
     runs: bool,
     /// It left or was put out, for ever.
@@ -32,13 +34,28 @@ impl Nodes {
     }
 
     pub(crate) fn enter(&mut self, epoch: Epoch, runs: bool) {
-        self.all.push(Node { epoch, runs, gone: false });
+        self.all.push(Node { epoch, of: epoch, runs, gone: false });
     }
 
-    /// It takes part no more; says whether it did.
+    /// A node has a second number, under which it runs turns.
+    pub(crate) fn enter_again(&mut self, epoch: Epoch, of: Epoch) {
+        self.all.push(Node { epoch, of, runs: true, gone: false });
+    }
+
+    /// It has it no more.
+    pub(crate) fn give_back(&mut self, epoch: Epoch) {
+        self.all.iter_mut().filter(|node| node.epoch == epoch).for_each(|node| node.gone = true);
+    }
+
+    /// It takes part no more, under any of its numbers; says whether it did.
     pub(crate) fn put_out(&mut self, epoch: Epoch) -> bool {
-        let node = self.all.iter_mut().find(|node| node.epoch == epoch);
-        node.is_some_and(|node| !std::mem::replace(&mut node.gone, true))
+        let took_part = self.is_in(epoch);
+        self.all.iter_mut().filter(|node| node.of == epoch).for_each(|node| node.gone = true);
+        took_part
+    }
+
+    fn is_of(&self, epoch: Epoch, whose: Epoch) -> bool {
+        self.all.iter().any(|node| node.epoch == epoch && node.of == whose)
     }
 
     pub(crate) fn is_in(&self, epoch: Epoch) -> bool {
@@ -55,7 +72,10 @@ impl Nodes {
     pub(crate) fn door(&self, by: Epoch, written: Epoch, open: bool) -> Option<Epoch> {
         let whose = written.node();
         let runs = self.all.iter().any(|node| node.epoch == by && node.runs);
-        if whose != by { Some(whose) } else { (!runs && open).then_some(ANYBODY) }
+        match whose == by {
+            true => (!runs && open).then_some(ANYBODY),
+            false => (!self.is_of(whose, by)).then_some(whose),
+        }
     }
 
     pub(crate) fn is_told(&self, door: Epoch, seat: usize) -> bool {
@@ -70,7 +90,9 @@ impl Nodes {
 
     /// What a node is told, which nobody is told again; only shown where it is not to be taken.
     pub(crate) fn answer(&mut self, by: Epoch, runs: bool, take: bool) -> Vec<usize> {
-        let theirs = |door: Epoch| door == by || (runs && door == ANYBODY);
+        let own: Vec<Epoch> =
+            self.all.iter().filter(|node| node.of == by).map(|node| node.epoch).collect();
+        let theirs = |door: Epoch| own.contains(&door) || (runs && door == ANYBODY);
         let mut told: Vec<usize> =
             self.knocks.iter().filter(|(door, _)| theirs(*door)).map(|(_, seat)| *seat).collect();
         told.dedup();
@@ -82,7 +104,7 @@ impl Nodes {
 
     /// The others, as a node sees them that looks now.
     pub(crate) fn seen_by(&self, own: Epoch) -> View {
-        let others = self.all.iter().filter(|node| !node.gone && node.epoch != own);
+        let others = self.all.iter().filter(|node| !node.gone && node.of != own);
         View {
             others: others.map(|node| (node.epoch, node.runs)).collect(),
             drawn: self.all.last().map_or(own, |node| node.epoch),

@@ -2,7 +2,6 @@
 
 use turnkeep_core::ids::Token;
 use turnkeep_core::message::{Decision, Inbound, InboundKind, Rejection};
-use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::FirstDecision;
 use turnkeep_core::session::{Control, Controlled, Input};
 use turnkeep_gateway::driver::duplicate_of;
@@ -62,7 +61,7 @@ impl World<'_> {
         }
     }
 
-    fn spoken_to(&mut self) -> Option<usize> {
+    pub(crate) fn spoken_to(&mut self) -> Option<usize> {
         if self.cluster.is_there() {
             return self.any_node();
         }
@@ -106,7 +105,6 @@ impl World<'_> {
             Act::Close => Kind::Close,
             Act::Retry => Kind::Retry,
             Act::Discard => Kind::Discard,
-            Act::Resend => Kind::Resend,
             Act::Notify(_) => Kind::Notify,
             Act::OptIn(_) => Kind::OptIn,
             Act::Pause(_) => Kind::Pause,
@@ -138,28 +136,6 @@ impl World<'_> {
             }
         };
         self.control(process, seat, act, control);
-    }
-
-    fn resends(&mut self, process: usize, seat: usize) {
-        // Who asks while another one's wish is on its way, at a slow node, may have it sent twice: no
-        // commit asks whether the part is still parked. So people here take turns.
-        let under_way = self.cluster.is_there() && self.waits_for(seat, Act::Resend);
-        let parked = self.store.rows[seat]
-            .parts
-            .iter()
-            .find(|part| matches!(part.state, DeliveryState::Unknown | DeliveryState::Dead))
-            .filter(|_| !under_way);
-        let Some(part) = parked else {
-            if self.is_wild() {
-                let after = self.rng.between(500, 4000);
-                self.schedule(after, What::Act(seat, Act::Resend));
-            }
-            return;
-        };
-        let control =
-            Control::Resend { reply: part.reply, part: part.part, text: part.text.clone() };
-        self.provider.allow_resend(seat, part.reply, part.part);
-        self.control(process, seat, Act::Resend, control);
     }
 
     fn pause_is_under_way(&self, seat: usize) -> bool {
@@ -223,6 +199,7 @@ impl World<'_> {
             return told.into_iter().for_each(|what| self.judge.complain(what));
         }
         self.judge.controlled(seat, act, &controlled, row);
+        self.judge_resend(token, &controlled);
         self.judge_nothing_runs(token, act, &controlled);
     }
 

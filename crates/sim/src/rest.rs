@@ -31,6 +31,9 @@ impl World<'_> {
             }
             (None, _) => taken.armed = None,
         }
+        if let Some(driver) = &mut self.processes[process].seats[seat].driver {
+            driver.step_back();
+        }
     }
 
     /// A timer fires; now and then one that nobody waits for any more does, too.

@@ -337,6 +337,9 @@ impl World<'_> {
 
     pub(crate) fn act(&mut self, process: usize, seat: usize, outcome: Outcome) {
         let Outcome { effects, unavailable, duplicates, lost, .. } = outcome;
+        if effects.is_empty() && unavailable.is_empty() && duplicates.is_empty() && !lost {
+            return;
+        }
         for token in unavailable {
             self.told_unavailable(token);
         }

@@ -145,6 +145,16 @@ impl SimStore {
                         return Some(CommitOutcome::Refused { guard, first: None });
                     }
                 }
+                Guard::Parked { reply, part, state, tries } => {
+                    let stands = |row: &PartRow| {
+                        (row.reply, row.part, row.state, row.tries)
+                            == (*reply, *part, *state, *tries)
+                    };
+                    let there = self.rows[index].parts.iter().any(stands);
+                    if !there || earlier.contains(condition) {
+                        return Some(CommitOutcome::Refused { guard, first: None });
+                    }
+                }
             }
         }
         None
@@ -178,6 +188,7 @@ impl SimStore {
                 Guard::TakeDeadLetter(seq) => {
                     self.dead.retain(|(owner, one)| (*owner, one.seq) != (index, seq));
                 }
+                Guard::Parked { .. } => {}
             }
         }
         self.dead.extend(dead_letters.drain(..).map(|letter| (index, letter)));

@@ -21,8 +21,10 @@ use crate::operators::{self, Desk};
 use crate::plan::{Act, FAULTS_MS, Fault, Plan};
 use crate::provider::Provider;
 use crate::queue;
+use crate::rivals::Rivals;
 use crate::rng::Rng;
 use crate::shell::{Process, Waiter};
+use crate::stand_in::StandIns;
 use crate::stock::Stock;
 use crate::store::SimStore;
 use crate::tools::Tools;
@@ -48,6 +50,10 @@ pub(crate) enum What {
     Beat(usize),
     /// A node asks what others did; if told so, also what nobody has.
     Look(usize, bool),
+    /// A node that runs no turns runs a session's, for nobody took them.
+    RunHere(usize, usize),
+    /// It leaves turns to others again.
+    StepBack(usize),
     /// One node puts another out.
     PutOut(usize, usize),
     /// Some node does not reach the store for so long.
@@ -80,6 +86,8 @@ pub(crate) enum What {
     Due(usize, usize),
     /// A look at the store finds this session due.
     Sweep(usize),
+    /// Somebody acts on what they read of a part.
+    Rival(usize),
 }
 
 /// When something happens, and among equals in which order, in one number that is quick to compare.
@@ -107,8 +115,10 @@ pub struct World<'a> {
     pub(crate) tools: Tools,
     pub(crate) bill: Bill,
     pub(crate) cluster: Cluster,
+    pub(crate) stand_ins: StandIns,
     pub(crate) moderator: Moderator,
     pub(crate) aside: Aside,
+    pub(crate) rivals: Rivals,
     /// The clock that never jumps.
     pub(crate) now: u64,
     wall: i64,
@@ -139,11 +149,18 @@ pub struct World<'a> {
 macro_rules! note {
     ($world:expr, $($text:tt)*) => {
         if $world.is_logging() {
-            $world.log_line(&format!($($text)*));
+            let line = crate::world::written(format_args!($($text)*));
+            $world.log_line(&line);
         }
     };
 }
 pub(crate) use note;
+
+/// A line of the log. Hardly any schedule has one, so none of this stands in the others' way.
+#[cold]
+pub(crate) fn written(line: std::fmt::Arguments<'_>) -> String {
+    line.to_string()
+}
 
 /// What one schedule came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +183,7 @@ impl<'a> World<'a> {
             stock,
             moderator: Moderator::new(0, &mut plan.policies),
             aside: Aside::new(0),
+            rivals: Rivals::new(0),
             plan,
             rng,
             guard: Guard::new(0),
@@ -173,6 +191,7 @@ impl<'a> World<'a> {
             tools: Tools::new(0),
             bill: Bill::new(0),
             cluster: Cluster::new(0),
+            stand_ins: StandIns::new(0),
             now: 0,
             wall: WALL_MS,
             planned: Vec::new(),
@@ -241,7 +260,9 @@ impl<'a> World<'a> {
         self.tools = Tools::new(seed);
         self.bill = Bill::new(seed);
         self.cluster = Cluster::new(seed);
+        self.stand_ins = StandIns::new(seed);
         self.aside = Aside::new(seed);
+        self.rivals = Rivals::new(seed);
         self.plan = Plan::draw(&mut self.rng);
         queue::switch(seed, &mut self.plan.policies);
         operators::limits(seed, &mut self.plan.policies, &self.stock.shown);
@@ -307,6 +328,8 @@ impl<'a> World<'a> {
             What::Join(runs) => self.join(runs),
             What::Beat(process) => self.beat(process),
             What::Look(process, due) => self.look_out(process, due),
+            What::RunHere(process, seat) => self.runs_here(process, seat),
+            What::StepBack(process) => self.steps_back(process),
             What::PutOut(by, whom) => self.puts_out(by, whom),
             What::Cut(millis) => self.cut(millis),
             What::Hint(seat, tend) => self.hint(seat, tend),
@@ -331,6 +354,7 @@ impl<'a> World<'a> {
                 }
             }
             What::Sweep(seat) => self.sweep(seat),
+            What::Rival(index) => self.rival_acts(index),
         }
     }
 
@@ -345,6 +369,8 @@ impl<'a> World<'a> {
             | What::Ruled(process, ..)
             | What::Beat(process)
             | What::Look(process, _)
+            | What::RunHere(process, _)
+            | What::StepBack(process)
             | What::PutOut(process, _)
             | What::Due(process, _) => *process,
             What::Agent(run) | What::Watch(run) | What::Choose(run, ..) => self.runs[*run].process,
@@ -357,6 +383,11 @@ impl<'a> World<'a> {
     /// Something happens after so many milliseconds; among equals the seed decides who is first.
     pub(crate) fn schedule(&mut self, after: u64, what: What) {
         let order = self.rng.next();
+        self.foresee(after, order, what);
+    }
+
+    /// The same where its source decides who is first.
+    pub(crate) fn foresee(&mut self, after: u64, order: u64, what: What) {
         let when = When::new(self.now + after, order);
         // Nearly everything is near, so its place is near the end.
         let later = self.ahead.iter().rposition(|(other, _)| *other > when);

@@ -15,6 +15,8 @@ const FOUND: [u64; 17] =
 /// what was known long ago, a run and "typing" that were kept when others had had the session, and
 /// the outcome of a delivery that was taken for that of another one.
 const FOUND_TOGETHER: [u64; 5] = [232, 478, 21_722, 25_250, 64_001];
+/// The same where two people had read of the same parked part: it was sent again for each of them.
+const FOUND_BY_RIVALS: [u64; 1] = [471];
 
 #[test]
 fn every_schedule_keeps_every_promise() {
@@ -30,7 +32,7 @@ fn every_schedule_keeps_every_promise() {
 fn what_was_found_once_stays_mended() {
     let stock = Stock::prepare().unwrap();
     let mut world = World::new(&stock);
-    for seed in FOUND.into_iter().chain(FOUND_TOGETHER) {
+    for seed in FOUND.into_iter().chain(FOUND_TOGETHER).chain(FOUND_BY_RIVALS) {
         assert_eq!(world.play(seed, None).violations, [""; 0], "seed {seed}");
     }
 }

@@ -23,6 +23,8 @@ pub use moving::{MoveError, MoveOrder, Moving, Told, Way, undo_database, undo_fo
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 #[cfg(feature = "postgres")]
+pub use postgres::gate::Out as NodeOut;
+#[cfg(feature = "postgres")]
 pub use postgres::nodes::Other as OtherNode;
 #[cfg(feature = "postgres")]
 pub use postgres::open::PostgresError;

@@ -153,6 +153,17 @@ impl Tables {
                     }
                     None
                 }
+                Guard::Parked { reply, part, state, tries } => {
+                    let parts = self.sessions.get(&commit.key).map(|row| &row.parts);
+                    let part = parts.and_then(|parts| parts.get(&(*reply, *part)));
+                    let stands = part.is_some_and(|part| {
+                        !part.text.is_empty() && (part.state, part.tries) == (*state, *tries)
+                    });
+                    if stands && !earlier.contains(guard) {
+                        return None;
+                    }
+                    None
+                }
             };
             Some(CommitOutcome::Refused { guard: index, first })
         })
@@ -176,6 +187,7 @@ impl Tables {
                         self.dead_letters.remove(&id);
                     }
                 }
+                Guard::Parked { .. } => {}
             }
         }
         for letter in rows.dead_letters {

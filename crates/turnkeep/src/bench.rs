@@ -27,14 +27,13 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.picture {
         check_picture(path)?;
     }
-    let own = match &args.server {
-        Some(_) => None,
-        None => Some(OwnServer::start(&args, |data| prefill(data, args.prefill))?),
+    let own = match args.server.is_empty() {
+        false => None,
+        true => Some(OwnServer::start(&args, |data| prefill(data, args.prefill))?),
     };
-    let address = match (&args.server, &own) {
-        (Some(url), _) => resolve(url)?,
-        (None, Some(own)) => own.address,
-        (None, None) => anyhow::bail!("there is no server to drive"),
+    let servers = match &own {
+        Some(own) => vec![own.address],
+        None => args.server.iter().map(|url| resolve(url)).collect::<anyhow::Result<_>>()?,
     };
     let plan = plan(&args, own.as_ref().map(OwnServer::pid));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -46,7 +45,7 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
                 stopping.cancel();
             }
         });
-        turnkeep_bench::run_until(&plan, address, stop).await
+        turnkeep_bench::run_until(&plan, &servers, stop).await
     })?;
     if let Some(own) = &own {
         report.notes.push(guard_note(&args));
@@ -105,7 +104,7 @@ fn plan(args: &BenchArgs, own_pid: Option<u32>) -> Plan {
         server_pid: own_pid,
         json: args.json,
         // Its own server has no keys.
-        api_key: args.server.as_ref().and_then(|_| std::env::var("TURNKEEP_KEY").ok()),
+        api_key: own_pid.is_none().then(|| std::env::var("TURNKEEP_KEY").ok()).flatten(),
         ..Plan::default()
     }
 }

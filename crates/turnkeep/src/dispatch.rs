@@ -8,7 +8,7 @@ use turnkeep_gateway::dispatch::DispatchView;
 pub(crate) fn metrics(view: Option<&DispatchView>) -> String {
     let mut text = String::new();
     let DispatchView { awaiting, health } = view.cloned().unwrap_or_default();
-    let gauges: [(&str, &str, u64); 4] = [
+    let gauges: [(&str, &str, u64); 5] = [
         (
             "turnkeep_dispatch_waiting",
             "Turns that were handed over and nobody has taken yet",
@@ -28,6 +28,11 @@ pub(crate) fn metrics(view: Option<&DispatchView>) -> String {
             "turnkeep_dispatch_answers",
             "0 while the workflow engine does not answer",
             u64::from(health.link.is_none()),
+        ),
+        (
+            "turnkeep_dispatch_hears",
+            "0 while this worker is given no steps by the workflow engine",
+            u64::from(health.steps.is_none()),
         ),
     ];
     let counters: [(&str, &str, u64); 5] = [

@@ -17,9 +17,9 @@ const COUNTS: [(&str, &str, &str); 10] = [
     ("connected", "turnkeep_redis_connected_total", "Connections to Redis that were made"),
     ("flushed", "turnkeep_redis_flushed_total", "How often the keys in Redis were found gone"),
     (
-        "mended",
-        "turnkeep_redis_mended_total",
-        "Keys of ours in Redis that held something else and were replaced",
+        "foreign",
+        "turnkeep_redis_foreign_total",
+        "How often a key of ours in Redis was found to hold what somebody else wrote",
     ),
     ("heard", "turnkeep_redis_heard_total", "Hints of other servers that arrived"),
     (

@@ -31,7 +31,7 @@ use crate::{killpoint, logging, wiring};
 pub(crate) const SOCKET: &str = "turnkeep.sock";
 /// A second signal that comes sooner is an echo of the first.
 const SIGNALS_APART: Duration = Duration::from_secs(1);
-/// The exit code of a server that others put out: for whoever starts it again.
+/// The exit code of a server that can't go on under its number: for whoever starts it again.
 const PUT_OUT: u8 = 75;
 /// How often histograms are folded.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -100,8 +100,8 @@ async fn serve(
     announce(address);
     let name = tokio::select! {
         name = signals.next() => name,
-        () = &mut stores.put_out => {
-            tracing::error!("others of the cluster put this server out; it has to be started again");
+        why = &mut stores.put_out => {
+            tracing::error!("{why}");
             return Ok(ExitCode::from(PUT_OUT));
         }
     };

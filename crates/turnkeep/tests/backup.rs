@@ -6,6 +6,7 @@
 mod crash_kit;
 #[path = "crash_kit/small_disk.rs"]
 mod small_disk;
+mod store_kit;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly, its helpers too")]
 
+mod store_kit;
+
 use assert_cmd::Command;
 use serde_json::Value;
 
@@ -15,7 +17,7 @@ fn bench_with(args: &[&str], variables: &[(&str, &str)]) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
     command.env_clear().env("HOME", dir.path()).current_dir(dir.path());
-    command.envs(variables.iter().copied());
+    command.envs(store_kit::store(dir.path())).envs(variables.iter().copied());
     let output = command.args(["bench", "--json", "--delay-ms", "1"]).args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()

@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly, its helpers too")]
 
+mod store_kit;
+#[path = "store_kit/tables.rs"]
+mod tables;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,6 +16,7 @@ use std::process::{Child, Output, Stdio};
 
 use assert_cmd::Command;
 use serde_json::{Value, json};
+use store_kit::store;
 
 /// Nobody else writes this.
 const SECRET: &str = "xylophonic marmalade";
@@ -31,6 +36,7 @@ impl Server {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(dir.join("turnkeep.toml"))
+            .envs(store(&dir.join("data")))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);
@@ -87,6 +93,7 @@ fn output(dir: &Path, args: &[&str]) -> Output {
         .env("HOME", dir)
         .env("USER", "anna")
         .env("TURNKEEP_CONFIG", dir.join("turnkeep.toml"))
+        .envs(store(&dir.join("data")))
         .current_dir(dir)
         .args(args)
         .output()
@@ -128,10 +135,11 @@ fn talk(dir: &Path, server: &Server) {
     server.say_to_team("bob", "no matter");
 }
 
-/// The files of the data folder that hold a text, as bytes.
+/// The files of the data folder that hold a text, as bytes; its database is one of them.
 fn holding(dir: &Path, text: &str) -> Vec<PathBuf> {
+    let data = dir.join("data");
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir.join("data")).unwrap() {
+    for entry in std::fs::read_dir(&data).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|name| name == "sock") {
             continue;
@@ -141,6 +149,7 @@ fn holding(dir: &Path, text: &str) -> Vec<PathBuf> {
             found.push(path);
         }
     }
+    found.extend(tables::keeps(&data, text).then(|| data.join("the database")));
     found
 }
 
@@ -201,8 +210,12 @@ fn guess(parts: &[&str]) -> [u8; 32] {
     hash.finish().as_ref().try_into().unwrap()
 }
 
-fn number(digest: &[u8]) -> i64 {
-    i64::from_le_bytes(digest[..8].try_into().unwrap())
+fn number(digest: &[u8]) -> String {
+    i64::from_le_bytes(digest[..8].try_into().unwrap()).to_string()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 #[test]
@@ -226,14 +239,14 @@ fn no_guess_at_names_finds_who_was_erased() {
         number(&guess(&[SECRET])),
         number(&guess(&["chat", &session, NAME, SECRET, "m-1"])),
     ];
-    let database = rusqlite::Connection::open(dir.join("data/turnkeep.db")).unwrap();
-    let mut rows = database.prepare("SELECT key, body_hash FROM seen").unwrap();
-    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    let rows: Vec<(Vec<u8>, i64)> = rows.collect::<Result<_, _>>().unwrap();
+    let all = ["hex(key)", "replace(upper(key::text), '-', '')"]
+        .map(|key| format!("SELECT {key} || ' ' || body_hash FROM seen"));
+    let rows = tables::rows(&dir.join("data"), all.each_ref().map(String::as_str));
     assert_eq!(rows.len(), 2, "they are still known");
-    for (key, body) in rows {
-        assert!(keys.iter().all(|guess| guess[..16] != key), "a name was guessed");
-        assert!(!bodies.contains(&body), "a text was guessed");
+    for (key, body) in rows.iter().map(|row| row.split_once(' ').unwrap()) {
+        assert_eq!(key.len(), 32);
+        assert!(keys.iter().all(|guess| hex(&guess[..16]) != key), "a name was guessed");
+        assert!(bodies.iter().all(|guess| guess != body), "a text was guessed");
     }
 }
 
@@ -299,24 +312,27 @@ fn an_export_is_a_file_for_its_owner_only() {
 
 /// Makes everything that is stored so many days older.
 fn age(dir: &Path, days: i64) {
-    let connection = rusqlite::Connection::open(dir.join("data/turnkeep.db")).unwrap();
-    let mut rows = connection.prepare("SELECT id, events FROM journal").unwrap();
-    let rows: Vec<(i64, Vec<u8>)> = rows
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
-    for (id, events) in rows {
-        let text = String::from_utf8(events).unwrap();
-        let mut pieces = text.split("\"at\":");
+    let data = dir.join("data");
+    let all = [
+        "SELECT id || ' ' || CAST(events AS TEXT) FROM journal",
+        "SELECT place || ' ' || convert_from(events, 'UTF8') FROM journal",
+    ];
+    let rows = tables::rows(&data, all);
+    assert!(!rows.is_empty());
+    for (id, events) in rows.iter().map(|row| row.split_once(' ').unwrap()) {
+        let mut pieces = events.split("\"at\":");
         let mut aged = pieces.next().unwrap().to_owned();
         for piece in pieces {
             let (at, rest) = piece.split_at(13);
             let at = at.parse::<i64>().unwrap() - days * 24 * 3_600_000;
             aged.push_str(&format!("\"at\":{at}{rest}"));
         }
-        let put = "UPDATE journal SET events = ?2 WHERE id = ?1";
-        connection.execute(put, rusqlite::params![id, aged.into_bytes()]).unwrap();
+        let aged = aged.replace('\'', "''");
+        let put = [
+            format!("UPDATE journal SET events = CAST('{aged}' AS BLOB) WHERE id = {id}"),
+            format!("UPDATE journal SET events = convert_to('{aged}', 'UTF8') WHERE place = {id}"),
+        ];
+        assert_eq!(tables::rows(&data, put.each_ref().map(String::as_str)), [""; 0]);
     }
 }
 

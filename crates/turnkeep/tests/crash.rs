@@ -7,6 +7,7 @@ mod board;
 mod crash_kit;
 #[path = "crash_kit/schedule.rs"]
 mod schedule;
+mod store_kit;
 
 use std::collections::HashMap;
 use std::os::unix::process::ExitStatusExt as _;

@@ -5,6 +5,10 @@
 
 mod money;
 mod pairing;
+mod store_kit;
+#[expect(dead_code, reason = "other tests look further")]
+#[path = "store_kit/tables.rs"]
+mod tables;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -12,6 +16,7 @@ use std::process::{Child, Stdio};
 
 use assert_cmd::Command;
 use serde_json::Value;
+use store_kit::store;
 
 /// A server with a folder of its own; killed at the end, as if the power had gone.
 struct Server {
@@ -23,6 +28,7 @@ impl Server {
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_turnkeep"))
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(dir.join("turnkeep.toml"))
+            .envs(store(&dir.join("data")))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -49,6 +55,7 @@ fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
         .env("HOME", dir)
         .env("USER", "anna")
         .env("TZ", "UTC")
+        .envs(store(&dir.join("data")))
         .current_dir(dir)
         .args(args)
         .output()

@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "the kit is shared with tests that need more of it")]
 
 mod crash_kit;
+mod store_kit;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "the kit is shared with tests that need more of it")]
 
 mod crash_kit;
+mod store_kit;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -132,7 +133,9 @@ async fn say(server: &Server, text: &str) {
 fn listeners(dir: &Path, args: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
     command.env_clear().env("HOME", dir).current_dir(dir).arg("listeners").args(args);
-    let output = command.arg("--data-dir").arg(dir.join("data")).output().unwrap();
+    let data = dir.join("data");
+    command.arg("--data-dir").arg(&data).envs(store_kit::store(&data));
+    let output = command.output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     (output.status.success(), said)
 }

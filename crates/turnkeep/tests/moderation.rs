@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "the kit is shared with tests that need more of it")]
 
 mod crash_kit;
+mod store_kit;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -112,7 +113,8 @@ async fn ask(server: &Server, text: &str) -> Value {
 fn audit(dir: &Path) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
     command.env_clear().env("HOME", dir).current_dir(dir).args(["audit", "--data-dir"]);
-    let output = command.arg(dir.join("data")).output().unwrap();
+    let data = dir.join("data");
+    let output = command.arg(&data).envs(store_kit::store(&data)).output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     (output.status.success(), said)
 }

@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "the kit is shared with tests that need more of it")]
 
 mod crash_kit;
+mod store_kit;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,6 +66,7 @@ impl Home {
             .arg(self.data())
             .arg("--config")
             .arg(self.config())
+            .envs(store_kit::store(&self.data()))
             .output()
             .unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

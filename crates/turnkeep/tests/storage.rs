@@ -10,20 +10,29 @@ mod crash_kit;
 #[path = "crash_kit/database.rs"]
 mod database;
 #[cfg(feature = "postgres")]
+#[path = "crash_kit/full_database.rs"]
+mod full_database;
+#[cfg(feature = "postgres")]
 #[path = "crash_kit/hints.rs"]
 mod hints;
 #[cfg(feature = "postgres")]
 #[path = "crash_kit/migrate.rs"]
 mod migrate;
 #[cfg(feature = "postgres")]
-#[expect(dead_code, reason = "the store's own tests do more to it")]
-#[path = "../../stores/tests/stores/postgres_server.rs"]
-mod postgres_server;
-#[cfg(feature = "postgres")]
 #[path = "../../redis/tests/redis/server.rs"]
 mod redis_server;
+#[cfg(feature = "postgres")]
+#[path = "crash_kit/refusals.rs"]
+mod refusals;
+#[cfg(feature = "postgres")]
+#[path = "crash_kit/resend.rs"]
+mod resend;
+#[cfg(feature = "postgres")]
+#[path = "crash_kit/restored.rs"]
+mod restored;
 #[path = "crash_kit/small_disk.rs"]
 mod small_disk;
+mod store_kit;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -35,6 +44,8 @@ use std::time::{Duration, Instant};
 use crash_kit::{Person, Server, audit, build_shim, client, compare};
 use serde_json::Value;
 use small_disk::SmallDisk;
+#[cfg(feature = "postgres")]
+use store_kit::postgres_server;
 
 const CONFIG: &str = "log_level = \"warn\"\n[gateway]\nrate_limiting_enabled = false\n\
                       [agents.default]\nkind = \"echo\"\ntokens = true\ndelay_ms = 1\n";

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod port_kit;
+mod store_kit;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -81,6 +82,7 @@ fn paste(blocks: &[Block], home: &Path) -> Vec<String> {
         .env_clear()
         .env("HOME", home)
         .env("PATH", format!("{}:{path}", binary.display()))
+        .envs(store_kit::store(&home.join("data")))
         .current_dir(home)
         .stdin(Stdio::null())
         .output()

@@ -155,7 +155,7 @@ async fn over_tcp_they_come_from_other_addresses_and_come_back() {
     let plan = Plan { slow_connections: Some(16), ..plan(1, u64::MAX) };
     let running = tokio::spawn({
         let stop = stop.clone();
-        async move { turnkeep_bench::run_until(&plan, address, stop).await.unwrap() }
+        async move { turnkeep_bench::run_until(&plan, &[address], stop).await.unwrap() }
     });
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     while counts.values().filter(|count| **count > 3).count() < 8 {

@@ -148,6 +148,7 @@ fn a_cut_stops_before_what_is_young_open_or_on_its_way() {
         part: 0,
         state: crate::outbox::DeliveryState::Pending,
         tries: 0,
+        tries_before: 0,
         since: 0,
         until: None,
         text: "".into(),

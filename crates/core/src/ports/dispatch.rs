@@ -76,14 +76,23 @@ pub enum DispatchError {
     Refused(String),
 }
 
+/// What is wrong with a dispatcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Amiss {
+    /// Why, for people.
+    pub why: Arc<str>,
+    /// For how long, in milliseconds.
+    pub lasts_ms: u64,
+}
+
 /// How a dispatcher is doing, as far as it can tell by itself. That it answers does not say that it
 /// dispatches: whoever hands over measures that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DispatchHealth {
-    /// Why it does not answer; none if it does, or nobody asked.
-    pub link: Option<Arc<str>>,
-    /// Why this node hears no steps; none if it does, or wants none.
-    pub steps: Option<Arc<str>>,
+    /// It does not answer; none if it does, or nobody asked.
+    pub link: Option<Amiss>,
+    /// This node hears no steps; none if it does, or wants none.
+    pub steps: Option<Amiss>,
 }
 
 /// Hands turns to whoever runs them.

@@ -93,6 +93,8 @@ pub struct HintsHealth {
     pub place: &'static str,
     /// The connections.
     pub connections: Vec<Connection>,
+    /// Whether somebody else's things were met there a moment ago, in place of ours.
+    pub strange: bool,
     /// What has happened since the start, by a word for it; they only grow.
     pub counts: Vec<(&'static str, u64)>,
 }
@@ -106,6 +108,9 @@ impl HintsHealth {
         let mut told: Vec<&str> =
             self.connections.iter().filter(sick).map(|connection| &*connection.text).collect();
         told.dedup();
+        if self.strange {
+            told.push("keys of ours hold what somebody else wrote, the log names one");
+        }
         (!told.is_empty()).then(|| format!("{}: {}", self.place, told.join("; ")))
     }
 }
@@ -255,7 +260,7 @@ mod tests {
                 text: texts[at].to_owned(),
             };
             let connections = vec![connection(0), connection(1)];
-            HintsHealth { place: "Hall", connections, counts: Vec::new() }
+            HintsHealth { place: "Hall", connections, strange: false, counts: Vec::new() }
         };
         assert_eq!(of(["up", "up"], ["up", "up"]).trouble(), None);
         let both = of(["down", "down"], ["down: gone", "down: gone"]);

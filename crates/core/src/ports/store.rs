@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::BoxFuture;
-use super::histogram::Histogram;
 use crate::ids::{Attempt, Epoch, Seq, Timestamp, TurnGroupId, TurnId, Version};
 use crate::journal::{DeadReason, Event};
 use crate::message::{Action, MessageBody, Seen};
@@ -17,6 +16,12 @@ use crate::policy::Trust;
 use crate::session::Session;
 use crate::session_key::SessionKey;
 use crate::usage::Sums;
+
+mod nodes;
+mod stats;
+
+pub use nodes::{Holder, OFFERS_COUNTED, Offer, Offered};
+pub use stats::StoreStats;
 
 /// One session's step, to be made durable as a whole or not at all.
 #[derive(Clone, Debug)]
@@ -109,6 +114,19 @@ pub enum Guard {
     },
     /// This session's dead letter is still there; removes it.
     TakeDeadLetter(Seq),
+    /// This session's part still stands as somebody read it, and its text was not taken out. No part
+    /// is parked twice after the same number of tries, so of all who read it so only one is let
+    /// through.
+    Parked {
+        /// The journal place of the reply.
+        reply: Seq,
+        /// Which part of it.
+        part: u32,
+        /// Where it stood.
+        state: DeliveryState,
+        /// Tries begun by then.
+        tries: u32,
+    },
 }
 
 /// The decision that the first of several twins got.
@@ -265,52 +283,6 @@ pub struct DeadLetter {
     pub body: Arc<MessageBody>,
 }
 
-/// What a store counted since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreStats {
-    /// Commits reported as [`CommitOutcome::Committed`].
-    pub commits: u64,
-    /// Commits reported as [`CommitOutcome::Conflict`].
-    pub conflicts: u64,
-    /// Commits reported as [`CommitOutcome::Refused`].
-    pub refusals: u64,
-    /// Transactions, each of which made one or more commits durable together.
-    pub batches: u64,
-    /// The most jobs that one transaction held.
-    pub batch_jobs_max: u64,
-    /// How many jobs the transactions held, by [`BATCH_JOBS_STEPS`].
-    ///
-    /// [`BATCH_JOBS_STEPS`]: super::histogram::BATCH_JOBS_STEPS
-    pub batch_jobs: Histogram,
-    /// Times the disk was asked to make something durable.
-    pub fsyncs: u64,
-    /// How long transactions took to become durable, by [`SYNC_US_STEPS`].
-    ///
-    /// [`SYNC_US_STEPS`]: super::histogram::SYNC_US_STEPS
-    pub sync_us: Histogram,
-    /// Passes that moved the log into the database.
-    pub checkpoints: u64,
-    /// Transactions whose outcome nobody knows.
-    pub failures: u64,
-    /// Jobs that wait for the writer now.
-    pub waiting: u64,
-    /// Pages that stand in the log now.
-    pub wal_pages: u64,
-}
-
-/// Who has what stands under an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// This node.
-    Us,
-    /// Nobody who lives and runs turns: whoever does may take it.
-    Nobody,
-    /// A node that lives and runs turns.
-    Another,
-    /// Whoever came after this node, which is out of it for ever.
-    Later,
-}
-
 /// The place of a part among those of all sessions.
 pub type PartPlace = (SessionKey, Seq, u32);
 
@@ -338,10 +310,8 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Sessions that were written by a node which doesn't have them: those that this node has, and
-    /// where it runs turns, some of those that nobody has who does. Each is named once, and by at
-    /// least one node, unless that one ends before it took it up; [`Store::left_behind`] finds it
-    /// then.
+    /// Sessions that this node has and another one wrote. Each is named once: who doesn't get the
+    /// answer has to look at all that it has.
     fn knocks(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionKey>, StoreError>> {
         let _ = limit;
         Box::pin(std::future::ready(Ok(Vec::new())))
@@ -356,15 +326,23 @@ pub trait Store: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    /// Sessions with open work that nobody has who lives and runs turns, in order of their keys,
-    /// behind `after`.
-    fn left_behind<'a>(
+    /// Offers open work that nobody has who lives and runs turns, as far as it isn't offered; at most
+    /// `limit`. Says how much that was.
+    fn offer_left(&self, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        let _ = limit;
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
+    /// Takes some of what is offered to all who run turns, and nothing of the agents in `but`. It is
+    /// given to one node only; of one that ends before it took it up, [`Store::offer_left`] finds it.
+    fn take_offered<'a>(
         &'a self,
-        after: Option<&'a SessionKey>,
+        of: &'a [Offer],
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<SessionKey>, StoreError>> {
-        let _ = (after, limit);
-        Box::pin(std::future::ready(Ok(Vec::new())))
+        but: &'a [String],
+    ) -> BoxFuture<'a, Result<Offered, StoreError>> {
+        let _ = (of, limit, but);
+        Box::pin(std::future::ready(Ok(Offered::default())))
     }
 
     /// Takes what only one of all nodes may have, or keeps it; says whether this node has it. It
@@ -379,6 +357,18 @@ pub trait Store: Send + Sync + 'static {
     /// when a node came or went.
     fn marks(&self) -> BTreeMap<&'static str, u64> {
         BTreeMap::new()
+    }
+
+    /// This node runs turns in the place of those that do: the number under which it takes their
+    /// sessions, and none else. From before this answers until [`Store::step_back`] every node
+    /// leaves to it what stands under that number; what stands under its own is taken as ever.
+    fn stand_in(&self) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        Box::pin(std::future::ready(Ok(self.epoch())))
+    }
+
+    /// It does so no more: what stands under that number is nobody's, whether this goes well or not.
+    fn step_back(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// How many other nodes have this store open, as they were seen last: those that run turns, and
@@ -417,6 +407,16 @@ pub trait Store: Send + Sync + 'static {
         after: Option<(Timestamp, SessionKey)>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Timestamp, SessionKey)>, StoreError>>;
+
+    /// The same of what this node has, where others have this store open too.
+    fn own_work(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, SessionKey)>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, SessionKey)>, StoreError>> {
+        self.open_work(before, after, limit)
+    }
 
     /// Sessions in order of their keys, behind `after`, optionally of one tenant.
     fn sessions(

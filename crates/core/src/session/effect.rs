@@ -135,7 +135,7 @@ pub enum Controlled {
     Done,
     /// A retried dead letter: what was decided on it.
     Retried(Decision),
-    /// It is no longer there.
+    /// It is no longer there, or not as it was: somebody else was first.
     Gone,
     /// The inbox is full, so the dead letter stays.
     QueueFull,

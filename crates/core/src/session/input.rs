@@ -9,7 +9,7 @@ use crate::import::Import;
 use crate::journal::SupersedeChoice;
 use crate::message::{Inbound, MessageBody, Seen};
 use crate::moderation::Ruling;
-use crate::outbox::DeliveryOutcome;
+use crate::outbox::{DeliveryOutcome, DeliveryState};
 use crate::policy::{BusyPolicy, Trust};
 use crate::session::state::Wake;
 use crate::tool::{Intent, ToolOutcome};
@@ -191,12 +191,16 @@ pub enum Control {
     },
     /// A conversation that was had elsewhere is the beginning of this one.
     Import(Arc<Import>),
-    /// Send a parked delivery again.
+    /// Send a parked delivery again, if nobody else had that done since it was read.
     Resend {
         /// The journal place of the reply.
         reply: Seq,
         /// Which part of it.
         part: u32,
+        /// Where it stood.
+        state: DeliveryState,
+        /// Tries begun by then.
+        tries: u32,
         /// Its text.
         text: Arc<str>,
     },

@@ -1,4 +1,4 @@
-//! A session's rules: `step(state, input, context) -> state`, rows and effects.
+//! A session's rules: `step(state, input, context)` makes the next state, rows and effects.
 //!
 //! [`step`] only dispatches; one file a kind of input:
 //! [`on_message`], [`on_command`], [`on_held`], [`on_notice`], [`on_agent`], [`on_ask`], [`on_tool`], [`on_artifact`], [`on_timer`], [`on_control`], [`on_import`], [`on_stop`], [`on_operator`], [`on_delivery`], [`on_owner`];
@@ -82,9 +82,9 @@ pub struct Step {
     pub ignored: Option<Ignored>,
 }
 
-/// Takes one input. Adds to `step`, so that the inputs of one commit share their rows and effects.
-#[must_use]
-pub fn step(session: Session, input: &Input, context: &Context<'_>, step: &mut Step) -> Session {
+/// Takes one input; the state becomes the next one in its place, for it is too big to be handed to
+/// and fro. Adds to `step`, so that the inputs of one commit share their rows and effects.
+pub fn step(session: &mut Session, input: &Input, context: &Context<'_>, step: &mut Step) {
     let mut machine = Machine { session, context, step, turn_row_due: false };
     machine.step.ignored = None;
     let before = (machine.step.rows.events.len(), machine.step.changed);
@@ -97,12 +97,11 @@ pub fn step(session: Session, input: &Input, context: &Context<'_>, step: &mut S
         machine.session.updated_at = context.now;
         machine.step.changed = true;
     }
-    machine.session
 }
 
 /// The state under the hand of one step.
 struct Machine<'a> {
-    session: Session,
+    session: &'a mut Session,
     context: &'a Context<'a>,
     step: &'a mut Step,
     /// The open turn's row has to be written; once, at the end of the step.

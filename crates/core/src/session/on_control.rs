@@ -37,7 +37,9 @@ impl Machine<'_> {
             }
             Control::OptIn(wanted) => self.on_opt_in(*wanted),
             Control::Import(import) => self.on_import(import),
-            Control::Resend { reply, part, text } => self.resend(*reply, *part, text),
+            Control::Resend { reply, part, state, tries, text } => {
+                self.resend((*reply, *part), (*state, *tries), text)
+            }
             Control::Pause { by, take_over } => self.on_pause(by, *take_over),
             Control::HandBack { by } => self.on_hand_back(Some(by)),
             Control::OperatorReply { seen, body } => self.on_operator_reply(seen.as_ref(), body),

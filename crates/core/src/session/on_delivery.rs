@@ -9,7 +9,7 @@ use crate::journal::EventBody;
 use crate::outbox::{Delivery, DeliveryOutcome, DeliveryState, OutPart, backoff_ms};
 use crate::planted::{Planted, planted};
 use crate::policy::AmbiguousDelivery;
-use crate::ports::store::PartRow;
+use crate::ports::store::{Guard, PartRow};
 
 impl Machine<'_> {
     /// Hands a committed text to the outbox. A channel that pulls has it with the commit.
@@ -19,27 +19,37 @@ impl Machine<'_> {
         }
         for (part, text) in fit(text, &self.context.policy.facts).into_iter().enumerate() {
             let part = u32::try_from(part).unwrap_or(u32::MAX);
-            self.add_part(reply, part, text);
+            self.add_part((reply, part), 0, text);
         }
         self.pump_outbox();
     }
 
-    fn add_part(&mut self, reply: Seq, part: u32, text: Arc<str>) {
-        let state = DeliveryState::Pending;
+    fn add_part(&mut self, (reply, part): (Seq, u32), tries_before: u32, text: Arc<str>) {
+        let (state, tries) = (DeliveryState::Pending, tries_before);
         let since = self.context.now;
-        let out = OutPart { reply, part, state, tries: 0, since, until: None, text };
+        let out = OutPart { reply, part, state, tries, tries_before, since, until: None, text };
         self.put_part_row(&out, DeliveryState::Pending, None);
         self.session.outbox.parts.push(out);
         self.changed();
     }
 
-    pub(super) fn resend(&mut self, reply: Seq, part: u32, text: &Arc<str>) -> Controlled {
+    /// What whoever asks has read may be old: somebody else had it sent again since, and it may have
+    /// arrived already. What is on its way stands here, of the rest only the store knows.
+    pub(super) fn resend(
+        &mut self,
+        (reply, part): (Seq, u32),
+        (state, tries): (DeliveryState, u32),
+        text: &Arc<str>,
+    ) -> Controlled {
         let known = |out: &OutPart| (out.reply, out.part) == (reply, part);
         if self.session.outbox.parts.iter().any(known) {
             self.ignore(Ignored::NothingToControl);
-            return Controlled::Done;
+            return Controlled::Gone;
         }
-        self.add_part(reply, part, Arc::clone(text));
+        if !planted(Planted::ResendUnguarded) {
+            self.step.rows.guards.push(Guard::Parked { reply, part, state, tries });
+        }
+        self.add_part((reply, part), tries, Arc::clone(text));
         self.pump_outbox();
         Controlled::Done
     }
@@ -103,8 +113,9 @@ impl Machine<'_> {
         match outcome {
             DeliveryOutcome::Sent => self.settle(DeliveryState::Sent, None),
             DeliveryOutcome::Failed { error, retry, retry_after_ms } => {
-                if *retry && attempt < self.context.policy.delivery_tries_max {
-                    let pause = backoff_ms(self.context.policy.delivery_backoff_ms, attempt);
+                let tries = self.tries_here();
+                if *retry && tries < self.context.policy.delivery_tries_max {
+                    let pause = backoff_ms(self.context.policy.delivery_backoff_ms, tries);
                     self.try_again(pause.max(retry_after_ms.unwrap_or(0)), Arc::clone(error));
                 } else {
                     self.settle(DeliveryState::Dead, Some(Arc::clone(error)));
@@ -118,7 +129,7 @@ impl Machine<'_> {
     /// Nobody knows whether the first part went out: a setting says what happens then.
     pub(super) fn on_ambiguous(&mut self, error: Arc<str>) {
         let policy = self.context.policy;
-        let tries = self.session.outbox.parts.first().map_or(0, |first| first.tries);
+        let tries = self.tries_here();
         let resent = planted(Planted::UnknownResent);
         match policy.ambiguous {
             _ if resent && tries < policy.delivery_tries_max => self.try_again(1, error),
@@ -130,6 +141,11 @@ impl Machine<'_> {
             }
             AmbiguousDelivery::Hold => self.settle(DeliveryState::Unknown, Some(error)),
         }
+    }
+
+    /// How often the first part was tried since it was put there.
+    fn tries_here(&self) -> u32 {
+        self.session.outbox.parts.first().map_or(0, OutPart::tries_here)
     }
 
     fn try_again(&mut self, pause_ms: u64, error: Arc<str>) {

@@ -130,6 +130,13 @@ impl Machine<'_> {
             return;
         }
         match &mut turn.stage {
+            // Whoever left it could not begin it, or the moment passed while nobody had it: one
+            // commit takes it and begins it.
+            Stage::Accumulating { window: due } | Stage::Backoff { until: due }
+                if due.at <= self.context.now =>
+            {
+                self.begin_attempt();
+            }
             Stage::Accumulating { .. } | Stage::Backoff { .. } | Stage::Operator => {}
             Stage::Waiting { live, .. } => *live = false,
             Stage::Quarantined => self.effect(Effect::RequestQuarantine(id)),

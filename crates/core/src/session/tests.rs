@@ -78,7 +78,7 @@ impl Bench {
             fresh: TurnId(Uuid::from_u128(self.fresh)),
         };
         let mut out = Step::default();
-        self.session = step(std::mem::take(&mut self.session), &input, &context, &mut out);
+        step(&mut self.session, &input, &context, &mut out);
         for event in &out.rows.events {
             self.checker.observe(event);
         }

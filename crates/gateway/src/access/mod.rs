@@ -349,14 +349,16 @@ impl Access {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut changes = tokio::time::interval(CHANGES);
         changes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut known = self.0.store.changes();
+        // What was read at the start may be older than what the store knows of by now.
+        let mut known = None;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = changes.tick() => {
-                    // Another node made or ended one.
-                    let now = self.0.store.changes();
-                    if now != known && self.read().await.is_ok() {
+                    // Another node made or ended one, or somebody signed out there.
+                    let now = Some(self.0.store.changes());
+                    if now != known && self.read().await.is_ok() && self.look_again().await.is_ok()
+                    {
                         known = now;
                     }
                     continue;

@@ -128,6 +128,16 @@ impl Access {
         Ok(None)
     }
 
+    /// Ends whatever was ended elsewhere.
+    pub(super) async fn look_again(&self) -> Result<(), StoreError> {
+        for cookie in self.0.visits.doubt() {
+            if self.0.store.visit(cookie, clock::now()).await?.is_none() {
+                self.0.visits.end(&cookie);
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the visit of this cookie. One that is nobody's is a wrong guess, and nothing is written
     /// for it.
     pub async fn sign_out(&self, cookie: &str, from: Option<IpAddr>) -> Result<(), AccessError> {

@@ -95,6 +95,15 @@ impl Visits {
         });
     }
 
+    /// Some may have been ended elsewhere. Those that nobody uses are forgotten, so that they are
+    /// read when they come; these are in use.
+    pub(super) fn doubt(&self) -> Vec<SecretHash> {
+        let mut table = self.table();
+        table.endings += 1;
+        table.known.retain(|_, known| Arc::strong_count(&known.caller) > 1);
+        table.known.keys().copied().collect()
+    }
+
     /// Forgets what has ended by itself.
     pub(super) fn tidy(&self, now: Timestamp) {
         let lasts = |known: &Known| known.caller.until.is_none_or(|until| now < until);

@@ -71,7 +71,7 @@ enum Circuit {
     /// It is; so many turns in a row came to nothing.
     Closed(u32),
     /// It is tried with one turn: this one, or the next behind this time.
-    Open { probe: Option<SessionKey>, at: u64 },
+    Open { probe: Option<SessionKey>, at: u64, since: u64 },
 }
 
 /// How the board stands.
@@ -83,6 +83,8 @@ pub struct Awaiting {
     pub longest_ms: u64,
     /// The engine is tried with one turn at a time.
     pub open: bool,
+    /// For how long it has been, in milliseconds.
+    pub open_ms: u64,
     /// Turns that were handed over.
     pub handed: u64,
     /// Turns that somebody took in time.
@@ -116,12 +118,22 @@ impl Board {
     /// How it stands.
     pub(super) fn standing(&self, now: u64) -> Awaiting {
         let longest = self.awaited.values().map(|awaited| now.saturating_sub(awaited.since)).max();
+        let open = match self.circuit {
+            Circuit::Open { since, .. } => Some(now.saturating_sub(since)),
+            Circuit::Closed(_) => None,
+        };
         Awaiting {
             turns: self.awaited.len(),
             longest_ms: longest.unwrap_or_default(),
-            open: matches!(self.circuit, Circuit::Open { .. }),
+            open: open.is_some(),
+            open_ms: open.unwrap_or_default(),
             ..self.counted
         }
+    }
+
+    /// Whether the engine is tried with one turn at a time.
+    pub(super) const fn is_broken(&self) -> bool {
+        matches!(self.circuit, Circuit::Open { .. })
     }
 
     /// A turn is open that nobody has who runs turns. Told again and again of the same one, it does
@@ -275,9 +287,9 @@ impl Board {
         let at = now + PROBE_MS;
         match &mut self.circuit {
             Circuit::Closed(failures) if *failures + 1 < FAILURES_MAX => *failures += 1,
-            Circuit::Closed(_) => self.circuit = Circuit::Open { probe: None, at },
-            Circuit::Open { probe, .. } if probe.as_ref() == Some(session) => {
-                self.circuit = Circuit::Open { probe: None, at };
+            Circuit::Closed(_) => self.circuit = Circuit::Open { probe: None, at, since: now },
+            Circuit::Open { probe, at: next, .. } if probe.as_ref() == Some(session) => {
+                (*probe, *next) = (None, at);
             }
             // Handed over while the engine was trusted.
             Circuit::Open { .. } => {}
@@ -286,7 +298,7 @@ impl Board {
 
     /// The turn that the engine was tried with tells nothing: the next one may.
     fn not_the_probe(&mut self, session: &SessionKey, now: u64) {
-        if let Circuit::Open { probe, at } = &mut self.circuit
+        if let Circuit::Open { probe, at, .. } = &mut self.circuit
             && probe.as_ref() == Some(session)
         {
             (*probe, *at) = (None, now);
@@ -427,6 +439,7 @@ mod tests {
         assert_eq!(desk.opened("f", 6, PROBE_MS + 1), [Act::RunHere(session("f"))]);
         desk.tick(PROBE_MS + TIMEOUT);
         assert!(desk.is_open());
+        assert_eq!(desk.0.standing(PROBE_MS + TIMEOUT).open_ms, PROBE_MS + TIMEOUT, "all the time");
         let later = 2 * PROBE_MS + TIMEOUT;
         assert_eq!(desk.opened("g", 7, later - 1), [Act::RunHere(session("g"))]);
         assert_eq!(desk.opened("h", 8, later), [Act::Dispatch(errand("h", 8, 0))]);

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ids::{Epoch, TurnId};
 use turnkeep_core::ports::dispatch::{
-    Dispatcher, Errand, Order, Orders, StepOutcome, Task, TurnStep,
+    DispatchHealth, Dispatcher, Errand, Order, Orders, StepOutcome, Task, TurnStep,
 };
 use turnkeep_core::ports::store::Holder;
 use turnkeep_core::session::Session;
@@ -77,6 +77,12 @@ pub(super) struct Giver {
     places: Arc<Semaphore>,
 }
 
+impl Giver {
+    pub(super) fn health(&self) -> DispatchHealth {
+        self.dispatcher.health()
+    }
+}
+
 impl Gateway {
     /// Sees to the steps that this node is given, until it is given no more. For so long it leaves
     /// what nobody has to whom the dispatcher chooses, as far as that one seems to be there.
@@ -123,6 +129,12 @@ impl Gateway {
         }
     }
 
+    /// Whether what is new is left to whom the dispatcher chooses.
+    pub(crate) fn leaves_to_engine(&self) -> bool {
+        let giver = self.0.dispatch.giver.get();
+        giver.is_some_and(|giver| seems_there(&*giver.dispatcher))
+    }
+
     /// Another node wrote a session that this node has, or that nobody has who runs turns.
     pub(crate) fn answer_knock(&self, session: &SessionKey) {
         let giver = self.0.dispatch.giver.get();
@@ -132,9 +144,8 @@ impl Gateway {
         let Ok(place) = Arc::clone(&giver.places).try_acquire_owned() else {
             return self.look_at(session);
         };
-        let health = giver.dispatcher.health();
         let patience = giver.patience;
-        let waits = health.link.is_none() && health.steps.is_none();
+        let waits = seems_there(&*giver.dispatcher);
         let (gateway, session) = (self.clone(), session.clone());
         tokio::spawn(async move {
             let _place = place;
@@ -216,6 +227,12 @@ impl Gateway {
             Holder::Nobody => None,
         }
     }
+}
+
+/// Whether it answers, and gives this node steps.
+fn seems_there(dispatcher: &dyn Dispatcher) -> bool {
+    let health = dispatcher.health();
+    health.link.is_none() && health.steps.is_none()
 }
 
 /// What the session's task says, as long as somebody waits for it.

@@ -11,6 +11,18 @@ use turnkeep_core::session::{Effect, Input, Session};
 
 use super::{Driver, Outcome, Slot};
 
+/// Whether a node that runs no turns runs this session's, in the place of those that do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StandIn {
+    /// It doesn't.
+    No,
+    /// From the next load on it does, under this number: then the session is taken under a new
+    /// epoch, also from this node itself.
+    Asked(Epoch),
+    /// It does, under this number.
+    Yes(Epoch),
+}
+
 impl Driver {
     /// The same where other nodes may have the store open, too.
     #[must_use]
@@ -41,13 +53,32 @@ impl Driver {
         }
     }
 
-    /// Nobody took what this node handed over, so it runs the session itself, as long as nobody else
-    /// has it: under a new epoch, so that whoever is told of it late finds it taken.
-    pub fn run_here(&mut self) {
-        if !self.runs {
-            (self.runs, self.afresh) = (true, true);
+    /// Nobody took what this node handed over, so it runs the session itself until nothing of it is
+    /// open, as long as nobody else has it: under a new epoch, so that whoever is told of it late
+    /// finds it taken, and under the number that [`turnkeep_core::ports::store::Store::stand_in`]
+    /// gave, so that everybody leaves it here.
+    pub fn run_here(&mut self, number: Epoch) {
+        if !self.runs && self.stand_in == StandIn::No {
+            self.stand_in = StandIn::Asked(number);
         }
         self.look();
+    }
+
+    /// Whether this node runs the session in the place of those that run turns, or is going to.
+    #[must_use]
+    pub fn stands_in(&self) -> bool {
+        self.stand_in != StandIn::No
+    }
+
+    /// Leaves a session that this node ran in the place of others, once it is at rest and nothing of
+    /// it is open: what comes next is for them again. Says whether it is left.
+    pub fn step_back(&mut self) -> bool {
+        let through = |session: &Session| !session.has_open_work();
+        if self.stands_in() && self.is_idle() && self.session().is_some_and(through) {
+            (self.stand_in, self.guest) = (StandIn::No, true);
+            self.slot = Slot::Unloaded;
+        }
+        !self.stands_in()
     }
 
     /// The load ended. Whatever the state says is under way is held against what the shell has.
@@ -70,6 +101,7 @@ impl Driver {
             Ok(None) => {
                 self.version = Version(0);
                 (self.epoch, self.guest) = (self.node, !self.runs);
+                self.stand_in = StandIn::No;
                 let session = Session { epoch: self.epoch, ..Session::new() };
                 self.slot = Slot::Ready(Arc::new(session));
             }
@@ -86,14 +118,29 @@ impl Driver {
 
     /// Finds out whether the session is this node's, or may be taken, or is another's.
     fn meet(&mut self, session: &Session, holder: Holder, outcome: &mut Outcome) {
-        let others =
-            holder == Holder::Another && session.has_open_work() && !planted(Planted::SessionTaken);
-        self.guest = others || !self.runs;
+        let open = session.has_open_work();
+        let others = holder == Holder::Another && open && !planted(Planted::SessionTaken);
+        let whose = session.epoch.node();
+        let mut afresh = false;
+        self.stand_in = match self.stand_in {
+            _ if self.runs || others || !open => StandIn::No,
+            StandIn::Asked(number) => {
+                afresh = true;
+                StandIn::Yes(number)
+            }
+            // What stands under this node's other number it runs.
+            StandIn::No if holder == Holder::Us && whose != self.node.node() => StandIn::Yes(whose),
+            known => known,
+        };
+        let number = match self.stand_in {
+            StandIn::Yes(number) => number,
+            StandIn::No | StandIn::Asked(_) => self.node,
+        };
+        self.guest = others || !(self.runs || self.stands_in());
         self.epoch = match holder {
-            Holder::Us if std::mem::take(&mut self.afresh) => session.epoch.taken_by(self.node),
-            Holder::Us => session.epoch,
+            Holder::Us if whose == number.node() && !afresh => session.epoch,
             Holder::Another if others => session.epoch,
-            Holder::Another | Holder::Nobody => session.epoch.taken_by(self.node),
+            Holder::Us | Holder::Another | Holder::Nobody => session.epoch.taken_by(number),
             Holder::Later => self.node,
         };
         if self.shared {
@@ -171,7 +218,7 @@ pub(super) const fn is_owners(input: &Input) -> bool {
 mod tests {
     use turnkeep_core::ids::Token;
     use turnkeep_core::ports::store::CommitOutcome;
-    use turnkeep_core::session::{Control, Controlled};
+    use turnkeep_core::session::{Control, Controlled, Paused};
     use turnkeep_core::session_key::SessionKind;
     use turnkeep_core::{Policy, SessionKey, TurnId};
 
@@ -249,6 +296,61 @@ mod tests {
             matches!(effect, Effect::Controlled(Token(7), Controlled::NothingRuns))
         };
         assert!(outcome.effects.iter().any(told), "{:?}", outcome.effects);
+    }
+
+    /// The number under which the node of these tests runs turns in the place of others.
+    const SECOND: Epoch = Epoch(8);
+
+    /// One that an operator has: something is open.
+    fn open(epoch: Epoch) -> Session {
+        let paused = Paused { by: "eve".into(), since: 0, until: None };
+        let session = Session { paused: Some(paused), ..of(epoch) };
+        assert!(session.has_open_work());
+        session
+    }
+
+    #[test]
+    fn what_nobody_took_is_run_under_the_other_number_until_it_is_through() {
+        let mut driver = driver().without_running();
+        let (opened, own) = (open(NODE), |driver: &Driver| driver.epoch);
+        load(&mut driver, &opened, Holder::Us);
+        assert!(driver.is_guest() && own(&driver) == NODE);
+        driver.run_here(SECOND);
+        load(&mut driver, &opened, Holder::Us);
+        assert!(!driver.is_guest() && driver.stands_in());
+        assert_eq!(own(&driver), NODE.taken_by(SECOND));
+        assert!(!driver.step_back(), "it is open");
+        // Whoever is told of it later, or again, finds it here.
+        driver.look();
+        let taken = Session { epoch: own(&driver), ..opened };
+        load(&mut driver, &taken, Holder::Us);
+        assert_eq!((driver.is_guest(), own(&driver)), (false, NODE.taken_by(SECOND)));
+        driver.backlog.clear();
+        driver.look();
+        load(&mut driver, &of(NODE.taken_by(SECOND)), Holder::Us);
+        assert!(driver.is_guest(), "what comes next is for others again");
+        assert_eq!(own(&driver).node(), NODE);
+    }
+
+    #[test]
+    fn what_stands_under_the_other_number_is_run_here_as_long_as_it_is_ours() {
+        let opened = open(SECOND);
+        let mut here = driver().without_running();
+        load(&mut here, &opened, Holder::Us);
+        assert!(!here.is_guest() && here.epoch == SECOND);
+        let mut given_back = driver().without_running();
+        load(&mut given_back, &opened, Holder::Nobody);
+        assert!(given_back.is_guest() && !given_back.stands_in());
+        assert_eq!(given_back.epoch.node(), NODE);
+    }
+
+    #[test]
+    fn what_somebody_took_meanwhile_is_not_run_here() {
+        let mut driver = driver().without_running();
+        driver.run_here(SECOND);
+        load(&mut driver, &open(Epoch(9)), Holder::Another);
+        assert!(driver.is_guest() && !driver.stands_in());
+        assert_eq!(driver.epoch, Epoch(9));
     }
 
     #[test]

@@ -8,7 +8,10 @@ use turnkeep_core::session::{Control, Controlled, Input};
 pub(super) const fn is_guarded(input: &Input) -> bool {
     match input {
         Input::Message(message) => message.is_named(),
-        Input::Control(_, Control::Retry { .. } | Control::Discard { .. }) => true,
+        Input::Control(
+            _,
+            Control::Retry { .. } | Control::Discard { .. } | Control::Resend { .. },
+        ) => true,
         Input::Control(_, Control::Notify { seen, .. } | Control::OperatorReply { seen, .. }) => {
             seen.is_some()
         }

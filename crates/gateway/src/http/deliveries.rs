@@ -12,7 +12,7 @@ use turnkeep_core::SessionKey;
 use turnkeep_core::ids::Seq;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::{PartPlace, PartRow};
-use turnkeep_core::session::Control;
+use turnkeep_core::session::{Control, Controlled};
 use utoipa::ToSchema;
 
 use super::access::{Asker, nowhere};
@@ -222,7 +222,7 @@ pub(super) fn shape(row: &PartRow) -> DeliveryShape<'_> {
     responses(
         (status = 200, description = "It goes out again", body = Resent),
         (status = 404, description = "There is no such part", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It is neither `unknown` nor `dead`, or its text is gone", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is neither `unknown` nor `dead`, or its text is gone, or somebody else was first", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "A part of the path is wrong", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -236,19 +236,30 @@ pub(super) async fn resend(
     let reply = Seq(number("reply", &reply)?);
     let part: u32 = number("part", &part)?;
     shared.loaded(&key).await?;
-    let row = find(&shared, &key, reply, part).await?.ok_or_else(|| {
-        Problem::new(Kind::NotFound, format!("the reply {reply} has no part {part}"))
-    })?;
+    let row = find(&shared, &key, reply, part).await?;
     if !matches!(row.state, DeliveryState::Unknown | DeliveryState::Dead) {
         let detail = format!("the part is {}; only unknown and dead ones", row.state.as_str());
         return Err(Problem::new(Kind::NotParked, format!("{detail} are sent again")));
     }
+    sendable(&row)?;
+    let PartRow { state, tries, text, .. } = row;
+    let control = Control::Resend { reply, part, state, tries, text };
+    if shared.gateway.control(&key, control).await? == Controlled::Gone {
+        let row = find(&shared, &key, reply, part).await?;
+        sendable(&row)?;
+        let (state, since) = (row.state.as_str(), Moment(row.at));
+        let detail = format!("somebody else was first: the part is {state} since {since}");
+        return Err(Problem::new(Kind::NotParked, detail));
+    }
+    Ok(json(StatusCode::OK, &Resent { result: "pending", reply, part }, 64))
+}
+
+fn sendable(row: &PartRow) -> Result<(), Problem> {
     if row.text.is_empty() {
         let detail = "what it said was erased or has disappeared; there is nothing to send";
         return Err(Problem::new(Kind::NotParked, detail));
     }
-    shared.gateway.control(&key, Control::Resend { reply, part, text: row.text }).await?;
-    Ok(json(StatusCode::OK, &Resent { result: "pending", reply, part }, 64))
+    Ok(())
 }
 
 async fn find(
@@ -256,14 +267,15 @@ async fn find(
     key: &SessionKey,
     reply: Seq,
     part: u32,
-) -> Result<Option<PartRow>, Problem> {
+) -> Result<PartRow, Problem> {
     // The list is read from the place right before it.
     let before = match part.checked_sub(1) {
         Some(before) => (reply, before),
         None => (Seq(reply.0.saturating_sub(1)), u32::MAX),
     };
     let rows = shared.gateway.store().parts(key, before, 1).await?;
-    Ok(rows.into_iter().find(|row| (row.reply, row.part) == (reply, part)))
+    let row = rows.into_iter().find(|row| (row.reply, row.part) == (reply, part));
+    row.ok_or_else(|| Problem::new(Kind::NotFound, format!("the reply {reply} has no part {part}")))
 }
 
 fn number<T: FromStr>(field: &'static str, text: &str) -> Result<T, Problem> {

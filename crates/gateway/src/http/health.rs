@@ -11,7 +11,9 @@ use utoipa::ToSchema;
 
 use super::entry::Shared;
 use super::reply::{Answer, json, read};
+use super::shape::Moment;
 use super::signal;
+use crate::dispatch::Engine;
 
 /// How the process is.
 #[derive(Serialize, ToSchema)]
@@ -35,6 +37,31 @@ pub(super) struct Health {
     /// time only, so messages are taken all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     hints: Option<String>,
+    /// How the workflow engine is, where one gives turns to workers. Turns are run without it, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dispatch: Option<Dispatching>,
+}
+
+/// How the workflow engine is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Dispatching {
+    /// `ok`; `away`, if it does not answer or refuses this server; `stuck`, if it answers and does
+    /// not give out what it is given.
+    state: &'static str,
+    /// Since when, where something is wrong.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Moment>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl From<Engine> for Dispatching {
+    fn from(engine: Engine) -> Self {
+        let (since, reason) = engine.amiss().map(|(at, why)| (Moment(at), why.to_owned())).unzip();
+        Self { state: engine.state(), since, reason }
+    }
 }
 
 /// Whether the process lives, and which version of the program it is: a client of another one says so.
@@ -43,7 +70,8 @@ pub(super) struct Health {
 ))]
 pub(super) async fn healthz() -> Answer {
     let version = Some(env!("CARGO_PKG_VERSION"));
-    read(&Health { status: "ok", version, reason: None, config: None, signal: None, hints: None })
+    let (signal, hints, dispatch) = (None, None, None);
+    read(&Health { status: "ok", version, reason: None, config: None, signal, hints, dispatch })
 }
 
 /// Whether it takes messages.
@@ -56,14 +84,13 @@ pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Answer {
     let config = failed.then_some("last reload failed");
     let signal = signal::trouble(&shared.gateway.accounts("signal"));
     let hints = shared.gateway.hints_health().and_then(|health| health.trouble());
-    match shared.gateway.readiness() {
-        Ok(()) => {
-            read(&Health { status: "ok", version: None, reason: None, config, signal, hints })
-        }
-        Err(reason) => {
-            let status = "unavailable";
-            let reason = Some(reason);
-            let health = Health { status, version: None, reason, config, signal, hints };
+    let dispatch = shared.gateway.engine().map(Dispatching::from);
+    let reason = shared.gateway.readiness().err();
+    let status = if reason.is_none() { "ok" } else { "unavailable" };
+    let health = Health { status, version: None, reason, config, signal, hints, dispatch };
+    match health.reason {
+        None => read(&health),
+        Some(_) => {
             let response = json(StatusCode::SERVICE_UNAVAILABLE, &health, 128);
             Ok(([(CACHE_CONTROL, "no-store"), (RETRY_AFTER, "1")], response).into_response())
         }

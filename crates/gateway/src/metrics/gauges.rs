@@ -90,6 +90,11 @@ impl Gateway {
         metrics.commits.absolute(stats.commits);
         metrics.conflicts.absolute(stats.conflicts);
         metrics.refusals.absolute(stats.refusals);
+        // Whoever is told of a conflict steps on what is there now, and commits that.
+        let retries = [stats.retries_lost, stats.retries_held, stats.conflicts];
+        for (counter, count) in metrics.retries.iter().zip(retries) {
+            counter.absolute(count);
+        }
         metrics.batches.absolute(stats.batches);
         metrics.failures.absolute(stats.failures);
         metrics.checkpoints.absolute(stats.checkpoints);

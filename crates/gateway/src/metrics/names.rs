@@ -2,7 +2,7 @@
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-const COUNTERS: [(&str, &str); 31] = [
+const COUNTERS: [(&str, &str); 32] = [
     ("turn_gateway_decision_total", "Decisions on messages, by action"),
     ("turn_gateway_rejected_total", "Messages that were not accepted, by reason"),
     ("turn_gateway_guard_total", "What the guard found, by check and by what followed"),
@@ -42,10 +42,11 @@ const COUNTERS: [(&str, &str); 31] = [
     ("turnkeep_store_failures_total", "Transactions whose outcome nobody knows"),
     ("turnkeep_store_fsyncs_total", "Syncs the store asked the disk for"),
     ("turnkeep_store_refusals_total", "Commits that were not made because of a condition"),
+    ("turnkeep_store_retries_total", "Commits and other changes that were made again, by why"),
     ("turnkeep_access_refused_total", "Requests not let in, by reason"),
 ];
 
-const GAUGES: [(&str, &str); 26] = [
+const GAUGES: [(&str, &str); 27] = [
     ("turn_gateway_callbacks_pending", "Callbacks that wait for another try, by listener"),
     ("turn_gateway_guard_customers", "Customers that the guard remembers"),
     (
@@ -56,6 +57,7 @@ const GAUGES: [(&str, &str); 26] = [
     ("turn_gateway_undecided_max", "Messages that may wait to be decided"),
     ("turnkeep_cluster_leads", "1 for what this server does for all, by lease"),
     ("turnkeep_cluster_nodes", "Other servers of the database, by whether turns run there"),
+    ("turnkeep_cluster_waiting", "Sessions that wait for any server to run their turns"),
     ("turnkeep_dead_letters", "Dead letters that nobody has dealt with"),
     ("turnkeep_draining", "1 while the process is ending"),
     ("turnkeep_outbox_oldest_seconds", "How long the oldest part of a reply has been undelivered"),

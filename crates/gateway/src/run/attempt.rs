@@ -22,7 +22,7 @@ use crate::money::{Reports, appoint};
 use crate::recent::Recent;
 use crate::service::Gateway;
 use crate::setup::Configured;
-use crate::slots::Slots;
+use crate::slots::{Coming, Slots};
 use crate::trace::OpenSpan;
 
 /// Where a run is started from.
@@ -39,7 +39,7 @@ pub(crate) struct Launch<'a> {
 pub(crate) fn start(
     launch: &Launch<'_>,
     start: StartRun,
-    place: Option<OwnedSemaphorePermit>,
+    (place, coming): (Option<OwnedSemaphorePermit>, Option<Coming>),
     span: Option<OpenSpan>,
 ) -> Arc<RunShared> {
     let shared = RunShared::new(launch.policy, &start, span);
@@ -69,7 +69,7 @@ pub(crate) fn start(
         let shared = Arc::clone(&watch);
         let running = running.unwrap_or_else(|| Running::new(&gateway));
         let _shown = shown::begin(&gateway, &key, &watch);
-        let way_back = Way { shared, key, task: task.clone(), slots, reports, recent };
+        let way_back = Way { shared, key, task: task.clone(), slots, coming, reports, recent };
         let context = way_back.context(&gateway, facts, start);
         gateway.0.metrics.runs.increment(1);
         let run = AssertUnwindSafe(attempt(&*agent, context, &watch)).catch_unwind();
@@ -95,6 +95,7 @@ struct Way {
     key: SessionKey,
     task: UnboundedSender<Mail>,
     slots: Arc<Slots>,
+    coming: Option<Coming>,
     reports: Reports,
     recent: Option<Arc<Recent>>,
 }
@@ -102,7 +103,7 @@ struct Way {
 impl Way {
     /// What the agent is told of its turn, with its way back.
     fn context(self, gateway: &Gateway, facts: ChannelFacts, start: StartRun) -> TurnContext {
-        let Self { shared, key, task, slots, reports, recent } = self;
+        let Self { shared, key, task, slots, coming, reports, recent } = self;
         let stand_in = reports.of_stand_in();
         let handle = RunHandle {
             shared,
@@ -110,6 +111,7 @@ impl Way {
             task,
             gateway: gateway.clone(),
             slots,
+            coming: Mutex::new(coming),
             reports,
             history_from: start.history_from,
             recent,

@@ -93,6 +93,7 @@ impl SessionTask {
         }
         let place = if begin.quarantined { self.place.take() } else { None };
         let span = self.attempt_span(begin.tag);
+        let coming = self.take_coming();
         let launch = Launch {
             gateway: &self.gateway,
             key: self.driver.key(),
@@ -101,7 +102,7 @@ impl SessionTask {
             live: self.live.as_ref(),
             recent: self.memory.recent(),
         };
-        self.run = Some(start(&launch, begin, place, span));
+        self.run = Some(start(&launch, begin, (place, coming), span));
     }
 
     fn cancel(&mut self, tag: RunTag) {

@@ -14,8 +14,11 @@ impl SessionTask {
         if let Err(error) = &loaded {
             tracing::warn!(session_key = %self.driver.key(), %error, "load failed");
         }
-        let holder = |epoch| self.gateway.0.store.holder(epoch);
+        // Held before it is known whose the session is: the number stays as long as it is.
+        let post = self.post.take().or_else(|| self.gateway.post());
+        let holder = |epoch| self.gateway.holder(epoch, post.is_some());
         self.driver.on_loaded(loaded, holder, outcome);
+        self.post = post.filter(|_| self.driver.stands_in());
         // What was asked before the state was known is asked again, and whoever watches
         // may have missed entries of a commit that only seemed to have failed.
         self.refollow();

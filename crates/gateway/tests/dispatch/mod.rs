@@ -15,7 +15,7 @@ use turnkeep_core::ports::dispatch::{
     StepReport, Task, TurnStep,
 };
 use turnkeep_core::ports::store::TurnStatus;
-use turnkeep_gateway::dispatch::DispatchSettings;
+use turnkeep_gateway::dispatch::{DispatchSettings, Engine as Is};
 use turnkeep_gateway::{Gateway, Parts};
 use turnkeep_stores::MemoryStore;
 
@@ -258,11 +258,15 @@ async fn what_nobody_takes_is_run_by_the_gateway_under_a_new_epoch() {
 #[tokio::test(start_paused = true)]
 async fn without_a_fallback_it_waits_until_the_engine_is_back() {
     let (gateway, engine, mut heard) = handing(alone(), false).await;
+    assert_eq!(gateway.engine(), Some(Is::Ok));
     engine.away.store(true, Ordering::Release);
     let submitted = gateway.submit(says("alice", "api", "hello"), false).await.unwrap();
     tokio::time::timeout(TIMEOUT * 3, heard.recv()).await.unwrap_err();
     let awaiting = gateway.dispatch_view().unwrap().awaiting;
     assert_eq!((awaiting.turns, awaiting.open), (1, true));
+    let Some(Is::Stuck(amiss)) = gateway.engine() else { panic!("{:?}", gateway.engine()) };
+    assert_eq!(amiss.lasts_ms, awaiting.open_ms);
+    assert!(amiss.why.contains("tried with one at a time"), "{amiss:?}");
     engine.away.store(false, Ordering::Release);
     let Some(Heard::Handed(errand)) = heard.recv().await else { panic!("it is handed over") };
     assert_eq!((&errand.session, Some(errand.turn)), (&submitted.key, submitted.decision.turn));

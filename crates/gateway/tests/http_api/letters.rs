@@ -7,9 +7,12 @@ use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::care::{CareStore as _, Redaction};
 use turnkeep_core::ports::store::{Commit, PartRow, Rows, Store as _};
 use turnkeep_core::{Seq, Session, SessionKey, Version};
+use turnkeep_gateway::Settings;
+use turnkeep_stores::MemoryStore;
 
 use crate::access::{call, key};
 use crate::kit::{World, events, keys, path, says};
+use crate::overload::GatedStore;
 
 #[tokio::test]
 async fn a_dead_letter_can_be_tried_again() {
@@ -104,6 +107,38 @@ async fn a_parked_delivery_can_be_sent_again() {
     assert_eq!(missing.status, 404);
     let behind = format!("{base}/deliveries?after={}", part["reply"]);
     assert_eq!(world.get(&behind).await.json(), json!({ "deliveries": [], "next": null }));
+}
+
+/// Both read that the part is parked. The first one's try has arrived before the second one's wish is
+/// heard, so what only the task knows is gone by then.
+#[tokio::test]
+async fn of_two_who_send_a_parked_delivery_again_one_does() {
+    let store = MemoryStore::new();
+    let gated = GatedStore::new(&store);
+    gated.open();
+    let front = Arc::<GatedStore>::clone(&gated);
+    let world = Arc::new(World::behind(front, store, Settings::default()).await);
+    let base = path("default", "sms", "ann");
+    let mut watch = world.watch(&events("default", "sms", "ann"), &[]).await;
+    world.post("/v1/chat", &says("ann", "default", "sms", "hi")).await;
+    let settled = watch.until("delivery.settled").await.pop().unwrap();
+    let resend = format!("{base}/deliveries/{}/0/resend", settled.data["reply"]);
+
+    gated.hold_read();
+    let (other, address) = (Arc::clone(&world), resend.clone());
+    let late = tokio::spawn(async move { other.call("POST", &address, &[], "").await });
+    gated.has_read().await;
+    assert_eq!(world.call("POST", &resend, &[], "").await.status, 200);
+    let settled = watch.until("delivery.settled").await.pop().unwrap();
+    assert_eq!(settled.data["state"], "sent");
+    gated.tell_read();
+    let late = late.await.unwrap();
+    assert_eq!(late.status, 409, "{}", late.text());
+    let detail = late.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("somebody else was first: the part is sent since "), "{detail}");
+    let page = world.get(&format!("{base}/deliveries")).await.json();
+    let part = &page["deliveries"][0];
+    assert_eq!((&part["state"], &part["tries"]), (&json!("sent"), &json!(2)), "{part}");
 }
 
 /// Whoever looks after replies sees at once which were not sent, wherever they are.

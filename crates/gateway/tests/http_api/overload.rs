@@ -20,10 +20,14 @@ use turnkeep_stores::MemoryStore;
 
 use crate::kit::{Reply, World, path, says, soon};
 
-/// A store whose commits end when the test says so, and whose journals can't be read when it says so.
+/// A store whose commits end when the test says so, whose journals can't be read when it says so, and
+/// which is slow to tell what it read of parts when it says so.
 pub(crate) struct GatedStore {
     store: MemoryStore,
     torn: AtomicBool,
+    slow: AtomicBool,
+    read: Semaphore,
+    told: Semaphore,
     begun: Semaphore,
     opened: Semaphore,
     waiting: AtomicU64,
@@ -34,6 +38,9 @@ impl GatedStore {
         Arc::new(Self {
             store: store.clone(),
             torn: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
+            read: Semaphore::new(0),
+            told: Semaphore::new(0),
             begun: Semaphore::new(0),
             opened: Semaphore::new(0),
             waiting: AtomicU64::new(0),
@@ -48,6 +55,21 @@ impl GatedStore {
     /// From here on nothing waits.
     pub(crate) fn open(&self) {
         self.opened.close();
+    }
+
+    /// Who reads parts next is told what stands there now, and not before the test says so.
+    pub(crate) fn hold_read(&self) {
+        self.slow.store(true, Ordering::Relaxed);
+    }
+
+    /// Resolves once they have read.
+    pub(crate) async fn has_read(&self) {
+        soon(self.read.acquire()).await.unwrap().forget();
+    }
+
+    /// Now they are told.
+    pub(crate) fn tell_read(&self) {
+        self.told.add_permits(1);
     }
 
     /// From here on no journal can be read.
@@ -151,7 +173,16 @@ impl Store for GatedStore {
         after: (Seq, u32),
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<PartRow>, StoreError>> {
-        self.store.parts(key, after, limit)
+        let read = self.store.parts(key, after, limit);
+        if !self.slow.swap(false, Ordering::Relaxed) {
+            return read;
+        }
+        Box::pin(async move {
+            let rows = read.await;
+            self.read.add_permits(1);
+            soon(self.told.acquire()).await.unwrap().forget();
+            rows
+        })
     }
 
     fn parked(

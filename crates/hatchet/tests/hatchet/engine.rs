@@ -19,11 +19,18 @@ use turnkeep_hatchet::Token;
 /// The tenant that the engine's set-up makes.
 const TENANT: &str = "707d0855-80ab-4e1f-a156-f1c4546cbf52";
 
-/// Runs a program until its input names a signal, or ends; then its folder goes, too.
+/// Runs a program until its input names a signal, or ends; then its folder goes, too. As a service's
+/// manager does, it kills one that was asked to end and takes too long: with streams that stay open
+/// the engine may say that it stops by force, and never do so.
 const ENGINE: &str = r#"
 D=$1; shift; trap "" INT TERM
 "$@" & P=$!
-if read -r HOW; then kill "-$HOW" $P; wait $P; else kill -KILL $P; wait $P; rm -rf "$D"; fi
+if read -r HOW; then
+    kill "-$HOW" $P; { sleep 20; kill -KILL $P; } 2>/dev/null & W=$!
+    wait $P; kill -KILL $W
+else
+    kill -KILL $P; wait $P; rm -rf "$D"
+fi
 "#;
 
 /// A database server and where it listens.

@@ -164,6 +164,8 @@ async fn nonsense_is_answered_and_what_is_behind_it_comes() {
         let foreign = Assigned { action: "other:step".into(), ..assigned(0, &input("tests")) };
         let mut negative = input("tests");
         negative["input"]["epoch"] = json!("-1");
+        let mut later = input("tests");
+        later["input"]["format"] = json!("2");
         let messages = [
             assigned(77, &input("tests")),
             assigned(-3, &input("tests")),
@@ -173,6 +175,7 @@ async fn nonsense_is_answered_and_what_is_behind_it_comes() {
             named("negative", assigned(0, &negative)),
             named("no step", foreign),
             named("no cluster", assigned(0, &input("elsewhere"))),
+            named("no format", assigned(0, &later)),
             named("good", Assigned { retry: i32::MIN, ..assigned(0, &input("tests")) }),
         ];
         let (sender, answer) = streams(messages.iter().map(Message::encode_to_vec).collect());
@@ -184,9 +187,9 @@ async fn nonsense_is_answered_and_what_is_behind_it_comes() {
     let Some(Order::Start(start)) = orders.recv().await else { panic!("no start") };
     assert_eq!((&*start.action.key().0, start.retry), ("good", 0));
     let report = worker.report();
-    assert_eq!((report.unknown, report.refused, report.starts), (2, 6, 1));
+    assert_eq!((report.unknown, report.refused, report.starts), (2, 7, 1));
     let mut refused = Vec::new();
-    while refused.len() < 6 {
+    while refused.len() < 7 {
         let report = stub.called("SendStepActionEvent").await;
         let report = Reported::decode(report).unwrap();
         assert_eq!((report.kind, report.retry), (3, Some(2)));
@@ -195,10 +198,11 @@ async fn nonsense_is_answered_and_what_is_behind_it_comes() {
     }
     refused.sort();
     let told: Vec<_> = refused.iter().map(|(name, last)| (name.as_str(), *last)).collect();
-    // Somebody else may have that step, or be of that cluster.
+    // Somebody else may have that step, or be of that cluster or version.
     let expected = [
         ("negative", true),
         ("no cluster", false),
+        ("no format", false),
         ("no json", true),
         ("no object", true),
         ("no step", false),

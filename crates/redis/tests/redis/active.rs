@@ -1,6 +1,6 @@
 //! The index of active turns.
 
-use turnkeep_redis::{Active, Held};
+use turnkeep_redis::{Active, Held, Trouble};
 
 use crate::kit::{Server, raw};
 
@@ -69,7 +69,7 @@ async fn an_entry_goes_by_itself_unless_it_is_held_again() {
 }
 
 #[tokio::test]
-async fn what_is_no_entry_is_replaced_and_never_cleared() {
+async fn what_somebody_else_wrote_stays_and_is_told() {
     let server = Server::new();
     let (node, mut admin) = (server.node("one").await, server.admin().await);
     let mine = by(1, "t", "one");
@@ -78,12 +78,20 @@ async fn what_is_no_entry_is_replaced_and_never_cleared() {
     assert_eq!(node.release(SESSION, &mine).await, Ok(false));
     let kind: String = raw(&mut admin, &["TYPE", KEY]).await;
     assert_eq!(kind, "list");
-    assert_eq!(node.hold(SESSION, &mine).await, Ok(Held::Ours));
+    assert!(!node.health().strange, "nobody wanted to write there yet");
+    assert_eq!(node.hold(SESSION, &mine).await, Err(Trouble::NotOurs));
+    let kind: String = raw(&mut admin, &["TYPE", KEY]).await;
+    assert_eq!(kind, "list");
     let _: String = raw(&mut admin, &["SET", KEY, "99 something"]).await;
     assert_eq!(node.active(SESSION).await, Ok(None));
+    assert_eq!(node.hold(SESSION, &mine).await, Err(Trouble::NotOurs));
+    let kept: String = raw(&mut admin, &["GET", KEY]).await;
+    assert_eq!(kept, "99 something");
+    let health = node.health();
+    assert_eq!((health.counts.foreign, health.strange), (2, true));
+    assert!(health.is_up(), "everything else goes on");
+    let _: i64 = raw(&mut admin, &["DEL", KEY]).await;
     assert_eq!(node.hold(SESSION, &mine).await, Ok(Held::Ours));
-    assert_eq!(node.active(SESSION).await, Ok(Some(mine)));
-    assert_eq!(node.health().counts.mended, 2);
 }
 
 #[tokio::test]

@@ -176,7 +176,15 @@ async fn a_marker_that_is_no_text_is_somebody_elses() {
     assert!(matches!(node.settled(LONG).await.calls, State::Foreign(_)));
     let kind: String = raw(&mut admin, &["TYPE", "turnkeep:cluster"]).await;
     assert_eq!(kind, "list");
+    // Nor is the one beside it replaced.
+    let beside = "{turnkeep:cluster}:since";
+    let _: i64 = raw(&mut admin, &["RPUSH", beside, "x"]).await;
     let _: i64 = raw(&mut admin, &["DEL", "turnkeep:cluster"]).await;
+    let again = RedisHints::start(server.settings("two")).expect("usable settings");
+    assert!(matches!(again.settled(LONG).await.calls, State::Foreign(_)));
+    let kind: String = raw(&mut admin, &["TYPE", beside]).await;
+    assert_eq!(kind, "list");
+    let _: i64 = raw(&mut admin, &["DEL", beside]).await;
     soon(node.until(Health::is_up)).await;
     assert_eq!(asked(&node).await, Ok(true));
 }

@@ -152,21 +152,26 @@ async fn one_that_refuses_costs_the_others_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_bucket_is_a_full_one() {
+async fn what_is_no_bucket_lets_everybody_through_and_stays() {
     let server = Server::new();
     let (node, mut admin) = (server.node("one").await, server.admin().await);
     let limit = Limit { name: "x", per_minute: 1, burst: 1 };
     let _: i64 = raw(&mut admin, &["HSET", &key(&limit), "a", "b"]).await;
-    let told = node.take("t", std::slice::from_ref(&limit)).await;
-    assert_eq!(told.map(|told| told.refused), Ok(None));
-    let told = node.take("t", std::slice::from_ref(&limit)).await.expect("it is there");
-    assert!(told.refused.is_some(), "{told:?}");
+    // Those that are ours count all the same.
+    let both = [limit.clone(), Limit { name: "y", ..limit.clone() }];
+    for refused in [None, Some(1)] {
+        let told = node.take("t", &both).await.expect("it is there");
+        assert_eq!(told.refused.map(|(which, _)| which), refused);
+    }
+    let kept: String = raw(&mut admin, &["HGET", &key(&limit), "a"]).await;
+    assert_eq!(kept, "b");
     let _: String = raw(&mut admin, &["SET", &key(&limit), "tomorrow"]).await;
     let told = node.take("t", std::slice::from_ref(&limit)).await;
     assert_eq!(told.map(|told| told.refused), Ok(None));
-    assert_eq!(node.health().counts.mended, 2);
-    let left: i64 = raw(&mut admin, &["PTTL", &key(&limit)]).await;
-    assert!(left > 0 && left <= 60_000, "{left}");
+    let kept: String = raw(&mut admin, &["GET", &key(&limit)]).await;
+    assert_eq!(kept, "tomorrow");
+    let health = node.health();
+    assert_eq!((health.counts.foreign, health.strange), (3, true));
 }
 
 #[tokio::test]

@@ -20,7 +20,9 @@ impl World<'_> {
             return process + 1 == self.processes.len();
         }
         let written = self.store.rows[seat].session.epoch;
-        written.node() == self.processes[process].epoch && self.is_in(process)
+        let taken = &self.processes[process];
+        let ours = written.node() == taken.epoch || taken.member.second == Some(written.node());
+        ours && self.is_in(process)
     }
 
     /// Whoever was put out writes nothing any more.
@@ -37,7 +39,8 @@ impl World<'_> {
             return;
         }
         self.cluster.starts += 1;
-        if !self.processes[process].member.runs {
+        let member = &self.processes[process].member;
+        if !(member.runs || member.stands_in) {
             self.judge.broken("I1", || format!("process {process} runs no turns, and starts one"));
         }
         let elsewhere = self.runs.iter().find(|run| {

@@ -105,7 +105,7 @@ fn take_claims(commit: &EncodedCommit, taken: &mut HashSet<Claim>) -> bool {
     own.insert(Claim::Session(commit.key.clone()));
     own.extend(commit.guards.iter().filter_map(|guard| match guard {
         Guard::NotSeen { seen, .. } => Some(Claim::Message(seen.key)),
-        Guard::TakeDeadLetter(_) => None,
+        Guard::TakeDeadLetter(_) | Guard::Parked { .. } => None,
     }));
     own.extend(commit.turns.iter().map(|(id, _)| Claim::Turn(*id)));
     let mut free = true;

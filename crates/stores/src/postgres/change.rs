@@ -22,17 +22,19 @@
 //!
 //! A refusal is a value that it gives back, not an error; to undo what it did it gives back an
 //! error or rolls back to a savepoint. A change that writes what commits write (sessions, journal,
-//! turns, parts) calls [`Gate::enter`] as its last statement before the journal, or last of all.
+//! turns, parts) calls [`Gate::enter`](super::gate::Gate::enter) as its last statement before the journal, or last of all.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
 use turnkeep_core::ports::store::StoreError;
 
 use super::trouble::{Class, Result, Trouble};
-use super::{Gate, PostgresStore, Shared};
+use super::{PostgresStore, Shared};
+use crate::counters::Counters;
 
 /// What a change does, once.
 pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'c>>;
@@ -45,7 +47,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 impl PostgresStore {
     /// A connection for reads.
     pub(super) async fn reading(&self) -> Result<Object> {
-        Ok(self.shared.pool.get().await?)
+        self.shared.reading().await
     }
 
     /// Runs a read under the limit of time; see the head of this file.
@@ -55,21 +57,7 @@ impl PostgresStore {
         R: Future<Output = Result<T>> + Send,
         T: Send,
     {
-        let patience = self.shared.settings.patience();
-        let once = || async {
-            match tokio::time::timeout(patience, work()).await {
-                Ok(given) => given,
-                Err(_) => Err(Trouble::Lost("no answer came in time".into())),
-            }
-        };
-        let given = match once().await {
-            Err(trouble) if trouble.is_lost() => {
-                self.shared.forget_connections();
-                once().await
-            }
-            given => given,
-        };
-        Ok(given?)
+        self.shared.read(work).await
     }
 
     /// Writes something in a transaction of its own; see the head of this file.
@@ -92,6 +80,7 @@ impl PostgresStore {
                 match once(&shared, &work).await {
                     Err(Failed { trouble, undone: true }) if again(&trouble) => {
                         tracing::debug!(change = name, why = trouble.sentence(), "once more");
+                        shared.tried_again(&trouble, 1);
                         tokio::time::sleep(pause).await;
                         pause *= 2;
                     }
@@ -112,6 +101,42 @@ impl PostgresStore {
 }
 
 impl Shared {
+    /// A connection for reads.
+    pub(super) async fn reading(&self) -> Result<Object> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Runs a read under the limit of time, and again where the connection was lost.
+    pub(super) async fn read<T, F, R>(&self, work: F) -> std::result::Result<T, StoreError>
+    where
+        F: Fn() -> R + Send + Sync,
+        R: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        let patience = self.settings.patience();
+        let once = || async {
+            match tokio::time::timeout(patience, work()).await {
+                Ok(given) => given,
+                Err(_) => Err(Trouble::Lost("no answer came in time".into())),
+            }
+        };
+        let given = match once().await {
+            Err(trouble) if trouble.is_lost() => {
+                self.forget_connections();
+                once().await
+            }
+            given => given,
+        };
+        Ok(given?)
+    }
+
+    /// Counts what is made again.
+    pub(super) fn tried_again(&self, trouble: &Trouble, changes: usize) {
+        let Counters { retries_lost, retries_held, .. } = &self.counters;
+        let counter = if trouble.passes() { retries_held } else { retries_lost };
+        counter.fetch_add(changes as u64, Relaxed);
+    }
+
     /// Where one connection is lost or leads to a standby, so are the others: nobody gets another
     /// one of those that are idle now.
     fn forget_connections(&self) {
@@ -164,14 +189,4 @@ where
         shared.forget_connections();
     }
     given
-}
-
-impl Gate {
-    /// Takes a turn among all writers of the cluster until the transaction ends, and fails where
-    /// this node was put out.
-    pub(super) async fn enter(self, transaction: &Transaction<'_>) -> Result<()> {
-        let enter = transaction.prepare_cached("SELECT enter_1($1, $2)").await?;
-        transaction.execute(&enter, &[&self.epoch.0.cast_signed(), &self.token]).await?;
-        Ok(())
-    }
 }

@@ -28,6 +28,9 @@ struct Asked<'a> {
     messages: Vec<Uuid>,
     letters_of: Vec<&'a str>,
     letters: Vec<i64>,
+    parts_of: Vec<&'a str>,
+    replies: Vec<i64>,
+    parts: Vec<i64>,
 }
 
 /// The columns of messages that are to be remembered.
@@ -69,6 +72,11 @@ impl<'a> Asked<'a> {
                         asked.letters_of.push(commit.key.as_str());
                         asked.letters.push(seq.0.cast_signed());
                     }
+                    Guard::Parked { reply, part, .. } => {
+                        asked.parts_of.push(commit.key.as_str());
+                        asked.replies.push(reply.0.cast_signed());
+                        asked.parts.push((*part).into());
+                    }
                 }
             }
         }
@@ -101,6 +109,7 @@ struct Places {
     claimed: Option<usize>,
     known: Option<usize>,
     letters: Option<usize>,
+    parts: Option<usize>,
 }
 
 /// Begins the transaction and finds out what the batch has to know.
@@ -133,7 +142,11 @@ pub(super) async fn claim(link: &Link, jobs: &[Job]) -> Result<Found> {
     for row in rows(places.letters) {
         letters.insert((row.try_get(0)?, row.try_get::<_, i64>(1)?.cast_unsigned()));
     }
-    Ok(Found { sessions, claimed, known, letters })
+    let mut parts = HashMap::new();
+    for row in rows(places.parts) {
+        parts.insert(part_of(&row)?, row.try_get(3)?);
+    }
+    Ok(Found { sessions, claimed, known, letters, parts })
 }
 
 fn send<'a>(link: &'a Link, asked: &'a Asked<'a>, pipeline: &mut Pipeline<'a>) -> Places {
@@ -173,7 +186,13 @@ fn send<'a>(link: &'a Link, asked: &'a Asked<'a>, pipeline: &mut Pipeline<'a>) -
             client.query(&statements.look_at_letters, &[columns.0, columns.1]).await
         })
     });
-    Places { locked, made, claimed, known, letters }
+    let parts = (!asked.parts.is_empty()).then(|| {
+        pipeline.push(async move {
+            let columns = (&asked.parts_of, &asked.replies, &asked.parts);
+            client.query(&statements.look_at_parts, &[columns.0, columns.1, columns.2]).await
+        })
+    });
+    Places { locked, made, claimed, known, letters, parts }
 }
 
 fn locked(row: &Row) -> Result<(String, Held)> {
@@ -186,6 +205,11 @@ fn locked(row: &Row) -> Result<(String, Held)> {
         made: false,
     };
     Ok((row.try_get(0)?, held))
+}
+
+fn part_of(row: &Row) -> Result<(i64, u64, u32)> {
+    let part = u32::try_from(row.try_get::<_, i64>(2)?).unwrap_or(u32::MAX);
+    Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.cast_unsigned(), part))
 }
 
 fn known_of(row: &Row) -> Result<Known> {

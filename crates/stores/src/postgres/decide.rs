@@ -4,6 +4,7 @@
 //! the version, the writer's epoch, the journal's next place, then the guards one by one.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use turnkeep_core::message::Seen;
 use turnkeep_core::ports::store::{CommitOutcome, FirstDecision, Guard, StoreError};
@@ -48,6 +49,8 @@ pub(super) struct Found {
     pub(super) known: HashMap<Uuid, Known>,
     /// Dead letters that are there, by session and place.
     pub(super) letters: HashSet<(i64, u64)>,
+    /// Parts whose texts are there, as their rows hold them, by session, reply and part.
+    pub(super) parts: HashMap<(i64, u64, u32), Vec<u8>>,
 }
 
 /// What becomes of a commit.
@@ -66,7 +69,7 @@ pub(super) enum Verdict {
 pub(super) fn claims(commit: &EncodedCommit) -> bool {
     let twin = |(index, guard): (usize, &Guard)| match guard {
         Guard::NotSeen { seen, .. } => check::twin_in(&commit.guards[..index], seen).is_some(),
-        Guard::TakeDeadLetter(_) => false,
+        Guard::TakeDeadLetter(_) | Guard::Parked { .. } => false,
     };
     !commit.asks_only && !commit.guards.iter().enumerate().any(twin)
 }
@@ -142,6 +145,18 @@ fn ask_guards(commit: &EncodedCommit, session_id: i64, found: &Found) -> Option<
                     return Some(refused(index, None));
                 }
             }
+            Guard::Parked { reply, part, state, tries } => {
+                let row = found.parts.get(&(session_id, reply.0, *part)).map(|body| {
+                    encode::decode_part(&commit.key, (*reply, *part), body, Arc::default())
+                });
+                let stands = match row.transpose() {
+                    Ok(row) => row.is_some_and(|row| (row.state, row.tries) == (*state, *tries)),
+                    Err(what) => return Some(Verdict::Answered(Err(StoreError::Corrupt(what.0)))),
+                };
+                if earlier.contains(guard) || !stands {
+                    return Some(refused(index, None));
+                }
+            }
         }
     }
     None
@@ -169,9 +184,8 @@ fn first_of(known: &Known) -> Result<(FirstDecision, u64), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use turnkeep_core::ports::store::{Commit, Rows};
+    use turnkeep_core::outbox::DeliveryState;
+    use turnkeep_core::ports::store::{Commit, PartRow, Rows};
     use turnkeep_core::{
         Action, Epoch, Event, EventBody, Session, SessionKey, SessionKind, Version,
     };
@@ -333,6 +347,44 @@ mod tests {
         assert_eq!(take(&[2]), Verdict::Accepted(HELD));
         assert_eq!(take(&[3]), refused(0));
         assert_eq!(take(&[2, 2]), refused(1));
+    }
+
+    #[test]
+    fn a_part_is_let_through_where_it_stands_as_it_was_read() {
+        let (reply, part, tries) = (Seq(7), 1, 3);
+        let row = PartRow {
+            reply,
+            part,
+            state: DeliveryState::Unknown,
+            tries,
+            text: Arc::default(),
+            detail: None,
+            at: NOW,
+        };
+        let mut found = found(HELD);
+        found.parts.insert((HELD.id, 7, 1), encode::part_body(&row).unwrap());
+        found.parts.insert((HELD.id, 7, 2), b"nonsense".to_vec());
+        let ask = |guards: &[(u32, DeliveryState, u32)]| {
+            let guards: Vec<_> = guards
+                .iter()
+                .map(|(part, state, tries)| Guard::Parked {
+                    reply,
+                    part: *part,
+                    state: *state,
+                    tries: *tries,
+                })
+                .collect();
+            decided(commit(&guards), &found)
+        };
+        let refused = |guard| outcome(CommitOutcome::Refused { guard, first: None });
+        let read = (1, DeliveryState::Unknown, 3);
+        assert_eq!(ask(&[read]), Verdict::Accepted(HELD));
+        assert_eq!(ask(&[(1, DeliveryState::Dead, 3)]), refused(0));
+        assert_eq!(ask(&[(1, DeliveryState::Unknown, 2)]), refused(0));
+        assert_eq!(ask(&[(0, DeliveryState::Unknown, 3)]), refused(0));
+        assert_eq!(ask(&[read, read]), refused(1));
+        let unreadable = ask(&[(2, DeliveryState::Unknown, 3)]);
+        assert!(matches!(unreadable, Verdict::Answered(Err(StoreError::Corrupt(_)))));
     }
 
     #[test]

@@ -51,31 +51,72 @@ impl Entry {
     }
 }
 
-/// See the port. Where the history begins, where it ends and what stands between is asked for at
-/// once, so all of it is of one moment. A row holds one place at least, hence so many rows suffice.
+/// A part of a session's journal: so many events, at most, behind a place.
+#[derive(Clone, Debug)]
+pub(super) struct Page {
+    pub(super) key: SessionKey,
+    pub(super) after: Seq,
+    pub(super) limit: usize,
+}
+
+/// See the port.
 pub(super) async fn events(
     on: &impl GenericClient,
     key: &SessionKey,
     after: Seq,
     limit: usize,
 ) -> Result<Vec<Event>> {
-    let sql = "SELECT s.last_seq AS ends, s.after, j.*
-               FROM (SELECT id, last_seq, greatest($2, coalesce(through_seq, 0)) AS after
-                     FROM sessions LEFT JOIN forgotten ON session_id = id WHERE key = $1) s
+    let page = Page { key: key.clone(), after, limit };
+    Ok(pages(on, &[page]).await?.pop().unwrap_or_default())
+}
+
+/// Several of them, in this order. Where a history begins, where it ends and what stands between is
+/// asked for at once, so all of it is of one moment. A row holds one place at least, hence so many
+/// rows suffice.
+pub(super) async fn pages(on: &impl GenericClient, pages: &[Page]) -> Result<Vec<Vec<Event>>> {
+    let sql = "SELECT n.number, s.last_seq AS ends, s.after, j.*
+               FROM unnest($1::text[], $2::bigint[], $3::bigint[])
+                    WITH ORDINALITY AS n(key, after, room, number)
+               CROSS JOIN LATERAL (
+                    SELECT id, last_seq, greatest(n.after, coalesce(through_seq, 0)) AS after
+                    FROM sessions LEFT JOIN forgotten ON session_id = id
+                    WHERE key = n.key LIMIT 1) s
                LEFT JOIN LATERAL (SELECT place, session_id, first_seq, last_seq, events
                                   FROM journal WHERE session_id = s.id AND last_seq > s.after
-                                  ORDER BY last_seq LIMIT $3) j
-               ON j.first_seq <= s.after + least(s.last_seq - s.after, $3)
-               ORDER BY j.last_seq";
-    let after = i64::try_from(after.0).unwrap_or(i64::MAX);
-    let found = rows(on, sql, &[&key.as_str(), &after, &limit_of(limit)]).await?;
+                                  ORDER BY last_seq LIMIT n.room) j
+               ON j.first_seq <= s.after + least(s.last_seq - s.after, n.room)
+               ORDER BY n.number, j.last_seq";
+    let keys: Vec<&str> = pages.iter().map(|page| page.key.as_str()).collect();
+    let after = |page: &Page| i64::try_from(page.after.0).unwrap_or(i64::MAX);
+    let afters: Vec<i64> = pages.iter().map(after).collect();
+    let rooms: Vec<i64> = pages.iter().map(|page| limit_of(page.limit)).collect();
+    let found = rows(on, sql, &[&keys, &afters, &rooms]).await?;
+    let mut found = found.as_slice();
+    let mut read = Vec::with_capacity(pages.len());
+    for (page, number) in pages.iter().zip(1_i64..) {
+        let mut its = 0;
+        while let Some(row) = found.get(its)
+            && row.try_get::<_, i64>("number")? == number
+        {
+            its += 1;
+        }
+        let (own, others) = found.split_at(its);
+        found = others;
+        read.push(events_of(page, own)?);
+    }
+    Ok(read)
+}
+
+/// What stands in the rows of one page; there is one row at least where there is such a session.
+fn events_of(page: &Page, found: &[Row]) -> Result<Vec<Event>> {
+    let (key, limit) = (&page.key, page.limit);
     let Some(first) = found.first() else { return Ok(Vec::new()) };
     let after = seq_of(first, "after")?.0;
     let last = after.saturating_add(limit as u64).min(seq_of(first, "ends")?.0);
     let mut events: Vec<Event> = Vec::new();
     let mut next = after + 1;
     // Where there are no rows, one says so.
-    for row in &found {
+    for row in found {
         if next > last || row.try_get::<_, Option<i64>>("place")?.is_none() {
             break;
         }

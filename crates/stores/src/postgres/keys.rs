@@ -21,7 +21,8 @@ use super::trouble::Result;
 
 type Answer<'a, T> = BoxFuture<'a, std::result::Result<T, StoreError>>;
 
-/// What changes of keys and sign-ins wait for, one after the other.
+/// What changes of keys and sign-ins wait for, one after the other. It moves where something that
+/// another node may remember is not as it was.
 const MARK: &str = "keys";
 
 impl Keys for PostgresStore {
@@ -100,6 +101,7 @@ impl Keys for PostgresStore {
     fn end_visit(&self, cookie: SecretHash) -> Answer<'_, bool> {
         Box::pin(self.change("end a visit", move |tx| {
             Box::pin(async move {
+                bump(tx, MARK).await?;
                 let sql = "DELETE FROM sign_ins WHERE secret = $1 AND kind = 'visit'";
                 Ok(run(tx, sql, &[&&cookie[..]]).await? > 0)
             })
@@ -111,6 +113,7 @@ impl Keys for PostgresStore {
         Box::pin(self.change("end visits", move |tx| {
             let (tenant, customer) = whose.clone();
             Box::pin(async move {
+                bump(tx, MARK).await?;
                 let sql = "DELETE FROM sign_ins WHERE tenant = $1 AND customer = $2";
                 run(tx, sql, &[&put(&tenant), &put(&customer)]).await
             })
@@ -233,7 +236,9 @@ async fn redeem(
                 WHERE tenant = $1 AND customer = $2 AND kind = 'visit'
                 ORDER BY until DESC, (secret = $3) DESC OFFSET $4)";
     let (tenant, customer) = (put(&visit.visit.tenant), put(&visit.visit.customer));
-    run(on, sql, &[&tenant, &customer, &&cookie[..], &limit_of(VISITS_MAX)]).await?;
+    if run(on, sql, &[&tenant, &customer, &&cookie[..], &limit_of(VISITS_MAX)]).await? > 0 {
+        bump(on, MARK).await?;
+    }
     Ok(Some(visit))
 }
 

@@ -3,10 +3,11 @@
 //! A commit is made into rows in the caller's task ([`crate::encode`]) and goes to the writer, a
 //! task with a connection of its own, which decides and writes all that wait in one transaction.
 //! The journal's one order and the putting out of dead nodes hang on one lock, the gate
-//! ([`Gate::enter`]). Reads and whatever else is written take connections out of a pool
+//! ([`gate`]). Reads and whatever else is written take connections out of a pool
 //! ([`change`]). How the database is reached is [`connect`]'s, what it must be [`open`]'s, its
 //! tables [`schema`]'s, and what its errors mean [`trouble`]'s.
 
+pub(crate) mod gate;
 pub(crate) mod moving;
 pub(crate) mod nodes;
 pub(crate) mod open;
@@ -33,10 +34,12 @@ mod put;
 mod read;
 mod schedule;
 mod schema;
+mod stand_in;
 mod statements;
 mod store;
 mod switchboard;
 mod text;
+mod together;
 mod trouble;
 mod usage;
 mod writer;
@@ -47,13 +50,13 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
 use deadpool_postgres::Pool;
 use tokio::sync::mpsc;
-use turnkeep_core::Epoch;
-use uuid::Uuid;
 
 use crate::counters::{Counters, Health};
 use connect::Connector;
+use gate::Gate;
 use open::PostgresError;
 use settings::PostgresSettings;
+use together::Together;
 use writer::{Order, Writer};
 
 /// Keeps everything in a schema of a PostgreSQL database, as one node of a cluster.
@@ -61,6 +64,7 @@ use writer::{Order, Writer};
 pub struct PostgresStore {
     shared: Arc<Shared>,
     orders: mpsc::UnboundedSender<Order>,
+    together: Together,
 }
 
 /// What the store's tasks share.
@@ -73,14 +77,6 @@ struct Shared {
     health: Health,
     nodes: nodes::Nodes,
     closed: AtomicBool,
-}
-
-/// Who we are, as the gate asks for it: the epoch that we drew, and a number that nobody else
-/// has, not even who draws the same epoch from a database that was restored.
-#[derive(Clone, Copy, Debug)]
-struct Gate {
-    epoch: Epoch,
-    token: Uuid,
 }
 
 impl std::fmt::Debug for Shared {
@@ -116,7 +112,8 @@ impl PostgresStore {
         let (orders, taken) = mpsc::unbounded_channel();
         tokio::spawn(Writer::new(Arc::clone(&shared), taken).run());
         tokio::spawn(nodes::live(Arc::downgrade(&shared)));
-        Ok(Self { shared, orders })
+        let together = Together::begin(&shared);
+        Ok(Self { shared, orders, together })
     }
 
     /// Looks whether it could be opened, and changes nothing; whether the tables are there already.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use deadpool_postgres::Object;
 use turnkeep_core::ports::store::StoreError;
 
-use super::PostgresStore;
 use super::trouble::{Result, Trouble};
+use super::{PostgresStore, Shared};
 
 /// A connection inside a snapshot. Unless the snapshot was ended, nobody else gets it any more.
 struct Snapshot(Option<Arc<Object>>);
@@ -42,6 +42,18 @@ impl Drop for Snapshot {
 }
 
 impl PostgresStore {
+    /// See [`Shared::look`].
+    pub(super) async fn look<T, F, R>(&self, look: F) -> std::result::Result<T, StoreError>
+    where
+        F: Fn(Arc<Object>) -> R + Send + Sync,
+        R: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        self.shared.look(look).await
+    }
+}
+
+impl Shared {
     /// Runs a read, and in a snapshot where it found something missing.
     pub(super) async fn look<T, F, R>(&self, look: F) -> std::result::Result<T, StoreError>
     where

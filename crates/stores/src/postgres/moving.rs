@@ -15,10 +15,11 @@ use turnkeep_core::Epoch;
 use turnkeep_core::ports::store::Store as _;
 
 use super::connect::Connector;
+use super::gate::{self, Gate};
 use super::open::{self, PostgresError};
 use super::settings::PostgresSettings;
 use super::trouble::Trouble;
-use super::{Gate, PostgresStore, moving_rows, text};
+use super::{PostgresStore, moving_rows, text};
 use crate::moving::MoveError;
 use crate::moving::mark::Mark;
 use crate::moving::row::{self, Cursor, Page, Room, Value};
@@ -99,7 +100,7 @@ impl Database {
     /// Waits until nobody else takes part; says who does where that doesn't come about.
     pub(crate) async fn alone(&mut self) -> Result<()> {
         let node_timeout = self.store.shared.settings.node_timeout;
-        let (own, until) = (self.gate().0, Instant::now() + node_timeout + LONGER);
+        let (own, until) = (self.epoch(), Instant::now() + node_timeout + LONGER);
         let sql = "SELECT epoch, beat, name FROM nodes WHERE gone_at IS NULL AND epoch <> $1";
         let mut first: BTreeMap<i64, i64> = BTreeMap::new();
         loop {
@@ -118,16 +119,19 @@ impl Database {
         }
     }
 
-    fn gate(&self) -> (i64, uuid::Uuid) {
-        let Gate { epoch, token } = self.store.shared.gate;
-        (epoch.0.cast_signed(), token)
+    fn gate(&self) -> Gate {
+        self.store.shared.gate.clone()
+    }
+
+    fn epoch(&self) -> i64 {
+        self.store.shared.gate.epoch.0.cast_signed()
     }
 
     /// Runs statements behind the gate.
     async fn behind_gate(&mut self, statements: &str) -> Result<()> {
         let gate = self.gate();
         let transaction = self.client.transaction().await?;
-        enter(&transaction, gate).await?;
+        enter(&transaction, &gate).await?;
         transaction.batch_execute(statements).await?;
         Ok(transaction.commit().await?)
     }
@@ -137,8 +141,8 @@ impl Database {
     }
 }
 
-async fn enter(transaction: &Transaction<'_>, gate: (i64, uuid::Uuid)) -> Result<()> {
-    transaction.execute("SELECT enter_1($1, $2)", &[&gate.0, &gate.1]).await?;
+async fn enter(transaction: &Transaction<'_>, gate: &Gate) -> Result<()> {
+    transaction.execute(gate::ENTER, &gate.pass().values()).await?;
     Ok(())
 }
 
@@ -184,7 +188,7 @@ impl Side for Database {
         let transaction = self.client.transaction().await?;
         moving_rows::write(&transaction, table, rows).await?;
         put_note(&transaction, note).await?;
-        enter(&transaction, gate).await?;
+        enter(&transaction, &gate).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -202,12 +206,12 @@ impl Side for Database {
     }
 
     async fn mark(&mut self, mark: &Mark, clean: bool) -> Result<()> {
-        let gate = self.gate();
+        let (gate, own) = (self.gate(), self.epoch());
         let transaction = self.client.transaction().await?;
-        enter(&transaction, gate).await?;
+        enter(&transaction, &gate).await?;
         // Whoever comes later meets the mark; nobody came until now.
         let sql = "SELECT name FROM nodes WHERE gone_at IS NULL AND epoch <> $1 LIMIT 1";
-        if let Some(other) = transaction.query_opt(sql, &[&gate.0]).await? {
+        if let Some(other) = transaction.query_opt(sql, &[&own]).await? {
             return Err(MoveError::InUse { node: other.try_get(0)? });
         }
         let table = "CREATE TABLE IF NOT EXISTS moving

@@ -21,9 +21,11 @@ use turnkeep_core::ports::store::{Holder, StoreError};
 
 use super::ask::{row, run};
 use super::connect::Connector;
+use super::gate::{ENTER, Out};
 use super::open::{PostgresError, reach};
 use super::settings::PostgresSettings;
-use super::trouble::{Class, Result, Trouble};
+use super::stand_in::{StandIn, one_each};
+use super::trouble::{Result, Trouble};
 use super::{PostgresStore, Shared};
 
 /// How often a node shows that it lives.
@@ -32,8 +34,6 @@ const BEAT: Duration = Duration::from_secs(1);
 const ROUND: Duration = Duration::from_secs(5);
 /// The most that one round counts as silence of others: what came between may have been our own.
 const COUNTED: Duration = Duration::from_secs(2);
-/// What the store says of itself once it was put out.
-pub(super) const OUT: &str = "this node was put out of the cluster: it has to be started again";
 /// Nodes that left so long ago are forgotten.
 const FORGET: &str = "WITH old AS (DELETE FROM nodes WHERE gone_at < now() - interval '30 days'
                       RETURNING epoch) DELETE FROM knocks WHERE node IN (SELECT epoch FROM old)";
@@ -48,8 +48,9 @@ const MARKS: [&str; 5] = ["keys", "people", "restrictions", "jobs", "boards"];
 #[derive(Debug)]
 pub(super) struct Nodes {
     others: Mutex<Others>,
+    pub(super) stand_in: StandIn,
     marks: Mutex<BTreeMap<&'static str, u64>>,
-    out: watch::Sender<bool>,
+    out: watch::Sender<Option<Out>>,
     left: AtomicBool,
 }
 
@@ -79,22 +80,41 @@ pub struct Other {
 
 impl Default for Nodes {
     fn default() -> Self {
-        let (others, marks) = Default::default();
-        Self { others, marks, out: watch::Sender::new(false), left: AtomicBool::new(false) }
+        let (others, marks, stand_in) = Default::default();
+        Self {
+            others,
+            stand_in,
+            marks,
+            out: watch::Sender::new(None),
+            left: AtomicBool::new(false),
+        }
     }
 }
 
 impl Nodes {
-    /// Whether this node was put out.
+    /// Whether this node is out.
     pub(super) fn is_out(&self) -> bool {
+        self.out().is_some()
+    }
+
+    /// Why it is out, if it is.
+    pub(super) fn out(&self) -> Option<Out> {
         *self.out.borrow()
     }
 
-    /// Notes that this node was put out, for ever.
-    pub(super) fn fence(&self) {
+    /// Notes that this node is out, for ever.
+    pub(super) fn fence(&self, why: Out) {
         // Who left isn't there any more either, but that is as it should be.
-        if !self.left.load(Acquire) && !self.out.send_replace(true) {
-            tracing::error!("{OUT}");
+        if self.left.load(Acquire) {
+            return;
+        }
+        let first = self.out.send_if_modified(|out| {
+            let first = out.is_none();
+            out.get_or_insert(why);
+            first
+        });
+        if first {
+            tracing::error!("{}", why.sentence());
         }
     }
 
@@ -163,7 +183,9 @@ impl Own {
     async fn connect(shared: &Shared) -> Result<Self> {
         let client = shared.connector.connect().await?;
         let beat = "UPDATE nodes SET beat = beat + 1
-                    WHERE epoch = $1 AND token = $2 AND gone_at IS NULL";
+                    WHERE epoch = $1 AND token = $2 AND gone_at IS NULL
+                    RETURNING beat, (SELECT greatest((SELECT max(place) FROM journal), value)
+                                     FROM meta WHERE name = 'journal')";
         let put_out = "UPDATE nodes SET gone_at = now(), gone_why = $3
                        WHERE epoch = $1 AND beat = $2 AND gone_at IS NULL";
         Ok(Self {
@@ -194,8 +216,8 @@ pub(super) async fn live(shared: Weak<Shared>) {
             Ok(()) => failing = false,
             Err(trouble) => {
                 own = None;
-                if trouble.class() == Some(Class::Fenced) {
-                    shared.nodes.fence();
+                if let Some(out) = trouble.out() {
+                    shared.nodes.fence(out);
                 } else if !std::mem::replace(&mut failing, true) {
                     let why = trouble.sentence();
                     tracing::warn!(why, "this node can't show that it lives");
@@ -212,12 +234,11 @@ async fn round(shared: &Shared, own: &mut Option<Own>, last: &mut Instant) -> Re
         *own = Some(made);
     }
     let Some(own) = own else { return Ok(()) };
-    let (epoch, token) = (shared.gate.epoch.0.cast_signed(), shared.gate.token);
-    if own.client.execute(&own.beat, &[&epoch, &token]).await? == 0 {
-        shared.nodes.fence();
+    if let Some(out) = beat(shared, own).await? {
+        shared.nodes.fence(out);
         return Ok(());
     }
-    let read = others_of(&own.client.query(&own.others, &[]).await?, shared.gate.epoch)?;
+    let read = others_of(&own.client.query(&own.others, &[]).await?, Some(shared))?;
     let passed = std::mem::replace(last, Instant::now()).elapsed();
     for silent in shared.nodes.note(read, passed, shared.settings.node_timeout) {
         put_out(shared, own, &silent).await?;
@@ -234,15 +255,39 @@ async fn round(shared: &Shared, own: &mut Option<Own>, last: &mut Instant) -> Re
     Ok(())
 }
 
-fn others_of(rows: &[Row], own: Epoch) -> Result<(Epoch, Vec<(Epoch, Other)>)> {
-    let (mut drawn, mut others) = (own, Vec::new());
+/// Shows that this node lives; why it is out, where it is.
+async fn beat(shared: &Shared, own: &Own) -> Result<Option<Out>> {
+    let (epoch, token) = (shared.gate.epoch.0.cast_signed(), shared.gate.token);
+    // Before it is asked: what this node writes meanwhile may not be seen.
+    let kept = shared.gate.place();
+    if let Some(beaten) = own.client.query_opt(&own.beat, &[&epoch, &token]).await? {
+        let place: Option<i64> = beaten.try_get(1)?;
+        if !shared.gate.beats(beaten.try_get(0)?) || place.is_some_and(|place| place < kept) {
+            return Ok(Some(Out::WentBack));
+        }
+        let beaten = shared.nodes.stand_in.beat(&own.client).await?;
+        return Ok((!beaten).then_some(Out::ByOthers));
+    }
+    let gone = "SELECT gone_at IS NOT NULL FROM nodes WHERE epoch = $1 AND token = $2";
+    Ok(match own.client.query_opt(gone, &[&epoch, &token]).await? {
+        Some(row) if row.try_get(0)? => Some(Out::ByOthers),
+        // The row was written anew at that moment: the next beat tells.
+        Some(_) => None,
+        None => Some(Out::WentBack),
+    })
+}
+
+/// Everybody in these rows but this node, by its name: it may have two numbers.
+fn others_of(rows: &[Row], own: Option<&Shared>) -> Result<(Epoch, Vec<(Epoch, Other)>)> {
+    let mut drawn = own.map_or(Epoch::default(), |own| own.gate.epoch);
+    let (own, mut others) = (own.map(|own| own.settings.node.as_str()), Vec::new());
     for row in rows {
         let number = |name| row.try_get::<_, i64>(name).map(i64::cast_unsigned);
         drawn = drawn.max(Epoch(number("drawn")?));
         let epoch = Epoch(number("epoch")?);
-        let (beat, name) = (row.try_get("beat")?, row.try_get("name")?);
+        let (beat, name): (_, String) = (row.try_get("beat")?, row.try_get("name")?);
         let (version, runs) = (row.try_get("version")?, row.try_get("runs")?);
-        if epoch != own {
+        if own != Some(name.as_str()) {
             others.push((epoch, Other { name, version, runs, silent: Duration::ZERO, beat }));
         }
     }
@@ -255,27 +300,26 @@ pub(super) async fn listed(
     settings: &PostgresSettings,
 ) -> std::result::Result<Vec<Other>, PostgresError> {
     let client = reach(&Connector::new(settings)?).await?;
-    let (_, all) = others_of(&client.query(OTHERS, &[]).await?, Epoch::default())?;
+    let (_, all) = others_of(&client.query(OTHERS, &[]).await?, None)?;
     let all: BTreeMap<Epoch, Other> = all.into_iter().collect();
-    Ok(all.into_values().collect())
+    Ok(one_each(all.into_values()))
 }
 
 /// Who takes part, known before anything is asked of the store.
 pub(super) async fn meet(shared: &Shared) -> Result<()> {
     let client = shared.pool.get().await?;
     let rows = client.query(OTHERS, &[]).await?;
-    let read = others_of(&rows, shared.gate.epoch)?;
+    let read = others_of(&rows, Some(shared))?;
     shared.nodes.note(read, Duration::ZERO, shared.settings.node_timeout);
     Ok(())
 }
 
 /// Behind the gate, and only if it still gave no sign.
 async fn put_out(shared: &Shared, own: &mut Own, silent: &Silent) -> Result<()> {
-    let (epoch, token) = (shared.gate.epoch.0.cast_signed(), shared.gate.token);
     let Silent { epoch: dead, beat, name } = silent;
     let why = format!("it gave no sign, says {}", shared.settings.node);
     let transaction = own.client.transaction().await?;
-    transaction.execute("SELECT enter_1($1, $2)", &[&epoch, &token]).await?;
+    transaction.execute(ENTER, &shared.gate.pass().values()).await?;
     let gone = transaction.execute(&own.put_out, &[&dead.0.cast_signed(), beat, &why]).await?;
     transaction.commit().await?;
     if gone > 0 {
@@ -286,13 +330,14 @@ async fn put_out(shared: &Shared, own: &mut Own, silent: &Silent) -> Result<()> 
 
 /// Leaves the cluster: what comes is free for the others at once. Comes last of all writes.
 pub(super) async fn leave(shared: &Shared) {
-    let (epoch, token) = (shared.gate.epoch.0.cast_signed(), shared.gate.token);
+    let mut tokens = vec![shared.gate.token];
+    tokens.extend(shared.nodes.stand_in.token());
     shared.nodes.left.store(true, Release);
     let leaving = async {
         let client = shared.pool.get().await?;
         let sql = "UPDATE nodes SET gone_at = now(), gone_why = 'it left'
-                   WHERE epoch = $1 AND token = $2 AND gone_at IS NULL";
-        run(&client, sql, &[&epoch, &token]).await
+                   WHERE token = ANY($1) AND gone_at IS NULL";
+        run(&client, sql, &[&tokens]).await
     };
     match tokio::time::timeout(ROUND, leaving).await {
         Ok(Ok(_)) => {}
@@ -304,30 +349,27 @@ pub(super) async fn leave(shared: &Shared) {
 }
 
 impl PostgresStore {
-    /// Comes back once this node was put out of the cluster, which is for ever: whatever it writes
-    /// is refused, and it has to be started again under a new epoch.
-    pub async fn put_out(&self) {
+    /// Comes back once this node is out of the cluster, which is for ever: whatever it writes is
+    /// refused, and it has to be started again under a new epoch.
+    pub async fn put_out(&self) -> Out {
         let mut out = self.shared.nodes.out.subscribe();
         // An error would mean that the store is gone, which we hold.
-        let _ = out.wait_for(|out| *out).await;
+        let out = out.wait_for(Option::is_some).await;
+        out.ok().and_then(|out| *out).unwrap_or(Out::ByOthers)
     }
 
     /// The other nodes of the cluster, as they were seen last.
     #[must_use]
     pub fn others(&self) -> Vec<Other> {
         let others = self.shared.nodes.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.all.values().cloned().collect()
+        one_each(others.all.values().cloned())
     }
 
     /// See the port.
     pub(super) async fn take_lease(&self, name: &str) -> std::result::Result<bool, StoreError> {
-        let (gate, name): (_, Arc<str>) = (self.shared.gate, name.into());
-        let work = move |epoch: i64| {
-            let name = Arc::clone(&name);
-            (name, epoch)
-        };
+        let (gate, name): (_, Arc<str>) = (self.shared.gate.clone(), name.into());
         self.change("take a lease", move |tx| {
-            let (name, epoch) = work(gate.epoch.0.cast_signed());
+            let (gate, name, epoch) = (gate.clone(), Arc::clone(&name), gate.epoch.0.cast_signed());
             Box::pin(async move {
                 let whose = "SELECT epoch = $2 AND token = $3 AS ours
                              FROM leases JOIN nodes USING (epoch)

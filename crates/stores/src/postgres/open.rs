@@ -8,15 +8,16 @@ use turnkeep_core::Epoch;
 use uuid::Uuid;
 
 use super::connect::Connector;
+use super::gate::Gate;
+use super::schema;
 use super::settings::PostgresSettings;
 use super::trouble::Trouble;
-use super::{Gate, schema};
 use crate::moving::mark::Mark;
 
 /// The first version with `client_connection_check_interval`.
 const SERVER_MIN: i32 = 140_000;
 
-/// What the gate locks. `enter_1` takes the same, and asks for the node besides.
+/// What the gate locks. `enter_2` takes the same, and asks for the node besides.
 const GATE: &str = "SELECT pg_advisory_xact_lock(1416983150, \
                     (('journal'::regclass)::oid::bigint & 2147483647)::int)";
 
@@ -94,12 +95,15 @@ pub enum PostgresError {
     },
     /// A newer version changed the tables.
     #[error(
-        "the schema {schema} was written by a newer Turnkeep (it asks for step {floor}, this one \
-         knows {known}): install the newer version again"
+        "the schema {schema} was written by a newer Turnkeep ({by}): it asks for step {floor} of \
+         its tables, and this one ({ours}) knows {known}; install the newer version again",
+        ours = env!("CARGO_PKG_VERSION")
     )]
     Newer {
         /// Which.
         schema: String,
+        /// The version that raised that.
+        by: String,
         /// What it asks for.
         floor: i64,
         /// What we know.
@@ -262,21 +266,31 @@ async fn join(client: &mut Client, settings: &PostgresSettings) -> Result<Gate, 
             &[&settings.node],
         )
         .await?;
-    let draw = "UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value";
-    let epoch: i64 = transaction.query_one(draw, &[]).await?.get(0);
-    if epoch > Epoch::NODE_MAX.0.cast_signed() {
+    let drawn = enlist(&transaction, (&settings.node, token), settings.runs).await?;
+    let Some(epoch) = drawn else {
         return Err(PostgresError::Other(
             "this database was opened too often: no number is left".into(),
         ));
-    }
-    let version = env!("CARGO_PKG_VERSION");
-    transaction
-        .execute(
-            "INSERT INTO nodes (epoch, token, name, version, schema_version, runs)
-             VALUES ($1, $2, $3, $4, $5, $6)",
-            &[&epoch, &token, &settings.node, &version, &schema::KNOWN, &settings.runs],
-        )
-        .await?;
+    };
     transaction.commit().await?;
-    Ok(Gate { epoch: Epoch(epoch.cast_unsigned()), token })
+    Ok(Gate::new(epoch, token))
+}
+
+/// Draws a number for a node of this name and enters it; none if none is left, and then nothing may
+/// be committed. Right only behind the gate.
+pub(super) async fn enlist(
+    on: &tokio_postgres::Transaction<'_>,
+    (node, token): (&str, Uuid),
+    runs: bool,
+) -> Result<Option<Epoch>, tokio_postgres::Error> {
+    let draw = "UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value";
+    let epoch: i64 = on.query_one(draw, &[]).await?.get(0);
+    if epoch > Epoch::NODE_MAX.0.cast_signed() {
+        return Ok(None);
+    }
+    let enter = "INSERT INTO nodes (epoch, token, name, version, schema_version, runs)
+                 VALUES ($1, $2, $3, $4, $5, $6)";
+    let version = env!("CARGO_PKG_VERSION");
+    on.execute(enter, &[&epoch, &token, &node, &version, &schema::KNOWN, &runs]).await?;
+    Ok(Some(Epoch(epoch.cast_unsigned())))
 }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::batch::Job;
 use super::decide::{self, Found, Held, Verdict};
+use super::gate::Pass;
 use super::pipeline::Pipeline;
 use super::statements::Link;
 use super::text;
@@ -25,6 +26,17 @@ use crate::encode::EncodedCommit;
 
 /// The door of all who run turns.
 pub(super) const ANYBODY: i64 = 0;
+
+/// Who writes.
+#[derive(Clone, Copy)]
+pub(super) struct Writes {
+    /// Its number.
+    pub(super) node: Epoch,
+    /// The other one, under which it runs turns in the place of others.
+    pub(super) second: Option<Epoch>,
+    /// Whether it runs turns under its own.
+    pub(super) runs: bool,
+}
 
 /// A column of byte strings.
 type Blobs<'a> = Vec<&'a [u8]>;
@@ -89,18 +101,13 @@ struct Used<'a> {
 
 impl<'a> Columns<'a> {
     /// What the accepted commits write, and what the others have left.
-    pub(super) fn of(
-        jobs: &'a [Job],
-        verdicts: &[Verdict],
-        found: &Found,
-        (node, runs): (Epoch, bool),
-    ) -> Self {
+    pub(super) fn of(jobs: &'a [Job], verdicts: &[Verdict], found: &Found, writes: Writes) -> Self {
         let mut columns = Self::default();
         for (job, verdict) in jobs.iter().zip(verdicts) {
             match verdict {
                 Verdict::Accepted(held) => {
                     columns.put(&job.commit, *held);
-                    columns.knock(&job.commit, *held, (node, runs));
+                    columns.knock(&job.commit, *held, writes);
                 }
                 Verdict::Answered(_) | Verdict::Again => columns.undo(&job.commit, found),
             }
@@ -162,9 +169,12 @@ impl<'a> Columns<'a> {
     }
 
     /// Who writes what another one has tells it; who runs nothing tells those who do.
-    fn knock(&mut self, commit: &EncodedCommit, held: Held, (node, runs): (Epoch, bool)) {
+    fn knock(&mut self, commit: &EncodedCommit, held: Held, writes: Writes) {
+        let Writes { node, second, runs } = writes;
         let whose = commit.epoch.node();
-        let door = if whose != node {
+        let door = if Some(whose) == second {
+            return;
+        } else if whose != node {
             whose.0.cast_signed()
         } else if !runs && commit.wake_at.is_some() {
             ANYBODY
@@ -248,15 +258,8 @@ impl<'a> Used<'a> {
     }
 }
 
-/// Writes everything and commits.
-pub(super) async fn put(
-    link: &Link,
-    columns: &Columns<'_>,
-    epoch: Epoch,
-    token: Uuid,
-) -> Result<()> {
-    let epoch = epoch.0.cast_signed();
-    let gate = (&epoch, &token);
+/// Writes everything and commits; the last place of the journal that was given out for it, if any.
+pub(super) async fn put(link: &Link, columns: &Columns<'_>, pass: &Pass) -> Result<Option<i64>> {
     let mut pipeline = Pipeline::default();
     undo(link, columns, &mut pipeline);
     rows(link, columns, &mut pipeline);
@@ -266,16 +269,18 @@ pub(super) async fn put(
     sessions(link, columns, &mut pipeline);
     knocks(link, columns, &mut pipeline);
     let Link { client, statements } = link;
-    pipeline.push(async move { client.query(&statements.enter, &[gate.0, gate.1]).await });
+    pipeline.push(async move { client.query(&statements.enter, &pass.values()).await });
     let Journal { sessions, firsts, lasts, events } = &columns.journal;
-    if !sessions.is_empty() {
+    let appended = (!sessions.is_empty()).then(|| {
         pipeline.push(async move {
             let append = &statements.append_journal;
             client.query(append, &[sessions, firsts, lasts, events]).await
-        });
-    }
+        })
+    });
     pipeline.text(client, "COMMIT");
-    pipeline.run().await.map(drop)
+    let answers = pipeline.run().await?;
+    let last = appended.and_then(|place| answers.get(place)?.first());
+    Ok(last.map(|row| row.try_get(0)).transpose()?.flatten())
 }
 
 fn undo<'a>(link: &'a Link, columns: &'a Columns<'a>, pipeline: &mut Pipeline<'a>) {

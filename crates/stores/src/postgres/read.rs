@@ -5,13 +5,14 @@
 //! ([`moment`](super::moment)). Neighbours of a row are asked for one by one (`LATERAL … LIMIT`), so
 //! that no plan reads all of a table for a page, however few rows stood there when it was made.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::{DeadLetter, Loaded, PartPlace, PartRow, TurnRow};
-use turnkeep_core::{Epoch, Seq, Session, SessionKey, Timestamp, TurnId, Version};
+use turnkeep_core::{Seq, Session, SessionKey, Timestamp, TurnId, Version};
 use uuid::Uuid;
 
 use super::ask::{Value, count, limit_of, row, rows, strange};
@@ -51,6 +52,19 @@ pub(super) async fn load(on: &impl GenericClient, key: &SessionKey) -> Result<Op
     let Some(found) = found else { return Ok(None) };
     let loaded = fill(on, vec![SessionRow::read(&found)?]).await?.pop();
     Ok(loaded.map(|(_, loaded)| loaded))
+}
+
+/// The same for several, in this order.
+pub(super) async fn load_all(
+    on: &impl GenericClient,
+    keys: &[SessionKey],
+) -> Result<Vec<Option<Loaded>>> {
+    let sql = format!("{SESSION} WHERE s.key = ANY($1::text[])");
+    let names: Vec<&str> = keys.iter().map(SessionKey::as_str).collect();
+    let found = rows(on, &sql, &[&names]).await?;
+    let found = fill(on, found.iter().map(SessionRow::read).collect::<Result<_>>()?).await?;
+    let found: BTreeMap<SessionKey, Loaded> = found.into_iter().collect();
+    Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
 /// See the port.
@@ -121,13 +135,13 @@ async fn texts(on: &impl GenericClient, found: &[SessionRow]) -> Result<Vec<Opti
 }
 
 /// See the port. Sessions that belong to another gateway which is still there are its business:
-/// `own` is the epoch that this one was opened with; none for who wants to see all of them.
+/// `own` are this one's numbers; none for who wants to see all of them.
 pub(super) async fn open_work(
     on: &impl GenericClient,
     before: Timestamp,
     after: Option<&(Timestamp, SessionKey)>,
     limit: usize,
-    own: Option<Epoch>,
+    own: Option<Vec<i64>>,
 ) -> Result<Vec<(Timestamp, SessionKey)>> {
     // Rows of one moment stand in the order of their ids. An unknown key stands before all of
     // them: that may name a session twice, and never skips one.
@@ -136,15 +150,14 @@ pub(super) async fn open_work(
                                    WHERE id = o.session_id LIMIT 1) s
                WHERE wake_at <= $1 AND (wake_at, session_id)
                     > ($2, coalesce((SELECT id FROM sessions WHERE key = $3), 0))
-               AND ($5::bigint IS NULL OR NOT EXISTS (
-                    SELECT 1 FROM nodes n WHERE n.gone_at IS NULL AND n.runs AND n.epoch <> $5
+               AND ($5::bigint[] IS NULL OR NOT EXISTS (
+                    SELECT 1 FROM nodes n WHERE n.gone_at IS NULL AND n.runs AND n.epoch <> ALL($5)
                     AND n.epoch = (s.epoch & 268435455)))
                ORDER BY wake_at, session_id LIMIT $4";
     let (at, key) = match after {
         Some((at, key)) => (*at, Some(key.as_str())),
         None => (Timestamp::MIN, None),
     };
-    let own = own.map(|own| own.0.cast_signed());
     let due = rows(on, sql, &[&before, &at, &key, &limit_of(limit), &own]).await?;
     due.iter().map(|row| Ok((row.try_get("wake_at")?, key_of(row, "key")?))).collect()
 }

@@ -20,11 +20,12 @@ use super::open::PostgresError;
 use super::trouble::Trouble;
 
 /// The steps by number and name, from 1.
-const STEPS: [(&str, &str); 4] = [
+const STEPS: [(&str, &str); 5] = [
     ("record", include_str!("migrations/0001_record.sql")),
     ("people", include_str!("migrations/0002_people.sql")),
     ("beside", include_str!("migrations/0003_beside.sql")),
     ("cluster", include_str!("migrations/0004_cluster.sql")),
+    ("behind", include_str!("migrations/0005_behind.sql")),
 ];
 
 /// The last step that this program knows.
@@ -101,10 +102,13 @@ async fn refuse_foreign(client: &Client, schema: &str) -> Result<(), PostgresErr
 async fn refuse_newer(client: &Client, schema: &str) -> Result<(), PostgresError> {
     let floor = client.query_opt("SELECT value FROM meta WHERE name = 'floor'", &[]).await?;
     let floor = floor.map_or(i64::MAX, |row| row.get(0));
-    if floor > KNOWN {
-        return Err(PostgresError::Newer { schema: schema.into(), floor, known: KNOWN });
+    if floor <= KNOWN {
+        return Ok(());
     }
-    Ok(())
+    let by = "SELECT by FROM schema_steps WHERE step > $1 ORDER BY step DESC LIMIT 1";
+    let by = client.query_opt(by, &[&KNOWN]).await?;
+    let by = by.map_or_else(|| "unknown".into(), |row| row.get(0));
+    Err(PostgresError::Newer { schema: schema.into(), by, floor, known: KNOWN })
 }
 
 /// Refuses what this program can't read; changes nothing.

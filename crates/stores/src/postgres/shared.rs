@@ -1,12 +1,15 @@
 //! What nodes of one database tell each other about sessions: knocks, how far journals are, and what
 //! nobody has.
+//!
+//! A knock is a row at somebody's door. Two doors are everybody's who runs turns: `ANYBODY` for what
+//! a node wrote that runs none, `LEFT` for what is found open and is nobody's.
 
 use deadpool_postgres::GenericClient;
-use turnkeep_core::ports::store::StoreError;
-use turnkeep_core::{Seq, SessionKey};
+use turnkeep_core::ports::store::{OFFERS_COUNTED, Offer, Offered, StoreError};
+use turnkeep_core::{Seq, SessionKey, Timestamp};
 
 use super::PostgresStore;
-use super::ask::{limit_of, rows};
+use super::ask::{Value, count, limit_of, rows, run};
 use super::put::ANYBODY;
 use super::read::{key_of, seq_of};
 use super::trouble::Result;
@@ -18,12 +21,44 @@ const ANSWER: &str = "WITH heard AS (DELETE FROM knocks WHERE ctid = ANY(ARRAY(
       RETURNING session_id)
     SELECT key FROM heard JOIN sessions ON id = session_id";
 
+/// The same at the doors that are everybody's.
+const TAKE_OFFERED: &str = "WITH taken AS (DELETE FROM knocks WHERE ctid = ANY(ARRAY(
+      SELECT k.ctid FROM knocks k LEFT JOIN sessions s ON s.id = k.session_id
+      WHERE k.node = ANY($1) AND coalesce(split_part(s.key, ':', 2) <> ALL($2), true)
+      ORDER BY k.node, k.session_id LIMIT $3 FOR UPDATE OF k SKIP LOCKED))
+      RETURNING node, session_id)
+    SELECT key, node FROM taken JOIN sessions ON id = session_id";
+
+const COUNT_OFFERS: &str = "SELECT count(*) FROM
+    (SELECT FROM knocks WHERE node = ANY($1) LIMIT $2) AS found";
+
 const LAST_SEQS: &str = "SELECT key, last_seq FROM sessions WHERE key = ANY($1)";
 
-const LEFT_BEHIND: &str = "SELECT key FROM open_work o JOIN sessions s ON s.id = o.session_id
-    WHERE ($1::text IS NULL OR key > $1) AND NOT EXISTS (
-      SELECT 1 FROM nodes n WHERE n.gone_at IS NULL AND n.runs AND n.epoch = (s.epoch & 268435455))
-    ORDER BY key LIMIT $2";
+const OWN_WORK: &str = "SELECT wake_at, key FROM open_work o JOIN sessions s ON s.id = o.session_id
+    WHERE wake_at <= $1 AND (wake_at, session_id)
+        > ($2, coalesce((SELECT id FROM sessions WHERE key = $3), 0))
+      AND (s.epoch & 268435455) = ANY($4)
+    ORDER BY wake_at, session_id LIMIT $5";
+
+/// In one order, so that two who do the same don't wait for each other in a circle; nobody else puts
+/// anything at that door.
+const OFFER_LEFT: &str = "INSERT INTO knocks (node, session_id)
+    SELECT $1::bigint, session_id FROM open_work o JOIN sessions s ON s.id = o.session_id
+    WHERE NOT EXISTS (SELECT 1 FROM nodes n
+        WHERE n.gone_at IS NULL AND n.runs AND n.epoch = (s.epoch & 268435455))
+      AND NOT EXISTS (SELECT 1 FROM knocks k
+        WHERE k.node = ANY($2) AND k.session_id = o.session_id)
+    ORDER BY session_id LIMIT $3 ON CONFLICT (node, session_id) DO NOTHING";
+
+/// The door of all who run turns, for what is nobody's any more.
+const LEFT: i64 = -1;
+
+const fn door_of(offer: Offer) -> i64 {
+    match offer {
+        Offer::Left => LEFT,
+        Offer::New => ANYBODY,
+    }
+}
 
 impl PostgresStore {
     /// See the port.
@@ -31,13 +66,56 @@ impl PostgresStore {
         &self,
         limit: usize,
     ) -> std::result::Result<Vec<SessionKey>, StoreError> {
-        let own = self.shared.gate.epoch.0.cast_signed();
-        let doors = if self.shared.settings.runs { vec![own, ANYBODY] } else { vec![own] };
+        let own = self.shared.numbers();
         self.change("answer knocks", move |transaction| {
-            let (doors, limit) = (doors.clone(), limit_of(limit));
+            let (own, limit) = (own.clone(), limit_of(limit));
             Box::pin(async move {
-                let heard = rows(transaction, ANSWER, &[&doors, &limit]).await?;
+                let heard = rows(transaction, ANSWER, &[&own, &limit]).await?;
                 heard.iter().map(|row| key_of(row, "key")).collect()
+            })
+        })
+        .await
+    }
+
+    /// See the port. A session's key holds its agent as it is written there: a name with a colon
+    /// matches nothing, so what waits for it is taken all the same.
+    pub(super) async fn take_some_offered(
+        &self,
+        of: &[Offer],
+        limit: usize,
+        but: &[String],
+    ) -> std::result::Result<Offered, StoreError> {
+        let doors: Vec<i64> = of.iter().copied().map(door_of).collect();
+        let but = but.to_vec();
+        self.change("take what is offered", move |transaction| {
+            let (doors, but, limit) = (doors.clone(), but.clone(), limit_of(limit));
+            Box::pin(async move {
+                let mut taken = Vec::new();
+                if limit > 0 {
+                    for row in rows(transaction, TAKE_OFFERED, &[&doors, &but, &limit]).await? {
+                        let left = row.try_get::<_, i64>("node")? == LEFT;
+                        let offer = if left { Offer::Left } else { Offer::New };
+                        taken.push((key_of(&row, "key")?, offer));
+                    }
+                }
+                let most = limit_of(OFFERS_COUNTED);
+                let waiting = count(transaction, COUNT_OFFERS, &[&doors, &most]).await?;
+                Ok(Offered { taken, waiting })
+            })
+        })
+        .await
+    }
+
+    /// See the port.
+    pub(super) async fn offer_all_left(
+        &self,
+        limit: usize,
+    ) -> std::result::Result<usize, StoreError> {
+        self.change("offer what was left", move |transaction| {
+            let limit = limit_of(limit);
+            Box::pin(async move {
+                let doors: Vec<i64> = Offer::ALL.into_iter().map(door_of).collect();
+                run(transaction, OFFER_LEFT, &[&LEFT, &doors, &limit]).await
             })
         })
         .await
@@ -55,12 +133,18 @@ pub(super) async fn last_seqs(
 }
 
 /// See the port.
-pub(super) async fn left_behind(
+pub(super) async fn own_work(
     on: &impl GenericClient,
-    after: Option<&SessionKey>,
+    before: Timestamp,
+    after: Option<&(Timestamp, SessionKey)>,
     limit: usize,
-) -> Result<Vec<SessionKey>> {
-    let after = after.map(SessionKey::as_str);
-    let left = rows(on, LEFT_BEHIND, &[&after, &limit_of(limit)]).await?;
-    left.iter().map(|row| key_of(row, "key")).collect()
+    own: &[i64],
+) -> Result<Vec<(Timestamp, SessionKey)>> {
+    let (at, key) = match after {
+        Some((at, key)) => (*at, Some(key.as_str())),
+        None => (Timestamp::MIN, None),
+    };
+    let values: [Value<'_>; 5] = [&before, &at, &key, &own, &limit_of(limit)];
+    let due = rows(on, OWN_WORK, &values).await?;
+    due.iter().map(|row| Ok((row.try_get("wake_at")?, key_of(row, "key")?))).collect()
 }

@@ -6,6 +6,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
+use super::gate::ENTER;
+
 /// Locks the rows of these sessions, in the order that everybody locks them in. What it gives is
 /// what stands there once whoever wrote before has ended.
 const LOCK_SESSIONS: &str = "SELECT key, id, version, epoch, last_seq FROM sessions
@@ -45,6 +47,13 @@ const LOOK_AT_MESSAGES: &str = "SELECT s.key, s.body_hash, s.until, coalesce(s.s
 const LOOK_AT_LETTERS: &str = "SELECT c.id, d.seq
     FROM unnest($1::text[], $2::bigint[]) AS n(whose, seq) JOIN sessions c ON c.key = n.whose
     JOIN dead_letters d ON d.session_id = c.id AND d.seq = n.seq";
+
+/// Parts whose texts are there.
+const LOOK_AT_PARTS: &str = "SELECT c.id, p.reply, p.part, p.body
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(whose, reply, part)
+    JOIN sessions c ON c.key = n.whose
+    JOIN parts p ON p.session_id = c.id AND p.reply = n.reply AND p.part = n.part
+    WHERE p.said <> ''::bytea";
 
 const UNDO_MESSAGES: &str = "DELETE FROM seen WHERE key = ANY($1::uuid[])";
 
@@ -135,16 +144,15 @@ const KNOCK: &str = "INSERT INTO knocks AS k (node, session_id)
     SELECT n.node, n.session_id FROM unnest($1::bigint[], $2::bigint[]) AS n(node, session_id)
     ON CONFLICT (node, session_id) DO UPDATE SET times = k.times + 1";
 
-/// The gate, and the fence: whoever is through is the only one until its transaction has ended.
-const ENTER: &str = "SELECT enter_1($1, $2)";
-
-/// Gives out the next places. Right only behind the gate.
-const APPEND_JOURNAL: &str = "INSERT INTO journal (place, session_id, first_seq, last_seq, events)
+/// Gives out the next places, and says the last of them. Right only behind the gate.
+const APPEND_JOURNAL: &str = "WITH put AS (
+    INSERT INTO journal (place, session_id, first_seq, last_seq, events)
     SELECT b.last + n.place, n.session_id, n.first_seq, n.last_seq, n.events
     FROM (SELECT greatest(coalesce((SELECT max(place) FROM journal), 0),
         (SELECT value FROM meta WHERE name = 'journal')) AS last) b,
       unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])
-        WITH ORDINALITY AS n(session_id, first_seq, last_seq, events, place)";
+        WITH ORDINALITY AS n(session_id, first_seq, last_seq, events, place)
+    RETURNING place) SELECT max(place) FROM put";
 
 /// The writer's connection with everything prepared on it.
 pub(super) struct Link {
@@ -161,6 +169,7 @@ pub(super) struct Statements {
     pub(super) claim_messages: Statement,
     pub(super) look_at_messages: Statement,
     pub(super) look_at_letters: Statement,
+    pub(super) look_at_parts: Statement,
     pub(super) undo_messages: Statement,
     pub(super) undo_sessions: Statement,
     pub(super) put_turns: Statement,
@@ -188,6 +197,7 @@ impl Statements {
             claim_messages: client.prepare(CLAIM_MESSAGES).await?,
             look_at_messages: client.prepare(LOOK_AT_MESSAGES).await?,
             look_at_letters: client.prepare(LOOK_AT_LETTERS).await?,
+            look_at_parts: client.prepare(LOOK_AT_PARTS).await?,
             undo_messages: client.prepare(UNDO_MESSAGES).await?,
             undo_sessions: client.prepare(UNDO_SESSIONS).await?,
             put_turns: client.prepare(PUT_TURNS).await?,

@@ -7,15 +7,15 @@ use tokio::sync::oneshot;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
-    Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, PartPlace, PartRow,
-    Store, StoreError, StoreStats, TurnRow,
+    Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, Offer, Offered,
+    PartPlace, PartRow, Store, StoreError, StoreStats, TurnRow,
 };
 use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
 
 use super::ask::{limit_of, run};
 use super::batch::Job;
 use super::writer::{CLOSED, Order};
-use super::{PostgresStore, Shared, journal, nodes, read, shared};
+use super::{PostgresStore, Shared, nodes, read, shared};
 use crate::encode;
 
 /// Commits that may wait for the writer; more are refused at once.
@@ -56,7 +56,9 @@ impl Store for PostgresStore {
         if nodes.is_out() {
             return Holder::Later;
         }
-        if epoch.node() == gate.epoch { Holder::Us } else { nodes.holder(epoch) }
+        let whose = Some(epoch.node());
+        let ours = whose == Some(gate.epoch) || whose == nodes.stand_in.epoch();
+        if ours { Holder::Us } else { nodes.holder(epoch) }
     }
 
     fn is_shared(&self) -> bool {
@@ -84,16 +86,17 @@ impl Store for PostgresStore {
         }))
     }
 
-    fn left_behind<'a>(
+    fn offer_left(&self, limit: usize) -> Answer<'_, usize> {
+        Box::pin(self.offer_all_left(limit))
+    }
+
+    fn take_offered<'a>(
         &'a self,
-        after: Option<&'a SessionKey>,
+        of: &'a [Offer],
         limit: usize,
-    ) -> Answer<'a, Vec<SessionKey>> {
-        let after = after.cloned();
-        Box::pin(self.look(move |on| {
-            let after = after.clone();
-            async move { shared::left_behind(&*on, after.as_ref(), limit).await }
-        }))
+        but: &'a [String],
+    ) -> Answer<'a, Offered> {
+        Box::pin(self.take_some_offered(of, limit, but))
     }
 
     fn lease<'a>(&'a self, name: &'a str) -> Answer<'a, bool> {
@@ -104,9 +107,17 @@ impl Store for PostgresStore {
         self.shared.nodes.marks()
     }
 
+    fn stand_in(&self) -> Answer<'_, Epoch> {
+        Box::pin(self.draw_second())
+    }
+
+    fn step_back(&self) -> Answer<'_, ()> {
+        Box::pin(self.give_second_back())
+    }
+
     fn health(&self) -> Result<(), String> {
-        if self.shared.nodes.is_out() {
-            return Err(nodes::OUT.into());
+        if let Some(out) = self.shared.nodes.out() {
+            return Err(out.sentence().into());
         }
         self.shared.health.get()
     }
@@ -120,11 +131,7 @@ impl Store for PostgresStore {
     }
 
     fn load(&self, key: &SessionKey) -> Answer<'_, Option<Loaded>> {
-        let key = key.clone();
-        Box::pin(self.look(move |on| {
-            let key = key.clone();
-            async move { read::load(&*on, &key).await }
-        }))
+        Box::pin(self.together.load(key.clone()))
     }
 
     fn commit(&self, commit: Commit) -> Answer<'_, CommitOutcome> {
@@ -137,10 +144,23 @@ impl Store for PostgresStore {
         after: Option<(Timestamp, SessionKey)>,
         limit: usize,
     ) -> Answer<'_, Vec<(Timestamp, SessionKey)>> {
-        let own = Some(self.shared.gate.epoch);
+        let own = self.shared.numbers();
         Box::pin(self.look(move |on| {
-            let after = after.clone();
+            let (after, own) = (after.clone(), Some(own.clone()));
             async move { read::open_work(&*on, before, after.as_ref(), limit, own).await }
+        }))
+    }
+
+    fn own_work(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, SessionKey)>,
+        limit: usize,
+    ) -> Answer<'_, Vec<(Timestamp, SessionKey)>> {
+        let own = self.shared.numbers();
+        Box::pin(self.look(move |on| {
+            let (after, own) = (after.clone(), own.clone());
+            async move { shared::own_work(&*on, before, after.as_ref(), limit, &own).await }
         }))
     }
 
@@ -158,11 +178,7 @@ impl Store for PostgresStore {
     }
 
     fn events(&self, key: &SessionKey, after: Seq, limit: usize) -> Answer<'_, Vec<Event>> {
-        let key = key.clone();
-        Box::pin(self.look(move |on| {
-            let key = key.clone();
-            async move { journal::events(&*on, &key, after, limit).await }
-        }))
+        Box::pin(self.together.events(key.clone(), after, limit))
     }
 
     fn turn(&self, id: TurnId) -> Answer<'_, Option<(SessionKey, TurnRow)>> {

@@ -9,10 +9,13 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 use turnkeep_core::SessionKey;
 use turnkeep_core::ports::store::StoreError;
 
+use super::gate::Out;
 use crate::encode::Unreadable;
 
 /// What the gate says to a node that was put out.
 pub(super) const FENCED: &str = "TK001";
+/// What it says where the database has gone back.
+pub(super) const BEHIND: &str = "TK002";
 
 /// An error on the way.
 #[derive(Debug)]
@@ -38,6 +41,16 @@ pub(crate) struct Refused {
     pub(super) message: String,
 }
 
+impl Refused {
+    fn out(&self) -> Option<Out> {
+        match self.code.code() {
+            FENCED => Some(Out::ByOthers),
+            BEHIND => Some(Out::WentBack),
+            _ => None,
+        }
+    }
+}
+
 /// What follows from a refusal. None of them was committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -49,7 +62,7 @@ pub(crate) enum Class {
     Unable,
     /// The tables aren't ours, or not any more.
     Foreign,
-    /// This node was put out of the cluster, for ever.
+    /// This node is out of the cluster, for ever.
     Fenced,
     /// The database is damaged.
     Damage,
@@ -137,6 +150,14 @@ impl Trouble {
         }
     }
 
+    /// Why this node is out, if it is.
+    pub(super) fn out(&self) -> Option<Out> {
+        match self {
+            Self::Refused(refused) => refused.out(),
+            _ => None,
+        }
+    }
+
     /// It is worth doing the same again at once.
     pub(crate) fn passes(&self) -> bool {
         self.class() == Some(Class::Passing)
@@ -174,12 +195,13 @@ impl Trouble {
             Class::Unable if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
                 "the database only reads: it is a standby, or was told to".into()
             }
+            Class::Unable if code.code().starts_with("28") => {
+                format!("the database refuses the user or the password of its address: {message}")
+            }
             Class::Unable => format!("the database can't work: {message}"),
             Class::Passing => format!("the database was held up: {message}"),
             Class::Foreign => format!("the database's tables are not ours any more: {message}"),
-            Class::Fenced => {
-                "this node was put out of the cluster: it has to be started again".into()
-            }
+            Class::Fenced => refused.out().unwrap_or(Out::ByOthers).sentence().into(),
             Class::Damage => format!("the database is damaged ({message}): restore a backup"),
             Class::Ended => format!("the database ended the connection: {message}"),
             Class::Fault => format!("the database refuses a row: {message} ({})", code.code()),
@@ -203,7 +225,8 @@ impl From<Trouble> for StoreError {
 /// What follows from a code. The classes of codes are those of the standard: the first two places.
 fn class(code: &SqlState, fatal: bool) -> Class {
     match code.code() {
-        FENCED => Class::Fenced,
+        FENCED | BEHIND => Class::Fenced,
+        "28P01" | "28000" => Class::Unable,
         "XX001" | "XX002" => Class::Damage,
         "53100" | "53200" | "53300" | "53400" | "58030" | "25006" => Class::Unable,
         _ if fatal => Class::Ended,
@@ -259,8 +282,10 @@ mod tests {
         check("42P01", Class::Foreign);
         check("57P01", Class::Ended);
         check("TK001", Class::Fenced);
+        check("TK002", Class::Fenced);
         check("XX001", Class::Damage);
         assert_eq!(class(&SqlState::T_R_DEADLOCK_DETECTED, true), Class::Ended);
+        assert_eq!(class(&SqlState::INVALID_PASSWORD, true), Class::Unable);
     }
 
     #[test]
@@ -288,7 +313,9 @@ mod tests {
         };
         check("53100", "the database's disk is full: free some space");
         check("25006", "the database only reads: it is a standby");
+        check("28P01", "the database refuses the user or the password");
         check("42501", "the database's tables are not ours any more: why");
         check("TK001", "this node was put out of the cluster");
+        check("TK002", "the database was put back to an older state under this node");
     }
 }

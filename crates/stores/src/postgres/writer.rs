@@ -20,7 +20,7 @@ use super::batch::{Job, Queue};
 use super::claim;
 use super::decide::{self, Verdict};
 use super::nodes;
-use super::put::{self, Columns};
+use super::put::{self, Columns, Writes};
 use super::statements::{Link, Statements};
 use super::trouble::{Class, Result, Trouble};
 use crate::crowd::{Crowd, PATIENCE};
@@ -180,8 +180,14 @@ impl Writer {
                 };
                 self.settle(&failed).await;
                 match next(&failed, tries) {
-                    Next::Again => tokio::time::sleep(PAUSE_TRY).await,
-                    Next::Without => self.set_aside(&mut part, &failed.trouble).await,
+                    Next::Again => {
+                        self.shared.tried_again(&failed.trouble, part.len());
+                        tokio::time::sleep(PAUSE_TRY).await;
+                    }
+                    Next::Without => {
+                        self.set_aside(&mut part, &failed.trouble).await;
+                        self.shared.tried_again(&failed.trouble, part.len());
+                    }
                     Next::Halves if part.len() > 1 => {
                         parts.push(part.split_off(part.len() / 2));
                         tries = 0;
@@ -220,12 +226,18 @@ impl Writer {
             self.roll_back().await;
             return Ok(verdicts);
         }
-        let columns =
-            Columns::of(jobs, &verdicts, &found, (shared.gate.epoch, shared.settings.runs));
+        let writes = Writes {
+            node: shared.gate.epoch,
+            second: shared.nodes.stand_in.epoch(),
+            runs: shared.settings.runs,
+        };
+        let columns = Columns::of(jobs, &verdicts, &found, writes);
         shared.settings.kill_point("store.commit.before");
         let began = Instant::now();
-        let put = put::put(link, &columns, shared.gate.epoch, shared.gate.token);
-        within(shared, put).await.map_err(|trouble| Failed { trouble, sent: true })?;
+        let pass = shared.gate.pass();
+        let put = within(shared, put::put(link, &columns, &pass)).await;
+        let place = put.map_err(|trouble| Failed { trouble, sent: true })?;
+        place.into_iter().for_each(|place| shared.gate.keeps(place));
         shared.settings.kill_point("store.commit.after");
         let counters = &shared.counters;
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -313,8 +325,8 @@ impl Writer {
     fn fail(&mut self, trouble: &Trouble) {
         let reason = trouble.sentence();
         self.shared.counters.failures.fetch_add(1, Relaxed);
-        if trouble.class() == Some(Class::Fenced) {
-            self.shared.nodes.fence();
+        if let Some(out) = trouble.out() {
+            self.shared.nodes.fence(out);
         }
         tracing::error!(reason, "the store can't write");
         self.shared.health.set(Some(format!("the store can't write: {reason}")));
@@ -370,13 +382,12 @@ impl Writer {
     async fn probe(&mut self) -> Result<()> {
         self.link = None;
         let link = connect(&self.shared).await?;
-        let enter = &link.statements.enter;
-        let epoch = self.shared.gate.epoch.0.cast_signed();
+        let (enter, pass) = (&link.statements.enter, self.shared.gate.pass());
         let written = async {
             link.client
                 .batch_execute("BEGIN; UPDATE meta SET value = value + 1 WHERE name = 'probe'")
                 .await?;
-            link.client.query(enter, &[&epoch, &self.shared.gate.token]).await?;
+            link.client.query(enter, &pass.values()).await?;
             Ok(link.client.batch_execute("COMMIT").await?)
         };
         within(&self.shared, written).await?;

@@ -5,9 +5,11 @@
 //! a single `NotSeen` guard is the first write itself, and it writes nothing where it is refused.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use turnkeep_core::message::Seen;
+use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::store::{CommitOutcome, FirstDecision, Guard, StoreError};
 use turnkeep_core::{Seq, SessionKey, TurnId, Version};
 
@@ -97,6 +99,7 @@ pub(super) struct Statements<'connection> {
     insert_turn: CachedStatement<'connection>,
     update_turn: CachedStatement<'connection>,
     put_part: CachedStatement<'connection>,
+    find_part: CachedStatement<'connection>,
     insert_letter: CachedStatement<'connection>,
     find_letter: CachedStatement<'connection>,
     delete_letter: CachedStatement<'connection>,
@@ -131,6 +134,10 @@ impl<'connection> Statements<'connection> {
                 "INSERT INTO parts VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT (session_id, reply, part) DO UPDATE SET body = excluded.body,
                  text = iif(excluded.text = '', text, excluded.text)",
+            )?,
+            find_part: prepare(
+                "SELECT body FROM parts
+                 WHERE session_id = ?1 AND reply = ?2 AND part = ?3 AND text <> ''",
             )?,
             insert_letter: prepare(
                 "INSERT INTO dead_letters (session_id, seq, body) VALUES (?1, ?2, ?3)",
@@ -193,6 +200,20 @@ impl<'connection> Statements<'connection> {
             queue_position: row.get(5)?,
         };
         Ok(Some((first, row.get::<_, i64>(0)?.cast_unsigned())))
+    }
+
+    /// Where a part stands whose text is there, and how often it was tried.
+    fn part(
+        &mut self,
+        key: &SessionKey,
+        session_id: i64,
+        (reply, part): (Seq, u32),
+    ) -> Result<Option<(DeliveryState, u32)>> {
+        let mut rows = self.find_part.query(params![session_id, reply.0.cast_signed(), part])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let body = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+        let row = encode::decode_part(key, (reply, part), body, Arc::default())?;
+        Ok(Some((row.state, row.tries)))
     }
 }
 
@@ -377,6 +398,12 @@ fn take_guards(
                     return Ok(Some(CommitOutcome::Refused { guard: index, first: None }));
                 }
             }
+            Guard::Parked { reply, part, state, tries } => {
+                let stands = statements.part(&commit.key, session_id, (*reply, *part))?;
+                if earlier.contains(guard) || stands != Some((*state, *tries)) {
+                    return Ok(Some(CommitOutcome::Refused { guard: index, first: None }));
+                }
+            }
         }
     }
     if commit.asks_only {
@@ -390,6 +417,7 @@ fn take_guards(
             Guard::TakeDeadLetter(seq) => {
                 statements.delete_letter.execute(params![session_id, seq.0.cast_signed()])?;
             }
+            Guard::Parked { .. } => {}
         }
     }
     Ok(None)

@@ -1,12 +1,14 @@
-//! Guards: twins, dead letters, all or nothing.
+//! Guards: twins, dead letters, parked parts, all or nothing.
 
 use std::sync::Arc;
 
 use turnkeep_core::message::{Action, Seen};
-use turnkeep_core::ports::store::{CommitOutcome, FirstDecision, Guard, Store};
+use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::ports::care::{CareStore as _, Redaction};
+use turnkeep_core::ports::store::{CommitOutcome, FirstDecision, Guard, PartRow, Store};
 use turnkeep_core::{Seq, Version};
 
-use crate::fixture::{Chat, DAY_MS, Home, NOW, first_of, letter, not_seen};
+use crate::fixture::{Chat, DAY_MS, Home, NOW, first_of, letter, not_seen, part_row};
 
 /// Commits a message with the key `name` and gives back the decision it got.
 async fn first_message(store: &impl Store, chat: &mut Chat, name: u8) -> FirstDecision {
@@ -291,4 +293,85 @@ pub(crate) async fn a_dead_letter_belongs_to_its_session(home: &impl Home) {
     let left = store.dead_letters(0, 10).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].1, one.key);
+}
+
+/// What somebody who read this part asks for.
+fn parked(row: &PartRow) -> Guard {
+    let PartRow { reply, part, state, tries, .. } = *row;
+    Guard::Parked { reply, part, state, tries }
+}
+
+/// A commit with these guards, which nobody goes on from.
+async fn ask(store: &impl Store, chat: &Chat, rows: &[&PartRow]) -> CommitOutcome {
+    let mut chat = chat.clone();
+    chat.note("never");
+    rows.iter().for_each(|row| chat.guard(parked(row)));
+    store.commit(chat.draft()).await.unwrap()
+}
+
+/// A session with a part of which nobody knows, and one that is dead.
+async fn chat_with_parked(store: &impl Store) -> (Chat, PartRow, PartRow) {
+    let mut chat = Chat::new("one");
+    // Up to the place of the reply.
+    (0..4).for_each(|_| drop(chat.accept("a message")));
+    let unknown =
+        PartRow { state: DeliveryState::Unknown, tries: 2, ..part_row(4, 1, "the second") };
+    let dead = PartRow { state: DeliveryState::Dead, tries: 1, ..part_row(4, 0, "the first") };
+    chat.part(dead.clone());
+    chat.part(unknown.clone());
+    chat.commit(store).await;
+    (chat, unknown, dead)
+}
+
+pub(crate) async fn a_part_has_to_stand_as_it_was_read(home: &impl Home) {
+    let store = home.open();
+    let (chat, unknown, dead) = chat_with_parked(&store).await;
+    let refused = |guard| CommitOutcome::Refused { guard, first: None };
+    for other in [
+        PartRow { state: DeliveryState::Dead, ..unknown.clone() },
+        PartRow { tries: 1, ..unknown.clone() },
+        PartRow { tries: 3, ..unknown.clone() },
+        PartRow { part: 2, ..unknown.clone() },
+        PartRow { reply: Seq(3), ..unknown.clone() },
+    ] {
+        assert_eq!(ask(&store, &chat, &[&other]).await, refused(0), "{other:?}");
+    }
+    assert_eq!(ask(&store, &chat, &[&dead, &unknown, &unknown]).await, refused(2));
+    assert_eq!(ask(&store, &Chat::new("two"), &[&unknown]).await, refused(0));
+    assert_eq!(store.load(&Chat::new("two").key).await.unwrap(), None);
+    assert_eq!(store.load(&chat.key).await.unwrap(), Some(chat.loaded()));
+    // Who comes with an old version is told that, so that they look again.
+    let mut old = chat.clone();
+    old.version = Version(7);
+    assert_eq!(ask(&store, &old, &[&unknown]).await, CommitOutcome::Conflict);
+    let both = ask(&store, &chat, &[&unknown, &dead]).await;
+    assert_eq!(both, CommitOutcome::Committed(Version(2)));
+}
+
+pub(crate) async fn of_those_who_read_a_part_alike_one_is_let_through(home: &impl Home) {
+    let store = home.open();
+    let (mut chat, read, dead) = chat_with_parked(&store).await;
+    let refused = CommitOutcome::Refused { guard: 0, first: None };
+    // It goes out again, and is parked again: whoever read it before was late all the same.
+    chat.guard(parked(&read));
+    for state in [DeliveryState::Sending, DeliveryState::Sent, DeliveryState::Unknown] {
+        chat.part(PartRow { state, tries: 3, text: "".into(), ..read.clone() });
+        chat.commit(&store).await;
+        assert_eq!(ask(&store, &chat, &[&read]).await, refused, "{state:?}");
+    }
+    drop(store);
+    let store = home.open();
+    assert_eq!(ask(&store, &chat, &[&read]).await, refused);
+    let again = PartRow { tries: 3, ..read };
+    chat.guard(parked(&again));
+    chat.commit(&store).await;
+    // What was taken out meanwhile is not put back.
+    let (key, places) = (chat.key.clone(), vec![Seq(4)]);
+    store.redact(Redaction { key, places, turns: Vec::new() }).await.unwrap();
+    for row in [&again, &dead] {
+        assert_eq!(ask(&store, &chat, &[row]).await, refused);
+    }
+    assert!(
+        store.parts(&chat.key, (Seq(0), 0), 9).await.unwrap().iter().all(|row| row.text.is_empty())
+    );
 }

@@ -16,6 +16,8 @@ mod people;
 #[path = "../../../turnkeep/tests/port_kit/mod.rs"]
 mod port_kit;
 #[cfg(feature = "postgres")]
+mod postgres_behind;
+#[cfg(feature = "postgres")]
 mod postgres_care;
 #[cfg(feature = "postgres")]
 mod postgres_connections;
@@ -37,6 +39,8 @@ mod postgres_reads;
 mod postgres_schema;
 #[cfg(feature = "postgres")]
 mod postgres_server;
+#[cfg(feature = "postgres")]
+mod postgres_stand_in;
 mod reads;
 mod restrictions;
 mod rows;
@@ -91,6 +95,8 @@ macro_rules! store_conformance {
                 guards::a_question_is_answered_and_leaves_nothing,
                 guards::a_dead_letter_is_taken_once,
                 guards::a_dead_letter_belongs_to_its_session,
+                guards::a_part_has_to_stand_as_it_was_read,
+                guards::of_those_who_read_a_part_alike_one_is_let_through,
                 keys::a_key_is_kept_as_it_was_made,
                 keys::keys_have_a_limit,
                 keys::a_revoked_key_takes_its_visits_along,

@@ -1,8 +1,8 @@
 //! Several nodes of one database: whose a session is, who is told that it was written by another
 //! one, and what nobody has.
 
-use turnkeep_core::Epoch;
-use turnkeep_core::ports::store::{Holder, Store};
+use turnkeep_core::ports::store::{Holder, Offer, Offered, Store};
+use turnkeep_core::{Epoch, SessionKey, SessionKind};
 use turnkeep_stores::{PostgresSettings, PostgresStore};
 
 use crate::fixture::{Chat, NOW};
@@ -20,6 +20,13 @@ fn held_by(peer: &str, epoch: Epoch) -> Chat {
     (chat.session.epoch, chat.wake_at) = (epoch, Some(NOW));
     chat.queue("hello");
     chat
+}
+
+/// What it takes of so many, in order, and how many are left.
+async fn take(store: &PostgresStore, limit: usize) -> (Vec<(SessionKey, Offer)>, usize) {
+    let mut offered = store.take_offered(&Offer::ALL, limit, &[]).await.unwrap();
+    offered.taken.sort_by_key(|(key, offer)| (*offer, key.clone()));
+    (offered.taken, offered.waiting)
 }
 
 async fn nodes(home: &PgHome) -> [PostgresStore; 2] {
@@ -49,18 +56,58 @@ async fn what_a_node_that_runs_nothing_accepts_any_other_takes_up() {
     let accepts = open_to_accept(&home, "accepts").await;
     let mut chat = held_by("ann", accepts.epoch());
     chat.commit(&accepts).await;
-    assert_eq!(accepts.knocks(10).await.unwrap(), [], "it runs nothing");
-    assert_eq!(two.knocks(10).await.unwrap(), std::slice::from_ref(&chat.key));
-    assert_eq!(one.knocks(10).await.unwrap(), [], "one is enough");
-    let found = one.left_behind(None, 10).await.unwrap();
-    assert_eq!(found, [chat.key.clone()], "and should that one die, it is found");
-    assert_eq!(one.left_behind(Some(&chat.key), 10).await.unwrap(), []);
+    for node in [&accepts, &one, &two] {
+        assert_eq!(node.knocks(10).await.unwrap(), [], "it is at nobody's own door");
+    }
+    assert_eq!(one.offer_left(10).await.unwrap(), 0, "it is offered already");
+    assert_eq!(take(&two, 10).await, ([(chat.key.clone(), Offer::New)].into(), 0));
+    assert_eq!(take(&one, 10).await, (vec![], 0), "one is enough");
+    assert_eq!(one.offer_left(10).await.unwrap(), 1, "and should that one die, it is found");
+    assert_eq!(two.offer_left(10).await.unwrap(), 0);
+    assert_eq!(take(&one, 10).await, ([(chat.key.clone(), Offer::Left)].into(), 0));
     // Nothing is open any more, so there is nothing to take up.
     chat.session.queue.clear();
     chat.wake_at = None;
     chat.note("done");
     chat.commit(&accepts).await;
-    assert_eq!(one.knocks(10).await.unwrap(), []);
+    assert_eq!(one.offer_left(10).await.unwrap(), 0);
+    assert_eq!(take(&one, 10).await, (vec![], 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offers_are_taken_as_many_as_wanted_and_not_of_everybody() {
+    let home = PgHome::default();
+    let [one, two] = nodes(&home).await;
+    let accepts = open_to_accept(&home, "accepts").await;
+    let mut keys = Vec::new();
+    for number in 0..6 {
+        let mut chat = Chat::new(&format!("p{number}"));
+        if number % 2 == 1 {
+            let peer = number.to_string();
+            chat.key = SessionKey::new("t", "other", "web", SessionKind::Dm, &peer).unwrap();
+        }
+        (chat.session.epoch, chat.wake_at) = (accepts.epoch(), Some(NOW));
+        chat.commit(&accepts).await;
+        keys.push(chat.key);
+    }
+    // Nobody lives who had it: it comes before what is new.
+    let gone = home.open_as("gone").await.unwrap();
+    let mut left = held_by("left", gone.epoch());
+    left.commit(&gone).await;
+    gone.close().await;
+    assert_eq!(two.offer_left(10).await.unwrap(), 1);
+    assert_eq!(take(&one, 0).await, (vec![], 7));
+    let first = [(left.key.clone(), Offer::Left), (keys[0].clone(), Offer::New)];
+    assert_eq!(take(&one, 2).await, (first.into(), 5));
+    let of_left = one.take_offered(&[Offer::Left], 9, &[]).await.unwrap();
+    assert_eq!(of_left, Offered::default(), "nothing else was left");
+    let but = ["other".to_owned()];
+    let mut others = two.take_offered(&Offer::ALL, 9, &but).await.unwrap();
+    others.taken.sort();
+    let expect = [2, 4].map(|place| (keys[place].clone(), Offer::New));
+    assert_eq!((others.taken, others.waiting), (expect.into(), 3));
+    let (rest, waiting) = take(&one, 9).await;
+    assert_eq!((rest.len(), waiting), (3, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,10 +133,11 @@ async fn what_a_node_had_is_nobodys_once_it_is_gone() {
     let taken = Epoch(5).taken_by(one.epoch());
     assert_eq!((two.holder(one.epoch()), two.holder(taken)), (Holder::Another, Holder::Another));
     assert_eq!((one.holder(one.epoch()), one.holder(taken)), (Holder::Us, Holder::Us));
-    assert_eq!(two.left_behind(None, 10).await.unwrap(), []);
+    assert_eq!(two.offer_left(10).await.unwrap(), 0);
     let before = two.marks()["nodes"];
     one.close().await;
-    assert_eq!(two.left_behind(None, 10).await.unwrap(), [chat.key.clone()]);
+    assert_eq!(two.offer_left(10).await.unwrap(), 1);
+    assert_eq!(take(&two, 10).await, ([(chat.key.clone(), Offer::Left)].into(), 0));
     while two.holder(taken) == Holder::Another {
         tokio::task::yield_now().await;
     }
@@ -99,7 +147,7 @@ async fn what_a_node_had_is_nobodys_once_it_is_gone() {
     chat.session.epoch = taken.taken_by(two.epoch());
     chat.note("taken");
     chat.commit(&two).await;
-    assert_eq!(two.left_behind(None, 10).await.unwrap(), []);
+    assert_eq!(two.offer_left(10).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,7 +87,8 @@ async fn a_connection_that_ends_before_the_commit_is_sent_costs_nothing() {
     client.batch_execute("ROLLBACK").await.unwrap();
     let version = chat.version.next();
     assert_eq!(commit.await.unwrap(), Ok(CommitOutcome::Committed(version)));
-    assert_eq!(store.stats().failures, 0);
+    let stats = store.stats();
+    assert_eq!((stats.failures, stats.retries_lost, stats.retries_held), (0, 1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,6 +135,8 @@ async fn a_gate_that_nobody_opens_is_waited_for_so_long() {
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
     let reason = store.health().unwrap_err();
     assert!(reason.starts_with("the store can't write: the database was held up"), "{reason}");
+    // Two more times than once.
+    assert_eq!((store.stats().retries_held, store.stats().retries_lost), (2, 0));
     assert_eq!(store.load(&chat.key).await.unwrap(), None, "reads go on");
     client.batch_execute("ROLLBACK").await.unwrap();
     commit_until_taken(&store, &mut chat, "after").await;

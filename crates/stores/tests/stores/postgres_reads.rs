@@ -35,6 +35,7 @@ async fn what_is_missing_is_named() {
         part: 1,
         state: DeliveryState::Pending,
         tries: 0,
+        tries_before: 0,
         since: NOW,
         until: None,
         text: "a part".into(),
@@ -43,6 +44,8 @@ async fn what_is_missing_is_named() {
     let run = async |sql: &str| client.batch_execute(sql).await.unwrap();
     let check =
         |said: String, expect: &str| assert_eq!(said, format!("session {}: {expect}", chat.key));
+    // A journal that ends sooner than it did is a database that was put back: this one was damaged.
+    run("UPDATE meta SET value = (SELECT max(place) FROM journal) WHERE name = 'journal'").await;
     run("DELETE FROM parts WHERE part = 1").await;
     check(told(store.load(&chat.key).await), "a part of its outbox is missing");
     run("UPDATE journal SET last_seq = 6 WHERE last_seq = 5").await;
@@ -191,6 +194,10 @@ async fn work_of_a_gateway_that_lives_is_its_own() {
     nobodys.commit(&two).await;
     assert_eq!(due(&one).await, ["of one", "of nobody"]);
     assert_eq!(due(&two).await, ["of two", "of nobody"]);
+    let own = two.own_work(Timestamp::MAX, None, 9).await.unwrap();
+    assert_eq!(own.iter().map(|(_, key)| key.peer()).collect::<Vec<_>>(), ["of two"]);
+    assert_eq!(two.own_work(Timestamp::MAX, own.last().cloned(), 9).await.unwrap(), []);
+    assert_eq!(two.own_work(NOW - 1, None, 9).await.unwrap(), []);
     one.close().await;
     assert_eq!(due(&two).await, ["of one", "of two", "of nobody"]);
 }

@@ -28,7 +28,7 @@ async fn nodes_that_come_at_once_make_the_tables_once() {
     let open = |node| home.open_as(node);
     let (a, b, c) = tokio::join!(open("a"), open("b"), open("c"));
     let _stores = (a.unwrap(), b.unwrap(), c.unwrap());
-    assert_eq!(number(&home, "SELECT count(*) FROM schema_steps").await, 4);
+    assert_eq!(number(&home, "SELECT count(*) FROM schema_steps").await, 5);
     assert_eq!(number(&home, "SELECT count(DISTINCT epoch) FROM nodes").await, 3);
     assert_eq!(number(&home, "SELECT count(*) FROM nodes WHERE gone_at IS NULL").await, 3);
     assert_eq!(number(&home, "SELECT count(*) FROM cluster").await, 1);
@@ -51,7 +51,7 @@ async fn tables_of_an_older_program_are_completed() {
     )
     .await;
     let _store = home.open_as("a").await.unwrap();
-    assert_eq!(number(&home, "SELECT max(step) FROM schema_steps").await, 4);
+    assert_eq!(number(&home, "SELECT max(step) FROM schema_steps").await, 5);
     assert_eq!(number(&home, "SELECT max(epoch) FROM nodes").await, 42);
 }
 
@@ -64,7 +64,10 @@ async fn what_a_newer_program_added_is_no_obstacle_until_it_says_so() {
     run(&home, "UPDATE meta SET value = 99 WHERE name = 'floor'").await;
     let refused = refusal(&home, home.settings("a")).await;
     assert!(matches!(refused, PostgresError::Newer { floor: 99, .. }), "{refused}");
-    assert!(refused.to_string().contains("written by a newer Turnkeep"), "{refused}");
+    let ours = format!("and this one ({}) knows 5", env!("CARGO_PKG_VERSION"));
+    for told in ["written by a newer Turnkeep (9.9.9): it asks for step 99", &ours] {
+        assert!(refused.to_string().contains(told), "{refused}");
+    }
     assert_eq!(number(&home, "SELECT count(*) FROM nodes").await, 2);
 }
 

@@ -167,6 +167,7 @@ pub(crate) async fn texts_of_the_outbox_are_filled_in(home: &impl Home) {
             part,
             state: DeliveryState::Pending,
             tries: 0,
+            tries_before: 0,
             since: NOW,
             until: None,
             text: text.into(),

@@ -9,9 +9,11 @@
 //! | [`code`] | headers, lengths, attributes, sleeps |
 //! | [`star`] | which crate may know which, and who may call what |
 //! | [`documents`] | links, the changelog, and pages that must keep up with the code |
+//! | [`left_out`] | which end-to-end tests run with one store only |
 
 mod code;
 mod documents;
+mod left_out;
 mod star;
 
 use std::fmt;

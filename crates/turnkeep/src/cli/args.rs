@@ -437,9 +437,10 @@ pub(crate) struct BenchArgs {
     /// Idle sessions to make before it begins
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) prefill: u64,
-    /// A running server [default: one of its own, with a data folder that is thrown away]
+    /// A running server [default: one of its own, with a data folder that is thrown away]. Given
+    /// several times, for servers of one cluster, users are spread over them
     #[arg(long, value_name = "URL")]
-    pub(crate) server: Option<String>,
+    pub(crate) server: Vec<String>,
     /// Draw what happened into this file (SVG)
     #[arg(long, value_name = "FILE")]
     pub(crate) picture: Option<PathBuf>,

@@ -27,7 +27,8 @@ use super::place;
 use super::sessions::{fields, more, query};
 use crate::config::store::StoreSettings;
 use crate::config::{self, Env, Stored, Whereabouts};
-use crate::wiring::{self, stores::Purpose};
+use crate::wiring;
+use crate::wiring::stores::{Purpose, Stores};
 
 /// Keys that are listed at once where none are asked for.
 const LISTED: usize = 100;
@@ -154,7 +155,15 @@ fn time(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
     let command = args.command.unwrap_or_else(|| KeysCommand::List(PageArgs::default()));
     let way = Way::find(&args.api, matches!(command, KeysCommand::Create(_))).await?;
-    let json = args.api.json;
+    let done = act(command, &way, args.api.json).await;
+    // Whatever came of it: several servers may have the store, and would see one more of them.
+    if let Way::Folder(folder) = &way {
+        folder.stores.close().await;
+    }
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn act(command: KeysCommand, way: &Way, json: bool) -> anyhow::Result<()> {
     match command {
         KeysCommand::List(page) => {
             let value = way.list(page).await?;
@@ -168,7 +177,7 @@ pub(super) async fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
             invited(&way.invite(tenant, customer, agent).await?, json)?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Prints the key alone, so that it can be piped; all else goes to the person.
@@ -232,7 +241,14 @@ fn show(value: &Value) -> anyhow::Result<()> {
 /// How it is done: by the server, or to its folder while no server runs.
 enum Way {
     Server(Client),
-    Folder(Access, HttpSettings),
+    Folder(Box<Folder>),
+}
+
+/// The folder's store, opened by this command.
+struct Folder {
+    access: Access,
+    http: HttpSettings,
+    stores: Stores,
 }
 
 impl Way {
@@ -245,7 +261,8 @@ impl Way {
             if !is_served(&data_dir) {
                 let http = HttpSettings { hosts, listen: Some(listen), ..Default::default() };
                 let place = config::stored(&args.config.flags(), &env)?;
-                return Ok(Self::Folder(open(&place, makes).await?, http));
+                let (access, stores) = open(&place, makes).await?;
+                return Ok(Self::Folder(Box::new(Folder { access, http, stores })));
             }
         }
         Ok(Self::Server(Client::new(args)?))
@@ -256,7 +273,9 @@ impl Way {
             Self::Server(client) => {
                 return value(client.get(&with_query("/v1/keys", &query(page))).await);
             }
-            Self::Folder(access, _) => (access, page.limit.map_or(LISTED, |limit| limit as usize)),
+            Self::Folder(folder) => {
+                (&folder.access, page.limit.map_or(LISTED, |limit| limit as usize))
+            }
         };
         let mut keys = access.list(&Principal::operator(), page.after.as_deref(), limit + 1)?;
         let more = keys.len() > limit;
@@ -280,14 +299,14 @@ impl Way {
                 }
                 post(client, "/v1/keys", &body).await
             }
-            Self::Folder(access, _) => {
+            Self::Folder(folder) => {
                 let new = NewKey {
                     tenant: key_tenant(&tenant).map_err(anyhow::Error::msg)?,
                     scopes: args.scope,
                     label: args.label.map(Arc::from),
                     lasts: args.expires_in,
                 };
-                Ok(with_key(&access.create(&Principal::operator(), new).await?))
+                Ok(with_key(&folder.access.create(&Principal::operator(), new).await?))
             }
         }
     }
@@ -295,8 +314,8 @@ impl Way {
     async fn revoke(&self, id: &str) -> anyhow::Result<Value> {
         match self {
             Self::Server(client) => post(client, &path(id, "revoke"), &json!({})).await,
-            Self::Folder(access, _) => {
-                Ok(key_as_json(&access.revoke(&Principal::operator(), id).await?))
+            Self::Folder(folder) => {
+                Ok(key_as_json(&folder.access.revoke(&Principal::operator(), id).await?))
             }
         }
     }
@@ -307,8 +326,8 @@ impl Way {
                 let body = json!({ "grace_s": grace.as_secs() });
                 post(client, &path(id, "rotate"), &body).await
             }
-            Self::Folder(access, _) => {
-                Ok(with_key(&access.rotate(&Principal::operator(), id, grace).await?))
+            Self::Folder(folder) => {
+                Ok(with_key(&folder.access.rotate(&Principal::operator(), id, grace).await?))
             }
         }
     }
@@ -316,8 +335,8 @@ impl Way {
     async fn forget(&self, id: &str) -> anyhow::Result<Value> {
         match self {
             Self::Server(client) => post(client, &path(id, "forget"), &json!({})).await,
-            Self::Folder(access, _) => {
-                access.forget(&Principal::operator(), id).await?;
+            Self::Folder(folder) => {
+                folder.access.forget(&Principal::operator(), id).await?;
                 Ok(json!({ "result": "forgotten", "id": id }))
             }
         }
@@ -337,7 +356,8 @@ impl Way {
                 }
                 post(client, "/v1/sign-ins", &body).await
             }
-            Self::Folder(access, http) => {
+            Self::Folder(folder) => {
+                let Folder { access, http, .. } = &**folder;
                 let visit = Visit {
                     tenant: tenant.as_str().into(),
                     customer: customer.as_str().into(),
@@ -361,7 +381,7 @@ fn is_served(data_dir: &Path) -> bool {
     UnixStream::connect(data_dir.join(place::SOCKET_NAME)).is_ok()
 }
 
-async fn open(place: &Stored, makes: bool) -> anyhow::Result<Access> {
+async fn open(place: &Stored, makes: bool) -> anyhow::Result<(Access, Stores)> {
     let data_dir = &place.data_dir;
     if !makes && !data_dir.exists() && place.store == StoreSettings::Sqlite {
         bail!("no server runs, and there is no data folder {} yet", data_dir.display());
@@ -369,7 +389,14 @@ async fn open(place: &Stored, makes: bool) -> anyhow::Result<Access> {
     if !data_dir.exists() {
         output::complain(&format!("no server runs; {} is made for it", data_dir.display()));
     }
-    Ok(Access::open(wiring::stores::open(place, Purpose::Manage).await?.keys, false).await?)
+    let stores = wiring::stores::open(place, Purpose::Manage).await?;
+    match Access::open(Arc::clone(&stores.keys), false).await {
+        Ok(access) => Ok((access, stores)),
+        Err(error) => {
+            stores.close().await;
+            Err(error.into())
+        }
+    }
 }
 
 fn with_key(made: &MadeKey) -> Value {

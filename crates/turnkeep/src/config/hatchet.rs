@@ -41,6 +41,8 @@ section! {
 pub(crate) struct HatchetSettings {
     /// Who we are to it.
     pub(crate) token: ApiKey,
+    /// The key that says where that is.
+    pub(crate) token_key: &'static str,
     /// Where it is, if not where the token says.
     pub(crate) address: Option<String>,
     /// What keeps deployments apart.
@@ -98,6 +100,7 @@ pub(super) fn hatchet(
     }
     Some(HatchetSettings {
         token: ApiKey(token),
+        token_key: places.used(),
         address: text(keys.address.as_ref()),
         namespace: text(keys.namespace.as_ref()),
         tls: keys.tls.as_ref().map(|set| set.value),

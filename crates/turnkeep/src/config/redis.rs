@@ -35,6 +35,8 @@ section! {
 pub(crate) struct RedisSettings {
     /// Addresses, with users and passwords.
     pub(crate) addresses: Vec<ApiKey>,
+    /// The key that says where those are.
+    pub(crate) url_key: &'static str,
     /// What all keys begin with.
     pub(crate) prefix: String,
     /// For rates.
@@ -88,6 +90,7 @@ pub(super) fn redis(
     let millis = |set, default| Duration::from_millis(or(set, default));
     Some(RedisSettings {
         addresses: addresses.into_iter().map(ApiKey).collect(),
+        url_key: places.used(),
         prefix: text(keys.prefix.as_ref()).unwrap_or_else(|| "turnkeep".to_owned()),
         limit_timeout: millis(keys.limit_timeout_ms.as_ref(), 50),
         call_timeout: millis(keys.call_timeout_ms.as_ref(), 200),

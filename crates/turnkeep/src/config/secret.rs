@@ -48,6 +48,13 @@ pub(super) struct Named<'a> {
     pub(super) env: (&'static str, Option<&'a Set<String>>),
 }
 
+impl Named<'_> {
+    /// Which of both is set, for who is told that the secret is wrong.
+    pub(super) const fn used(&self) -> &'static str {
+        if self.file.1.is_some() { self.file.0 } else { self.env.0 }
+    }
+}
+
 /// The secret and its place; none if none is named, or if something is wrong with it, which is told.
 pub(super) fn secret<'a>(named: &Named<'a>, told: &mut Told<'_>) -> Option<(String, &'a Origin)> {
     let Named { place, file, env } = named;

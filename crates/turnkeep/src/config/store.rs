@@ -70,6 +70,8 @@ pub(crate) struct Stored {
 pub(crate) struct DatabaseSettings {
     /// Address, user and password.
     pub(crate) url: ApiKey,
+    /// The key that says where those are.
+    pub(crate) url_key: &'static str,
     /// The schema that holds the tables.
     pub(crate) schema: String,
     /// Who belongs together.
@@ -114,6 +116,7 @@ pub(super) fn store(keys: &StoreKeys, told: &mut Told<'_>) -> StoreSettings {
     }
     StoreSettings::Postgres(Box::new(DatabaseSettings {
         url: ApiKey(url),
+        url_key: places.used(),
         schema: text(keys.schema.as_ref()).unwrap_or_else(|| "turnkeep".to_owned()),
         cluster: text(keys.cluster.as_ref()).unwrap_or_else(|| "default".to_owned()),
         node: text(keys.node.as_ref()),

@@ -57,6 +57,10 @@ mod inner {
             return Ok(None);
         };
         let client = client(resolved, hatchet).context("[hatchet]")?;
+        if token(hatchet)?.remaining(SystemTime::now()).is_some_and(|left| left.is_zero()) {
+            let place = place(hatchet);
+            tracing::error!(%place, "the token of Hatchet has ended; we go on without the engine");
+        }
         let mut dispatcher = HatchetDispatcher::new(client.clone());
         let mut part = None;
         if role == Role::Worker {
@@ -80,7 +84,11 @@ mod inner {
         ) -> Option<Arc<dyn Worker>> {
             let Self { dispatcher, part, settings } = self;
             let known = Arc::clone(&dispatcher);
-            tokio::spawn(async move { known.make_known().await });
+            let until = shutdown.clone();
+            tokio::spawn(async move {
+                let looked_after = async { tokio::join!(known.make_known(), known.look_after()) };
+                until.run_until_cancelled(looked_after).await;
+            });
             let dispatcher: Arc<dyn Dispatcher> = dispatcher;
             let Some((worker, orders)) = part else {
                 gateway.hand_over_by(dispatcher, settings);
@@ -98,16 +106,25 @@ mod inner {
     pub(crate) async fn look(resolved: &Resolved) -> anyhow::Result<Option<String>> {
         let Some(hatchet) = &resolved.hatchet else { return Ok(None) };
         let client = client(resolved, hatchet)?;
-        let version = client.reach(LOOK).await?;
-        let mut said = format!("{} answers, version {version}", client.address());
+        let version = client.reach(LOOK).await.with_context(|| place(hatchet))?;
+        let token = token(hatchet)?;
+        let mut said = format!(
+            "{} answers, version {version}, to a token of its tenant {}",
+            client.address(),
+            token.tenant()
+        );
         if version != ENGINE_VERSION {
             said.push_str(&format!("; {ENGINE_VERSION} is what this program was tried with"));
         }
-        let token = token(hatchet)?;
         if let Some(left) = token.remaining(SystemTime::now()).filter(|left| *left < SOON) {
             said.push_str(&format!("; its token ends in {} days", left.as_secs() / 86_400));
         }
         Ok(Some(said))
+    }
+
+    /// Where in the configuration the token is.
+    fn place(hatchet: &HatchetSettings) -> String {
+        format!("\"{}\" in [hatchet]", hatchet.token_key)
     }
 
     fn token(hatchet: &HatchetSettings) -> anyhow::Result<Token> {

@@ -20,6 +20,10 @@ pub(crate) async fn open(resolved: &Resolved, stores: &Stores) -> anyhow::Result
     let node = node_name(stores.store.epoch());
     let hints = connect(redis, deployment(resolved, &salt), node)?;
     let health = hints.settled(redis.connect_timeout).await;
+    if let State::Refused(_) = &health.calls {
+        let (place, state) = (place(redis), &health.calls);
+        tracing::error!(%place, %state, "Redis can't be used as it is configured; we go on without");
+    }
     if let State::Foreign(found) = &health.calls {
         // Others need not wait for our place.
         stores.store.close().await;
@@ -33,7 +37,7 @@ pub(crate) async fn open(resolved: &Resolved, stores: &Stores) -> anyhow::Result
 pub(crate) async fn look(resolved: &Resolved) -> anyhow::Result<Option<String>> {
     let Some(redis) = &resolved.redis else { return Ok(None) };
     let found = RedisHints::look(settings(redis, "doctor".to_owned(), node_name(Epoch(0)))).await;
-    let found = found.map_err(|why| anyhow::anyhow!("{why}")).context("[redis]")?;
+    let found = found.map_err(|why| anyhow::anyhow!("{why}")).with_context(|| place(redis))?;
     Ok(Some(match found {
         Some(whose) => {
             format!("it can be reached; keys under {} are those of {whose}", redis.prefix)
@@ -68,6 +72,11 @@ fn deployment(resolved: &Resolved, salt: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, &hashed);
     let number = digest.as_ref().iter().take(8);
     number.fold(format!("{cluster}-"), |name, byte| format!("{name}{byte:02x}"))
+}
+
+/// Where in the configuration the address is, with user and password.
+fn place(redis: &RedisSettings) -> String {
+    format!("\"{}\" in [redis]", redis.url_key)
 }
 
 fn foreign(redis: &RedisSettings, found: &str) -> String {

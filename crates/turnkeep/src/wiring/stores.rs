@@ -34,12 +34,17 @@ pub(crate) struct Stores {
     pub(crate) keys: Arc<dyn Keys>,
     /// What is told to others beside the store; nothing until somebody says where.
     pub(crate) hints: Arc<dyn Hints>,
-    /// Comes back once others have put this server out.
-    pub(crate) put_out: BoxFuture<'static, ()>,
+    /// Comes back once this server can't go on, and says why.
+    pub(crate) put_out: BoxFuture<'static, &'static str>,
 }
 
 impl Stores {
-    fn of<S>(store: &Arc<S>, put_out: BoxFuture<'static, ()>) -> Self
+    /// Ends what was opened for a moment's work: others that have the store open see it go.
+    pub(crate) async fn close(&self) {
+        self.store.close().await;
+    }
+
+    fn of<S>(store: &Arc<S>, put_out: BoxFuture<'static, &'static str>) -> Self
     where
         S: Store
             + CareStore
@@ -168,9 +173,9 @@ mod postgres {
     use std::path::Path;
     use std::sync::Arc;
 
-    use anyhow::Context as _;
     use turnkeep_stores::{
-        OtherNode, PostgresReader, PostgresSettings, PostgresStore, PostgresTls, Reads,
+        NodeOut, OtherNode, PostgresError, PostgresReader, PostgresSettings, PostgresStore,
+        PostgresTls, Reads,
     };
 
     use super::{Purpose, Stores, own_name};
@@ -189,13 +194,36 @@ mod postgres {
         };
         let runs = purpose == Purpose::Serve;
         let settings = PostgresSettings { runs, ..settings(database, node) };
-        let store = Arc::new(PostgresStore::open(settings).await.context("[store]")?);
+        let opened = PostgresStore::open(settings).await;
+        let store = Arc::new(opened.map_err(|why| unfit(database, why))?);
         let watched = Arc::clone(&store);
         let put_out = async move {
             let _folder = folder;
-            watched.put_out().await;
+            why(watched.put_out().await)
         };
         Ok(Stores::of(&store, Box::pin(put_out)))
+    }
+
+    /// Why it can't be used, and where that stands in the configuration.
+    fn unfit(database: &DatabaseSettings, why: PostgresError) -> anyhow::Error {
+        let place = match why {
+            // The address may be wrong, or the user or the password in it.
+            PostgresError::Unreachable { .. } => format!("\"{}\" in [store]", database.url_key),
+            _ => "[store]".to_owned(),
+        };
+        anyhow::Error::new(why).context(place)
+    }
+
+    const fn why(out: NodeOut) -> &'static str {
+        match out {
+            NodeOut::ByOthers => {
+                "others of the cluster put this server out; it has to be started again"
+            }
+            NodeOut::WentBack => {
+                "the database was put back to an older state, without what this server was told \
+                 that it keeps; it has to be started again"
+            }
+        }
     }
 
     pub(super) fn reader(
@@ -206,13 +234,15 @@ mod postgres {
             let name = std::fs::read_to_string(data_dir.join("node")).unwrap_or_default();
             name.trim().to_owned()
         });
-        Ok(Box::new(PostgresReader::open(&settings(database, format!("{node}-reader")))?))
+        let reader = PostgresReader::open(&settings(database, format!("{node}-reader")));
+        Ok(Box::new(reader.map_err(|why| unfit(database, why))?))
     }
 
     pub(super) async fn look(database: &DatabaseSettings) -> anyhow::Result<String> {
         let settings = settings(database, "doctor".to_owned());
         let schema = &database.schema;
-        if !PostgresStore::check(&settings).await? {
+        let there = PostgresStore::check(&settings).await;
+        if !there.map_err(|why| unfit(database, why))? {
             return Ok(format!(
                 "it can be reached; the tables are made in {schema} at the first start"
             ));

@@ -10,6 +10,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::store_kit::store;
+
 /// Where the healthy client is.
 pub(crate) const HEALTHY: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Nothing takes so long unless it hangs.
@@ -37,7 +39,7 @@ impl Home {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
         command.env_clear().env("HOME", self.0.path()).current_dir(self.0.path());
-        command.env("TURNKEEP_DATA_DIR", self.path("data"));
+        command.env("TURNKEEP_DATA_DIR", self.path("data")).envs(store(&self.path("data")));
         command.env("TURNKEEP_CONFIG", self.path("turnkeep.toml"));
         command
     }

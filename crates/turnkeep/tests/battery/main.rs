@@ -20,5 +20,7 @@ mod crowds;
 mod doors;
 mod framing;
 mod kit;
+#[path = "../store_kit/mod.rs"]
+mod store_kit;
 mod streams;
 mod words;

@@ -260,9 +260,10 @@ async fn secrets_stay_where_they_are() {
     }
     // Its environment is for its owner's eyes only, as the system has it.
     use std::os::unix::fs::PermissionsExt as _;
-    for name in ["data", "data/turnkeep.db"] {
-        let mode = std::fs::metadata(home.path(name)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o077, 0, "{name} is open to others: {mode:o}");
+    let files = std::fs::read_dir(home.path("data")).unwrap().map(|entry| entry.unwrap().path());
+    for path in files.chain([home.path("data")]) {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} is open to others: {mode:o}", path.display());
     }
 }
 

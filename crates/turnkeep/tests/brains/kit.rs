@@ -2,13 +2,12 @@
 //! what is on record.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{interval, timeout};
 
-use crate::crash_kit::{Server, client};
+use crate::crash_kit::{self, Server, client};
 
 /// Nothing here takes long; what does is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,9 +84,8 @@ impl Place {
 
     /// The promises hold for everything that is on record.
     pub(crate) fn audit(&self) {
-        let mut audit = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
-        let said = audit.args(["audit", "--data-dir"]).arg(self.data()).output().unwrap();
-        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
+        let said = crash_kit::audit(&self.data());
+        assert!(said.is_ok(), "{said:?}");
     }
 }
 

@@ -14,6 +14,8 @@ mod messages;
 mod models;
 mod parrot;
 mod proxies;
+#[path = "../store_kit/mod.rs"]
+mod store_kit;
 mod tools;
 mod typescript;
 

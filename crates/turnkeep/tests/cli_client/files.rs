@@ -8,6 +8,8 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
+use crate::store_kit::store;
+
 const CONFIG: &str = r#"
 data_dir = "data"
 listen = "127.0.0.1:0"
@@ -49,7 +51,7 @@ impl Place {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_turnkeep"));
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.env_clear().env("HOME", self.dir.path()).env("USER", "anna").env("PATH", path);
-        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).envs(store(&self.path("data")));
         command
     }
 

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly, its helpers too")]
 
 mod files;
+#[path = "../store_kit/mod.rs"]
+mod store_kit;
 mod switchboard;
 
 use std::collections::VecDeque;

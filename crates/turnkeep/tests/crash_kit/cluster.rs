@@ -13,18 +13,18 @@ use crate::database::{audit, config};
 use crate::{LIMIT, postgres_server};
 
 /// Servers of one database, each with a folder of its own.
-struct Cluster {
-    dir: tempfile::TempDir,
-    database: postgres_server::Server,
+pub(crate) struct Cluster {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) database: postgres_server::Server,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), database: postgres_server::Server::start("") }
     }
 
     /// The configuration of a server, whose agent takes this long.
-    fn config(&self, name: &str, delay_ms: u32) -> (PathBuf, PathBuf) {
+    pub(crate) fn config(&self, name: &str, delay_ms: u32) -> (PathBuf, PathBuf) {
         let home = self.dir.path().join(name);
         if !home.exists() {
             std::fs::create_dir(&home).unwrap();
@@ -42,7 +42,7 @@ impl Cluster {
         Server::start(&config, &data, &[]).unwrap()
     }
 
-    fn audit(&self, name: &str) {
+    pub(crate) fn audit(&self, name: &str) {
         let said = audit(&self.dir.path().join(name).join("database.toml"));
         assert!(said.ends_with("every invariant holds\n"), "{said}");
     }

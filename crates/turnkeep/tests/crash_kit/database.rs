@@ -123,6 +123,10 @@ fn the_command_line_works_on_a_database() {
     // No server runs, so the key is made by hand.
     run(&config, &["keys", "create", "--tenant", "acme", "--scope", "send", "--label", "shop"]);
     assert!(run(&config, &["keys", "list"]).contains("shop"));
+    let (_, complained, _) = try_run(&config, &["keys", "revoke", "nobody"]);
+    assert!(complained.contains("there is no key"), "{complained}");
+    let told = run(&config, &["doctor"]);
+    assert!(told.contains("no server is in"), "whoever made it is no server: {told}");
     let server = Server::start(&config, &data, &[]).unwrap();
     assert_eq!(run(&config, &["send", "--as", "ann", "hello"]), "echo: hello\n");
     assert!(run(&config, &["keys", "list"]).contains("shop"), "the server has it, too");

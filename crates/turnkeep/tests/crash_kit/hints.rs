@@ -202,3 +202,42 @@ async fn the_keys_of_another_deployment_are_refused() {
     hints_are(&client(), &server, None).await;
     assert!(place.asked("KEYS *").contains("shop:cluster"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_keeps_in_redis_stays_and_messages_go_on() {
+    let (place, client) = (Place::new(), client());
+    let ours = "turnkeep:{default:default:api:dm:anna}:turn";
+    for line in ["RPUSH shop:cart one two", &format!("RPUSH {ours} theirs")] {
+        assert!(place.asked(line).starts_with(':'), "{line}");
+    }
+    let server = place.start("one");
+    hints_are(&client, &server, None).await;
+    // The rates of whoever writes next are of a type that no rate has.
+    assert_eq!(sends(&client, &server, "ben").await, 202);
+    let rates = place.asked("KEYS *:limit:*");
+    let rates: Vec<&str> = rates.lines().filter(|line| line.contains(":limit:")).collect();
+    assert!(!rates.is_empty());
+    for key in &rates {
+        assert!(place.asked(&format!("DEL {key}")).starts_with(':'));
+        assert!(place.asked(&format!("HSET {key} a b")).starts_with(':'), "{key}");
+    }
+    for (customer, expect) in [("ben", 202), ("ben", 202), ("ben", 429), ("anna", 202)] {
+        assert_eq!(sends(&client, &server, customer).await, expect, "its own count decides");
+    }
+    hints_are(&client, &server, Some("somebody else wrote")).await;
+    let name = "turnkeep_redis_foreign_total";
+    let before = metric(&client, &server, name).await;
+    assert!(before >= 2 * rates.len() as u64, "{before}");
+    // Nobody writes any more: this is who runs anna's turn, which is said again and again.
+    let since = Instant::now();
+    while metric(&client, &server, name).await == before {
+        assert!(since.elapsed() < LIMIT, "it is not said");
+    }
+    assert!(place.asked("LRANGE shop:cart 0 -1").contains("two"));
+    assert!(place.asked(&format!("LRANGE {ours} 0 -1")).contains("theirs"));
+    for key in rates {
+        assert!(place.asked(&format!("HGETALL {key}")).contains('b'), "{key}");
+    }
+    let log = std::fs::read_to_string(place.config("one").0.with_extension("log")).unwrap();
+    assert!(log.contains("holds what somebody else wrote"), "{log}");
+}

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::store_kit::store;
+
 /// The real binary, running.
 pub(crate) struct Server {
     pub(crate) child: Child,
@@ -42,6 +44,7 @@ impl Server {
             .arg(config)
             .arg("--data-dir")
             .arg(data)
+            .envs(store(data))
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -210,6 +213,7 @@ pub(crate) fn audit(data: &Path) -> Result<String, String> {
     let output = Command::new(env!("CARGO_BIN_EXE_turnkeep"))
         .args(["audit", "--data-dir"])
         .arg(data)
+        .envs(store(data))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,20 +1,25 @@
 //! A cluster under faults: gateways and workers are killed, stopped and cut off from their database
-//! and from Redis, while hundreds of people write bursts to whichever gateway answers. Nothing may be lost, doubled or stuck.
+//! and from Redis, Redis and the workflow engine end and begin anew, while many people write bursts
+//! to whichever gateway answers. Nothing may be lost, doubled or stuck.
 //!
 //! `FAULTS`, `PEOPLE` and `SEED` choose another run; each fault is said on standard output.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod beside;
 #[path = "../crash_kit/mod.rs"]
 #[expect(dead_code, reason = "the crash tests do more with it")]
 mod crash_kit;
+#[path = "../../../hatchet/tests/hatchet/engine.rs"]
+#[expect(dead_code, reason = "the client's own tests use all of it")]
+#[expect(clippy::duplicate_mod, reason = "the engine's database has a server of its own")]
+mod engine;
 mod nodes;
-#[path = "../../../stores/tests/stores/postgres_server.rs"]
-#[expect(dead_code, reason = "the store's own tests do more to it")]
-mod postgres_server;
 mod proxy;
 #[path = "../../../redis/tests/redis/server.rs"]
 #[expect(dead_code, reason = "the crate's own tests do more to it")]
 mod redis_server;
+#[path = "../store_kit/mod.rs"]
+mod store_kit;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +30,7 @@ use tokio::task::JoinSet;
 use crash_kit::{Person, compare};
 use nodes::{Addresses, Cluster};
 use proxy::Mode;
+use store_kit::postgres_server;
 
 /// How long everybody may take to be answered once nothing goes wrong any more.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
@@ -54,6 +60,51 @@ impl Dice {
 async fn pass(time: Duration) {
     // It never resolves by itself.
     let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
+}
+
+/// What goes wrong in every run, at the same distance from each other.
+#[derive(Clone, Copy)]
+enum Sure {
+    Engine(&'static str),
+    Redis,
+    Flush,
+}
+
+const SURE: [Sure; 7] = [
+    Sure::Engine("KILL"),
+    Sure::Redis,
+    Sure::Engine("TERM"),
+    Sure::Flush,
+    Sure::Engine("KILL"),
+    Sure::Redis,
+    Sure::Engine("KILL"),
+];
+
+/// Which of them comes in the place of this fault of so many.
+fn sure(number: u64, faults: u64) -> Option<Sure> {
+    let all = SURE.len() as u64;
+    let before = number * all / faults;
+    let comes = (number + 1) * all / faults > before;
+    SURE.get(usize::try_from(before).unwrap()).copied().filter(|_| comes)
+}
+
+/// What goes wrong with what stands beside the database.
+async fn sure_fault(cluster: &Cluster, sure: Sure, dice: &mut Dice) -> &'static str {
+    let (beside, time) = (&cluster.beside, dice.time(500, 6000));
+    match sure {
+        Sure::Engine(signal) => {
+            beside.end_engine(signal, time).await;
+            if signal == "KILL" { "the engine is killed" } else { "the engine is ended" }
+        }
+        Sure::Redis => {
+            beside.kill_redis(time).await;
+            "Redis is killed"
+        }
+        Sure::Flush => {
+            beside.flush().await;
+            "Redis forgets"
+        }
+    }
 }
 
 /// What goes wrong with one node, and for how long.
@@ -86,7 +137,7 @@ async fn fault(cluster: &Cluster, dice: &mut Dice) -> &'static str {
             "no answer of Redis"
         }
         _ => {
-            cluster.flush();
+            cluster.beside.flush().await;
             "Redis forgets"
         }
     }
@@ -128,7 +179,7 @@ async fn settle(person: Arc<Person>, addresses: Addresses, mut number: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_under_faults_loses_and_doubles_nothing() {
-    let (faults, people, seed) = (chosen("FAULTS", 150), chosen("PEOPLE", 300), chosen("SEED", 1));
+    let (faults, people, seed) = (chosen("FAULTS", 150), chosen("PEOPLE", 100), chosen("SEED", 1));
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cluster = Cluster::start(3, 3).await;
     let ended = Arc::new(AtomicBool::new(false));
@@ -142,10 +193,18 @@ async fn a_cluster_under_faults_loses_and_doubles_nothing() {
     }
     let (mut dice, begun) = (Dice(seed), Instant::now());
     let mut counts = std::collections::BTreeMap::<&str, u64>::new();
-    for _ in 0..faults {
-        *counts.entry(fault(&cluster, &mut dice).await).or_default() += 1;
+    let mut taken = 0;
+    for number in 0..faults {
+        let name = match sure(number, faults) {
+            Some(sure) => sure_fault(&cluster, sure, &mut dice).await,
+            None => fault(&cluster, &mut dice).await,
+        };
+        *counts.entry(name).or_default() += 1;
         pass(dice.time(300, 2000)).await;
+        taken = taken.max(cluster.taken(number).await);
     }
+    println!("workers took {taken} turns of one gateway from the engine");
+    assert!(taken > 0, "the engine took no part");
     println!("{counts:?} in {:?}, {} restarts", begun.elapsed(), cluster.restarts());
     ended.store(true, Ordering::Release);
     while let Some(written) = writers.join_next().await {

@@ -1,20 +1,25 @@
 //! The processes of a cluster, each begun again whenever it ends.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::beside::Beside;
 use crate::proxy::Proxy;
-use crate::{DRAINED_WITHIN, pass, postgres_server, redis_server};
+use crate::{DRAINED_WITHIN, pass, postgres_server};
 
 const CONFIG: &str = "log_level = \"warn\"\n[gateway]\nrate_limiting_enabled = false\n\
+                      fallback_to_sync = true\n\
                       [agents.default]\nkind = \"echo\"\ndelay_ms = 150\n\
+                      [redis]\nurl_file = \"redis.url\"\n\
+                      [hatchet]\ntoken_file = \"token\"\ndispatch_timeout_ms = 3000\n\
                       [store]\nkind = \"postgres\"\nurl_file = \"postgres.url\"\n\
                       node_timeout_ms = 4000\n";
+/// Who counts what was taken waits no longer.
+const SOON: Duration = Duration::from_secs(1);
 /// The file of a database's socket in its folder.
 const SOCKET: &str = ".s.PGSQL.5432";
 
@@ -51,7 +56,7 @@ pub(crate) struct Cluster {
     life: Arc<Life>,
     dir: Option<tempfile::TempDir>,
     _database: postgres_server::Server,
-    redis: redis_server::Server,
+    pub(crate) beside: Beside,
 }
 
 /// What all keepers share.
@@ -92,17 +97,18 @@ impl Node {
         dir: &Path,
         (name, role): (String, Role),
         database: &postgres_server::Server,
-        redis: &redis_server::Server,
+        beside: &Beside,
     ) -> Self {
         let home = dir.join(&name);
         std::fs::create_dir(&home).unwrap();
         let folder = home.to_str().unwrap().replace('/', "%2F");
         secret(&home, "postgres.url", &format!("postgres://turnkeep@{folder}/postgres\n"));
         secret(&home, "redis.url", &format!("unix://{}\n", home.join("redis").display()));
-        let config = format!("{CONFIG}node = \"{name}\"\n[redis]\nurl_file = \"redis.url\"\n");
+        secret(&home, "token", &beside.token);
+        let config = format!("{CONFIG}node = \"{name}\"\n");
         std::fs::write(home.join("turnkeep.toml"), config).unwrap();
         let database = Proxy::new(&home.join(SOCKET), database.folder().join(SOCKET));
-        let redis = Proxy::new(&home.join("redis"), redis.socket().into());
+        let redis = Proxy::new(&home.join("redis"), beside.redis_socket.clone().into());
         Self { place: Place { home, role, process: Arc::default() }, database, redis }
     }
 
@@ -173,7 +179,7 @@ impl Cluster {
     pub(crate) async fn start(servers: usize, workers: usize) -> Self {
         let dir = tempfile::Builder::new().prefix("tk").tempdir_in("/tmp").unwrap();
         let database = postgres_server::Server::start("");
-        let redis = redis_server::Server::new();
+        let beside = tokio::task::spawn_blocking(Beside::start).await.unwrap();
         let addresses = Addresses(Arc::new(Mutex::new(vec![String::new(); servers])));
         let life = Arc::<Life>::default();
         let names = (0..servers).map(|number| (format!("server{number}"), Role::Server));
@@ -181,11 +187,11 @@ impl Cluster {
             names.chain((0..workers).map(|number| (format!("worker{number}"), Role::Worker)));
         let mut nodes = Vec::new();
         for (seat, name) in names.enumerate() {
-            let node = Node::new(dir.path(), name, &database, &redis);
+            let node = Node::new(dir.path(), name, &database, &beside);
             keep(&node.place, seat, addresses.clone(), Arc::clone(&life));
             nodes.push(node);
         }
-        let cluster = Self { nodes, addresses, life, dir: Some(dir), _database: database, redis };
+        let cluster = Self { nodes, addresses, life, dir: Some(dir), _database: database, beside };
         cluster.ready().await;
         cluster
     }
@@ -194,14 +200,20 @@ impl Cluster {
         self.life.restarts.load(Ordering::Acquire)
     }
 
-    /// Redis forgets everything.
-    pub(crate) fn flush(&self) {
-        let mut redis = UnixStream::connect(self.redis.socket()).unwrap();
-        redis.write_all(b"FLUSHALL\r\nQUIT\r\n").unwrap();
+    /// Turns that a worker has taken in time from the gateway that listens here, since it started.
+    pub(crate) async fn taken(&self, number: u64) -> u64 {
+        let url = format!("{}/metrics", self.addresses.any(number));
+        let client = reqwest::Client::builder().timeout(SOON).build().unwrap();
+        let told = async { client.get(url).send().await?.text().await };
+        // It may be away just now, or stand still.
+        let told = told.await.unwrap_or_default();
+        let name = "turnkeep_dispatch_taken_total ";
+        told.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).unwrap_or(0)
     }
 
     /// Nothing goes wrong any more; comes back once every server is ready.
     pub(crate) async fn heal(&self) {
+        self.beside.heal().await;
         for node in &self.nodes {
             node.database.heal();
             node.redis.heal();

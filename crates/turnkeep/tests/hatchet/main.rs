@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-#[expect(dead_code, reason = "the client's own tests use all of it")]
 #[path = "../../../hatchet/tests/hatchet/engine.rs"]
 mod engine;
 
@@ -16,10 +15,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use engine::{Engine, make_database};
+use turnkeep_hatchet::{HatchetClient, HatchetSettings, Triggered, TurnRun, Workflow};
+use uuid::Uuid;
 
 /// Far longer than anything takes that comes at all: an engine that was killed gives nothing out for
 /// a minute.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Other servers that run turns, as one sees them.
+const RUNNERS: &str = "turnkeep_cluster_nodes{runs=\"yes\"}";
 
 /// Servers of one deployment.
 struct Deployment {
@@ -94,6 +98,14 @@ impl Deployment {
         said.trim().to_owned()
     }
 
+    /// Asks until it is so.
+    fn until(&self, so: impl Fn() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !so() {
+            assert!(Instant::now() < until, "{}", self.logs());
+        }
+    }
+
     /// What all of them logged, for a test that fails.
     fn logs(&self) -> String {
         let entries = fs::read_dir(self.folder.path()).unwrap().flatten();
@@ -165,13 +177,23 @@ fn an_engine_that_is_gone_costs_time_only() {
     let engine = Engine::start();
     let all = Deployment::new(&engine, "away", "[gateway]\nfallback_to_sync = true\n");
     let gateway = all.gateway();
+    all.until(|| gateway.ask("/readyz").contains(r#""dispatch":{"state":"ok"}"#));
     engine.end("KILL");
+    // Also where nobody wants anything of it.
+    all.until(|| gateway.ask("/readyz").contains(r#""dispatch":{"state":"away","since":""#));
+    let ready = gateway.ask("/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200") && ready.contains("out of reach"), "{ready}");
+    let told = all.command(&gateway.data_dir, &["doctor"]).output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("it goes on without the engine, which is away since 2"), "{told}");
     // Nobody at all: the gateway runs it itself.
     assert_eq!(all.send(&gateway, "alice", "one"), "echo: one");
     assert_eq!(gateway.metric("turnkeep_dispatch_fallback_total"), 1);
     assert_eq!(gateway.metric("turnkeep_dispatch_answers"), 0);
-    engine.begin();
     let worker = all.worker("one");
+    all.until(|| worker.metric("turnkeep_dispatch_answers") == 0);
+    assert_eq!(worker.metric(RUNNERS), 1, "the gateway counts as one while it stands in");
+    engine.begin();
     // It answers long before it dispatches.
     let until = Instant::now() + PATIENCE;
     let mut sent = 0;
@@ -181,7 +203,31 @@ fn an_engine_that_is_gone_costs_time_only() {
         sent += 1;
     }
     assert!(worker.metric("turnkeep_runs_total") > 0);
+    all.until(|| gateway.ask("/readyz").contains(r#""dispatch":{"state":"ok"}"#));
+    all.until(|| worker.metric(RUNNERS) == 0);
     engine.end("KILL");
+}
+
+#[test]
+fn what_a_gateway_runs_itself_no_worker_begins_anew() {
+    let engine = Engine::start();
+    let more = "[gateway]\nfallback_to_sync = true\n[agents.default]\nkind = \"echo\"\n\
+                delay_ms = 8000\n";
+    let all = Deployment::new(&engine, "standing", more);
+    let gateway = all.gateway();
+    engine.end("KILL");
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(|| all.send(&gateway, "alice", "one"));
+        all.until(|| gateway.metric("turnkeep_dispatch_fallback_total") == 1);
+        all.until(|| gateway.ask("/v1/sessions").contains(r#""state":"processing""#));
+        // It has nothing to do, and looks for open work that nobody has.
+        let worker = all.worker("one");
+        all.until(|| worker.metric(RUNNERS) == 1);
+        assert_eq!(sent.join().unwrap(), "echo: one");
+        assert_eq!(worker.metric("turnkeep_runs_total"), 0);
+    });
+    let turns = gateway.ask("/v1/sessions/default%3Adefault%3Aapi%3Adm%3Aalice/turns");
+    assert!(turns.contains(r#""attempt":1"#), "{turns}");
 }
 
 #[test]
@@ -195,9 +241,71 @@ fn what_is_wrong_is_said() {
     };
     let said = doctor(&all);
     assert!(said.contains("answers, version v0.104.7"), "{said}");
-    let token = fs::read_to_string(all.folder.path().join("token")).unwrap();
-    let (claims, _) = token.rsplit_once('.').unwrap();
-    fs::write(all.folder.path().join("token"), format!("{claims}.AAAA")).unwrap();
+    assert!(said.contains(engine.token().tenant()), "whose it is can be compared: {said}");
+    let file = all.folder.path().join("token");
+    let token = fs::read_to_string(&file).unwrap();
+    let (head, rest) = token.split_once('.').unwrap();
+    let (claims, _) = rest.rsplit_once('.').unwrap();
+    fs::write(&file, format!("{head}.{claims}.AAAA")).unwrap();
     let said = doctor(&all);
-    assert!(said.contains("Hatchet refuses the token"), "{said}");
+    assert!(said.contains("\"token_file\" in [hatchet]: Hatchet refuses the token"), "{said}");
+    assert!(!said.contains(claims), "{said}");
+    // Nor is it a reason not to work: a worker takes what waits by itself, and both say why.
+    let (gateway, worker) = (all.gateway(), all.worker("one"));
+    assert_eq!(all.send(&gateway, "alice", "one"), "echo: one");
+    assert_eq!(worker.metric("turnkeep_runs_total"), 1);
+    assert_eq!(gateway.metric("turnkeep_dispatch_answers"), 0);
+    let logs = all.logs();
+    assert!(logs.contains("Hatchet refuses the token") && !logs.contains(claims), "{logs}");
+}
+
+/// Runs that nobody of this deployment asked for, and what is wrong with each.
+fn strange_runs() -> Vec<(TurnRun, &'static str)> {
+    let run = |number: u128, session: &str, cluster: &str| TurnRun {
+        turn: Uuid::from_u128(number),
+        epoch: 1,
+        round: 0,
+        session: session.into(),
+        tenant: "default".into(),
+        cluster: cluster.into(),
+    };
+    vec![
+        (run(1, "no key of a session", "default/turnkeep"), "no session"),
+        (run(2, "default:default:api:dm:nobody", "default/turnkeep"), "a turn that is not there"),
+        (run(3, "default:default:api:dm:nobody", "north/turnkeep"), "another cluster"),
+    ]
+}
+
+#[test]
+fn runs_that_are_not_ours_are_refused_and_work_goes_on() {
+    let engine = engine::shared();
+    let all = Deployment::new(engine, "strange", "");
+    let (gateway, worker) = (all.gateway(), all.worker("one"));
+    assert_eq!(all.send(&gateway, "alice", "one"), "echo: one");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let workflow = Workflow { namespace: Some("strange".into()), ..Workflow::default() };
+        let settings = HatchetSettings {
+            workflow,
+            ..HatchetSettings::new(engine.token(), "default/turnkeep")
+        };
+        let client = HatchetClient::new(settings).unwrap();
+        for (run, what) in strange_runs() {
+            let triggered = client.trigger(&run).await;
+            assert!(matches!(triggered, Ok(Triggered::New(_))), "{what}: {triggered:?}");
+        }
+    });
+    // Of another cluster's the worker says so, and gives it back.
+    let until = Instant::now() + PATIENCE;
+    let is_said = |logs: &str| {
+        logs.lines().any(|line| line.contains("a run of cluster") && line.contains("north/"))
+    };
+    while !is_said(&all.logs()) {
+        assert!(Instant::now() < until, "{}", all.logs());
+        assert_eq!(all.send(&gateway, "alice", "two"), "echo: two");
+    }
+    assert_eq!(all.send(&gateway, "bob", "three"), "echo: three");
+    let sessions = gateway.ask("/v1/sessions");
+    assert!(sessions.contains("alice") && !sessions.contains("nobody"), "{sessions}");
+    assert!(worker.ask("/readyz").starts_with("HTTP/1.1 200"));
 }

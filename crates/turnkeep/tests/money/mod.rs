@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{Server, folder, json, run};
+use crate::{Server, folder, json, run, tables};
 
 /// An agent whose words are its tokens: an answer has one word more than its question.
 const ECHO: &str = "[agents.default]\nkind = \"echo\"\ntokens = true\n";
@@ -140,9 +140,11 @@ fn another_agent_answers_where_a_budget_is_used_up() {
 }
 
 /// What nothing of ours does, and what a year does.
-fn meddle(dir: &Path, sql: &str) {
-    let database = rusqlite::Connection::open(dir.join("data/turnkeep.db")).unwrap();
-    assert_eq!(database.execute(sql, []).unwrap(), 1, "{sql}");
+fn meddle(dir: &Path, set: &str) {
+    let change =
+        ["usage", "usage_days"].map(|table| format!("UPDATE {table} SET {set} RETURNING 'one'"));
+    let rows = tables::rows(&dir.join("data"), change.each_ref().map(String::as_str));
+    assert_eq!(rows, ["one"], "{set}");
 }
 
 #[test]
@@ -152,7 +154,7 @@ fn old_days_are_put_together_and_an_audit_finds_what_does_not_add_up() {
     let server = Server::start(dir);
     assert_eq!(run(dir, &["send", "--as", "anna", "one"]).1, "echo: one\n");
     drop(server);
-    meddle(dir, "UPDATE usage SET day = 10000");
+    meddle(dir, "day = 10000");
     let server = Server::start(dir);
     // It is one of the first things that a server does, and nobody waits for it.
     let days = || tokens(&usage(dir, &["--by", "day"]), "day");
@@ -161,7 +163,7 @@ fn old_days_are_put_together_and_an_audit_finds_what_does_not_add_up() {
     assert_eq!(tokens(&usage(dir, &["--by", "customer"]), "customer_id"), named(&[("anna", 3)]));
     drop(server);
     assert_eq!(run(dir, &["audit", "--data-dir", "data"]).0, 0);
-    meddle(dir, "UPDATE usage SET output = output + 1");
+    meddle(dir, "output = output + 1");
     let (code, audited, _) = run(dir, &["audit", "--data-dir", "data"]);
     assert!(
         code == 1 && audited.contains("I25 broken in default:default:api:dm:anna"),

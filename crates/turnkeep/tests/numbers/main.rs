@@ -10,6 +10,8 @@ mod crash_kit;
 mod deployed;
 mod log;
 mod scrape;
+#[path = "../store_kit/mod.rs"]
+mod store_kit;
 mod told;
 
 use std::net::SocketAddr;

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use super::Home;
+use super::store_kit::store;
 use super::told::Told;
 
 /// Asks over the socket in the data folder.
@@ -23,7 +24,8 @@ fn over_the_socket(home: &Home) -> Told {
 fn made_key(home: &Home, of: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
     command.args(["keys", "create", "--scope", "read"]).args(of);
-    let output = command.arg("--data-dir").arg(home.dir.path().join("data")).output().unwrap();
+    let data = home.dir.path().join("data");
+    let output = command.arg("--data-dir").arg(&data).envs(store(&data)).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

@@ -10,6 +10,8 @@ mod acts;
 mod kit;
 #[path = "../port_kit/mod.rs"]
 mod port_kit;
+#[path = "../store_kit/mod.rs"]
+mod store_kit;
 
 use fantoccini::key::Key;
 use kit::api::moment;

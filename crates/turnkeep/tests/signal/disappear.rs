@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::crash_kit::audit;
 use crate::kit::{Household, NUMBER, Phone, repository};
+use crate::tables::keeps;
 
 const ANNA: Phone = Phone(1);
 const BEN: Phone = Phone(2);
@@ -58,15 +59,7 @@ async fn what_disappears_on_the_phones_disappears_here() {
     // Nor is it left in unused parts of the files, which whoever comes next wipes.
     home.kill();
     home.start();
-    let raw = |home: &Household| {
-        let files = ["turnkeep.db", "turnkeep.db-wal"].map(|name| home.data().join(name));
-        files.iter().flat_map(|file| std::fs::read(file).unwrap_or_default()).collect::<Vec<u8>>()
-    };
-    let secret = b"a secret of a second";
-    home.until("clean files", async || {
-        !raw(&home).windows(secret.len()).any(|part| part == secret)
-    })
-    .await;
+    home.until("a clean store", async || !keeps(&home.data(), "a secret of a second")).await;
     home.end();
     assert!(audit(&home.data()).is_ok(), "{:?}", audit(&home.data()));
 }

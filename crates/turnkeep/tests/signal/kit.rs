@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::{interval, timeout};
 
 use crate::crash_kit::{Server, client};
+use crate::store_kit::store;
 
 /// Nothing here takes long; what does is broken.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -286,6 +287,7 @@ impl Household {
             .arg("--data-dir")
             .arg(self.data())
             .env("SIGNAL_STANDIN_DIR", self.path("phone"))
+            .envs(store(&self.data()))
             .current_dir(self.dir.path());
         command
     }

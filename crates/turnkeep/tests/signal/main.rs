@@ -16,3 +16,7 @@ mod people;
 #[path = "../port_kit/mod.rs"]
 mod port_kit;
 mod real;
+#[path = "../store_kit/mod.rs"]
+mod store_kit;
+#[path = "../store_kit/tables.rs"]
+mod tables;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{interval, timeout};
 
+use crate::store_kit::store;
+
 /// Nothing here takes long; what does is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a screen.
@@ -155,9 +157,9 @@ impl Home {
         command
     }
 
-    fn env(&self) -> [(&'static str, String); 9] {
+    fn env(&self) -> Vec<(&'static str, String)> {
         let path = |name: &str| self.path(name).display().to_string();
-        [
+        let mut env = vec![
             ("PATH", std::env::var("PATH").unwrap_or_default()),
             ("HOME", path("")),
             ("USER", "anna".into()),
@@ -167,7 +169,9 @@ impl Home {
             ("XDG_RUNTIME_DIR", path("run")),
             ("TURNKEEP_CONFIG", path("turnkeep.toml")),
             ("TURNKEEP_DATA_DIR", path("data")),
-        ]
+        ];
+        env.extend(store(&self.path("data")));
+        env
     }
 
     /// What comes of these lines with `attach --plain`.

@@ -12,5 +12,7 @@ mod full;
 mod kit;
 mod lines;
 mod notify;
+#[path = "../store_kit/mod.rs"]
+mod store_kit;
 mod tls;
 mod trouble;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::outbox::DeliveryState;
 use crate::policy::{AmbiguousDelivery, ChannelFacts};
+use crate::ports::store::Guard;
 
 fn sending(ambiguous: AmbiguousDelivery) -> Bench {
     let facts = ChannelFacts { chars_max: Some(6), ..*channel_facts("signal").unwrap() };
@@ -106,11 +107,45 @@ fn a_parked_part_can_be_sent_again() {
     let reply = bench.session.outbox.parts[0].reply;
     ends(&mut bench, DeliveryOutcome::Unknown { error: "cut off".into() });
     ends(&mut bench, DeliveryOutcome::Sent);
-    let again = || Control::Resend { reply, part: 0, text: "first".into() };
-    assert_eq!(bench.control(again()), Controlled::Done);
-    assert_eq!(bench.deliveries()[0].reply, reply);
-    bench.control(again());
+    assert_eq!(bench.control(again(reply, DeliveryState::Unknown, 1)), Controlled::Done);
+    let guard = Guard::Parked { reply, part: 0, state: DeliveryState::Unknown, tries: 1 };
+    assert_eq!(bench.last.rows.guards[..], [guard]);
+    assert_eq!((bench.deliveries()[0].reply, bench.deliveries()[0].attempt), (reply, 2));
+    // The text that the row has stays there: it may have been taken out meanwhile.
+    assert!(bench.last.rows.parts.iter().all(|row| row.text.is_empty()));
+    // Somebody else asks for the same.
+    assert_eq!(bench.control(again(reply, DeliveryState::Unknown, 1)), Controlled::Gone);
     assert_eq!(bench.last.ignored, Some(Ignored::NothingToControl));
+}
+
+fn again(reply: Seq, state: DeliveryState, tries: u32) -> Control {
+    Control::Resend { reply, part: 0, state, tries, text: "first".into() }
+}
+
+#[test]
+fn what_is_sent_again_has_all_its_tries_and_goes_on_counting() {
+    let mut bench = sending(AmbiguousDelivery::Hold);
+    bench.policy.facts.out_per_minute = None;
+    let reply = bench.session.outbox.parts[0].reply;
+    let rows = |bench: &Bench| -> Vec<_> {
+        bench.last.rows.parts.iter().map(|row| (row.part, row.state, row.tries)).collect()
+    };
+    ends(&mut bench, failed(true));
+    bench.wait();
+    ends(&mut bench, failed(true));
+    assert_eq!(rows(&bench)[0], (0, DeliveryState::Dead, 2));
+    ends(&mut bench, DeliveryOutcome::Sent);
+    for tries in [2, 4] {
+        assert_eq!(bench.control(again(reply, DeliveryState::Dead, tries)), Controlled::Done);
+        assert_eq!(bench.deliveries()[0].attempt, tries + 1);
+        ends(&mut bench, failed(true));
+        // As long a pause as after any first try.
+        let (wait, _) = bench.session.next_wait(&bench.policy, bench.now).unwrap();
+        assert_eq!(wait, bench.policy.delivery_backoff_ms);
+        bench.wait();
+        ends(&mut bench, failed(true));
+        assert_eq!(rows(&bench)[0], (0, DeliveryState::Dead, tries + 2));
+    }
 }
 
 #[test]

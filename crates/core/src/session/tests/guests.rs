@@ -39,9 +39,20 @@ fn taken_over_from_who_runs_nothing_it_is_no_recovery() {
     bench.say("one");
     bench.runs = true;
     bench.restart();
-    assert_eq!(bench.told(), [""; 0]);
-    bench.wait();
+    // One commit takes it and begins it.
+    assert_eq!(bench.told(), ["turn.processing"]);
     assert_eq!(bench.session.turn.as_ref().unwrap().recoveries, 0);
+    assert_eq!(bench.started().unwrap().tag.epoch, Epoch(2));
+}
+
+#[test]
+fn what_is_not_due_yet_is_taken_over_and_waits() {
+    let mut bench = Bench::new(BusyPolicy::Absorb);
+    bench.say("one");
+    bench.fail(true);
+    bench.restart();
+    assert!(bench.started().is_none() && bench.last.changed);
+    bench.wait();
     assert_eq!(bench.started().unwrap().tag.epoch, Epoch(2));
 }
 

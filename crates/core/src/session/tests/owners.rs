@@ -76,8 +76,7 @@ fn a_drain_lays_the_run_down_uncounted() {
     assert!(bench.has(|effect| matches!(effect, Effect::Cancel(_))));
     bench.restart();
     assert_eq!(bench.session.turn.as_ref().unwrap().recoveries, 0);
-    bench.wait();
-    assert_eq!(bench.started().unwrap().tag.attempt.0, 2);
+    assert_eq!(bench.started().unwrap().tag.attempt.0, 2, "it is due, so it begins at once");
     let mut idle = Bench::new(BusyPolicy::Absorb);
     idle.feed(Input::Release);
     assert_eq!(idle.last.ignored, Some(Ignored::NothingToRelease));

@@ -67,7 +67,11 @@ pub(super) async fn kept_here(
     let path = request.uri().path();
     let asked = path == "/v1/switchboard" || path.starts_with("/v1/switchboard/");
     if asked && !shared.gateway.leads(Lead::Switchboard) {
-        let why = "another server that shares this database keeps the switchboard; ask that one";
+        // While it starts nobody knows yet who does.
+        let why = shared.gateway.readiness().err().unwrap_or_else(|| {
+            "another server that shares this database keeps the switchboard; ask that one"
+                .to_owned()
+        });
         return Problem::new(Kind::Unavailable, why).into_response();
     }
     next.run(request).await

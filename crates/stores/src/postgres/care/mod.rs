@@ -65,9 +65,9 @@ impl CareStore for PostgresStore {
     }
 
     fn forget(&self, forget: Forget) -> Answer<'_, Forgot> {
-        let gate = self.shared.gate;
+        let gate = self.shared.gate.clone();
         Box::pin(self.change("forget", move |on| {
-            let forget = forget.clone();
+            let (gate, forget) = (gate.clone(), forget.clone());
             Box::pin(async move {
                 let forgot = forget::forget(on, forget).await?;
                 gate.enter(on).await?;
@@ -83,9 +83,9 @@ impl CareStore for PostgresStore {
     }
 
     fn redact(&self, redaction: Redaction) -> Answer<'_, ()> {
-        let gate = self.shared.gate;
+        let gate = self.shared.gate.clone();
         Box::pin(self.change("redact", move |on| {
-            let redaction = redaction.clone();
+            let (gate, redaction) = (gate.clone(), redaction.clone());
             Box::pin(async move {
                 redact::redact(on, &redaction).await?;
                 gate.enter(on).await

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::cli::args::ApiArgs;
 use crate::cli::output;
@@ -93,7 +94,7 @@ async fn wait(mut child: Child, socket: &Path, log: &Path, begin: u64) -> anyhow
     let mut ended_at = None;
     let ended = loop {
         // Another start may have been quicker; then its server is as good.
-        if UnixStream::connect(socket).is_ok() {
+        if takes_messages(socket).await {
             break None;
         }
         if let Some(status) = child.try_wait()? {
@@ -104,7 +105,7 @@ async fn wait(mut child: Child, socket: &Path, log: &Path, begin: u64) -> anyhow
             }
         }
         if since.elapsed() > PATIENCE {
-            break Some(format!("it doesn't answer within {} s", PATIENCE.as_secs()));
+            break Some(format!("it isn't ready within {} s", PATIENCE.as_secs()));
         }
         spinner.tick();
         tokio::time::sleep(LOOK).await;
@@ -113,6 +114,21 @@ async fn wait(mut child: Child, socket: &Path, log: &Path, begin: u64) -> anyhow
     let Some(why) = ended else { return Ok(()) };
     let words = last_words(log, begin);
     bail!("`turnkeep serve` could not be started: {why}; its log is {}\n{words}", log.display())
+}
+
+/// Whether who listens there is ready. It listens a moment earlier, while it takes up what is open.
+async fn takes_messages(socket: &Path) -> bool {
+    const ASKED: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    const YES: &[u8] = b"HTTP/1.1 200";
+    let asked = async {
+        let mut stream = tokio::net::UnixStream::connect(socket).await?;
+        stream.write_all(ASKED).await?;
+        let mut said = [0; YES.len()];
+        stream.read_exact(&mut said).await?;
+        std::io::Result::Ok(said == YES)
+    };
+    let said = tokio::time::timeout(PATIENCE, asked).await;
+    said.is_ok_and(|said| said.unwrap_or(false))
 }
 
 /// What it wrote since, the end of it.

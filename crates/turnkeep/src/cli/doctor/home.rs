@@ -121,6 +121,13 @@ pub(super) async fn server(whereabouts: &Whereabouts, findings: &mut Findings) {
         if let Some(hints) = answer["hints"].as_str() {
             findings.note("server", format!("it goes on without hints: {hints}"));
         }
+        if let (Some(state @ ("away" | "stuck")), Some(reason)) =
+            (answer["dispatch"]["state"].as_str(), answer["dispatch"]["reason"].as_str())
+        {
+            let since = answer["dispatch"]["since"].as_str().unwrap_or("a while ago");
+            let text = format!("it goes on without the engine, which is {state} since {since}");
+            findings.note("server", format!("{text}: {reason}"));
+        }
         if let Some(config) = answer["config"].as_str() {
             let text = format!("it lives by an older configuration: {config}");
             if findings.is_missing(CONFIGURATION) {

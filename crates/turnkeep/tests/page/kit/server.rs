@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::api::Api;
 use crate::port_kit::free_port;
+use crate::store_kit::store;
 
 /// As good as never: a turn that only a stop or a kill ends.
 pub(crate) const FOREVER_MS: u64 = 600_000;
@@ -81,7 +82,9 @@ impl Server {
     /// What a command line prints that works on the data folder.
     pub(crate) fn turnkeep(&self, args: &[&str]) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
-        let output = command.args(args).arg("--data-dir").arg(data(&self.home)).output().unwrap();
+        let data = data(&self.home);
+        command.args(args).arg("--data-dir").arg(&data).envs(store(&data));
+        let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
@@ -91,6 +94,7 @@ impl Server {
         let output = Command::new(env!("CARGO_BIN_EXE_turnkeep"))
             .args(["audit", "--data-dir"])
             .arg(data(&self.home))
+            .envs(store(&data(&self.home)))
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
@@ -127,6 +131,7 @@ fn spawn(home: &tempfile::TempDir, port: u16, env: &[(&str, &str)]) -> Child {
         .arg(home.path().join("turnkeep.toml"))
         .arg("--data-dir")
         .arg(data(home))
+        .envs(store(&data(home)))
         .envs(env.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

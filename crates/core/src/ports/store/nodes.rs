@@ -1,0 +1,43 @@
+//! What nodes that have one store open are to each other: whose a session is, and what is offered to
+//! all who run turns because nobody has it.
+
+use crate::session_key::SessionKey;
+
+/// Who has what stands under an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// This node.
+    Us,
+    /// Nobody who lives and runs turns: whoever does may take it.
+    Nobody,
+    /// A node that lives and runs turns.
+    Another,
+    /// Whoever came after this node, which is out of it for ever.
+    Later,
+}
+
+/// Offers are counted up to here; more would only cost more.
+pub const OFFERS_COUNTED: usize = 1000;
+
+/// Why a session is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Offer {
+    /// Who had it is gone, or nobody took it.
+    Left,
+    /// A node wrote it that runs no turns.
+    New,
+}
+
+impl Offer {
+    /// In the order in which they are taken: who was left has waited already.
+    pub const ALL: [Self; 2] = [Self::Left, Self::New];
+}
+
+/// What a node took of the offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// The sessions.
+    pub taken: Vec<(SessionKey, Offer)>,
+    /// How many offers of all agents are left, counted up to [`OFFERS_COUNTED`].
+    pub waiting: usize,
+}

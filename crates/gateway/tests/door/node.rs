@@ -1,0 +1,254 @@
+//! A memory store as several nodes have it open: knocks, offers, and who may look now.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+use turnkeep_core::outbox::DeliveryState;
+use turnkeep_core::ports::BoxFuture;
+use turnkeep_core::ports::store::{
+    Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, Offer, Offered,
+    PartPlace, PartRow, Store, StoreError, TurnRow,
+};
+use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
+use turnkeep_stores::MemoryStore;
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// What all nodes share.
+#[derive(Default)]
+pub(crate) struct Hall {
+    inner: Mutex<Inside>,
+    passed: Notify,
+}
+
+#[derive(Default)]
+struct Inside {
+    /// The numbers of those that run turns, by their places.
+    runners: Vec<Epoch>,
+    offers: BTreeMap<SessionKey, Offer>,
+    /// Whose look is next.
+    next: usize,
+    /// By node: how much was asked for, and of whom nothing.
+    asked: [Vec<(usize, Vec<String>)>; 2],
+    loses: bool,
+}
+
+impl Hall {
+    /// What this runner asked for while there was something.
+    pub(crate) fn asked(&self, runner: usize) -> Vec<(usize, Vec<String>)> {
+        self.inner.lock().unwrap().asked[runner].clone()
+    }
+
+    /// The next answer is lost on its way.
+    pub(crate) fn lose_an_answer(&self) {
+        self.inner.lock().unwrap().loses = true;
+    }
+
+    /// The next look of this runner, after the other one's; nothing where nothing is offered.
+    fn look(
+        &self,
+        runner: usize,
+        limit: usize,
+        but: &[String],
+    ) -> Option<Result<Offered, StoreError>> {
+        let mut inside = self.inner.lock().unwrap();
+        if inside.offers.is_empty() {
+            return Some(Ok(Offered::default()));
+        }
+        if inside.next != runner {
+            return None;
+        }
+        inside.next = (runner + 1) % inside.runners.len();
+        inside.asked[runner].push((limit, but.to_vec()));
+        let free = inside.offers.iter().filter(|(key, _)| !but.contains(&key.agent()));
+        let taken: Vec<_> = free.take(limit).map(|(key, offer)| (key.clone(), *offer)).collect();
+        inside.offers.retain(|key, _| taken.iter().all(|(taken, _)| taken != key));
+        let waiting = inside.offers.len();
+        Some(if std::mem::take(&mut inside.loses) {
+            Err(StoreError::Unavailable("lost".to_owned()))
+        } else {
+            Ok(Offered { taken, waiting })
+        })
+    }
+}
+
+/// One of them.
+pub(crate) struct Node {
+    store: MemoryStore,
+    hall: Arc<Hall>,
+    /// Its place among those that run turns.
+    runner: Option<usize>,
+}
+
+impl Node {
+    pub(crate) fn open(record: &MemoryStore, hall: &Arc<Hall>, runner: Option<usize>) -> Self {
+        let store = record.reopen();
+        if runner.is_some() {
+            hall.inner.lock().unwrap().runners.push(store.epoch());
+        }
+        Self { store, hall: Arc::clone(hall), runner }
+    }
+
+    fn has_runner(&self, epoch: Epoch) -> bool {
+        self.hall.inner.lock().unwrap().runners.contains(&epoch.node())
+    }
+
+    fn offer(&self, key: SessionKey, offer: Offer) {
+        self.hall.inner.lock().unwrap().offers.entry(key).or_insert(offer);
+    }
+}
+
+impl Store for Node {
+    fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    fn holder(&self, epoch: Epoch) -> Holder {
+        match self.has_runner(epoch) {
+            _ if epoch.node() == self.epoch() => Holder::Us,
+            true => Holder::Another,
+            false => Holder::Nobody,
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn neighbours(&self) -> [usize; 2] {
+        [1, 1]
+    }
+
+    fn offer_left(&self, limit: usize) -> Answer<'_, usize> {
+        Box::pin(async move {
+            let mut offered = 0;
+            for (_, key) in self.store.open_work(Timestamp::MAX, None, limit).await? {
+                let Some(loaded) = self.store.load(&key).await? else { continue };
+                if !self.has_runner(loaded.session.epoch) {
+                    self.offer(key, Offer::Left);
+                    offered += 1;
+                }
+            }
+            Ok(offered)
+        })
+    }
+
+    fn take_offered<'a>(
+        &'a self,
+        _: &'a [Offer],
+        limit: usize,
+        but: &'a [String],
+    ) -> Answer<'a, Offered> {
+        let runner = self.runner.unwrap();
+        Box::pin(async move {
+            loop {
+                let passed = self.hall.passed.notified();
+                if let Some(offered) = self.hall.look(runner, limit, but) {
+                    self.hall.passed.notify_waiters();
+                    return offered;
+                }
+                passed.await;
+            }
+        })
+    }
+
+    fn own_work(
+        &self,
+        _: Timestamp,
+        _: Option<(Timestamp, SessionKey)>,
+        _: usize,
+    ) -> Answer<'_, Vec<(Timestamp, SessionKey)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn health(&self) -> Result<(), String> {
+        self.store.health()
+    }
+
+    fn load(&self, key: &SessionKey) -> Answer<'_, Option<Loaded>> {
+        self.store.load(key)
+    }
+
+    fn commit(&self, commit: Commit) -> Answer<'_, CommitOutcome> {
+        let is_new = self.runner.is_none() && commit.wake_at.is_some();
+        let ours = commit.session.epoch.node() == self.epoch();
+        let key = commit.key.clone();
+        Box::pin(async move {
+            let outcome = self.store.commit(commit).await;
+            if is_new && ours && matches!(outcome, Ok(CommitOutcome::Committed(_))) {
+                self.offer(key, Offer::New);
+            }
+            outcome
+        })
+    }
+
+    fn open_work(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, SessionKey)>,
+        limit: usize,
+    ) -> Answer<'_, Vec<(Timestamp, SessionKey)>> {
+        self.store.open_work(before, after, limit)
+    }
+
+    fn sessions(
+        &self,
+        tenant: Option<&str>,
+        after: Option<&SessionKey>,
+        limit: usize,
+    ) -> Answer<'_, Vec<(SessionKey, Loaded)>> {
+        self.store.sessions(tenant, after, limit)
+    }
+
+    fn events(&self, key: &SessionKey, after: Seq, limit: usize) -> Answer<'_, Vec<Event>> {
+        self.store.events(key, after, limit)
+    }
+
+    fn turn(&self, id: TurnId) -> Answer<'_, Option<(SessionKey, TurnRow)>> {
+        self.store.turn(id)
+    }
+
+    fn turns(
+        &self,
+        key: &SessionKey,
+        before: Option<TurnId>,
+        limit: usize,
+    ) -> Answer<'_, Vec<TurnRow>> {
+        self.store.turns(key, before, limit)
+    }
+
+    fn dead_letters(&self, after: u64, limit: usize) -> Answer<'_, Vec<NumberedDeadLetter>> {
+        self.store.dead_letters(after, limit)
+    }
+
+    fn dead_letters_count(&self, max: usize) -> Answer<'_, u64> {
+        self.store.dead_letters_count(max)
+    }
+
+    fn dead_letter(&self, id: u64) -> Answer<'_, Option<(SessionKey, DeadLetter)>> {
+        self.store.dead_letter(id)
+    }
+
+    fn parts(&self, key: &SessionKey, after: (Seq, u32), limit: usize) -> Answer<'_, Vec<PartRow>> {
+        self.store.parts(key, after, limit)
+    }
+
+    fn parked(
+        &self,
+        tenant: Option<&str>,
+        state: Option<DeliveryState>,
+        after: Option<&PartPlace>,
+        limit: usize,
+    ) -> Answer<'_, Vec<(SessionKey, PartRow)>> {
+        self.store.parked(tenant, state, after, limit)
+    }
+
+    fn forget_seen(&self, now: Timestamp, limit: usize) -> Answer<'_, usize> {
+        self.store.forget_seen(now, limit)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
