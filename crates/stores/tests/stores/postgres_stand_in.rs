@@ -68,10 +68,12 @@ async fn who_steps_back_leaves_what_is_open_to_others() {
     chat.commit(&accepts).await;
     assert_eq!(offered(&runs).await, 0);
     accepts.step_back().await.unwrap();
-    assert_eq!(accepts.holder(number), Holder::Nobody);
     assert_eq!(offered(&runs).await, 1);
-    while runs.holder(number) != Holder::Nobody {
-        tokio::task::yield_now().await;
+    // It may be a number of somebody who came just now, until the next look at who is there.
+    for node in [&accepts, &runs] {
+        while node.holder(number) != Holder::Nobody {
+            tokio::task::yield_now().await;
+        }
     }
     assert_eq!(accepts.health(), Ok(()), "it takes part as before");
     let again = accepts.stand_in().await.unwrap();
