@@ -179,7 +179,7 @@ async fn settle(person: Arc<Person>, addresses: Addresses, mut number: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_under_faults_loses_and_doubles_nothing() {
-    let (faults, people, seed) = (chosen("FAULTS", 150), chosen("PEOPLE", 100), chosen("SEED", 1));
+    let (faults, people, seed) = (chosen("FAULTS", 150), chosen("PEOPLE", 300), chosen("SEED", 1));
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cluster = Cluster::start(3, 3).await;
     let ended = Arc::new(AtomicBool::new(false));
