@@ -48,10 +48,7 @@ impl SessionRow {
 
 /// See the port.
 pub(super) async fn load(on: &impl GenericClient, key: &SessionKey) -> Result<Option<Loaded>> {
-    let found = row(on, &format!("{SESSION} WHERE s.key = $1"), &[&key.as_str()]).await?;
-    let Some(found) = found else { return Ok(None) };
-    let loaded = fill(on, vec![SessionRow::read(&found)?]).await?.pop();
-    Ok(loaded.map(|(_, loaded)| loaded))
+    Ok(load_all(on, std::slice::from_ref(key)).await?.pop().flatten())
 }
 
 /// The same for several, in this order.
