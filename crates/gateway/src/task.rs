@@ -234,6 +234,8 @@ impl SessionTask {
                 break;
             }
             if failed {
+                // What can't be read keeps no place from what is on its way, either.
+                self.taken = None;
                 tokio::time::sleep(STORE_PAUSE).await;
             }
         }

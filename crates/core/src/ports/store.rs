@@ -20,7 +20,7 @@ use crate::usage::Sums;
 mod nodes;
 mod stats;
 
-pub use nodes::{Holder, OFFERS_COUNTED, Offer, Offered};
+pub use nodes::{BITE_MIN, Bite, Holder, OFFERS_COUNTED, Offer, Offered};
 pub use stats::StoreStats;
 
 /// One session's step, to be made durable as a whole or not at all.
@@ -333,15 +333,16 @@ pub trait Store: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(0)))
     }
 
-    /// Takes some of what is offered to all who run turns, and nothing of the agents in `but`. It is
-    /// given to one node only; of one that ends before it took it up, [`Store::offer_left`] finds it.
+    /// Takes some of what is offered to all who run turns, what came first before the rest, and nothing
+    /// of the agents in `but`. It is given to one node only; of one that ends before it took it up,
+    /// [`Store::offer_left`] finds it.
     fn take_offered<'a>(
         &'a self,
         of: &'a [Offer],
-        limit: usize,
+        bite: Bite,
         but: &'a [String],
     ) -> BoxFuture<'a, Result<Offered, StoreError>> {
-        let _ = (of, limit, but);
+        let _ = (of, bite, but);
         Box::pin(std::future::ready(Ok(Offered::default())))
     }
 

@@ -1,10 +1,10 @@
 //! What is offered to all who run turns, because nobody has it: each node takes what it can begin, a
 //! little at a time, so that not all of it goes to whoever looks first.
 //!
-//! A little is as many turns as there is a free slot for, and so many sessions that are on their way
-//! here at once: where there is no limit of slots, whoever takes them up faster has more of them. What
-//! no slot is free for anywhere is shared out, more slowly, so that it waits where slots are given out
-//! in fairness.
+//! A little is as many turns as there is a free slot for, half of a node's part of what waits, and so
+//! many sessions that are on their way here at once: where there is no limit of slots, whoever takes
+//! them up faster has more of them. What no slot is free for anywhere is shared out, more slowly, so
+//! that it waits where slots are given out in fairness.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::SessionKey;
-use turnkeep_core::ports::store::{Offer, Offered, StoreError};
+use turnkeep_core::ports::store::{Bite, Offer, Offered, StoreError};
 
 use super::{LOOK, PAGE, ROUND, Why};
 use crate::mail::Mail;
@@ -22,7 +22,7 @@ use crate::service::Gateway;
 use crate::slots::Coming;
 
 /// Sessions that may be on their way here at once, but for those that are shared out.
-const UNDER_WAY_MAX: usize = 64;
+const UNDER_WAY_MAX: usize = 256;
 /// What was left is offered in steps of so many.
 const OFFERED_AT_ONCE: usize = 10_000;
 
@@ -155,20 +155,24 @@ impl Gateway {
             of = &[Offer::Left];
         }
         let Room { turns, full } = self.room();
-        let most = turns.min(door.free());
-        let mut offered = self.take_offered(of, most, &full).await?;
+        let [others, _] = self.store().neighbours();
+        let parts = if others == 0 { 1 } else { 2 * (others + 1) };
+        let free = door.free();
+        let mut offered =
+            self.take_offered(of, Bite { most: turns.min(free), parts }, &full).await?;
         // Set before any of them can be here.
-        let more = offered.waiting > 0 && offered.taken.len() == most && turns > most;
+        let took = offered.taken.len();
+        let more = offered.waiting > 0 && turns > took && (took > 0 || free == 0);
         door.more.store(more, Ordering::Release);
         self.take_up(std::mem::take(&mut offered.taken));
         if more && door.free() >= UNDER_WAY_MAX / 2 {
             // They were here before it could be seen that there are more.
             door.hint();
         }
-        let [runners, _] = self.store().neighbours();
-        let share = share(offered.waiting, runners + 1);
+        let share = share(offered.waiting, others + 1);
         if on_beat && !more && share > 0 {
-            let shared = self.take_offered(of, share, &[]).await?;
+            let bite = Bite { most: share, parts: 1 };
+            let shared = self.take_offered(of, bite, &[]).await?;
             offered.waiting = shared.waiting;
             self.take_up(shared.taken);
         }
@@ -179,10 +183,10 @@ impl Gateway {
     async fn take_offered(
         &self,
         of: &[Offer],
-        limit: usize,
+        bite: Bite,
         but: &[String],
     ) -> Result<Offered, StoreError> {
-        let offered = self.store().take_offered(of, limit, but).await?;
+        let offered = self.store().take_offered(of, bite, but).await?;
         for (_, offer) in &offered.taken {
             self.0.cluster.metrics.looked(match offer {
                 Offer::Left => Why::Left,
@@ -195,7 +199,8 @@ impl Gateway {
     /// What the engine gives to somebody is only watched here, whoever it is.
     async fn note_for_engine(&self) -> Result<(), StoreError> {
         loop {
-            let taken = self.take_offered(&[Offer::New], PAGE, &[]).await?.taken;
+            let bite = Bite { most: PAGE, parts: 1 };
+            let taken = self.take_offered(&[Offer::New], bite, &[]).await?.taken;
             for (key, _) in &taken {
                 self.answer_knock(key);
             }

@@ -102,6 +102,8 @@ impl Driver {
                 self.version = Version(0);
                 (self.epoch, self.guest) = (self.node, !self.runs);
                 self.stand_in = StandIn::No;
+                // It may have been erased elsewhere: nothing that runs here is wanted any more.
+                self.end_here(outcome);
                 let session = Session { epoch: self.epoch, ..Session::new() };
                 self.slot = Slot::Ready(Arc::new(session));
             }
@@ -154,7 +156,11 @@ impl Driver {
             let (run, delivering) = (self.run, self.delivering);
             return self.backlog.push_front(Input::Adopt { run, delivering });
         }
-        // Nothing is under way here, and no deadline is this node's.
+        self.end_here(outcome);
+    }
+
+    /// Nothing is under way here, and no deadline is this node's.
+    fn end_here(&mut self, outcome: &mut Outcome) {
         self.delivering = None;
         self.backlog.retain(|input| !is_owners(input));
         if let Some(run) = self.run.take() {
@@ -216,7 +222,7 @@ pub(super) const fn is_owners(input: &Input) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use turnkeep_core::ids::Token;
+    use turnkeep_core::ids::{Attempt, RunTag, Token};
     use turnkeep_core::ports::store::CommitOutcome;
     use turnkeep_core::session::{Control, Controlled, Paused};
     use turnkeep_core::session_key::SessionKind;
@@ -370,5 +376,19 @@ mod tests {
         load(&mut driver, &of(Epoch(9)), Holder::Another);
         let told = driver.backlog.iter().any(|input| matches!(input, Input::Delivered { .. }));
         assert!(!told && driver.delivering.is_none());
+    }
+
+    #[test]
+    fn what_was_erased_elsewhere_is_not_worked_on() {
+        let mut driver = driver();
+        load(&mut driver, &of(NODE), Holder::Us);
+        let run = RunTag { turn: TurnId::default(), epoch: NODE, attempt: Attempt(1) };
+        driver.run = Some(run);
+        driver.look();
+        assert!(is_load(next(&mut driver).0.as_ref()));
+        let mut outcome = Outcome::default();
+        driver.on_loaded(Ok(None), |_| Holder::Nobody, &mut outcome);
+        assert!(outcome.effects.contains(&Effect::Cancel(run)), "{:?}", outcome.effects);
+        assert!(outcome.effects.contains(&Effect::Typing(false)) && driver.run.is_none());
     }
 }

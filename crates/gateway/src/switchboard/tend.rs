@@ -211,14 +211,14 @@ impl Gateway {
     ) -> Result<bool, StoreError> {
         let session = &*loaded.session;
         let known = self.switchboard().by_key(key);
-        let entered = known.is_none();
-        let from = if entered { session.last_seq } else { from };
+        // What the board lacks nobody has looked at.
+        let after = if known.is_none() { from } else { session.last_seq };
         let heard = self.hear_journal(key, from, session).await?;
         let kept = known.map_or_else(Resources::default, |row| row.resources);
         let seen = observed(
             session,
             &heard,
-            session.last_seq,
+            after,
             Resources {
                 buffer_bytes: kept.buffer_bytes,
                 messages: kept.messages,

@@ -101,8 +101,8 @@ async fn who_looks_first_does_not_get_it_all() {
     three.write(400).await;
     three.look_out();
     let began = three.begin(400).await;
-    // Half, and what may be on the way to one node at once.
-    assert!(began.iter().all(|began| *began <= 200 + 64), "{began:?}");
+    // Half, and a little more for who looked first.
+    assert!(began.iter().all(|began| *began <= 200 + 40), "{began:?}");
     three.stop.cancel();
 }
 
@@ -117,7 +117,7 @@ async fn a_node_takes_what_it_has_slots_for_and_shares_the_rest() {
     let full = vec!["default".to_owned()];
     let asked = three.hall.asked(0);
     // The first slots, half of its part of the others, and no more at once.
-    assert_eq!(asked[..3], [(4, vec![]), (9, vec![]), (64, full)]);
+    assert_eq!(asked[..3], [(4, vec![]), (9, vec![]), (256, full)]);
     three.stop.cancel();
 }
 

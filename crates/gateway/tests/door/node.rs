@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
-    Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, Offer, Offered,
-    PartPlace, PartRow, Store, StoreError, TurnRow,
+    BITE_MIN, Bite, Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, Offer,
+    Offered, PartPlace, PartRow, Store, StoreError, TurnRow,
 };
 use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
 use turnkeep_stores::MemoryStore;
@@ -49,7 +49,7 @@ impl Hall {
     fn look(
         &self,
         runner: usize,
-        limit: usize,
+        Bite { most, parts }: Bite,
         but: &[String],
     ) -> Option<Result<Offered, StoreError>> {
         let mut inside = self.inner.lock().unwrap();
@@ -60,9 +60,11 @@ impl Hall {
             return None;
         }
         inside.next = (runner + 1) % inside.runners.len();
-        inside.asked[runner].push((limit, but.to_vec()));
+        inside.asked[runner].push((most, but.to_vec()));
         let free = inside.offers.iter().filter(|(key, _)| !but.contains(&key.agent()));
-        let taken: Vec<_> = free.take(limit).map(|(key, offer)| (key.clone(), *offer)).collect();
+        let part = inside.offers.len().div_ceil(parts).max(BITE_MIN);
+        let taken: Vec<_> =
+            free.take(part.min(most)).map(|(key, offer)| (key.clone(), *offer)).collect();
         inside.offers.retain(|key, _| taken.iter().all(|(taken, _)| taken != key));
         let waiting = inside.offers.len();
         Some(if std::mem::take(&mut inside.loses) {
@@ -137,14 +139,14 @@ impl Store for Node {
     fn take_offered<'a>(
         &'a self,
         _: &'a [Offer],
-        limit: usize,
+        bite: Bite,
         but: &'a [String],
     ) -> Answer<'a, Offered> {
         let runner = self.runner.unwrap();
         Box::pin(async move {
             loop {
                 let passed = self.hall.passed.notified();
-                if let Some(offered) = self.hall.look(runner, limit, but) {
+                if let Some(offered) = self.hall.look(runner, bite, but) {
                     self.hall.passed.notify_waiters();
                     return offered;
                 }

@@ -306,7 +306,8 @@ async fn a_conversation_that_nobody_began_stays_off_the_board() {
     drop(first);
     let second = process(folder.path(), obedient(), Limits::default()).await;
     second.board_walk().await.unwrap();
-    let keys: Vec<SessionKey> =
-        second.switchboard().list("default").iter().map(|row| row.key.clone()).collect();
-    assert_eq!(keys, [anna()]);
+    let list = second.switchboard().list("default");
+    let found: Vec<_> = list.iter().map(|row| (row.key.clone(), row.unread)).collect();
+    // Nor was the other one's, so nobody has looked at its reply.
+    assert_eq!(found, [(anna(), 1)]);
 }

@@ -5,11 +5,11 @@
 //! a node wrote that runs none, `LEFT` for what is found open and is nobody's.
 
 use deadpool_postgres::GenericClient;
-use turnkeep_core::ports::store::{OFFERS_COUNTED, Offer, Offered, StoreError};
+use turnkeep_core::ports::store::{BITE_MIN, Bite, OFFERS_COUNTED, Offer, Offered, StoreError};
 use turnkeep_core::{Seq, SessionKey, Timestamp};
 
 use super::PostgresStore;
-use super::ask::{Value, count, limit_of, rows, run};
+use super::ask::{Value, limit_of, rows, run};
 use super::put::ANYBODY;
 use super::read::{key_of, seq_of};
 use super::trouble::Result;
@@ -21,16 +21,26 @@ const ANSWER: &str = "WITH heard AS (DELETE FROM knocks WHERE ctid = ANY(ARRAY(
       RETURNING session_id)
     SELECT key FROM heard JOIN sessions ON id = session_id";
 
-/// The same at the doors that are everybody's.
-const TAKE_OFFERED: &str = "WITH taken AS (DELETE FROM knocks WHERE ctid = ANY(ARRAY(
-      SELECT k.ctid FROM knocks k LEFT JOIN sessions s ON s.id = k.session_id
-      WHERE k.node = ANY($1) AND coalesce(split_part(s.key, ':', 2) <> ALL($2), true)
-      ORDER BY k.node, k.session_id LIMIT $3 FOR UPDATE OF k SKIP LOCKED))
+/// The same at the doors that are everybody's: those that came first, at most `$3` of them and one
+/// part in `$4` of what waits, half of each door where there is enough at both, so that a crowd at one
+/// keeps nobody waiting at the other. Says how much waited, too.
+const TAKE_OFFERED: &str = "WITH counted AS (SELECT
+      (SELECT count(*) FROM (SELECT FROM knocks WHERE node = $7 AND $7 = ANY($1) LIMIT $5) AS l) AS old,
+      (SELECT count(*) FROM (SELECT FROM knocks WHERE node = $8 AND $8 = ANY($1) LIMIT $5) AS n) AS new),
+    bite AS (SELECT old, new, least($3, greatest($6, (old + new + $4 - 1) / $4)) AS size FROM counted),
+    taken AS (DELETE FROM knocks WHERE ctid = ANY(ARRAY(
+        SELECT k.ctid FROM knocks k LEFT JOIN sessions s ON s.id = k.session_id
+        WHERE k.node = $7 AND $7 = ANY($1) AND coalesce(split_part(s.key, ':', 2) <> ALL($2), true)
+        ORDER BY k.came LIMIT (SELECT greatest((size + 1) / 2, size - new) FROM bite)
+        FOR UPDATE OF k SKIP LOCKED)
+      || ARRAY(
+        SELECT k.ctid FROM knocks k LEFT JOIN sessions s ON s.id = k.session_id
+        WHERE k.node = $8 AND $8 = ANY($1) AND coalesce(split_part(s.key, ':', 2) <> ALL($2), true)
+        ORDER BY k.came LIMIT (SELECT greatest(size / 2, size - old) FROM bite)
+        FOR UPDATE OF k SKIP LOCKED))
       RETURNING node, session_id)
-    SELECT key, node FROM taken JOIN sessions ON id = session_id";
-
-const COUNT_OFFERS: &str = "SELECT count(*) FROM
-    (SELECT FROM knocks WHERE node = ANY($1) LIMIT $2) AS found";
+    SELECT old + new AS found, node, key FROM bite
+    LEFT JOIN (taken JOIN sessions ON id = session_id) ON true";
 
 const LAST_SEQS: &str = "SELECT key, last_seq FROM sessions WHERE key = ANY($1)";
 
@@ -82,24 +92,27 @@ impl PostgresStore {
     pub(super) async fn take_some_offered(
         &self,
         of: &[Offer],
-        limit: usize,
+        Bite { most, parts }: Bite,
         but: &[String],
     ) -> std::result::Result<Offered, StoreError> {
         let doors: Vec<i64> = of.iter().copied().map(door_of).collect();
         let but = but.to_vec();
+        let [most, parts] = [most, parts.max(1)].map(limit_of);
         self.change("take what is offered", move |transaction| {
-            let (doors, but, limit) = (doors.clone(), but.clone(), limit_of(limit));
+            let (doors, but) = (doors.clone(), but.clone());
             Box::pin(async move {
-                let mut taken = Vec::new();
-                if limit > 0 {
-                    for row in rows(transaction, TAKE_OFFERED, &[&doors, &but, &limit]).await? {
-                        let left = row.try_get::<_, i64>("node")? == LEFT;
-                        let offer = if left { Offer::Left } else { Offer::New };
-                        taken.push((key_of(&row, "key")?, offer));
-                    }
+                let [counted, least] = [OFFERS_COUNTED, BITE_MIN].map(limit_of);
+                let values: [Value<'_>; 8] =
+                    [&doors, &but, &most, &parts, &counted, &least, &LEFT, &ANYBODY];
+                let (mut taken, mut found) = (Vec::new(), 0);
+                for row in rows(transaction, TAKE_OFFERED, &values).await? {
+                    found = row.try_get::<_, i64>("found")?;
+                    let Some(door) = row.try_get::<_, Option<i64>>("node")? else { continue };
+                    let offer = if door == LEFT { Offer::Left } else { Offer::New };
+                    taken.push((key_of(&row, "key")?, offer));
                 }
-                let most = limit_of(OFFERS_COUNTED);
-                let waiting = count(transaction, COUNT_OFFERS, &[&doors, &most]).await?;
+                let found = usize::try_from(found).unwrap_or(0);
+                let waiting = found.saturating_sub(taken.len());
                 Ok(Offered { taken, waiting })
             })
         })

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
-    Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, Offer, Offered,
+    Bite, Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, Offer, Offered,
     PartPlace, PartRow, Store, StoreError, StoreStats, TurnRow,
 };
 use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
@@ -93,10 +93,10 @@ impl Store for PostgresStore {
     fn take_offered<'a>(
         &'a self,
         of: &'a [Offer],
-        limit: usize,
+        bite: Bite,
         but: &'a [String],
     ) -> Answer<'a, Offered> {
-        Box::pin(self.take_some_offered(of, limit, but))
+        Box::pin(self.take_some_offered(of, bite, but))
     }
 
     fn lease<'a>(&'a self, name: &'a str) -> Answer<'a, bool> {

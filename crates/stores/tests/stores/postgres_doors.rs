@@ -1,7 +1,7 @@
 //! Several nodes of one database: whose a session is, who is told that it was written by another
 //! one, and what nobody has.
 
-use turnkeep_core::ports::store::{Holder, Offer, Offered, Store};
+use turnkeep_core::ports::store::{BITE_MIN, Bite, Holder, Offer, Offered, Store};
 use turnkeep_core::{Epoch, SessionKey, SessionKind};
 use turnkeep_stores::{PostgresSettings, PostgresStore};
 
@@ -22,9 +22,12 @@ fn held_by(peer: &str, epoch: Epoch) -> Chat {
     chat
 }
 
+const NINE: Bite = Bite { most: 9, parts: 1 };
+
 /// What it takes of so many, in order, and how many are left.
 async fn take(store: &PostgresStore, limit: usize) -> (Vec<(SessionKey, Offer)>, usize) {
-    let mut offered = store.take_offered(&Offer::ALL, limit, &[]).await.unwrap();
+    let bite = Bite { most: limit, parts: 1 };
+    let mut offered = store.take_offered(&Offer::ALL, bite, &[]).await.unwrap();
     offered.taken.sort_by_key(|(key, offer)| (*offer, key.clone()));
     (offered.taken, offered.waiting)
 }
@@ -99,15 +102,46 @@ async fn offers_are_taken_as_many_as_wanted_and_not_of_everybody() {
     assert_eq!(take(&one, 0).await, (vec![], 7));
     let first = [(left.key.clone(), Offer::Left), (keys[0].clone(), Offer::New)];
     assert_eq!(take(&one, 2).await, (first.into(), 5));
-    let of_left = one.take_offered(&[Offer::Left], 9, &[]).await.unwrap();
+    let of_left = one.take_offered(&[Offer::Left], NINE, &[]).await.unwrap();
     assert_eq!(of_left, Offered::default(), "nothing else was left");
     let but = ["other".to_owned()];
-    let mut others = two.take_offered(&Offer::ALL, 9, &but).await.unwrap();
+    let mut others = two.take_offered(&Offer::ALL, NINE, &but).await.unwrap();
     others.taken.sort();
     let expect = [2, 4].map(|place| (keys[place].clone(), Offer::New));
     assert_eq!((others.taken, others.waiting), (expect.into(), 3));
     let (rest, waiting) = take(&one, 9).await;
     assert_eq!((rest.len(), waiting), (3, 0));
+}
+
+/// However many there are, nobody waits for those that come again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_came_first_is_taken_first_and_not_more_than_a_part() {
+    let home = PgHome::default();
+    let runs = home.open_as("runs").await.unwrap();
+    let accepts = open_to_accept(&home, "accepts").await;
+    let mut chats: Vec<Chat> =
+        (0..40).map(|number| held_by(&format!("p{number:02}"), accepts.epoch())).collect();
+    for chat in &mut chats {
+        chat.commit(&accepts).await;
+    }
+    // Half of them, and the smallest part.
+    for (parts, took) in [(2, 20), (2, BITE_MIN), (2, 4)] {
+        let bite = Bite { most: 100, parts };
+        let offered = runs.take_offered(&Offer::ALL, bite, &[]).await.unwrap();
+        assert_eq!(offered.taken.len(), took);
+    }
+    // The oldest session wrote last; that it writes once more doesn't put it behind anybody.
+    chats.reverse();
+    for chat in &mut chats {
+        chat.note("again");
+        chat.commit(&accepts).await;
+    }
+    chats[0].note("and again");
+    chats[0].commit(&accepts).await;
+    let (taken, waiting) = take(&runs, 3).await;
+    let mut first = [0, 1, 2].map(|place| (chats[place].key.clone(), Offer::New));
+    first.sort_by_key(|(key, _)| key.clone());
+    assert_eq!((taken, waiting), (first.into(), 37));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

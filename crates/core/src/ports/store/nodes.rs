@@ -19,6 +19,18 @@ pub enum Holder {
 /// Offers are counted up to here; more would only cost more.
 pub const OFFERS_COUNTED: usize = 1000;
 
+/// So few may be taken at once, whatever others could take of them.
+pub const BITE_MIN: usize = 16;
+
+/// How much a node takes of the offers at once: the less of both bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bite {
+    /// So many.
+    pub most: usize,
+    /// One part in so many of what waits, but [`BITE_MIN`] at least.
+    pub parts: usize,
+}
+
 /// Why a session is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Offer {
@@ -29,7 +41,7 @@ pub enum Offer {
 }
 
 impl Offer {
-    /// In the order in which they are taken: who was left has waited already.
+    /// All of them.
     pub const ALL: [Self; 2] = [Self::Left, Self::New];
 }
 
