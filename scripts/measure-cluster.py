@@ -6,13 +6,14 @@ are compared, each with a fresh schema or data folder, drives them with `turnkee
 for each round the turns a second, what the answers took and the CPU time a turn of everybody who took
 part. Everything runs on this machine.
 
-Usage: scripts/measure-cluster.py stores|processes|hatchet [--rounds 3] [--seconds 30] [--users 1000]
-           [--delay-ms 50] [--rate R] [--binary target/release/turnkeep]
+Usage: scripts/measure-cluster.py stores|processes|hatchet|takeover [--rounds 3] [--seconds 30]
+           [--users 1000] [--delay-ms 50] [--rate R] [--binary target/release/turnkeep]
 
 stores      the embedded store, and PostgreSQL with a server that runs its turns itself
 processes   one server and two; a gateway and a worker, and one more of each
 hatchet     a gateway and a worker without an engine and with one (scripts/cluster-setup.sh builds it;
             the binary needs `--features hatchet`)
+takeover    a server is killed with so many turns open (--users), and another one takes them up
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).parents[1]
 ENGINE = ROOT / "target/tools/hatchet/0.104.7"
@@ -271,6 +273,47 @@ def measure(args: argparse.Namespace, folder: pathlib.Path, number: int, command
     return report
 
 
+def running(process: Process) -> int:
+    """How many runs began there."""
+    with urllib.request.urlopen(process.address + "/metrics") as told:
+        lines = told.read().decode().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("turnkeep_runs_total "))
+
+
+def until(what: str, done) -> None:
+    end = time.monotonic() + 120
+    while not done():
+        if time.monotonic() > end:
+            raise SystemExit(f"two minutes passed, and not {what}")
+        time.sleep(0.02)
+
+
+def take_over(args: argparse.Namespace, folder: pathlib.Path, number: int) -> str:
+    """Kills a server with open turns; how long until another one begins them, and has begun all."""
+    schema = f"measured{number}"
+
+    def start(node: str) -> Process:
+        config = CONFIG.format(delay=600_000) + STORE.format(schema=schema, node=node)
+        return Process(args, folder / f"{schema}-{node}", "serve --role all", config)
+
+    first, second = start("first"), start("second")
+    bench = [args.binary, "bench", "--server", first.address, "--users", str(args.users)]
+    subprocess.run([*bench, "--messages", "1", "--no-wait"], check=True, capture_output=True)
+    until("all turns run", lambda: running(first) == args.users)
+    first.end()
+    killed = time.monotonic()
+    until("the other server begins", lambda: running(second) > 0)
+    begins = time.monotonic()
+    until("the other server has begun all", lambda: running(second) == args.users)
+    ends = time.monotonic()
+    second.end()
+    args.postgres.drop(schema)
+    return (
+        f"{args.users:,} open turns: the first is taken up {begins - killed:.1f} s after the kill, "
+        f"the last {ends - begins:.1f} s after the first"
+    )
+
+
 def row(name: str, report: dict) -> str:
     cpu = ", ".join(f"{who} {ms:.3f}" for who, ms in report["cpu"].items() if ms > 0)
     client = report["client_cpu_ms_per_turn"] or 0
@@ -286,7 +329,7 @@ def row(name: str, report: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=SETUPS)
+    parser.add_argument("what", choices=[*SETUPS, "takeover"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--users", type=int, default=1000)
@@ -294,7 +337,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="messages a second, whatever the answers do")
     parser.add_argument("--binary", default=str(ROOT / "target/release/turnkeep"))
     args = parser.parse_args()
-    setups = SETUPS[args.what]
+    setups = SETUPS.get(args.what, {})
     args.postgres, args.engine = None, None
     with tempfile.TemporaryDirectory(prefix="turnkeep-measured-") as name:
         folder = pathlib.Path(name)
@@ -304,6 +347,8 @@ def main() -> None:
                 args.engine = Engine(folder, args.postgres)
             number = 0
             for turn in range(args.rounds):
+                if args.what == "takeover":
+                    print(f"{turn + 1}  {take_over(args, folder, turn)}", flush=True)
                 for setup, commands in setups.items():
                     number += 1
                     print(f"{turn + 1}  {row(setup, measure(args, folder, number, commands))}", flush=True)

@@ -145,6 +145,9 @@ impl Link {
     fn log(&self, state: &State) {
         if state.is_up() {
             tracing::info!(purpose = self.purpose, "Redis is used");
+        } else if matches!(state, State::Foreign(_)) {
+            // A server that starts does not go on.
+            tracing::warn!(purpose = self.purpose, %state, "Redis is not used");
         } else {
             tracing::warn!(purpose = self.purpose, %state, "Redis is not used, we go on without");
         }

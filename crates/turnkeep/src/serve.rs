@@ -24,7 +24,7 @@ use crate::logging::Log;
 use crate::reload::{Reloader, Running, Source};
 use crate::role::Role;
 use crate::telemetry::Exporter;
-use crate::wiring::stores::Purpose;
+use crate::wiring::stores::{Purpose, Stores};
 use crate::{killpoint, logging, wiring};
 
 /// The name of the socket in the data folder.
@@ -64,10 +64,10 @@ async fn serve(
     let address = listener.local_addr()?;
     let mut stores = wiring::stores::open(&resolved.stored(), purpose(role)).await?;
     stores.hints = wiring::hints::open(&resolved, &stores).await?;
-    let socket = listen_unix(&resolved)?;
+    let socket = or_leave(&stores, listen_unix(&resolved)).await?;
     let recorder = recorder()?;
     let settings: Current<HttpSettings> = http_settings(&resolved, address, role).into();
-    let access = access(stores.keys.clone(), address).await?;
+    let access = or_leave(&stores, access(stores.keys.clone(), address).await).await?;
     let telemetry = wiring::telemetry(&resolved)?;
     let engine = wiring::hatchet::open(&resolved, role, &stores)?;
     let wired = wiring::wire(resolved, None)?;
@@ -115,10 +115,18 @@ async fn serve(
             if let Some(telemetry) = telemetry {
                 telemetry.flush().await;
             }
-        } => {}
+        } => tracing::info!("everything is at rest"),
         _ = signals.next_but_not_at_once() => tracing::warn!("ended at once; open turns recover at the next start"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Others need not wait for the place of a server that does not start.
+async fn or_leave<T>(stores: &Stores, given: anyhow::Result<T>) -> anyhow::Result<T> {
+    if given.is_err() {
+        stores.close().await;
+    }
+    given
 }
 
 /// Roles are for servers that share a store.

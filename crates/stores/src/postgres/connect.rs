@@ -58,7 +58,7 @@ impl Connector {
         options.push_str(&format!(
             "-c search_path={schema} -c statement_timeout={} -c lock_timeout={} \
              -c idle_in_transaction_session_timeout=5s -c client_connection_check_interval=2s \
-             -c jit=off{PLANS}",
+             -c client_min_messages=warning -c jit=off{PLANS}",
             ms(settings.statement_timeout),
             ms(settings.lock_timeout),
         ));
@@ -86,9 +86,12 @@ impl Connector {
 
     /// Where the database is, without the password.
     pub(super) fn place(&self) -> String {
-        let hosts = self.config.get_hosts().iter().map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(path) => path.display().to_string(),
+        let ports = self.config.get_ports();
+        // One for each host, or one for all of them, or none where it is the usual one.
+        let port = |place: usize| ports.get(place).or(ports.first()).copied().unwrap_or(5432);
+        let hosts = self.config.get_hosts().iter().enumerate().map(|(place, host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", port(place)),
+            Host::Unix(path) => format!("{}:{}", path.display(), port(place)),
         });
         let hosts: Vec<String> = hosts.collect();
         format!("{}/{}", hosts.join(","), self.config.get_dbname().unwrap_or_default())

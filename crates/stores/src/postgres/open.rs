@@ -147,6 +147,8 @@ impl From<Trouble> for PostgresError {
     }
 }
 
+const CLUSTER: &str = "SELECT name FROM cluster";
+
 /// Connects, brings the tables up to date and joins the cluster under a new epoch.
 pub(super) async fn open(settings: &PostgresSettings) -> Result<(Connector, Gate), PostgresError> {
     let mut connector = Connector::new(settings)?;
@@ -166,7 +168,12 @@ pub(super) async fn look(settings: &PostgresSettings) -> Result<bool, PostgresEr
     let client = reach(&Connector::new(settings)?).await?;
     check_server(&client).await?;
     match schema::check(&client, &settings.schema).await {
-        Ok(()) => refuse_moving(&client, settings, |_| true).await.map(|()| true),
+        Ok(()) => {
+            refuse_moving(&client, settings, |_| true).await?;
+            let found = client.query_opt(CLUSTER, &[]).await?;
+            found.map_or(Ok(()), |row| same_cluster(row.get(0), &settings.cluster))?;
+            Ok(true)
+        }
         Err(PostgresError::Empty { .. }) => Ok(false),
         Err(error) => Err(error),
     }
@@ -245,11 +252,14 @@ async fn check_cluster(client: &Client, ours: &str) -> Result<(), PostgresError>
     let make = "INSERT INTO cluster (name, id) VALUES ($1, gen_random_uuid())
                 ON CONFLICT DO NOTHING";
     client.execute(make, &[&ours]).await?;
-    let found: String = client.query_one("SELECT name FROM cluster", &[]).await?.get(0);
-    if found != ours {
-        return Err(PostgresError::OtherCluster { found, ours: ours.into() });
+    same_cluster(client.query_one(CLUSTER, &[]).await?.get(0), ours)
+}
+
+fn same_cluster(found: String, ours: &str) -> Result<(), PostgresError> {
+    if found == ours {
+        return Ok(());
     }
-    Ok(())
+    Err(PostgresError::OtherCluster { found, ours: ours.into() })
 }
 
 /// Puts out whoever has our name, and draws the epoch: both behind the gate, so that whatever the

@@ -76,9 +76,12 @@ async fn another_clusters_tables_are_left_alone() {
     let home = PgHome::default();
     drop(home.open_as("a").await.unwrap());
     let ours = PostgresSettings { cluster: "south".into(), ..home.settings("b") };
-    let refused = refusal(&home, ours).await;
-    let PostgresError::OtherCluster { found, ours } = &refused else { panic!("{refused}") };
-    assert_eq!((found.as_str(), ours.as_str()), ("default", "south"));
+    // Whoever only looks is told as well.
+    let seen = PostgresStore::check(&ours).await.unwrap_err();
+    for refused in [refusal(&home, ours).await, seen] {
+        let PostgresError::OtherCluster { found, ours } = &refused else { panic!("{refused}") };
+        assert_eq!((found.as_str(), ours.as_str()), ("default", "south"));
+    }
     assert_eq!(number(&home, "SELECT count(*) FROM nodes").await, 1);
 }
 
@@ -160,7 +163,7 @@ async fn an_address_is_told_without_its_password() {
     let settings = PostgresSettings { url, ..home.settings("a") };
     let told = format!("{settings:?}");
     let refused = refusal(&home, settings).await.to_string();
-    assert!(refused.starts_with("the database at 127.0.0.1/base can't be reached: "), "{refused}");
+    assert!(refused.starts_with("the database at 127.0.0.1:1/base can't be reached: "), "{refused}");
     assert!(!refused.contains("hidden") && !told.contains("hidden"), "{refused} {told}");
     let settings = PostgresSettings { url: "postgres://me:hidden@[".into(), ..home.settings("a") };
     let refused = refusal(&home, settings).await.to_string();

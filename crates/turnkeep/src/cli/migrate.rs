@@ -29,7 +29,7 @@ where it stopped; until it has ended no server starts on either. At the end both
 and audited. The source stays as it is, but no server starts there any more.
 
 The address of a database stands in a file or a variable, as for a server: never on a command line.
-Attachments, worktrees and what signal-cli keeps stay in the data folder. See docs/postgres.md.
+Attachments, worktrees and what signal-cli keeps stay in the data folder. See docs/migrate.md.
 
 Examples:
   turnkeep migrate --to postgres.toml               from the data folder into its [store]

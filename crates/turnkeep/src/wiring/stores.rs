@@ -106,8 +106,16 @@ pub(crate) fn reader(place: &Stored) -> anyhow::Result<Box<dyn Reads>> {
     }
 }
 
-/// Whether a database could be used, for people; nothing to say where there is none.
-pub(crate) async fn look(place: &Stored) -> anyhow::Result<Option<String>> {
+/// A database, as somebody sees it who only looks.
+pub(crate) struct Seen {
+    /// For people.
+    pub(crate) said: String,
+    /// Servers are in, and none of them runs turns.
+    pub(crate) nobody_runs: bool,
+}
+
+/// Whether a database could be used; nothing to say where there is none.
+pub(crate) async fn look(place: &Stored) -> anyhow::Result<Option<Seen>> {
     match &place.store {
         StoreSettings::Sqlite => Ok(None),
         StoreSettings::Postgres(database) => postgres::look(database).await.map(Some),
@@ -178,7 +186,7 @@ mod postgres {
         PostgresTls, Reads,
     };
 
-    use super::{Purpose, Stores, own_name};
+    use super::{Purpose, Seen, Stores, own_name};
     use crate::config::store::{DatabaseSettings, Tls};
 
     pub(super) async fn open(
@@ -192,6 +200,8 @@ mod postgres {
             Some(name) => name.clone(),
             None => own_name(data_dir)?,
         };
+        // A server may have that name just now, which a second one would put out.
+        let node = if purpose == Purpose::Manage { beside(&node) } else { node };
         let runs = purpose == Purpose::Serve;
         let settings = PostgresSettings { runs, ..settings(database, node) };
         let opened = PostgresStore::open(settings).await;
@@ -202,6 +212,12 @@ mod postgres {
             why(watched.put_out().await)
         };
         Ok(Stores::of(&store, Box::pin(put_out)))
+    }
+
+    /// A name that nobody has.
+    fn beside(node: &str) -> String {
+        let number = uuid::Uuid::now_v7().simple().to_string();
+        format!("{node}-command-{}", &number[number.len() - 8..])
     }
 
     /// Why it can't be used, and where that stands in the configuration.
@@ -238,17 +254,20 @@ mod postgres {
         Ok(Box::new(reader.map_err(|why| unfit(database, why))?))
     }
 
-    pub(super) async fn look(database: &DatabaseSettings) -> anyhow::Result<String> {
+    pub(super) async fn look(database: &DatabaseSettings) -> anyhow::Result<Seen> {
         let settings = settings(database, "doctor".to_owned());
         let schema = &database.schema;
         let there = PostgresStore::check(&settings).await;
         if !there.map_err(|why| unfit(database, why))? {
-            return Ok(format!(
-                "it can be reached; the tables are made in {schema} at the first start"
-            ));
+            let said =
+                format!("it can be reached; the tables are made in {schema} at the first start");
+            return Ok(Seen { said, nobody_runs: false });
         }
-        let servers = listed(&PostgresStore::listed(&settings).await?);
-        Ok(format!("it can be reached, and the schema {schema} is in order; {servers}"))
+        let servers = PostgresStore::listed(&settings).await?;
+        let nobody_runs = !servers.is_empty() && servers.iter().all(|server| !server.runs);
+        let servers = listed(&servers);
+        let said = format!("it can be reached, and the schema {schema} is in order; {servers}");
+        Ok(Seen { said, nobody_runs })
     }
 
     /// Who takes part, for people.
@@ -295,7 +314,7 @@ mod postgres {
 
     use turnkeep_stores::Reads;
 
-    use super::{Purpose, Stores};
+    use super::{Purpose, Seen, Stores};
     use crate::config::store::DatabaseSettings;
 
     const WITHOUT: &str = "[store] kind = \"postgres\": this program was built without it";
@@ -304,7 +323,7 @@ mod postgres {
         anyhow::bail!(WITHOUT)
     }
 
-    pub(super) async fn look(_: &DatabaseSettings) -> anyhow::Result<String> {
+    pub(super) async fn look(_: &DatabaseSettings) -> anyhow::Result<Seen> {
         anyhow::bail!(WITHOUT)
     }
 

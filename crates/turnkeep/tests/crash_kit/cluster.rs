@@ -239,6 +239,41 @@ async fn who_talks_to_nobody_does_nothing_for_all() {
     cluster.audit("gateway");
 }
 
+/// Somebody types a command where another server's data folder is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_under_the_name_of_a_server_leaves_that_server_alone() {
+    let cluster = Cluster::new();
+    let named = |folder: &str| {
+        let (config, data) = cluster.config(folder, 1);
+        let text = std::fs::read_to_string(&config).unwrap();
+        let other = text.replace(&format!("node = \"{folder}\""), "node = \"same\"");
+        assert_ne!(text, other);
+        std::fs::write(&config, other).unwrap();
+        (config, data)
+    };
+    let ((config, data), (elsewhere, _)) = (named("one"), named("two"));
+    let server = Server::start(&config, &data, &[]).unwrap();
+    let (client, person) = (client(), Person::new("ann", "api"));
+    person.settle(&client, &server.address).await;
+    let command = move || crate::database::run(&elsewhere, &["keys", "list"]);
+    tokio::task::spawn_blocking(command).await.unwrap();
+    // A server that was put out writes nothing any more.
+    person.settle(&client, &server.address).await;
+    compare(&client, &server.address, &person).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_misses_whoever_runs_turns() {
+    let cluster = Cluster::new();
+    let (config, data) = cluster.config("gateway", 1);
+    let words = ["serve", "--role", "gateway"];
+    let _gateway = Server::start_as(&words, &config, &data, &[]).unwrap();
+    let doctor = move || crate::database::try_run(&config, &["doctor"]);
+    let (told, _, code) = tokio::task::spawn_blocking(doctor).await.unwrap();
+    assert!(told.contains("no server that is in runs turns"), "{told}");
+    assert_eq!(code, Some(1));
+}
+
 /// A folder for a key that was made at one server.
 fn make_key(config: &Path) -> String {
     crate::database::run(config, &["keys", "create", "--tenant", "default", "--scope", "read"])

@@ -54,6 +54,9 @@ async fn two_clusters_dont_meet_in_one_schema() {
     let said = refused(&south);
     let expect = "the schema belongs to the cluster \"north\", this node is of \"south\"";
     assert!(said.contains(expect) && said.contains("[store]"), "{said}");
+    let (told, _, code) = try_run(&south, &["doctor"]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains(expect), "{told}");
     // The one that was there goes on as if nothing had happened, and alone.
     person.settle(&client, &server.address).await;
     compare(&client, &server.address, &person).await;

@@ -63,7 +63,16 @@ pub(super) fn data_folder(dir: &Path, findings: &mut Findings) {
 pub(super) async fn database(resolved: &Resolved, findings: &mut Findings) {
     match stores::look(&resolved.stored()).await {
         Ok(None) => {}
-        Ok(Some(said)) => findings.ok("database", said),
+        Ok(Some(seen)) => {
+            findings.ok("database", seen.said);
+            if seen.nobody_runs {
+                findings.missing(
+                    "workers",
+                    "no server that is in runs turns, so what people write waits",
+                    "start `turnkeep worker`, or a server of the role \"all\"",
+                );
+            }
+        }
         Err(error) => findings.missing(
             "database",
             format!("{error:#}"),
@@ -80,7 +89,7 @@ pub(super) async fn redis(resolved: &Resolved, findings: &mut Findings) {
         Err(error) => findings.missing(
             "redis",
             format!("{error:#}"),
-            "start it, or name another one in [redis]; servers go on without it meanwhile",
+            "mend it, or name another one in [redis]; servers go on without it meanwhile",
         ),
     }
 }
