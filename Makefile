@@ -72,7 +72,7 @@ unit:
 	@scripts/brains.sh
 	@scripts/tools.sh
 	@scripts/signal.sh
-	$(TEST) --workspace -- $(CHOSEN)
+	$(TEST) --workspace --no-fail-fast -- $(CHOSEN)
 
 # The tests of the real binary once more, with PostgreSQL in the place of the file; says what it
 # leaves out, and why. BINARIES="crash keys" runs these alone.

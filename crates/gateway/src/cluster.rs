@@ -4,7 +4,7 @@
 //! Nothing is decided here. A look says to a session's task that what it knows is old; it loads the
 //! session, and that load finds out whose it is. What nobody has is taken at the [`door`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,13 +15,14 @@ use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::SessionKey;
-use turnkeep_core::ids::Seq;
+use turnkeep_core::ids::{Seq, Timestamp};
 use turnkeep_core::ports::store::StoreError;
 
 use crate::mail::Mail;
 use crate::service::Gateway;
 
 mod door;
+mod parting;
 
 use door::Door;
 pub(crate) use door::Taken;
@@ -104,6 +105,8 @@ pub(crate) struct Cluster {
     followed: DashMap<SessionKey, Seq>,
     /// Knocks may be lost: nobody knows whether they were taken when the answer failed.
     doubts: AtomicBool,
+    /// The node is ending, and lets go of everything.
+    parted: AtomicBool,
     /// Somebody said that there is something to see.
     hinted: Notify,
     /// What nobody has.
@@ -120,6 +123,7 @@ impl Cluster {
             leads,
             followed: DashMap::new(),
             doubts: AtomicBool::new(false),
+            parted: AtomicBool::new(false),
             hinted: Notify::new(),
             door: Door::new(),
         }
@@ -129,6 +133,15 @@ impl Cluster {
     pub(crate) fn hint(&self) {
         self.hinted.notify_one();
         self.door.hint();
+    }
+
+    /// There is nothing to see any more.
+    pub(crate) fn part(&self) {
+        self.parted.store(true, Ordering::Release);
+    }
+
+    fn has_parted(&self) -> bool {
+        self.parted.load(Ordering::Acquire)
     }
 
     /// Endings of this session, which another node has, are waited for, or are no longer.
@@ -218,33 +231,46 @@ impl Gateway {
         let mut round = Instant::now();
         // What moved since the start was read is read once more.
         let mut known = BTreeMap::new();
-        let mut failing = false;
+        let (mut failing, mut parting) = (false, BTreeSet::new());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = beat.tick() => {}
                 () = self.0.cluster.hinted.notified() => {}
             }
-            if self.readiness().is_err() {
+            if self.0.cluster.has_parted() {
+                return;
+            }
+            if !self.sees_others() {
                 continue;
             }
             let marks = self.store().marks();
             let moved = marks.iter().filter(|(name, number)| known.get(*name) != Some(*number));
             let moved: Vec<&'static str> = moved.map(|(name, _)| *name).collect();
             let due = moved.contains(&"nodes") || round.elapsed() >= ROUND;
-            let looked = self.look(due, &moved).await;
+            let looked = if self.is_draining() {
+                self.look_when_ending(&mut parting).await
+            } else {
+                self.look(due, &moved).await
+            };
             match looked {
                 Ok(()) => {
                     known = marks;
                     round = if due { Instant::now() } else { round };
                 }
-                Err(ref error) if !failing => {
+                Err(ref error) if !failing && !self.0.cluster.has_parted() => {
                     tracing::warn!(%error, "what other nodes do can't be seen");
                 }
                 Err(_) => {}
             }
             failing = looked.is_err();
         }
+    }
+
+    /// Whether it is known by now what this node has, and the store answers. A node that is ending
+    /// answers nobody any more, but hears of what runs here.
+    fn sees_others(&self) -> bool {
+        if self.is_draining() { self.store().health().is_ok() } else { self.readiness().is_ok() }
     }
 
     async fn look(&self, due: bool, moved: &[&'static str]) -> Result<(), StoreError> {
@@ -265,21 +291,39 @@ impl Gateway {
     /// What others wrote into sessions that this node has.
     async fn answer_knocks(&self) -> Result<(), StoreError> {
         loop {
-            let knocks = self.store().knocks(PAGE).await;
-            let doubts = self.0.cluster.doubts.swap(knocks.is_err(), Ordering::AcqRel);
-            let keys = knocks?;
-            if doubts {
-                // Whoever isn't there loads anyway.
-                self.0.registry.broadcast(|| Mail::Look);
-            }
-            for key in &keys {
-                self.0.cluster.metrics.looked(Why::Knock);
-                self.answer_knock(key);
-            }
+            let keys = self.hear_knocks().await?;
+            keys.iter().for_each(|key| self.answer_knock(key));
             if keys.len() < PAGE {
-                return Ok(());
+                break;
             }
         }
+        if self.is_draining() {
+            // It began meanwhile, and whoever had no task was not told.
+            self.0.cluster.doubts.store(true, Ordering::Release);
+            return Ok(());
+        }
+        if self.0.cluster.doubts.load(Ordering::Acquire) {
+            // Nobody is going to name those sessions again.
+            self.0.registry.broadcast(|| Mail::Look);
+            self.each_own(Timestamp::MAX, |key| {
+                if !self.0.registry.has(&key) {
+                    self.look_at(&key);
+                }
+            })
+            .await?;
+            self.0.cluster.doubts.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Takes knocks, at most a page.
+    async fn hear_knocks(&self) -> Result<Vec<SessionKey>, StoreError> {
+        let knocks = self.store().knocks(PAGE).await;
+        match &knocks {
+            Ok(keys) => keys.iter().for_each(|_| self.0.cluster.metrics.looked(Why::Knock)),
+            Err(_) => self.0.cluster.doubts.store(true, Ordering::Release),
+        }
+        knocks
     }
 
     /// What others wrote into sessions that somebody here watches or waits for.

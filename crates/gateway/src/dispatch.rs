@@ -7,6 +7,8 @@
 
 mod board;
 mod engine;
+mod left;
+mod owed;
 mod stand_in;
 mod work;
 
@@ -18,16 +20,18 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use turnkeep_core::SessionKey;
 use turnkeep_core::ids::TurnId;
 use turnkeep_core::ports::dispatch::{DispatchHealth, Dispatcher, Errand};
 use turnkeep_core::ports::store::Holder;
 use turnkeep_core::session::{Session, Stage, Turn};
+use turnkeep_core::{Policy, SessionKey};
 
+use crate::clock;
 use crate::service::Gateway;
-pub use board::Awaiting;
 use board::{Act, Board};
 pub use engine::Engine;
+use left::Looks;
+use owed::is_owed;
 pub(crate) use stand_in::Post;
 use stand_in::{Posts, Rest};
 use work::Giver;
@@ -44,6 +48,29 @@ pub struct DispatchSettings {
     pub timeout: Duration,
     /// Whether this node runs a turn that nobody took; else it goes on waiting.
     pub fallback: bool,
+}
+
+/// How what was handed over stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Awaiting {
+    /// Turns that nobody has taken yet.
+    pub turns: usize,
+    /// How long the longest of them waits, in milliseconds.
+    pub longest_ms: u64,
+    /// The engine is tried with one turn at a time.
+    pub open: bool,
+    /// For how long it has been, in milliseconds.
+    pub open_ms: u64,
+    /// Turns that were handed over.
+    pub handed: u64,
+    /// Turns that somebody took in time.
+    pub taken: u64,
+    /// How long those waited together, in milliseconds.
+    pub taken_ms: u64,
+    /// Turns that nobody took in time, or of which the engine did not hear.
+    pub failed: u64,
+    /// Turns that this node ran in the engine's place.
+    pub ran_here: u64,
 }
 
 /// How handing over stands.
@@ -73,6 +100,8 @@ pub(crate) struct Dispatch {
 struct Desk {
     dispatcher: Arc<dyn Dispatcher>,
     board: Mutex<Board>,
+    /// What nobody takes is run here.
+    fallback: bool,
     started: Instant,
     /// What the board wants done.
     acts: mpsc::UnboundedSender<Act>,
@@ -150,6 +179,7 @@ impl Gateway {
         let desk = Desk {
             dispatcher,
             board: Mutex::new(Board::new(timeout, settings.fallback)),
+            fallback: settings.fallback,
             started: Instant::now(),
             acts,
             wanted: Mutex::new(Some(wanted)),
@@ -186,8 +216,18 @@ impl Gateway {
                 let (turn, epoch) = (turn.id, session.epoch);
                 desk.change(|board, now, acts| board.opened(key, turn, epoch, now, acts));
             }
+            _ if !here && !another && self.owes(desk, key, session) => {
+                desk.change(|board, now, acts| board.owed(key, now, acts));
+            }
             _ => desk.change(|board, now, acts| board.settled(key, another, now, acts)),
         }
+    }
+
+    /// Whether something besides a turn is this node's to do in the end.
+    fn owes(&self, desk: &Desk, key: &SessionKey, session: &Session) -> bool {
+        let policy = || self.policy_of_stored(key);
+        let owed = |policy: Arc<Policy>| is_owed(session, &policy, clock::now());
+        session.has_open_work() && self.is_left_to_us(desk) && policy().is_some_and(owed)
     }
 
     /// Hands over what has to be, until `shutdown`.
@@ -198,12 +238,14 @@ impl Gateway {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (places, mut rest) = (Arc::new(Semaphore::new(CALLS_MAX)), Rest::default());
+        let mut looks = Looks::default();
         loop {
             let act = tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = beat.tick() => {
                     desk.change(Board::tick);
                     self.step_back(desk, &mut rest);
+                    self.look_for_left(desk, &mut looks);
                     continue;
                 }
                 Some(act) = wanted.recv() => act,
@@ -250,19 +292,24 @@ impl Gateway {
                 desk.change(|board, now, acts| board.told(&errand, told.is_ok(), now, acts));
             }
             Act::Cancel(errand) => desk.dispatcher.cancel(&errand).await,
-            Act::Look(errand) => self.look_for(&errand).await,
+            Act::Look(Errand { session, turn, .. }) => {
+                self.look_for(desk, &session, Some(turn)).await;
+            }
+            Act::See(session) => self.look_for(desk, &session, None).await,
             Act::Taken(_) | Act::RunHere(_) => {}
         }
     }
 
     /// Sees in the store whether somebody took it.
-    async fn look_for(&self, errand: &Errand) {
-        match self.store().load(&errand.session).await {
-            Ok(Some(loaded)) => self.stands(&errand.session, &loaded.session, false),
-            Ok(None) => {}
+    async fn look_for(&self, desk: &Desk, session_key: &SessionKey, turn: Option<TurnId>) {
+        match self.store().load(session_key).await {
+            Ok(Some(loaded)) => self.stands(session_key, &loaded.session, false),
+            // Whom it belonged to is forgotten: nobody is going to take it.
+            Ok(None) => {
+                desk.change(|board, now, acts| board.erased(session_key, turn, now, acts));
+            }
             Err(error) => {
-                let session_key = &errand.session;
-                tracing::debug!(%session_key, %error, "whether a turn was taken can't be seen");
+                tracing::debug!(%session_key, %error, "whether it was taken can't be seen");
             }
         }
     }

@@ -38,29 +38,38 @@ impl Gateway {
     /// Gives every session with open work until `before` a task; says how many got one. Where other
     /// nodes have the store open, only those that this one has: what nobody has is offered.
     async fn tend(&self, before: Timestamp) -> Result<usize, StoreError> {
-        if !(self.runs_turns() || self.stands_in()) {
-            return Ok(0);
-        }
         let mut taken = 0;
+        self.each_own(before, |key| match self.policy_of_stored(&key) {
+            Some(policy) => {
+                taken += usize::from(!self.0.registry.has(&key));
+                self.send(&key, policy, Mail::Tend);
+            }
+            None => tracing::warn!(
+                session_key = %key,
+                "has open work, but there is no such channel any more"
+            ),
+        })
+        .await?;
+        Ok(taken)
+    }
+
+    /// Names every session of this node with open work until `before`, a page at a time.
+    pub(crate) async fn each_own(
+        &self,
+        before: Timestamp,
+        mut name: impl FnMut(SessionKey) + Send,
+    ) -> Result<(), StoreError> {
+        if !(self.runs_turns() || self.stands_in()) {
+            return Ok(());
+        }
         let mut after: Option<(Timestamp, SessionKey)> = None;
         loop {
             let page = self.store().own_work(before, after.take(), PAGE).await?;
             let full = page.len() == PAGE;
             after = page.last().cloned();
-            for (_, key) in page {
-                match self.policy_of_stored(&key) {
-                    Some(policy) => {
-                        taken += usize::from(!self.0.registry.has(&key));
-                        self.send(&key, policy, Mail::Tend);
-                    }
-                    None => tracing::warn!(
-                        session_key = %key,
-                        "has open work, but there is no such channel any more"
-                    ),
-                }
-            }
+            page.into_iter().for_each(|(_, key)| name(key));
             if !full {
-                return Ok(taken);
+                return Ok(());
             }
         }
     }
@@ -112,6 +121,8 @@ impl Gateway {
         if tokio::time::timeout(grace, self.quiet()).await.is_err() {
             tracing::info!("the grace period is over; what still runs is laid down");
         }
+        // What comes from here on goes with the rest.
+        self.0.cluster.part();
         // A task that has just begun may miss the word, so it is said until nobody is left.
         let gone = async {
             loop {

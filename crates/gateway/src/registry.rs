@@ -91,6 +91,11 @@ impl Registry {
         self.tasks.contains_key(key)
     }
 
+    /// Which sessions have a task.
+    pub(crate) fn keys(&self) -> Vec<SessionKey> {
+        self.tasks.iter().map(|task| task.key().clone()).collect()
+    }
+
     /// How many sessions have a task.
     pub(crate) fn len(&self) -> usize {
         self.tasks.len()

@@ -8,6 +8,7 @@ mod heard;
 mod hearing;
 mod hints;
 mod kit;
+mod knocks;
 mod schedule;
 mod typing;
 mod visits;

@@ -57,7 +57,9 @@ impl World<'_> {
             .as_ref()
             .is_some_and(|turn| !matches!(turn.stage, Stage::Operator | Stage::Waiting { .. }));
         let holder = self.holder(process, session.epoch);
-        if !waits || matches!(holder, Holder::Another | Holder::Later) {
+        // Nor can an engine be given what waits to be sent, or to be let in.
+        let owed = session.outbox.is_active() || !session.held.is_empty();
+        if !(waits || owed) || matches!(holder, Holder::Another | Holder::Later) {
             return;
         }
         if self.is_cut(process) {

@@ -54,7 +54,7 @@ fn write_config(dir: &Path) -> std::path::PathBuf {
     let spool = dir.join("spool.jsonl");
     let text = format!(
         "log_level = \"warn\"\n[gateway]\nrate_limiting_enabled = false\n\
-         [agents.default]\nkind = \"echo\"\ntokens = true\ndelay_ms = 3\n\
+         [agents.default]\nkind = \"echo\"\ntokens = true\ndelay_ms = 15\n\
          [channels.api]\nbusy_policy = \"absorb\"\n\
          [channels.sms]\nwindow_ms = 0\nspool = {spool:?}\n"
     );
@@ -141,9 +141,9 @@ async fn nothing_is_lost_or_doubled_by_a_hundred_kills() {
         }
     }
     let named: u32 = ended_at.values().sum();
-    // How often a place is met in so many rounds hangs on how fast the store is.
-    let met = named >= 50 && PLACES.iter().all(|place| ended_at[place] > 0);
-    assert!(met || store_kit::schema(&data).is_some() && named > 0, "{ended_at:?}");
+    assert!(PLACES.iter().all(|place| ended_at[place] > 0), "{ended_at:?}");
+    // Where the store takes longer inboxes are full sooner, and a round is over before its place.
+    assert!(named >= 50 || store_kit::schema(&data).is_some(), "{ended_at:?}");
     everything_is_there(&people, &config, &data).await;
     no_part_was_sent_twice(&dir.path().join("spool.jsonl"));
 }

@@ -11,8 +11,11 @@ use turnkeep_core::SessionKey;
 use turnkeep_core::ids::{Epoch, TurnId};
 use turnkeep_core::ports::dispatch::Errand;
 
+use super::Awaiting;
+use super::owed::Owed;
+
 /// How many turns may be awaited. What is beyond them is left to who looks for open work.
-const AWAITED_MAX: usize = 10_000;
+pub(super) const AWAITED_MAX: usize = 10_000;
 /// So many in a row that were not taken in time, or not even heard of, are enough.
 const FAILURES_MAX: u32 = 3;
 /// The pause before an engine that fails is tried with a turn.
@@ -20,9 +23,9 @@ const PROBE_MS: u64 = 5000;
 /// The pause before a turn is handed over again of which the engine did not hear.
 const AGAIN_MS: u64 = 1000;
 /// How often the store is asked whether a turn was taken.
-const LOOK_MS: u64 = 500;
+pub(super) const LOOK_MS: u64 = 500;
 /// How many turns it is asked about at once.
-const LOOKS_MAX: usize = 32;
+pub(super) const LOOKS_MAX: usize = 32;
 
 /// Something to do, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub(super) enum Act {
     RunHere(SessionKey),
     /// See in the store whether somebody took it.
     Look(Errand),
+    /// The same of what is open besides a turn.
+    See(SessionKey),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,29 +79,6 @@ enum Circuit {
     Open { probe: Option<SessionKey>, at: u64, since: u64 },
 }
 
-/// How the board stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Awaiting {
-    /// Turns that nobody has taken yet.
-    pub turns: usize,
-    /// How long the longest of them waits, in milliseconds.
-    pub longest_ms: u64,
-    /// The engine is tried with one turn at a time.
-    pub open: bool,
-    /// For how long it has been, in milliseconds.
-    pub open_ms: u64,
-    /// Turns that were handed over.
-    pub handed: u64,
-    /// Turns that somebody took in time.
-    pub taken: u64,
-    /// How long those waited together, in milliseconds.
-    pub taken_ms: u64,
-    /// Turns that nobody took in time, or of which the engine did not hear.
-    pub failed: u64,
-    /// Turns that this node ran in the engine's place.
-    pub ran_here: u64,
-}
-
 /// The board.
 #[derive(Debug)]
 pub(super) struct Board {
@@ -104,15 +86,16 @@ pub(super) struct Board {
     /// What is not taken is run here; else it stays.
     fallback: bool,
     awaited: BTreeMap<SessionKey, Awaited>,
+    /// What waits and can't be handed over.
+    owed: Owed,
     circuit: Circuit,
     counted: Awaiting,
 }
 
 impl Board {
     pub(super) fn new(timeout_ms: u64, fallback: bool) -> Self {
-        let counted = Awaiting::default();
-        let circuit = Circuit::Closed(0);
-        Self { timeout_ms, fallback, awaited: BTreeMap::new(), circuit, counted }
+        let (awaited, owed, counted) = Default::default();
+        Self { timeout_ms, fallback, awaited, owed, circuit: Circuit::Closed(0), counted }
     }
 
     /// How it stands.
@@ -136,6 +119,16 @@ impl Board {
         matches!(self.circuit, Circuit::Open { .. })
     }
 
+    /// Whether somebody is awaited for this session.
+    pub(super) fn has(&self, session: &SessionKey) -> bool {
+        self.awaited.contains_key(session) || self.owed.has(session)
+    }
+
+    /// Whether nothing more is awaited.
+    pub(super) fn is_full(&self) -> bool {
+        self.awaited.len().max(self.owed.len()) >= AWAITED_MAX
+    }
+
     /// A turn is open that nobody has who runs turns. Told again and again of the same one, it does
     /// nothing more.
     pub(super) fn opened(
@@ -146,6 +139,7 @@ impl Board {
         now: u64,
         acts: &mut Vec<Act>,
     ) {
+        self.owed.settled(session);
         if let Some(known) = self.awaited.get(session) {
             if (known.turn, known.epoch) == (turn, epoch) {
                 return;
@@ -166,6 +160,29 @@ impl Board {
         }
     }
 
+    /// No turn of the session has to be handed over, but something of it is open, and nobody has it.
+    pub(super) fn owed(&mut self, session: &SessionKey, now: u64, acts: &mut Vec<Act>) {
+        if self.awaited.contains_key(session) {
+            self.settled(session, false, now, acts);
+        }
+        self.owed.opened(session, now);
+    }
+
+    /// There is no such session any more; this turn was looked for, if it was one.
+    pub(super) fn erased(
+        &mut self,
+        session: &SessionKey,
+        turn: Option<TurnId>,
+        now: u64,
+        acts: &mut Vec<Act>,
+    ) {
+        self.owed.settled(session);
+        // It may have begun anew since.
+        if self.awaited.get(session).is_some_and(|awaited| Some(awaited.turn) == turn) {
+            self.settled(session, false, now, acts);
+        }
+    }
+
     /// A session's turn is over, or a node that runs turns has it.
     pub(super) fn settled(
         &mut self,
@@ -174,6 +191,7 @@ impl Board {
         now: u64,
         acts: &mut Vec<Act>,
     ) {
+        self.owed.settled(session);
         let Some(awaited) = self.awaited.remove(session) else { return };
         let errand = awaited.errand(session);
         match awaited.stage {
@@ -230,17 +248,16 @@ impl Board {
         let unseen = |awaited: &Awaited| {
             matches!(awaited.stage, Stage::Handed(_)) && now >= awaited.looked_at + LOOK_MS
         };
-        let mut unseen: Vec<(u64, SessionKey)> = self
-            .those(unseen)
-            .filter_map(|session| Some((self.awaited.get(&session)?.looked_at, session)))
-            .collect();
-        unseen.sort();
-        for (_, session) in unseen.into_iter().take(LOOKS_MAX) {
+        let mut unseen: Vec<SessionKey> = self.those(unseen).collect();
+        unseen.sort_by_key(|session| self.awaited.get(session).map(|awaited| awaited.looked_at));
+        for session in unseen.into_iter().take(LOOKS_MAX) {
             if let Some(awaited) = self.awaited.get_mut(&session) {
                 awaited.looked_at = now;
                 acts.push(Act::Look(awaited.errand(&session)));
             }
         }
+        let patience_ms = if self.is_broken() { 0 } else { self.timeout_ms };
+        self.owed.tick(patience_ms, now, acts);
     }
 
     fn those<'a>(

@@ -2,7 +2,7 @@
 //!
 //! Each of their sessions has a post for as long as it is open here. While there is one, the node has
 //! a second number, by which others leave such sessions to it ([`Store::stand_in`]); it gives that
-//! back once the engine is trusted again and no post was held for a while.
+//! back once the engine is trusted again, somebody else runs turns, and no post was held for a while.
 //!
 //! [`Store::stand_in`]: turnkeep_core::ports::store::Store::stand_in
 
@@ -67,7 +67,7 @@ impl Gateway {
 
     /// Has this node run what nobody took.
     pub(super) async fn run_here(&self, session: &SessionKey, policy: Arc<Policy>) {
-        tracing::warn!(session_key = %session, "nobody took the turn in time; it is run here");
+        tracing::warn!(session_key = %session, "nobody took it in time; it is run here");
         let posts = &self.0.dispatch.posts;
         let post = Arc::clone(&posts.held).read_owned().await;
         match self.store().stand_in().await {
@@ -92,7 +92,9 @@ impl Gateway {
             return;
         }
         let all = Arc::clone(&posts.held).try_write_owned().ok();
-        let Some(all) = all.filter(|_| !desk.board().is_broken()) else {
+        let [others, _] = self.store().neighbours();
+        // Where nobody else runs turns there is nobody to leave them to.
+        let Some(all) = all.filter(|_| others > 0 && !desk.board().is_broken()) else {
             rest.0 = None;
             return;
         };

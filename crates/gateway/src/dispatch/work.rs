@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ids::{Epoch, TurnId};
@@ -33,6 +34,22 @@ const TRIES_MAX: u32 = 3;
 const OVER: &str = "the turn is over";
 const STALE: &str = "the turn was taken since it was handed over";
 const ELSEWHERE: &str = "another node has the session";
+
+/// How long it takes to ask again whose a session is, where the store didn't say.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// Who is to look after a session that this node was told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// Another node has it.
+    Another,
+    /// Its turn waits for whom the dispatcher chooses.
+    HandedOver,
+    /// This node has it, or whoever looks may take it.
+    Open,
+    /// The store didn't say.
+    Unknown,
+}
 
 /// Steps under way, by their errands.
 #[derive(Default)]
@@ -149,26 +166,38 @@ impl Gateway {
         let (gateway, session) = (self.clone(), session.clone());
         tokio::spawn(async move {
             let _place = place;
-            if waits && gateway.is_handed_over(&session).await {
-                tokio::time::sleep(patience).await;
-                if !gateway.is_handed_over(&session).await {
-                    return;
-                }
+            if waits && gateway.is_left_to_others(&session, patience).await {
+                return;
             }
             gateway.look_at(&session);
         });
     }
 
-    /// Whether a session's turn waits for whom the dispatcher chooses.
-    async fn is_handed_over(&self, session: &SessionKey) -> bool {
-        match self.store().load(session).await {
-            Ok(Some(loaded)) => {
-                handed(&loaded.session).is_some()
-                    && self.store().holder(loaded.session.epoch) == Holder::Nobody
-            }
-            Ok(None) => false,
-            // Whoever looks at it finds out.
-            Err(_) => true,
+    /// Leaves a session's turn to whom the dispatcher chooses, for as long as nobody has it; says
+    /// whether another node has it then, who is told of it by itself.
+    async fn is_left_to_others(&self, session: &SessionKey, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut whose = self.whose(session).await;
+        while whose == Whose::Unknown && Instant::now() < until {
+            // Begun here now, it might be taken away from whoever it is going to be given to; and left
+            // alone, it might be this node's.
+            tokio::time::sleep(AGAIN).await;
+            whose = self.whose(session).await;
+        }
+        if whose == Whose::HandedOver {
+            tokio::time::sleep_until(until).await;
+            whose = self.whose(session).await;
+        }
+        whose == Whose::Another
+    }
+
+    async fn whose(&self, session: &SessionKey) -> Whose {
+        let Ok(loaded) = self.store().load(session).await else { return Whose::Unknown };
+        let Some(loaded) = loaded else { return Whose::Open };
+        match self.store().holder(loaded.session.epoch) {
+            Holder::Another => Whose::Another,
+            Holder::Nobody if handed(&loaded.session).is_some() => Whose::HandedOver,
+            _ => Whose::Open,
         }
     }
 

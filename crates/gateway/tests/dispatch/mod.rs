@@ -1,5 +1,7 @@
 //! Turns that an engine gives from a node that runs none to one that does.
 
+mod left;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

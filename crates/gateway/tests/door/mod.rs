@@ -1,6 +1,6 @@
 //! What is offered to all who run turns: two nodes that look in turns, and what each of them takes.
 
-mod node;
+pub(crate) mod node;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,8 +101,9 @@ async fn who_looks_first_does_not_get_it_all() {
     three.write(400).await;
     three.look_out();
     let began = three.begin(400).await;
-    // Half, and a little more for who looked first.
-    assert!(began.iter().all(|began| *began <= 200 + 40), "{began:?}");
+    // Half, a little more for who looked first, and some of what was on its way to the other one when
+    // it was looked for what is left.
+    assert!(began.iter().all(|began| *began <= 300), "{began:?}");
     three.stop.cancel();
 }
 

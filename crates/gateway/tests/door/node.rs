@@ -1,6 +1,6 @@
 //! A memory store as several nodes have it open: knocks, offers, and who may look now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -32,6 +32,20 @@ struct Inside {
     /// By node: how much was asked for, and of whom nothing.
     asked: [Vec<(usize, Vec<String>)>; 2],
     loses: bool,
+    /// Whoever looks is answered at once, and not in turns.
+    at_will: bool,
+    /// At the doors of those that have them: sessions that others wrote.
+    knocks: BTreeMap<Epoch, BTreeSet<SessionKey>>,
+    /// Once somebody was told of a knock, its answer is lost; or the next load fails then.
+    trouble: Option<Trouble>,
+    loads_fail: bool,
+}
+
+/// What goes wrong with the next knock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Answer,
+    Load,
 }
 
 impl Hall {
@@ -45,6 +59,28 @@ impl Hall {
         self.inner.lock().unwrap().loses = true;
     }
 
+    /// Each looks when it likes.
+    pub(crate) fn at_will(&self) {
+        self.inner.lock().unwrap().at_will = true;
+    }
+
+    /// With the next knock something goes wrong.
+    pub(crate) fn trouble(&self, trouble: Trouble) {
+        self.inner.lock().unwrap().trouble = Some(trouble);
+    }
+
+    /// Who is this number's is told of its sessions that others wrote.
+    fn hear(&self, epoch: Epoch) -> Result<Vec<SessionKey>, StoreError> {
+        let mut inside = self.inner.lock().unwrap();
+        let Some(knocks) = inside.knocks.remove(&epoch) else { return Ok(Vec::new()) };
+        match inside.trouble.take() {
+            Some(Trouble::Answer) => return Err(StoreError::Unavailable("lost".to_owned())),
+            Some(Trouble::Load) => inside.loads_fail = true,
+            None => {}
+        }
+        Ok(knocks.into_iter().collect())
+    }
+
     /// The next look of this runner, after the other one's; nothing where nothing is offered.
     fn look(
         &self,
@@ -56,7 +92,7 @@ impl Hall {
         if inside.offers.is_empty() {
             return Some(Ok(Offered::default()));
         }
-        if inside.next != runner {
+        if inside.next != runner && !inside.at_will {
             return None;
         }
         inside.next = (runner + 1) % inside.runners.len();
@@ -155,13 +191,26 @@ impl Store for Node {
         })
     }
 
+    fn knocks(&self, _: usize) -> Answer<'_, Vec<SessionKey>> {
+        Box::pin(async { self.hall.hear(self.epoch()) })
+    }
+
     fn own_work(
         &self,
-        _: Timestamp,
-        _: Option<(Timestamp, SessionKey)>,
-        _: usize,
+        before: Timestamp,
+        after: Option<(Timestamp, SessionKey)>,
+        limit: usize,
     ) -> Answer<'_, Vec<(Timestamp, SessionKey)>> {
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(async move {
+            let mut own = Vec::new();
+            for due in self.store.open_work(before, after, limit).await? {
+                let loaded = self.store.load(&due.1).await?;
+                if loaded.is_some_and(|loaded| loaded.session.epoch.node() == self.epoch()) {
+                    own.push(due);
+                }
+            }
+            Ok(own)
+        })
     }
 
     fn health(&self) -> Result<(), String> {
@@ -169,16 +218,26 @@ impl Store for Node {
     }
 
     fn load(&self, key: &SessionKey) -> Answer<'_, Option<Loaded>> {
+        if std::mem::take(&mut self.hall.inner.lock().unwrap().loads_fail) {
+            return Box::pin(async { Err(StoreError::Unavailable("lost".to_owned())) });
+        }
         self.store.load(key)
     }
 
     fn commit(&self, commit: Commit) -> Answer<'_, CommitOutcome> {
-        let is_new = self.runner.is_none() && commit.wake_at.is_some();
-        let ours = commit.session.epoch.node() == self.epoch();
+        let is_open = commit.wake_at.is_some();
+        let whose = commit.session.epoch.node();
         let key = commit.key.clone();
         Box::pin(async move {
             let outcome = self.store.commit(commit).await;
-            if is_new && ours && matches!(outcome, Ok(CommitOutcome::Committed(_))) {
+            if !matches!(outcome, Ok(CommitOutcome::Committed(_))) {
+                return outcome;
+            }
+            let is_offered = whose == Epoch(0) || self.runner.is_none() && is_open;
+            if whose != self.epoch() && whose != Epoch(0) {
+                let mut inside = self.hall.inner.lock().unwrap();
+                inside.knocks.entry(whose).or_default().insert(key);
+            } else if is_offered {
                 self.offer(key, Offer::New);
             }
             outcome

@@ -57,7 +57,7 @@ impl PostgresStore {
         R: Future<Output = Result<T>> + Send,
         T: Send,
     {
-        self.shared.read(work).await
+        Ok(self.shared.read(work).await?)
     }
 
     /// Writes something in a transaction of its own; see the head of this file.
@@ -107,7 +107,7 @@ impl Shared {
     }
 
     /// Runs a read under the limit of time, and again where the connection was lost.
-    pub(super) async fn read<T, F, R>(&self, work: F) -> std::result::Result<T, StoreError>
+    pub(super) async fn read<T, F, R>(&self, work: F) -> Result<T>
     where
         F: Fn() -> R + Send + Sync,
         R: Future<Output = Result<T>> + Send,
@@ -120,14 +120,13 @@ impl Shared {
                 Err(_) => Err(Trouble::Lost("no answer came in time".into())),
             }
         };
-        let given = match once().await {
+        match once().await {
             Err(trouble) if trouble.is_lost() => {
                 self.forget_connections();
                 once().await
             }
             given => given,
-        };
-        Ok(given?)
+        }
     }
 
     /// Counts what is made again.

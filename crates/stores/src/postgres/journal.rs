@@ -9,6 +9,10 @@ use super::read::seq_of;
 use super::trouble::{Result, missing};
 use crate::encode;
 
+/// A question for several pages ends where it is so large: that much comes over a slow link, too,
+/// before the statement has taken too long.
+const PAGES_BYTES_MAX: i64 = 4 * 1024 * 1024;
+
 /// A place of a session's journal.
 #[derive(Debug)]
 pub(super) struct Wanted<'a> {
@@ -70,30 +74,37 @@ pub(super) async fn events(
     Ok(pages(on, &[page]).await?.pop().unwrap_or_default())
 }
 
-/// Several of them, in this order. Where a history begins, where it ends and what stands between is
-/// asked for at once, so all of it is of one moment. A row holds one place at least, hence so many
-/// rows suffice.
+/// Several of them, in this order: the first one, and of the others as many as come within the
+/// limit; whoever asks for more asks again for the rest. Where a history begins, where it ends and
+/// what stands between is asked for at once, so all of it is of one moment. A row holds one place
+/// at least, hence so many rows suffice. How large a row is the server knows without reading it.
 pub(super) async fn pages(on: &impl GenericClient, pages: &[Page]) -> Result<Vec<Vec<Event>>> {
-    let sql = "SELECT n.number, s.last_seq AS ends, s.after, j.*
-               FROM unnest($1::text[], $2::bigint[], $3::bigint[])
-                    WITH ORDINALITY AS n(key, after, room, number)
-               CROSS JOIN LATERAL (
-                    SELECT id, last_seq, greatest(n.after, coalesce(through_seq, 0)) AS after
-                    FROM sessions LEFT JOIN forgotten ON session_id = id
-                    WHERE key = n.key LIMIT 1) s
-               LEFT JOIN LATERAL (SELECT place, session_id, first_seq, last_seq, events
-                                  FROM journal WHERE session_id = s.id AND last_seq > s.after
-                                  ORDER BY last_seq LIMIT n.room) j
-               ON j.first_seq <= s.after + least(s.last_seq - s.after, n.room)
-               ORDER BY n.number, j.last_seq";
+    let sql = "SELECT * FROM
+                  (SELECT n.number, s.last_seq AS ends, s.after, j.*,
+                      coalesce(sum(octet_length(j.events)) OVER (ORDER BY n.number), 0) AS through
+                   FROM unnest($1::text[], $2::bigint[], $3::bigint[])
+                        WITH ORDINALITY AS n(key, after, room, number)
+                   LEFT JOIN LATERAL (
+                        SELECT id, last_seq, greatest(n.after, coalesce(through_seq, 0)) AS after
+                        FROM sessions LEFT JOIN forgotten ON session_id = id
+                        WHERE key = n.key LIMIT 1) s ON true
+                   LEFT JOIN LATERAL (SELECT place, session_id, first_seq, last_seq, events
+                                      FROM journal WHERE session_id = s.id AND last_seq > s.after
+                                      ORDER BY last_seq LIMIT n.room) j
+                   ON j.first_seq <= s.after + least(s.last_seq - s.after, n.room)) page
+               WHERE number = 1 OR through <= $4 ORDER BY number, last_seq";
     let keys: Vec<&str> = pages.iter().map(|page| page.key.as_str()).collect();
     let after = |page: &Page| i64::try_from(page.after.0).unwrap_or(i64::MAX);
     let afters: Vec<i64> = pages.iter().map(after).collect();
     let rooms: Vec<i64> = pages.iter().map(|page| limit_of(page.limit)).collect();
-    let found = rows(on, sql, &[&keys, &afters, &rooms]).await?;
+    let found = rows(on, sql, &[&keys, &afters, &rooms, &PAGES_BYTES_MAX]).await?;
     let mut found = found.as_slice();
     let mut read = Vec::with_capacity(pages.len());
+    // Each has a row at least, so where there is none more the limit was reached.
     for (page, number) in pages.iter().zip(1_i64..) {
+        if found.is_empty() {
+            break;
+        }
         let mut its = 0;
         while let Some(row) = found.get(its)
             && row.try_get::<_, i64>("number")? == number
@@ -107,10 +118,13 @@ pub(super) async fn pages(on: &impl GenericClient, pages: &[Page]) -> Result<Vec
     Ok(read)
 }
 
-/// What stands in the rows of one page; there is one row at least where there is such a session.
+/// What stands in the rows of one page; where there is no such session, one says so.
 fn events_of(page: &Page, found: &[Row]) -> Result<Vec<Event>> {
     let (key, limit) = (&page.key, page.limit);
     let Some(first) = found.first() else { return Ok(Vec::new()) };
+    if first.try_get::<_, Option<i64>>("ends")?.is_none() {
+        return Ok(Vec::new());
+    }
     let after = seq_of(first, "after")?.0;
     let last = after.saturating_add(limit as u64).min(seq_of(first, "ends")?.0);
     let mut events: Vec<Event> = Vec::new();

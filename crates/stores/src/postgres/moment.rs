@@ -49,13 +49,13 @@ impl PostgresStore {
         R: Future<Output = Result<T>> + Send,
         T: Send,
     {
-        self.shared.look(look).await
+        Ok(self.shared.look(look).await?)
     }
 }
 
 impl Shared {
     /// Runs a read, and in a snapshot where it found something missing.
-    pub(super) async fn look<T, F, R>(&self, look: F) -> std::result::Result<T, StoreError>
+    pub(super) async fn look<T, F, R>(&self, look: F) -> Result<T>
     where
         F: Fn(Arc<Object>) -> R + Send + Sync,
         R: Future<Output = Result<T>> + Send,

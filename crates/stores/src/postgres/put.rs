@@ -24,7 +24,7 @@ use super::trouble::Result;
 use crate::check::{MODELS_MAX, OTHER_MODELS};
 use crate::encode::EncodedCommit;
 
-/// The door of all who run turns.
+/// The door of all who run turns. No node has this number, and what one lets go stands under it.
 pub(super) const ANYBODY: i64 = 0;
 
 /// Who writes.

@@ -41,6 +41,8 @@ mod postgres_schema;
 mod postgres_server;
 #[cfg(feature = "postgres")]
 mod postgres_stand_in;
+#[cfg(feature = "postgres")]
+mod postgres_together;
 mod reads;
 mod restrictions;
 mod rows;

@@ -200,3 +200,23 @@ async fn where_journals_end_is_told_of_those_that_are_there() {
     assert_eq!(ends, [(ann.key, ann.session.last_seq), (bob.key, bob.session.last_seq)]);
     assert_eq!(two.last_seqs(&[]).await.unwrap(), []);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_lets_go_is_offered_to_all() {
+    let home = PgHome::default();
+    let [one, two] = nodes(&home).await;
+    let mut chat = held_by("ann", one.epoch());
+    chat.commit(&one).await;
+    assert_eq!(take(&two, 9).await, (vec![], 0));
+    // Under the number of nobody, and nothing else changes.
+    chat.session.epoch = chat.session.epoch.taken_by(Epoch(0));
+    chat.commit(&one).await;
+    for node in [&one, &two] {
+        assert_eq!(node.holder(chat.session.epoch), Holder::Nobody);
+    }
+    assert_eq!(take(&two, 9).await, (vec![(chat.key.clone(), Offer::New)], 0));
+    chat.session.epoch = chat.session.epoch.taken_by(two.epoch());
+    chat.queue("more");
+    chat.commit(&two).await;
+    assert_eq!(one.holder(chat.session.epoch), Holder::Another);
+}

@@ -163,7 +163,10 @@ async fn an_address_is_told_without_its_password() {
     let settings = PostgresSettings { url, ..home.settings("a") };
     let told = format!("{settings:?}");
     let refused = refusal(&home, settings).await.to_string();
-    assert!(refused.starts_with("the database at 127.0.0.1:1/base can't be reached: "), "{refused}");
+    assert!(
+        refused.starts_with("the database at 127.0.0.1:1/base can't be reached: "),
+        "{refused}"
+    );
     assert!(!refused.contains("hidden") && !told.contains("hidden"), "{refused} {told}");
     let settings = PostgresSettings { url: "postgres://me:hidden@[".into(), ..home.settings("a") };
     let refused = refusal(&home, settings).await.to_string();
