@@ -46,6 +46,10 @@ impl Epoch {
     /// The greatest number that a node may have.
     pub const NODE_MAX: Self = Self((1 << NODE_BITS) - 1);
 
+    /// The number that no node has. What stands under it is nobody's, and what is at its door is for
+    /// all who run turns.
+    pub const NOBODY: Self = Self(0);
+
     /// Whose it is: the number of the node that took the session.
     #[must_use]
     pub const fn node(self) -> Self {

@@ -69,6 +69,24 @@ enum Why {
     Left,
 }
 
+/// When it is looked the next time for what nobody has: now and then, and where somebody came or went.
+#[derive(Default)]
+pub(crate) struct Rounds {
+    last: Option<tokio::time::Instant>,
+    /// Who was there then.
+    nodes: Option<u64>,
+}
+
+impl Rounds {
+    pub(crate) fn is_due(&self, nodes: Option<u64>) -> bool {
+        self.nodes != nodes || self.last.is_none_or(|last| last.elapsed() >= ROUND)
+    }
+
+    pub(crate) fn is_over(&mut self, nodes: Option<u64>) {
+        *self = Self { last: Some(tokio::time::Instant::now()), nodes };
+    }
+}
+
 /// What is told of the cluster.
 struct ClusterMetrics {
     /// Those that run turns, and those that don't.
@@ -290,13 +308,7 @@ impl Gateway {
 
     /// What others wrote into sessions that this node has.
     async fn answer_knocks(&self) -> Result<(), StoreError> {
-        loop {
-            let keys = self.hear_knocks().await?;
-            keys.iter().for_each(|key| self.answer_knock(key));
-            if keys.len() < PAGE {
-                break;
-            }
-        }
+        self.each_knock(|key| self.answer_knock(&key)).await?;
         if self.is_draining() {
             // It began meanwhile, and whoever had no task was not told.
             self.0.cluster.doubts.store(true, Ordering::Release);
@@ -316,14 +328,23 @@ impl Gateway {
         Ok(())
     }
 
-    /// Takes knocks, at most a page.
-    async fn hear_knocks(&self) -> Result<Vec<SessionKey>, StoreError> {
-        let knocks = self.store().knocks(PAGE).await;
-        match &knocks {
-            Ok(keys) => keys.iter().for_each(|_| self.0.cluster.metrics.looked(Why::Knock)),
-            Err(_) => self.0.cluster.doubts.store(true, Ordering::Release),
+    /// Takes what others knocked for, a page at a time.
+    async fn each_knock(&self, mut name: impl FnMut(SessionKey) + Send) -> Result<(), StoreError> {
+        loop {
+            let knocks = self.store().knocks(PAGE).await;
+            if knocks.is_err() {
+                self.0.cluster.doubts.store(true, Ordering::Release);
+            }
+            let keys = knocks?;
+            let full = keys.len() == PAGE;
+            for key in keys {
+                self.0.cluster.metrics.looked(Why::Knock);
+                name(key);
+            }
+            if !full {
+                return Ok(());
+            }
         }
-        knocks
     }
 
     /// What others wrote into sessions that somebody here watches or waits for.

@@ -5,7 +5,7 @@ use turnkeep_core::Epoch;
 use turnkeep_core::ports::store::Holder;
 
 /// The door of all who run turns.
-pub(crate) const ANYBODY: Epoch = Epoch(0);
+pub(crate) const ANYBODY: Epoch = Epoch::NOBODY;
 
 /// One that opened the store.
 #[derive(Clone, Copy, Debug)]

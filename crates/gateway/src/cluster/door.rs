@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use metrics::{Gauge, gauge};
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ports::store::{Bite, Offer, Offered, StoreError};
 
-use super::{LOOK, PAGE, ROUND, Why};
+use super::{LOOK, PAGE, Rounds, Why};
 use crate::mail::Mail;
 use crate::service::Gateway;
 use crate::slots::Coming;
@@ -91,20 +91,6 @@ struct Room {
     full: Vec<String>,
 }
 
-/// When what was left is offered the next time.
-#[derive(Default)]
-struct Rounds {
-    last: Option<Instant>,
-    /// Who was there then.
-    nodes: Option<u64>,
-}
-
-impl Rounds {
-    fn is_due(&self, nodes: Option<u64>) -> bool {
-        self.nodes != nodes || self.last.is_none_or(|last| last.elapsed() >= ROUND)
-    }
-}
-
 /// What a node takes at a beat of what no slot is free for: each of those that run turns takes half of
 /// its part, so the first one gets little more than the last.
 const fn share(waiting: usize, runners: usize) -> usize {
@@ -133,7 +119,7 @@ impl Gateway {
             let looked = self.look_at_door(on_beat, &mut rounds).await;
             if let Err(error) = &looked {
                 // What was taken with the answer that is lost is offered again.
-                rounds.last = None;
+                rounds = Rounds::default();
                 if !failing {
                     tracing::warn!(%error, "what is offered to all can't be taken");
                 }
@@ -146,7 +132,7 @@ impl Gateway {
         let nodes = self.store().marks().get("nodes").copied();
         if rounds.is_due(nodes) {
             while self.store().offer_left(OFFERED_AT_ONCE).await? == OFFERED_AT_ONCE {}
-            *rounds = Rounds { last: Some(Instant::now()), nodes };
+            rounds.is_over(nodes);
         }
         let door = &self.0.cluster.door;
         let mut of: &[Offer] = &Offer::ALL;

@@ -10,13 +10,9 @@ use turnkeep_core::ports::store::{Commit, CommitOutcome, Holder, Loaded, Rows, S
 use turnkeep_core::session::{Session, Stage};
 use turnkeep_core::{Epoch, SessionKey};
 
-use super::PAGE;
 use crate::clock;
 use crate::mail::Mail;
 use crate::service::Gateway;
-
-/// Under this number stands what was let go: it is no node's, and its door is that of all who run turns.
-const NOBODY: Epoch = Epoch(0);
 
 /// Sessions that are let go at once.
 const AT_ONCE: usize = 32;
@@ -27,14 +23,10 @@ impl Gateway {
         &self,
         parting: &mut BTreeSet<SessionKey>,
     ) -> Result<(), StoreError> {
-        loop {
-            let keys = self.hear_knocks().await?;
-            let full = keys.len() == PAGE;
-            parting.extend(keys);
-            if !full {
-                break;
-            }
-        }
+        self.each_knock(|key| {
+            parting.insert(key);
+        })
+        .await?;
         let doubts = &self.0.cluster.doubts;
         if doubts.load(Ordering::Acquire) {
             // Nobody is going to name those sessions again: what runs here has a task, and of the rest
@@ -79,7 +71,7 @@ impl Gateway {
         }
         // No step: nothing changes but whose it is, and whoever wrote it meanwhile makes this conflict.
         let wake_at = session.wake_at(&policy);
-        let epoch = session.epoch.taken_by(NOBODY);
+        let epoch = session.epoch.taken_by(Epoch::NOBODY);
         let session = Arc::new(Session { epoch, ..Arc::unwrap_or_clone(session) });
         let commit =
             Commit { key: key.clone(), expected: version, session, wake_at, rows: Rows::default() };

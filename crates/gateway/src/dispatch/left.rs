@@ -8,36 +8,31 @@
 use futures_util::StreamExt;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
-use tokio::time::{Duration, Instant};
 use turnkeep_core::SessionKey;
 use turnkeep_core::ids::Timestamp;
 use turnkeep_core::ports::store::{Holder, StoreError};
 
 use super::Desk;
+use crate::cluster::Rounds;
 use crate::mail::Mail;
 use crate::service::Gateway;
 
-/// How often the store is asked, as long as nobody comes or goes.
-const ROUND: Duration = Duration::from_secs(10);
 /// Sessions that one question names.
 const PAGE: usize = 1000;
 /// Sessions that are read at once.
 const READS_MAX: usize = 32;
 
-/// When it was looked last.
+/// When it is looked.
 #[derive(Default)]
 pub(super) struct Looks {
-    last: Option<Instant>,
-    /// Who was there then.
-    nodes: Option<u64>,
-    /// That look, which may take its time.
+    rounds: Rounds,
+    /// The last one, which may take its time.
     under_way: Option<JoinHandle<()>>,
 }
 
 impl Looks {
     fn is_due(&self, nodes: Option<u64>) -> bool {
-        self.under_way.as_ref().is_none_or(JoinHandle::is_finished)
-            && (self.nodes != nodes || self.last.is_none_or(|last| last.elapsed() >= ROUND))
+        self.under_way.as_ref().is_none_or(JoinHandle::is_finished) && self.rounds.is_due(nodes)
     }
 }
 
@@ -62,7 +57,8 @@ impl Gateway {
                 tracing::warn!(%error, "the look for what nobody runs failed");
             }
         });
-        *looks = Looks { last: Some(Instant::now()), nodes, under_way: Some(look) };
+        looks.rounds.is_over(nodes);
+        looks.under_way = Some(look);
     }
 
     async fn find_left(&self, desk: &Desk) -> Result<(), StoreError> {

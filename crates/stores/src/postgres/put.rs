@@ -25,7 +25,7 @@ use crate::check::{MODELS_MAX, OTHER_MODELS};
 use crate::encode::EncodedCommit;
 
 /// The door of all who run turns. No node has this number, and what one lets go stands under it.
-pub(super) const ANYBODY: i64 = 0;
+pub(super) const ANYBODY: i64 = Epoch::NOBODY.0.cast_signed();
 
 /// Who writes.
 #[derive(Clone, Copy)]

@@ -164,13 +164,19 @@ fn own_name(data_dir: &Path) -> anyhow::Result<String> {
     let plain = |one: &char| one.is_ascii_alphanumeric() || *one == '-';
     let host: String = host.chars().filter(plain).take(HOST_MAX).collect();
     let host = if host.is_empty() { "node" } else { &host };
-    let number = uuid::Uuid::now_v7().simple().to_string();
-    let name = format!("{host}-{}", &number[number.len() - 8..]);
+    let name = format!("{host}-{}", number());
     let mut written = std::fs::File::options();
     let written = written.create(true).truncate(true).write(true).mode(0o600).open(&file);
     let mut written = written.with_context(cannot)?;
     written.write_all(format!("{name}\n").as_bytes()).with_context(cannot)?;
     Ok(name)
+}
+
+/// What makes a name one that nobody else has.
+#[cfg(feature = "postgres")]
+fn number() -> String {
+    let number = uuid::Uuid::now_v7().simple().to_string();
+    number[number.len() - 8..].to_owned()
 }
 
 #[cfg(feature = "postgres")]
@@ -186,7 +192,7 @@ mod postgres {
         PostgresTls, Reads,
     };
 
-    use super::{Purpose, Seen, Stores, own_name};
+    use super::{Purpose, Seen, Stores, number, own_name};
     use crate::config::store::{DatabaseSettings, Tls};
 
     pub(super) async fn open(
@@ -216,8 +222,7 @@ mod postgres {
 
     /// A name that nobody has.
     fn beside(node: &str) -> String {
-        let number = uuid::Uuid::now_v7().simple().to_string();
-        format!("{node}-command-{}", &number[number.len() - 8..])
+        format!("{node}-command-{}", number())
     }
 
     /// Why it can't be used, and where that stands in the configuration.
