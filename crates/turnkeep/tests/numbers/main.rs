@@ -110,6 +110,7 @@ impl Home {
                 && told.value("turnkeep_turns_total", &[("status", "complete")]) == 3.0
                 && told.value("turnkeep_runs_active", &[]) == 2.0
                 && told.value("turnkeep_outbox_parts", &[]) == 0.0
+                && told.value("turnkeep_outbox_oldest_seconds", &[]) == 0.0
         })
         .await
     }
