@@ -29,6 +29,14 @@ impl State {
         *self == Self::Up
     }
 
+    /// Why it can't be asked, where there is a reason.
+    pub(crate) fn why(self) -> String {
+        match self {
+            Self::Down(why) | Self::Refused(why) => why,
+            other => other.to_string(),
+        }
+    }
+
     /// One word, as a label of a metric.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {

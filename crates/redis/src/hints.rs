@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis::{Client, IntoConnectionInfo, ProtocolVersion};
+use redis::AsyncConnectionConfig;
 use tokio::task::JoinHandle;
 
 use crate::counts::Counting;
@@ -11,6 +11,7 @@ use crate::health::{Health, State};
 use crate::hub::Hub;
 use crate::link::{Keeper, Link};
 use crate::names::Names;
+use crate::place::Place;
 use crate::settings::{Settings, Unfit};
 use crate::strange::Strange;
 
@@ -51,7 +52,7 @@ impl RedisHints {
     /// be called within a runtime.
     pub fn start(settings: Settings) -> Result<Self, Unfit> {
         settings.check()?;
-        let clients = clients(&settings)?;
+        let places = Place::all(&settings)?;
         let (settings, counts) = (Arc::new(settings), Arc::new(Counting::default()));
         let names = Names::new(&settings);
         let bytes_max = settings.draft_bytes_max.saturating_mul(4);
@@ -62,7 +63,7 @@ impl RedisHints {
             let keeper = Keeper {
                 link: Arc::clone(link),
                 settings: Arc::clone(&settings),
-                clients: clients.clone(),
+                places: places.clone(),
                 marker: names.marker(),
                 born: Mutex::new(None),
                 script: Keeper::script(),
@@ -84,12 +85,18 @@ impl RedisHints {
         settings.check().map_err(|unfit| unfit.to_string())?;
         let marker = Names::new(&settings).marker().0;
         let mut why = String::new();
-        for client in clients(&settings).map_err(|unfit| unfit.to_string())? {
-            let asked = async {
-                let mut con = client.get_multiplexed_async_connection().await?;
-                redis::cmd("GET").arg(&marker).query_async::<Option<String>>(&mut con).await
+        for place in Place::all(&settings).map_err(|unfit| unfit.to_string())? {
+            let time = settings.connect_time;
+            let mut opened = match place.open(AsyncConnectionConfig::new(), time).await {
+                Ok(opened) => opened,
+                Err(state) => {
+                    why = state.why();
+                    continue;
+                }
             };
-            match tokio::time::timeout(settings.connect_time, asked).await {
+            let mut asked = redis::cmd("GET");
+            let asked = asked.arg(&marker).query_async::<Option<String>>(&mut opened.con);
+            match tokio::time::timeout(time, asked).await {
                 Ok(Ok(whose)) => return Ok(whose),
                 Ok(Err(error)) => why = error.to_string(),
                 Err(_) => "it did not answer in time".clone_into(&mut why),
@@ -141,22 +148,4 @@ impl RedisHints {
             }
         }
     }
-}
-
-fn clients(settings: &Settings) -> Result<Vec<Client>, Unfit> {
-    let open = |address: &String| {
-        let mut info = address.as_str().into_connection_info()?;
-        let mut redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        if let Some(username) = &settings.username {
-            redis = redis.set_username(username);
-        }
-        if let Some(password) = &settings.password {
-            redis = redis.set_password(password);
-        }
-        // Only known since 7.2; before, it is one error more in the log of Redis.
-        info = info.set_redis_settings(redis.set_skip_set_lib_name());
-        Client::open(info)
-    };
-    let clients: Result<Vec<_>, redis::RedisError> = settings.addresses.iter().map(open).collect();
-    clients.map_err(|error| Unfit { field: "addresses", what: error.to_string() })
 }

@@ -19,10 +19,12 @@ mod limits;
 mod link;
 mod names;
 mod news;
+mod place;
 mod port;
 mod settings;
 mod strange;
 mod text;
+mod tls;
 mod trouble;
 
 pub use active::{Active, Held};

@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, PushInfo, PushKind, RedisError};
-use redis::{Script, ServerErrorKind};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Script};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::counts::Counting;
 use crate::health::State;
 use crate::hub::Hub;
+use crate::place::{Opened, Place, unusable};
 use crate::settings::Settings;
 use crate::trouble::Trouble;
 
@@ -185,7 +185,7 @@ impl Link {
 pub(crate) struct Keeper {
     pub(crate) link: Arc<Link>,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) clients: Vec<Client>,
+    pub(crate) places: Vec<Place>,
     /// The key that holds the cluster's name, and the one beside it that says since when.
     pub(crate) marker: (String, String),
     /// What was said there last.
@@ -197,7 +197,7 @@ pub(crate) struct Keeper {
 
 /// A connection that stands.
 struct Line {
-    con: MultiplexedConnection,
+    opened: Opened,
     /// The other side has hung up.
     gone: Arc<Notify>,
 }
@@ -212,8 +212,8 @@ impl Keeper {
         let mut pause = RETRY_FIRST;
         let mut tried = 0;
         loop {
-            let client = &self.clients[tried % self.clients.len()];
-            let state = match self.connect(client).await {
+            let place = &self.places[tried % self.places.len()];
+            let state = match self.connect(place).await {
                 Ok(line) => {
                     (pause, tried) = (RETRY_FIRST, 0);
                     self.watch_over(line).await
@@ -222,32 +222,26 @@ impl Keeper {
             };
             self.link.ended(state);
             tried += 1;
-            if tried % self.clients.len() == 0 {
+            if tried % self.places.len() == 0 {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(self.settings.retry_every);
             }
         }
     }
 
-    async fn connect(&self, client: &Client) -> Result<Line, State> {
+    async fn connect(&self, place: &Place) -> Result<Line, State> {
         let gone = Arc::new(Notify::new());
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.settings.connect_time))
-            .set_response_timeout(None)
             .set_concurrency_limit(self.settings.calls_max)
             .set_push_sender(pushed(Arc::clone(&gone), self.hub.clone()));
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        let con = match timeout(self.settings.connect_time, connecting).await {
-            Ok(con) => con.map_err(|error| unusable(&error))?,
-            Err(_) => return Err(State::Down("connecting took too long".to_owned())),
-        };
-        let mut line = Line { con, gone };
+        let opened = place.open(config, self.settings.connect_time).await?;
+        let mut line = Line { opened, gone };
         self.beat(&mut line, self.settings.connect_time).await?;
         if let Some(hub) = &self.hub {
             hub.disconnected();
             self.tune_in(&mut line, hub).await?;
         }
-        self.link.connected(line.con.clone());
+        self.link.connected(line.opened.con.clone());
         Ok(line)
     }
 
@@ -301,7 +295,8 @@ impl Keeper {
         let cluster = &self.settings.cluster;
         let mut asked = self.script.prepare_invoke();
         asked.key(&self.marker.0).key(&self.marker.1).arg(cluster).arg(&self.settings.node);
-        let answer = timeout(time, asked.invoke_async::<(String, String)>(&mut line.con)).await;
+        let answer =
+            timeout(time, asked.invoke_async::<(String, String)>(&mut line.opened.con)).await;
         let (whose, found) = answer.map_err(|_| State::Slow)?.map_err(|error| unusable(&error))?;
         if whose != "ours" {
             return Err(State::Foreign(found));
@@ -322,11 +317,11 @@ impl Keeper {
         // After a break these are all channels at once.
         let time = self.settings.connect_time;
         if !tuning.leave.is_empty() {
-            let left = timeout(time, line.con.unsubscribe(&tuning.leave)).await;
+            let left = timeout(time, line.opened.con.unsubscribe(&tuning.leave)).await;
             left.map_err(|_| State::Slow)?.map_err(|error| unusable(&error))?;
         }
         if !tuning.join.is_empty() {
-            let joined = timeout(time, line.con.subscribe(&tuning.join)).await;
+            let joined = timeout(time, line.opened.con.subscribe(&tuning.join)).await;
             joined.map_err(|_| State::Slow)?.map_err(|error| unusable(&error))?;
         }
         hub.tuned(tuning);
@@ -353,21 +348,6 @@ fn pushed(
             hub.heard(message.get_channel_name(), message.get_payload_bytes());
         }
         Ok(())
-    }
-}
-
-/// What an error says about the connection.
-fn unusable(error: &RedisError) -> State {
-    let elsewhere = [
-        ErrorKind::Server(ServerErrorKind::ReadOnly),
-        ErrorKind::Server(ServerErrorKind::BusyLoading),
-        ErrorKind::Server(ServerErrorKind::MasterDown),
-        ErrorKind::Io,
-    ];
-    if elsewhere.contains(&error.kind()) || error.is_connection_dropped() || error.is_timeout() {
-        State::Down(error.to_string())
-    } else {
-        State::Refused(error.to_string())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where Redis is, whose keys are ours there, and how long it may take.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The longest name of a prefix, a cluster or a node, in bytes.
@@ -9,9 +10,12 @@ const NAME_BYTES_MAX: usize = 96;
 /// How Redis is used.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where it is, by `redis://HOST:PORT/DB` or `unix:///PATH`. Several are places where the
-    /// same data may be served after a failover; the first one that takes writes is used.
+    /// Where it is, by `redis://HOST:PORT/DB`, `rediss://HOST:PORT/DB` (encrypted, and the server's
+    /// certificate must be good for its host) or `unix:///PATH`. Several are places where the same
+    /// data may be served after a failover; the first one that takes writes is used.
     pub addresses: Vec<String>,
+    /// The authorities to trust, in place of the machine's own: a PEM file.
+    pub tls_authorities: Option<PathBuf>,
     /// Who we are there, if not the default user.
     pub username: Option<String>,
     /// The password, if one is needed.
@@ -62,6 +66,7 @@ impl Settings {
     pub fn new(address: &str, cluster: &str, node: &str) -> Self {
         Self {
             addresses: vec![address.to_owned()],
+            tls_authorities: None,
             username: None,
             password: None,
             prefix: "turnkeep".to_owned(),

@@ -12,3 +12,4 @@ mod port;
 mod port_kit;
 mod server;
 mod text;
+mod tls;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::paths;
 use super::resolved::{or, text};
 use super::secret::{ApiKey, Named, Told, secret};
 use super::section::Section as _;
@@ -12,12 +13,15 @@ section! {
     /// A Redis server, where several servers share a database.
     struct RedisKeys {
         /// The file that holds the address of the Redis server, with user and password if it wants
-        /// them: `redis://user:password@host:6379/0` or `unix:///run/redis.sock`; refused if
-        /// everybody on the machine can read it. Several, with commas between them, are places where
-        /// the same data may be served after a failover. This or `url_env`.
+        /// them: `redis://user:password@host:6379/0`, `rediss://` where the connection is to be
+        /// encrypted, or `unix:///run/redis.sock`; refused if everybody on the machine can read it.
+        /// Several, with commas between them, are places where the same data may be served after a
+        /// failover. This or `url_env`.
         url_file: PathBuf => "\"/etc/turnkeep/redis.url\"";
         /// The environment variable that holds it.
         url_env: String => "\"REDIS_URL\"";
+        /// The authorities that are trusted in place of the machine's, as a PEM file.
+        tls_authorities: PathBuf => "\"/etc/turnkeep/redis-ca.pem\"";
         /// What all keys begin with. Under one prefix there are the keys of one deployment only.
         prefix: String = "\"turnkeep\"";
         /// The longest that a message waits for the rates that all servers share; then the server's
@@ -37,6 +41,8 @@ pub(crate) struct RedisSettings {
     pub(crate) addresses: Vec<ApiKey>,
     /// The key that says where those are.
     pub(crate) url_key: &'static str,
+    /// Authorities in place of the machine's.
+    pub(crate) tls_authorities: Option<PathBuf>,
     /// What all keys begin with.
     pub(crate) prefix: String,
     /// For rates.
@@ -78,19 +84,28 @@ pub(super) fn redis(
     let (url, origin) = secret(&places, told)?;
     let addresses: Vec<String> =
         url.split(',').map(|one| one.trim().to_owned()).filter(|one| !one.is_empty()).collect();
-    let known = ["redis://", "unix://", "redis+unix://"];
+    let known = ["redis://", "rediss://", "unix://", "redis+unix://"];
     let is_known = |one: &String| known.iter().any(|start| one.starts_with(start));
     if addresses.is_empty() || !addresses.iter().all(is_known) {
         // What stands there may be a secret, so it is not shown.
-        let text = "the address in [redis] must be like redis://user:password@host:6379/0 or \
-                    unix:///run/redis.sock; connections are not encrypted";
+        let text = "the address in [redis] must be like redis://user:password@host:6379/0, \
+                    rediss:// in place of redis:// for an encrypted connection, or \
+                    unix:///run/redis.sock";
         told.problems.add(origin, text);
         return None;
+    }
+    let by_tls = addresses.iter().any(|one| one.starts_with("rediss://"));
+    if let Some(set) = keys.tls_authorities.as_ref().filter(|_| !by_tls) {
+        // Who names them means the connection to be encrypted.
+        let text = "\"tls_authorities\" in [redis] is of no use without an address that begins with \
+                    rediss://: what begins with redis:// is not encrypted";
+        told.problems.add(&set.origin, text);
     }
     let millis = |set, default| Duration::from_millis(or(set, default));
     Some(RedisSettings {
         addresses: addresses.into_iter().map(ApiKey).collect(),
         url_key: places.used(),
+        tls_authorities: keys.tls_authorities.as_ref().map(|set| paths::meant(set, told.env)),
         prefix: text(keys.prefix.as_ref()).unwrap_or_else(|| "turnkeep".to_owned()),
         limit_timeout: millis(keys.limit_timeout_ms.as_ref(), 50),
         call_timeout: millis(keys.call_timeout_ms.as_ref(), 200),

@@ -18,7 +18,14 @@ pub(crate) async fn open(resolved: &Resolved, stores: &Stores) -> anyhow::Result
     let Some(redis) = &resolved.redis else { return Ok(Arc::new(NoHints)) };
     let salt = stores.care.salt().await.context("the store's secret can't be read")?;
     let node = node_name(stores.store.epoch());
-    let hints = connect(redis, deployment(resolved, &salt), node)?;
+    let hints = match connect(redis, deployment(resolved, &salt), node) {
+        Ok(hints) => hints,
+        Err(unfit) => {
+            // Others need not wait for our place.
+            stores.store.close().await;
+            return Err(unfit);
+        }
+    };
     let health = hints.settled(redis.connect_timeout).await;
     if let State::Refused(_) = &health.calls {
         let (place, state) = (place(redis), &health.calls);
@@ -53,6 +60,7 @@ fn connect(redis: &RedisSettings, cluster: String, node: String) -> anyhow::Resu
 fn settings(redis: &RedisSettings, cluster: String, node: String) -> Settings {
     Settings {
         addresses: redis.addresses.iter().map(ApiKey::expose).map(str::to_owned).collect(),
+        tls_authorities: redis.tls_authorities.clone(),
         prefix: redis.prefix.clone(),
         limit_time: redis.limit_timeout,
         call_time: redis.call_timeout,

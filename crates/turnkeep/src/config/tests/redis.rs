@@ -43,6 +43,15 @@ fn it_is_reached_as_it_is_said() {
 }
 
 #[test]
+fn an_address_says_whether_it_is_encrypted() {
+    let least = loaded("url_env = \"REDIS_URL\"", "rediss://one").unwrap().unwrap();
+    assert_eq!((least.addresses[0].expose(), least.tls_authorities), ("rediss://one", None));
+    let own = "url_env = \"REDIS_URL\"\ntls_authorities = \"/ca.pem\"";
+    let own = loaded(own, "unix:///run/redis.sock,rediss://one").unwrap().unwrap();
+    assert_eq!((own.addresses.len(), own.tls_authorities), (2, Some("/ca.pem".into())));
+}
+
+#[test]
 fn mistakes_are_told_and_nothing_secret_is() {
     let check = |section: &str, url: &str, expect: &str| {
         let said = loaded(section, url).unwrap_err();
@@ -53,10 +62,12 @@ fn mistakes_are_told_and_nothing_secret_is() {
     let named = "url_env = \"REDIS_URL\"\nprefix = \"shop:1\"";
     check(named, URL, "\"prefix\" in [redis] must be 1 to 63 letters, digits, -, _ and .");
     let like = "the address in [redis] must be like redis://user:password@host:6379/0";
-    for url in ["rediss://:sesame@one", "redis://one, sesame", "sesame:6379"] {
+    for url in ["redisss://:sesame@one", "redis://one, sesame", "sesame:6379"] {
         check("url_env = \"REDIS_URL\"", url, like);
     }
     check("url_env = \"REDIS_URL\"\nlimit_timeout_ms = 0", URL, "from 1 to 1000");
+    let plain = "url_env = \"REDIS_URL\"\ntls_authorities = \"/ca.pem\"";
+    check(plain, URL, "\"tls_authorities\" in [redis] is of no use without an address");
     let alone = load_layers("[redis]\nurl_env = \"REDIS_URL\"", &env(URL), &[]).unwrap_err();
     let expect = "is of no use without [store] kind = \"postgres\"";
     assert!(alone.to_string().contains(expect), "{alone}");
