@@ -82,6 +82,7 @@ pub enum Planted {
     AdoptedTwice,
     StrayKept,
     ResendUnguarded,
+    OwnedKept,
 }
 
 #[cfg(feature = "mutants")]

@@ -110,6 +110,8 @@ pub struct ChannelFacts {
     pub markdown: bool,
     /// Carries files.
     pub media: bool,
+    /// Has one ear: who hears an account is the only one who can send by it.
+    pub owned: bool,
     /// Parts a minute to one session.
     pub out_per_minute: Option<u32>,
     /// Pause between two parts.
@@ -133,6 +135,7 @@ const fn facts(name: &'static str, window_ms: u32, chars_max: Option<u32>) -> Ch
         receipts: false,
         markdown: false,
         media: false,
+        owned: false,
         out_per_minute: None,
         part_delay_ms: 0,
         deduplicates: false,
@@ -148,6 +151,7 @@ pub const CHANNELS: [ChannelFacts; 8] = [
         typing: true,
         receipts: true,
         media: true,
+        owned: true,
         out_per_minute: Some(60),
         ..facts("signal", 1000, Some(2000))
     },

@@ -16,16 +16,18 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::SessionKey;
 use turnkeep_core::ids::{Seq, Timestamp};
-use turnkeep_core::ports::store::StoreError;
+use turnkeep_core::ports::store::{Leased, StoreError};
 
 use crate::mail::Mail;
 use crate::service::Gateway;
 
 mod door;
+mod owned;
 mod parting;
 
 use door::Door;
 pub(crate) use door::Taken;
+use owned::Owned;
 
 /// How often the store is asked what others did, where nobody tells sooner.
 const LOOK: Duration = Duration::from_millis(250);
@@ -129,6 +131,8 @@ pub(crate) struct Cluster {
     hinted: Notify,
     /// What nobody has.
     door: Arc<Door>,
+    /// Channels that only one node hears.
+    owned: Owned,
 }
 
 impl Cluster {
@@ -144,6 +148,7 @@ impl Cluster {
             parted: AtomicBool::new(false),
             hinted: Notify::new(),
             door: Door::new(),
+            owned: Owned::new(),
         }
     }
 
@@ -204,6 +209,11 @@ impl Gateway {
     /// Whether it is this node that does it for all.
     pub(crate) fn leads(&self, lead: Lead) -> bool {
         *self.0.cluster.leads[lead as usize].borrow()
+    }
+
+    /// Who does it for all, as it was seen last.
+    pub(crate) fn leader(&self, lead: Lead) -> Leased {
+        self.store().leased(lead.name())
     }
 
     /// Comes back once it is this node that does it for all, which it stays.

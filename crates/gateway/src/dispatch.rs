@@ -208,7 +208,7 @@ impl Gateway {
                 watched.send_replace(Some(Seen::of(session, here)));
             }
         }
-        let Some(desk) = self.0.dispatch.desk.get() else { return };
+        let Some(desk) = self.0.dispatch.desk.get().filter(|_| !self.is_owned(key)) else { return };
         // Also of a turn that was over before anybody looked.
         let another = matches!(self.store().holder(session.epoch), Holder::Another | Holder::Later);
         match handed(session) {

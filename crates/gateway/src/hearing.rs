@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use turnkeep_core::ports::intake::{AccountHealth, Intake, KnownGroup, Listener, Undone};
-use turnkeep_core::ports::store::Store;
+use turnkeep_core::ports::intake::{AccountHealth, KnownGroup, Listener, Pulse, Undone};
+use turnkeep_core::ports::store::Leased;
 
 use crate::run::panic_text;
 use crate::service::Gateway;
@@ -25,6 +25,9 @@ pub(crate) struct Hearing {
     /// Held while they change.
     changing: tokio::sync::Mutex<()>,
 }
+
+/// An account, and who listens to it.
+type Listened = (Arc<str>, Arc<dyn Listener>);
 
 /// One adapter, and the task that listens with it until it is told to end.
 struct Ear {
@@ -58,14 +61,8 @@ impl Gateway {
     }
 
     fn ear(&self, listener: &Arc<dyn Listener>) -> Ear {
-        let intake = self.intake();
         let end = CancellationToken::new();
-        let task = tokio::spawn(listen(
-            Arc::clone(listener),
-            intake,
-            Arc::clone(self.store()),
-            end.clone(),
-        ));
+        let task = tokio::spawn(listen(self.clone(), Arc::clone(listener), end.clone()));
         Ear { listener: Arc::clone(listener), end, task }
     }
 
@@ -74,7 +71,17 @@ impl Gateway {
     pub fn accounts(&self, channel: &str) -> Vec<AccountHealth> {
         let ears = self.0.hearing.ears.read().unwrap_or_else(PoisonError::into_inner);
         let ears = ears.iter().filter(|ear| ear.listener.channel() == channel);
-        ears.flat_map(|ear| ear.listener.health()).collect()
+        let mut all: Vec<AccountHealth> = ears.flat_map(|ear| ear.listener.health()).collect();
+        if self.is_heard_elsewhere(channel) {
+            for account in &mut all {
+                (account.receiving, account.sending) = (Pulse::Elsewhere, Pulse::Elsewhere);
+            }
+        }
+        all
+    }
+
+    fn is_heard_elsewhere(&self, channel: &str) -> bool {
+        self.store().is_shared() && !self.owns(channel)
     }
 
     /// Has an account of a channel trust the key that somebody has now: theirs with this safety
@@ -87,7 +94,7 @@ impl Gateway {
         who: &str,
         safety_number: Option<&str>,
     ) -> Result<Arc<str>, Undone> {
-        let mut known = self.listened(channel);
+        let mut known = self.listened(channel)?;
         if let Some(account) = account {
             known.retain(|(name, _)| **name == *account);
         }
@@ -109,7 +116,7 @@ impl Gateway {
         channel: &str,
     ) -> Result<Vec<(Arc<str>, Vec<KnownGroup>)>, Undone> {
         let mut all = Vec::new();
-        for (name, listener) in self.listened(channel) {
+        for (name, listener) in self.listened(channel)? {
             let groups = listener.groups(&name).await?;
             all.push((name, groups));
         }
@@ -117,35 +124,33 @@ impl Gateway {
     }
 
     /// Each account of a channel, and who listens to it.
-    fn listened(&self, channel: &str) -> Vec<(Arc<str>, Arc<dyn Listener>)> {
+    fn listened(&self, channel: &str) -> Result<Vec<Listened>, Undone> {
         let ears = self.0.hearing.ears.read().unwrap_or_else(PoisonError::into_inner);
         let ears = ears.iter().filter(|ear| ear.listener.channel() == channel);
         let accounts = ears.flat_map(|ear| {
             let names = ear.listener.health().into_iter().map(|health| health.account);
             names.map(|name| (name, Arc::clone(&ear.listener)))
         });
-        accounts.collect()
+        let accounts: Vec<Listened> = accounts.collect();
+        if !accounts.is_empty() && self.is_heard_elsewhere(channel) {
+            let why = match self.who_hears(channel) {
+                Leased::By(name) => format!("the server {name:?} hears {channel}: ask that one"),
+                Leased::Free | Leased::Never => format!("no server hears {channel} just now"),
+            };
+            return Err(Undone::Unreachable(why.into()));
+        }
+        Ok(accounts)
     }
 }
 
 /// Listens until the end, whatever happens to the adapter.
-async fn listen(
-    listener: Arc<dyn Listener>,
-    intake: Arc<dyn Intake>,
-    store: Arc<dyn Store>,
-    end: CancellationToken,
-) {
+async fn listen(gateway: Gateway, listener: Arc<dyn Listener>, end: CancellationToken) {
     let channel = listener.channel();
-    let owned = async {
-        // An account has one ear, on whichever node is first; another one waits until that ends.
-        while !matches!(store.lease(&format!("channel {channel}")).await, Ok(true)) {
-            tokio::time::sleep(AGAIN).await;
-        }
-    };
     tokio::select! {
-        () = owned => {}
+        () = gateway.own(channel) => {}
         () = end.cancelled() => return,
     }
+    let intake = gateway.intake();
     loop {
         let mut task = tokio::spawn({
             let (listener, intake) = (Arc::clone(&listener), Arc::clone(&intake));

@@ -50,6 +50,7 @@ use crate::registry::Registry;
 use crate::schedule::Schedule;
 use crate::setup::{Current, Setup, configured};
 use crate::switchboard::Switchboard;
+use crate::task::Away;
 use crate::trace::{Spans, decided};
 
 /// What the gateway lives by, beside the policies.
@@ -194,6 +195,8 @@ pub struct Gateway(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
+    /// Whether it answers those who load sessions.
+    pub(crate) away: Away,
     pub(crate) care: Care,
     pub(crate) ledger: Ledger,
     /// What is configured; see [`crate::setup`].
@@ -256,6 +259,7 @@ impl Gateway {
         Self(Arc::new(Inner {
             switchboard: Switchboard::new(parts.switchboard, limits),
             store: parts.store,
+            away: Away::default(),
             care: Care::new(parts.care),
             ledger: Ledger::new(parts.usage),
             setup: setup.into(),

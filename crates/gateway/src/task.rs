@@ -33,10 +33,10 @@ mod places;
 mod record;
 mod spans;
 
+pub(crate) use record::Away;
+use record::Loads;
 use spans::TurnSpans;
 
-/// How long a session waits after a store failure before it loads again.
-const STORE_PAUSE: Duration = Duration::from_millis(250);
 /// How long a session rests whose task died of a panic.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 /// A sleep that only mail ends.
@@ -78,6 +78,8 @@ pub(crate) struct SessionTask {
     idle_since: Instant,
     /// How long it stays without anything to do.
     idle: Duration,
+    /// This node may run the session.
+    may_run: bool,
     /// The number of the configuration that its policy is of.
     setup: u64,
     releasing: bool,
@@ -87,6 +89,7 @@ pub(crate) struct SessionTask {
     lost: bool,
     /// What this session adds to the gauges.
     standing: Standing,
+    loads: Loads,
     /// What was said last, for its runs.
     memory: Memory,
     /// Its spans, where somebody collects them.
@@ -105,9 +108,14 @@ impl SessionTask {
         let driver = Driver::new(key.clone(), gateway.0.store.epoch(), policy);
         let shared = gateway.store().is_shared();
         let driver = if shared { driver.among_others() } else { driver };
-        let runs = gateway.runs_turns();
+        let may_run = gateway.may_run(&key);
         let mut task = Self {
-            driver: if runs { driver } else { driver.without_running() },
+            driver: match (may_run, gateway.runs_turns()) {
+                (true, _) => driver,
+                (false, true) => driver.of_others(),
+                (false, false) => driver.without_running(),
+            },
+            may_run,
             gateway: gateway.clone(),
             sender,
             mail,
@@ -131,6 +139,7 @@ impl SessionTask {
             post: None,
             lost: false,
             standing: gateway.0.standings.take_up(&key),
+            loads: Loads::default(),
             memory: Memory::new(Arc::clone(&gateway.0.kept), &key),
             spans: gateway.spans().map(|_| Box::default()),
         };
@@ -193,8 +202,13 @@ impl SessionTask {
         }
     }
 
-    /// Lives by the new policy where the configuration was replaced.
+    /// Lives by the new policy where the configuration was replaced, and runs the session where this
+    /// node came to own its channel.
     fn renew(&mut self) {
+        if !self.may_run && self.gateway.may_run(self.driver.key()) {
+            self.may_run = true;
+            self.driver.may_run(self.gateway.store().epoch());
+        }
         let replaced = self.gateway.replaced();
         if replaced == self.setup {
             return;
@@ -236,7 +250,7 @@ impl SessionTask {
             if failed {
                 // What can't be read keeps no place from what is on its way, either.
                 self.taken = None;
-                tokio::time::sleep(STORE_PAUSE).await;
+                self.pause().await;
             }
         }
         if self.place.is_some() && !self.is_quarantined() {
@@ -269,6 +283,7 @@ impl SessionTask {
 
     /// What the session adds to the gauges is no longer this task's to change.
     fn lay_down(&mut self) {
+        self.end_loads();
         if self.lost {
             // Whoever has the session now counts it.
             self.stand(Standing::default());

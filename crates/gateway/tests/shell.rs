@@ -1,6 +1,7 @@
 //! The shell through its handle, over the memory store: bursts, panics, drains, deliveries.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod away;
 mod conversations;
 mod dispatch;
 mod door;
@@ -9,6 +10,7 @@ mod hearing;
 mod hints;
 mod kit;
 mod knocks;
+mod owned;
 mod schedule;
 mod typing;
 mod visits;

@@ -86,7 +86,7 @@ impl World<'_> {
         if live {
             self.judge.broken("I1", || "an attempt starts while another one still runs".to_owned());
         }
-        self.judge_start(process, start.tag.turn);
+        self.judge_start(process, seat, start.tag.turn);
         self.judge.started(&start, &self.store.rows[seat]);
         self.judge_acts(seat, &start);
         if start.quarantined {

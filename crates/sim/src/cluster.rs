@@ -96,6 +96,10 @@ pub(crate) struct Member {
     /// The number under which it runs some although it runs none, and whether it ever did.
     pub(crate) second: Option<Epoch>,
     pub(crate) stands_in: bool,
+    /// It has the lease of the channel with one owner, as far as it knows.
+    pub(crate) owns: bool,
+    /// It knows that somebody has it, or had it once.
+    pub(crate) heard: bool,
     /// How it saw the others last.
     view: View,
     /// It knows that it was put out.
@@ -123,6 +127,8 @@ impl Member {
             runs: true,
             second: None,
             stands_in: false,
+            owns: false,
+            heard: false,
             view: View::default(),
             fenced: false,
             cut_until: 0,
@@ -153,11 +159,13 @@ impl World<'_> {
         self.store.nodes.enter(epoch, runs);
         let view = self.store.nodes.seen_by(epoch);
         let (skew, slow_ms) = (self.cluster.skew(), self.cluster.slowness());
-        let member = Member { runs, view, skew, slow_ms, ..Member::alone() };
+        let heard = self.owners.are_known();
+        let member = Member { runs, view, skew, slow_ms, heard, ..Member::alone() };
         let process = self.admit(epoch, member);
         note!(self, "it runs turns: {runs}; its clock is {skew} ahead");
         self.take_up(process);
         self.others_change();
+        self.will_ask(process);
         for whom in 0..process {
             if self.store.nodes.is_in(self.processes[whom].epoch) && self.is_silent(whom) {
                 self.suspect(process, whom);
@@ -197,7 +205,8 @@ impl World<'_> {
             return true;
         }
         let theirs = written.node() != taken.epoch && self.store.nodes.has_runner(written);
-        taken.member.runs && !theirs
+        let ours = written.node() == taken.epoch || !self.is_elsewhere(process, seat);
+        taken.member.runs && !theirs && ours
     }
 
     /// Everybody looks through what the store says is due.
@@ -279,6 +288,7 @@ impl World<'_> {
         }
         if taken.draining && self.store.nodes.put_out(taken.epoch) {
             self.others_change();
+            self.lease_is_free();
         }
         self.crash(process);
         self.comes_back(process);
@@ -308,6 +318,7 @@ impl World<'_> {
             return;
         }
         let view = self.store.nodes.seen_by(epoch);
+        self.hears_of_owner(process);
         let before = std::mem::replace(&mut self.processes[process].member.view, view);
         if self.processes[process].member.view.differs(&before) {
             let after = self.cluster.rng.below(self.cluster.look_ms);
@@ -349,6 +360,7 @@ impl World<'_> {
         if silent && self.store.nodes.is_in(one) && self.store.nodes.put_out(other) {
             note!(self, "process {by} puts process {whom} out");
             self.others_change();
+            self.lease_is_free();
             self.rounds();
         }
     }
@@ -426,11 +438,11 @@ impl World<'_> {
         if !taken.alive || taken.draining || taken.member.fenced {
             return;
         }
-        let (epoch, runs) = (taken.epoch, taken.member.runs);
+        let (epoch, runs, leaves) = (taken.epoch, taken.member.runs, self.leaves(process));
         if self.is_cut(process) || self.strikes(self.plan.odds.load_error) {
             // What it was told may be gone with the answer.
             if !self.is_cut(process) && self.cluster.rng.permille(300) {
-                self.store.nodes.answer(epoch, runs, true);
+                self.store.nodes.answer(epoch, runs, leaves);
                 self.processes[process].member.doubts = true;
                 self.rounds();
             }
@@ -446,7 +458,7 @@ impl World<'_> {
         if due && runs {
             self.processes[process].member.round_due = false;
             if self.mistake != Some(Wrapped::LeftBehindForgotten) {
-                seats.extend((0..SESSIONS).filter(|seat| self.is_left(*seat)));
+                seats.extend((0..SESSIONS).filter(|seat| self.is_left(*seat) && !leaves[*seat]));
             }
         }
         for seat in seats {
@@ -458,13 +470,14 @@ impl World<'_> {
     }
 
     fn told(&mut self, process: usize) -> Vec<usize> {
-        let (epoch, runs) = (self.processes[process].epoch, self.processes[process].member.runs);
+        let (taken, leaves) = (&self.processes[process], self.leaves(process));
+        let (epoch, runs) = (taken.epoch, taken.member.runs);
         if self.mistake != Some(Wrapped::KnocksClearedLate) {
-            return self.store.nodes.answer(epoch, runs, true);
+            return self.store.nodes.answer(epoch, runs, leaves);
         }
         // What it looked at is crossed out at its next look, whatever came since.
         let noted = std::mem::take(&mut self.processes[process].member.noted);
-        let told = self.store.nodes.answer(epoch, runs, true);
+        let told = self.store.nodes.answer(epoch, runs, leaves);
         let told: Vec<usize> = told.into_iter().filter(|seat| !noted.contains(seat)).collect();
         self.processes[process].member.noted.clone_from(&told);
         told

@@ -103,7 +103,12 @@ impl World<'_> {
 
     /// A session with nothing under way leaves memory; what it waits for is in the store.
     fn evict(&mut self, seat: usize) {
-        let Some(process) = self.whoever() else { return };
+        if let Some(process) = self.whoever() {
+            self.leaves_memory(process, seat);
+        }
+    }
+
+    pub(crate) fn leaves_memory(&mut self, process: usize, seat: usize) {
         let wall = self.wall_of(process);
         let taken = &mut self.processes[process].seats[seat];
         let idle = taken.driver.as_ref().is_some_and(turnkeep_gateway::driver::Driver::is_idle);

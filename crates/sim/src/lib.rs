@@ -32,6 +32,7 @@ mod judge;
 mod moderator;
 mod nodes;
 mod operators;
+mod owners;
 mod people;
 mod provider;
 mod queue;

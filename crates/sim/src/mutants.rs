@@ -30,6 +30,14 @@ pub enum Wrapped {
     LeftBehindForgotten,
     /// Who runs turns in the place of others has no number for that: it counts as running none.
     StandInUncounted,
+    /// Whoever runs turns takes sessions of a channel that has one owner.
+    OwnerIgnored,
+    /// Who may not run a session writes it under its own number.
+    GuestSigns,
+    /// Who comes to own a channel leaves to others what it left to them before.
+    GuestForGood,
+    /// Who runs turns in the place of others does so for a channel that has one owner.
+    StandInForOwner,
 }
 
 /// A planted mistake.
@@ -42,7 +50,7 @@ pub enum Mutant {
 }
 
 /// Every mistake: what it is, and within how many schedules it has to be found.
-pub const MUTANTS: [(Mutant, &str, u64); 89] = [
+pub const MUTANTS: [(Mutant, &str, u64); 94] = [
     (Mutant::Wrapped(Wrapped::VersionUnchecked), "the store does not compare versions", 2000),
     (Mutant::Wrapped(Wrapped::DedupeInMemory), "dedupe keys are gone after a restart", 2000),
     (Mutant::Wrapped(Wrapped::TornCommit), "a commit loses its last entry", 200),
@@ -129,6 +137,10 @@ pub const MUTANTS: [(Mutant, &str, u64); 89] = [
     (Mutant::Wrapped(Wrapped::KnocksClearedLate), "what was told is crossed out by name", 50_000),
     (Mutant::Wrapped(Wrapped::LeftBehindForgotten), "nobody asks what is left behind", 20_000),
     (Mutant::Wrapped(Wrapped::StandInUncounted), "who stands in counts as running none", 20_000),
+    (Mutant::Wrapped(Wrapped::OwnerIgnored), "what has one owner is taken by anybody", 20_000),
+    (Mutant::Wrapped(Wrapped::GuestSigns), "who may not run a session signs what it wrote", 20_000),
+    (Mutant::Wrapped(Wrapped::GuestForGood), "who comes to own a channel does not run it", 20_000),
+    (Mutant::Wrapped(Wrapped::StandInForOwner), "somebody stands in for the owner", 20_000),
     (planted(Planted::SessionTaken), "an open session is taken from who lives", 20_000),
     (planted(Planted::GuestActs), "a guest does what it decided", 20_000),
     (planted(Planted::GuestTimers), "a guest keeps the deadlines", 20_000),
@@ -136,6 +148,7 @@ pub const MUTANTS: [(Mutant, &str, u64); 89] = [
     (planted(Planted::AdoptedTwice), "two loads adopt twice", 20_000),
     (planted(Planted::StrayKept), "who takes a session keeps what ran there before", 100_000),
     (planted(Planted::ResendUnguarded), "what somebody else had sent again is sent again", 20_000),
+    (planted(Planted::OwnedKept), "who may not run what it had does not give it away", 100_000),
 ];
 
 const fn planted(mistake: Planted) -> Mutant {

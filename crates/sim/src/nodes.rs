@@ -4,6 +4,8 @@
 use turnkeep_core::Epoch;
 use turnkeep_core::ports::store::Holder;
 
+use crate::stock::SESSIONS;
+
 /// The door of all who run turns.
 pub(crate) const ANYBODY: Epoch = Epoch::NOBODY;
 
@@ -72,10 +74,10 @@ impl Nodes {
     pub(crate) fn door(&self, by: Epoch, written: Epoch, open: bool) -> Option<Epoch> {
         let whose = written.node();
         let runs = self.all.iter().any(|node| node.epoch == by && node.runs);
-        match whose == by {
-            true => (!runs && open).then_some(ANYBODY),
-            false => (!self.is_of(whose, by)).then_some(whose),
+        if whose == Epoch::NOBODY || (whose == by && !runs) {
+            return open.then_some(ANYBODY);
         }
+        (whose != by && !self.is_of(whose, by)).then_some(whose)
     }
 
     pub(crate) fn is_told(&self, door: Epoch, seat: usize) -> bool {
@@ -88,17 +90,17 @@ impl Nodes {
         }
     }
 
-    /// What a node is told, which nobody is told again; only shown where it is not to be taken.
-    pub(crate) fn answer(&mut self, by: Epoch, runs: bool, take: bool) -> Vec<usize> {
+    /// What a node is told, which nobody is told again; it leaves some sessions where they are offered.
+    pub(crate) fn answer(&mut self, by: Epoch, runs: bool, leaves: [bool; SESSIONS]) -> Vec<usize> {
         let own: Vec<Epoch> =
             self.all.iter().filter(|node| node.of == by).map(|node| node.epoch).collect();
-        let theirs = |door: Epoch| own.contains(&door) || (runs && door == ANYBODY);
+        let theirs = |(door, seat): &(Epoch, usize)| {
+            own.contains(door) || (runs && *door == ANYBODY && !leaves[*seat])
+        };
         let mut told: Vec<usize> =
-            self.knocks.iter().filter(|(door, _)| theirs(*door)).map(|(_, seat)| *seat).collect();
+            self.knocks.iter().filter(|knock| theirs(knock)).map(|(_, seat)| *seat).collect();
         told.dedup();
-        if take {
-            self.knocks.retain(|(door, _)| !theirs(*door));
-        }
+        self.knocks.retain(|knock| !theirs(knock));
         told
     }
 
@@ -138,5 +140,51 @@ impl View {
     /// Whether others are there than before.
     pub(crate) fn differs(&self, before: &Self) -> bool {
         self.others != before.others
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNNER: Epoch = Epoch(1);
+    const GATEWAY: Epoch = Epoch(2);
+    const SECOND: Epoch = Epoch(3);
+
+    fn nodes() -> Nodes {
+        let mut nodes = Nodes::default();
+        nodes.enter(RUNNER, true);
+        nodes.enter(GATEWAY, false);
+        nodes.enter_again(SECOND, GATEWAY);
+        nodes
+    }
+
+    #[test]
+    fn who_writes_under_nobodys_number_tells_all_if_anything_is_open() {
+        let nodes = nodes();
+        let nobody = Epoch::NOBODY.taken_by(Epoch::NOBODY);
+        for written in [Epoch::NOBODY, nobody] {
+            assert_eq!(nodes.door(RUNNER, written, true), Some(ANYBODY));
+            assert_eq!(nodes.door(RUNNER, written, false), None);
+        }
+        for open in [true, false] {
+            assert_eq!(nodes.door(RUNNER, RUNNER, open), None);
+            assert_eq!(nodes.door(RUNNER, GATEWAY, open), Some(GATEWAY));
+            assert_eq!(nodes.door(GATEWAY, GATEWAY, open), open.then_some(ANYBODY));
+            assert_eq!(nodes.door(GATEWAY, SECOND, open), None);
+        }
+    }
+
+    #[test]
+    fn what_a_node_leaves_stays_offered_and_what_is_its_own_is_not_left() {
+        let mut nodes = nodes();
+        for (door, seat) in [(ANYBODY, 0), (ANYBODY, 1), (RUNNER, 1)] {
+            nodes.knock(door, seat);
+        }
+        assert_eq!(nodes.answer(RUNNER, true, [true, true]), [1]);
+        assert_eq!(nodes.answer(RUNNER, true, [false, true]), [0]);
+        assert_eq!(nodes.answer(GATEWAY, false, [false, false]), [0; 0]);
+        assert_eq!(nodes.answer(RUNNER, true, [false, false]), [1]);
+        assert_eq!(nodes.answer(RUNNER, true, [false, false]), [0; 0]);
     }
 }

@@ -60,6 +60,7 @@ impl World<'_> {
     /// The outbox calls the channel.
     pub(crate) fn deliver(&mut self, process: usize, seat: usize, delivery: Delivery) {
         let Delivery { reply, part, attempt, .. } = delivery;
+        self.judge_owner(process, seat, "sends a part");
         let row =
             self.store.rows[seat].parts.iter().find(|row| (row.reply, row.part) == (reply, part));
         let durable =

@@ -87,6 +87,12 @@ impl World<'_> {
     pub(crate) fn granted(&mut self, process: usize, seat: usize, turn: TurnId) {
         if self.processes[process].alive {
             self.processes[process].seats[seat].granting = false;
+            self.driver(process, seat);
+            if self.processes[process].seats[seat].of_others {
+                // Whoever asked for it left memory since, and what runs elsewhere needs none here.
+                self.processes[process].place = None;
+                return self.next_in_line(process);
+            }
             self.push(process, seat, Kind::Grant, Input::QuarantineGranted(turn));
         }
     }

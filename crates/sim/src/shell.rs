@@ -57,6 +57,8 @@ pub(crate) struct Seat {
     pub(crate) granting: bool,
     /// After a store failure, until the pause is over.
     pub(crate) paused: bool,
+    /// Its driver steps it for another node.
+    pub(crate) of_others: bool,
 }
 
 impl Seat {
@@ -152,11 +154,19 @@ impl World<'_> {
     pub(crate) fn driver(&mut self, process: usize, seat: usize) -> &mut Driver {
         let Process { epoch, member, .. } = &self.processes[process];
         let (epoch, runs, shared) = (*epoch, member.runs, self.cluster.is_there());
+        let elsewhere = self.is_elsewhere(process, seat);
+        let signs = self.mistake == Some(Wrapped::GuestSigns);
         let (key, policy) = (self.aside.key(self.stock, seat), &self.plan.policies[seat]);
-        self.processes[process].seats[seat].driver.get_or_insert_with(|| {
+        let taken = &mut self.processes[process].seats[seat];
+        taken.driver.get_or_insert_with(|| {
+            taken.of_others = runs && elsewhere;
             let driver = Driver::new(key.clone(), epoch, Arc::clone(policy));
             let driver = if shared { driver.among_others() } else { driver };
-            if runs { driver } else { driver.without_running() }
+            match (runs, elsewhere) {
+                (true, false) => driver,
+                (true, true) if !signs => driver.of_others(),
+                (true, true) | (false, _) => driver.without_running(),
+            }
         })
     }
 
@@ -204,6 +214,9 @@ impl World<'_> {
             let taken = &self.processes[process].seats[seat];
             if !self.processes[process].alive || taken.operation.is_some() || taken.paused {
                 return;
+            }
+            if taken.of_others {
+                self.renew(process, seat);
             }
             let wall = self.wall_of(process);
             let before = self.before(process, seat);

@@ -48,7 +48,8 @@ impl World<'_> {
     /// Nobody took it, as far as this node knows, so it runs the session's turns itself.
     pub(crate) fn runs_here(&mut self, process: usize, seat: usize) {
         let taken = &self.processes[process];
-        if !taken.alive || taken.draining || taken.member.fenced || taken.member.runs {
+        let owned = self.is_owned(process, seat) && self.mistake != Some(Wrapped::StandInForOwner);
+        if !taken.alive || taken.draining || taken.member.fenced || taken.member.runs || owned {
             return;
         }
         let session = &self.store.rows[seat].session;

@@ -18,6 +18,7 @@ use crate::judge::Judge;
 use crate::moderator::Moderator;
 use crate::mutants::{Mutant, Wrapped, plant};
 use crate::operators::{self, Desk};
+use crate::owners::Owners;
 use crate::plan::{Act, FAULTS_MS, Fault, Plan};
 use crate::provider::Provider;
 use crate::queue;
@@ -54,6 +55,8 @@ pub(crate) enum What {
     RunHere(usize, usize),
     /// It leaves turns to others again.
     StepBack(usize),
+    /// A node asks to be the one that a channel belongs to.
+    Own(usize),
     /// One node puts another out.
     PutOut(usize, usize),
     /// Some node does not reach the store for so long.
@@ -116,6 +119,7 @@ pub struct World<'a> {
     pub(crate) bill: Bill,
     pub(crate) cluster: Cluster,
     pub(crate) stand_ins: StandIns,
+    pub(crate) owners: Owners,
     pub(crate) moderator: Moderator,
     pub(crate) aside: Aside,
     pub(crate) rivals: Rivals,
@@ -192,6 +196,7 @@ impl<'a> World<'a> {
             bill: Bill::new(0),
             cluster: Cluster::new(0),
             stand_ins: StandIns::new(0),
+            owners: Owners::new(0, false),
             now: 0,
             wall: WALL_MS,
             planned: Vec::new(),
@@ -261,6 +266,7 @@ impl<'a> World<'a> {
         self.bill = Bill::new(seed);
         self.cluster = Cluster::new(seed);
         self.stand_ins = StandIns::new(seed);
+        self.owners = Owners::new(seed, self.cluster.is_there());
         self.aside = Aside::new(seed);
         self.rivals = Rivals::new(seed);
         self.plan = Plan::draw(&mut self.rng);
@@ -330,6 +336,7 @@ impl<'a> World<'a> {
             What::Look(process, due) => self.look_out(process, due),
             What::RunHere(process, seat) => self.runs_here(process, seat),
             What::StepBack(process) => self.steps_back(process),
+            What::Own(process) => self.asks_to_own(process),
             What::PutOut(by, whom) => self.puts_out(by, whom),
             What::Cut(millis) => self.cut(millis),
             What::Hint(seat, tend) => self.hint(seat, tend),
@@ -371,6 +378,7 @@ impl<'a> World<'a> {
             | What::Look(process, _)
             | What::RunHere(process, _)
             | What::StepBack(process)
+            | What::Own(process)
             | What::PutOut(process, _)
             | What::Due(process, _) => *process,
             What::Agent(run) | What::Watch(run) | What::Choose(run, ..) => self.runs[*run].process,

@@ -17,6 +17,9 @@ const FOUND: [u64; 17] =
 const FOUND_TOGETHER: [u64; 5] = [232, 478, 21_722, 25_250, 64_001];
 /// The same where two people had read of the same parked part: it was sent again for each of them.
 const FOUND_BY_RIVALS: [u64; 1] = [471];
+/// The same where a channel has one owner: who had a session of it before anybody owned it kept it, and
+/// did nothing with it.
+const FOUND_WITH_OWNERS: [u64; 2] = [103_630, 103_740];
 
 #[test]
 fn every_schedule_keeps_every_promise() {
@@ -32,7 +35,9 @@ fn every_schedule_keeps_every_promise() {
 fn what_was_found_once_stays_mended() {
     let stock = Stock::prepare().unwrap();
     let mut world = World::new(&stock);
-    for seed in FOUND.into_iter().chain(FOUND_TOGETHER).chain(FOUND_BY_RIVALS) {
+    for seed in
+        FOUND.into_iter().chain(FOUND_TOGETHER).chain(FOUND_BY_RIVALS).chain(FOUND_WITH_OWNERS)
+    {
         assert_eq!(world.play(seed, None).violations, [""; 0], "seed {seed}");
     }
 }

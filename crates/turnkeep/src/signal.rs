@@ -5,17 +5,18 @@ use std::fmt::Write as _;
 use turnkeep_core::ports::intake::{AccountHealth, Pulse};
 
 /// One line of each number for each account, in the Prometheus text format; nothing where there are
-/// no accounts.
+/// no accounts, or where another server has them.
 pub(crate) fn metrics(accounts: &[AccountHealth]) -> String {
     let mut text = String::new();
-    if accounts.is_empty() {
+    let here = |one: &&AccountHealth| one.receiving != Pulse::Elsewhere;
+    if accounts.iter().filter(here).count() == 0 {
         return text;
     }
     let works = |pulse: &Pulse| u64::from(*pulse == Pulse::Working);
     let mut family = |name: &str, kind: &str, about: &str, of: &dyn Fn(&AccountHealth) -> u64| {
         // A String takes everything.
         let _ = writeln!(text, "# HELP {name} {about}\n# TYPE {name} {kind}");
-        for account in accounts {
+        for account in accounts.iter().filter(here) {
             let _ = writeln!(text, "{name}{{account=\"{}\"}} {}", account.account, of(account));
         }
     };

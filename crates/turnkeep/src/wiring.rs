@@ -126,9 +126,14 @@ impl Wired {
         gateway
     }
 
-    /// Adapters that hear what comes in by itself.
+    /// Adapters that hear what comes in by itself: where turns run that answer it, and where there is
+    /// an API to ask how that goes.
     pub(crate) fn hears(&self, role: Role) -> Vec<Arc<dyn Hears>> {
-        if role == Role::Worker {
+        if role != Role::All {
+            if self.signal.is_some() {
+                let role = role.as_str();
+                tracing::info!(role, "[signal] is left to servers of the role all");
+            }
             return Vec::new();
         }
         self.signal.iter().map(|signal| Arc::clone(signal) as _).collect()

@@ -13,8 +13,15 @@ mod database;
 #[path = "crash_kit/full_database.rs"]
 mod full_database;
 #[cfg(feature = "postgres")]
+#[path = "crash_kit/heard.rs"]
+mod heard;
+#[cfg(feature = "postgres")]
 #[path = "crash_kit/hints.rs"]
 mod hints;
+#[cfg(feature = "postgres")]
+#[expect(dead_code, reason = "the kit is shared with tests that need more of it")]
+#[path = "signal/kit.rs"]
+mod household;
 #[cfg(feature = "postgres")]
 #[path = "crash_kit/migrate.rs"]
 mod migrate;

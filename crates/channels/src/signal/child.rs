@@ -133,10 +133,10 @@ pub(super) async fn listen(
     }
     let Some(first) = first else { return std::future::pending().await };
     let desk = Desk { by_number, first, files: Mutex::default() };
-    let folder = inner.settings.data_dir.join("signal");
+    let earlier = inner.settings.data_dir.join("signal");
     let mut again = Again::new(inner);
     loop {
-        let why = match run(inner, &desk, words, config_dir, &folder).await {
+        let why = match run(inner, &desk, words, config_dir, &earlier).await {
             Ok(why) => why,
             Err(error) => error.to_string(),
         };
@@ -159,19 +159,25 @@ async fn take_all(ear: Arc<Ear>, mut inbox: mpsc::Receiver<Spot>) {
     }
 }
 
-/// Starts it once, and holds it until it ends or has to; why that was.
+/// Starts it once, and holds it until it ends or has to; why that was. What was received is kept beside
+/// the keys: where another server comes to have those, it has this, too. `earlier` is where earlier
+/// versions kept it.
 async fn run(
     inner: &Arc<Inner>,
     desk: &Desk,
     words: &[String],
     config_dir: &Path,
-    folder: &Path,
+    earlier: &Path,
 ) -> io::Result<String> {
-    private_folder(folder)?;
     private_folder(config_dir)?;
     let _occupied = occupy(config_dir)?;
-    let (left, next) = received::left(folder)?;
-    for path in left {
+    let (left, next) = received::left(config_dir)?;
+    let mut all = Vec::new();
+    if earlier != config_dir && earlier.is_dir() {
+        all = received::left(earlier)?.0;
+    }
+    all.extend(left);
+    for path in all {
         if !desk.holds(&path) {
             read_left(inner, desk, path).await?;
         }
@@ -180,7 +186,7 @@ async fn run(
     let unpacked = Unpacked::of_server(config_dir);
     let mut command = process::command(words, config_dir, &unpacked)?;
     command.args(["--output", "json", "jsonRpc", "--receive-mode", "manual", "--ignore-stories"]);
-    let path = received::path_of(folder, next);
+    let path = received::path_of(config_dir, next);
     let (file, writes) = Received::create(path.clone())?;
     desk.remember(&file);
     let mut reader = Reader::new(Arc::clone(&file));

@@ -162,7 +162,7 @@ pub(super) fn end_left(card: &Path) {
     let Ok(text) = std::fs::read_to_string(card) else { return };
     let number = text.split_whitespace().next().and_then(|number| number.parse().ok());
     if let Some(group) = number.and_then(Pid::from_raw)
-        && card_of(group).is_some_and(|now| now == text)
+        && card_of(group).is_some_and(|now| now == text || now.starts_with(&format!("{text} ")))
     {
         tracing::warn!(
             pid = group.as_raw_nonzero().get(),
@@ -172,12 +172,14 @@ pub(super) fn end_left(card: &Path) {
     }
 }
 
-/// Number and start of a process: together they belong to one process only. None where the system
-/// doesn't tell.
+/// Number and start of a process, and of the machine that it runs on, which may not be this one:
+/// together they belong to one process only. None where the system doesn't tell. (Earlier versions
+/// did not name the machine.)
 fn card_of(pid: Pid) -> Option<String> {
     let number = pid.as_raw_nonzero().get();
     let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
     // Behind the name, which may hold anything, the start is the twentieth word.
     let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?;
-    Some(format!("{number} {started}"))
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("{number} {started} {}", boot.trim()))
 }

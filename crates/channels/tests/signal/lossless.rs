@@ -46,7 +46,7 @@ async fn what_was_handed_over_is_heard_by_the_next_one() {
 #[tokio::test]
 async fn files_of_earlier_runs_are_read_in_their_order_and_removed() {
     let (stand, desk) = (Stand::new(), Desk::new());
-    let folder = stand.data().join("signal");
+    let folder = stand.config();
     fs::create_dir_all(&folder).unwrap();
     let typing = json!({"typingMessage": {"action": "STARTED", "timestamp": FIRST}});
     let typing = json!({"method": "receive", "params": {"envelope": envelope(FIRST, &typing)}});
@@ -70,12 +70,26 @@ async fn files_of_earlier_runs_are_read_in_their_order_and_removed() {
     .await;
 }
 
+#[tokio::test]
+async fn what_an_earlier_version_left_in_its_place_is_read_and_removed() {
+    let (stand, desk) = (Stand::new(), Desk::new());
+    let earlier = stand.data().join("signal");
+    fs::create_dir_all(&earlier).unwrap();
+    fs::write(earlier.join("receive-3.jsonl"), written(FIRST, "one") + "\n").unwrap();
+    stand.says(FIRST + 1, "two");
+    let listening = stand.listen(stand.child(), &desk);
+    assert_eq!(desk.texts(2).await, ["one", "two"]);
+    listening.works().await;
+    let gone = async || (!earlier.join("receive-3.jsonl").exists()).then_some(());
+    until("it is removed", gone).await;
+}
+
 /// What an earlier signal-cli still writes is waited for; one that does not end is ended.
 #[tokio::test]
 async fn an_earlier_process_is_waited_for_and_then_ended() {
     let (mut stand, desk) = (Stand::new(), Desk::new());
     stand.patience.end = std::time::Duration::from_millis(200);
-    let folder = stand.data().join("signal");
+    let folder = stand.config();
     fs::create_dir_all(&folder).unwrap();
     let path = folder.join("receive-1.jsonl");
     let file = fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
@@ -136,7 +150,7 @@ async fn a_line_that_was_broken_off_takes_nothing_with_it() {
 async fn a_file_that_somebody_removed_is_not_waited_for() {
     let (mut stand, desk) = (Stand::new(), Desk::new());
     stand.patience.end = std::time::Duration::from_millis(100);
-    let folder = stand.data().join("signal");
+    let folder = stand.config();
     fs::create_dir_all(&folder).unwrap();
     let path = folder.join("receive-1.jsonl");
     let held = fs::File::create(&path).unwrap();

@@ -219,7 +219,7 @@ impl Stand {
 
     /// The files in which it says what it received.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let Ok(all) = fs::read_dir(self.data().join("signal")) else { return Vec::new() };
+        let Ok(all) = fs::read_dir(self.config()) else { return Vec::new() };
         let paths = all.map(|entry| entry.unwrap().path());
         paths.filter(|path| path.extension().is_some_and(|kind| kind == "jsonl")).collect()
     }

@@ -149,6 +149,8 @@ pub trait Intake: Send + Sync + 'static {
 pub enum Pulse {
     /// Not tried yet.
     Starting,
+    /// Another node's to do: it has the account.
+    Elsewhere,
     /// It works.
     Working,
     /// It does not, since when and why.

@@ -20,7 +20,7 @@ use crate::usage::Sums;
 mod nodes;
 mod stats;
 
-pub use nodes::{BITE_MIN, Bite, Holder, OFFERS_COUNTED, Offer, Offered};
+pub use nodes::{BITE_MIN, Bite, But, Holder, Leased, OFFERS_COUNTED, Offer, Offered};
 pub use stats::StoreStats;
 
 /// One session's step, to be made durable as a whole or not at all.
@@ -334,13 +334,13 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Takes some of what is offered to all who run turns, what came first before the rest, and nothing
-    /// of the agents in `but`. It is given to one node only; of one that ends before it took it up,
+    /// of what is in `but`. It is given to one node only; of one that ends before it took it up,
     /// [`Store::offer_left`] finds it.
     fn take_offered<'a>(
         &'a self,
         of: &'a [Offer],
         bite: Bite,
-        but: &'a [String],
+        but: But<'a>,
     ) -> BoxFuture<'a, Result<Offered, StoreError>> {
         let _ = (of, bite, but);
         Box::pin(std::future::ready(Ok(Offered::default())))
@@ -351,6 +351,13 @@ pub trait Store: Send + Sync + 'static {
     fn lease<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         let _ = name;
         Box::pin(std::future::ready(Ok(true)))
+    }
+
+    /// Whose this lease is, as it was seen last: once any node had it, only who has it may do what it is
+    /// for. Never blocks.
+    fn leased(&self, name: &str) -> Leased {
+        let _ = name;
+        Leased::Never
     }
 
     /// How often `keys`, `people`, `restrictions`, `jobs` and `boards` were changed by whichever

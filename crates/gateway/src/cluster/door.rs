@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use turnkeep_core::SessionKey;
-use turnkeep_core::ports::store::{Bite, Offer, Offered, StoreError};
+use turnkeep_core::ports::store::{Bite, But, Offer, Offered, StoreError};
 
 use super::{LOOK, PAGE, Rounds, Why};
 use crate::mail::Mail;
@@ -141,11 +141,13 @@ impl Gateway {
             of = &[Offer::Left];
         }
         let Room { turns, full } = self.room();
+        let elsewhere = self.channels_elsewhere();
         let [others, _] = self.store().neighbours();
         let parts = if others == 0 { 1 } else { 2 * (others + 1) };
         let free = door.free();
+        let bite = Bite { most: turns.min(free), parts };
         let mut offered =
-            self.take_offered(of, Bite { most: turns.min(free), parts }, &full).await?;
+            self.take_offered(of, bite, But { agents: &full, channels: &elsewhere }).await?;
         // Set before any of them can be here.
         let took = offered.taken.len();
         let more = offered.waiting > 0 && turns > took && (took > 0 || free == 0);
@@ -158,7 +160,8 @@ impl Gateway {
         let share = share(offered.waiting, others + 1);
         if on_beat && !more && share > 0 {
             let bite = Bite { most: share, parts: 1 };
-            let shared = self.take_offered(of, bite, &[]).await?;
+            let but = But { agents: &[], channels: &elsewhere };
+            let shared = self.take_offered(of, bite, but).await?;
             offered.waiting = shared.waiting;
             self.take_up(shared.taken);
         }
@@ -170,7 +173,7 @@ impl Gateway {
         &self,
         of: &[Offer],
         bite: Bite,
-        but: &[String],
+        but: But<'_>,
     ) -> Result<Offered, StoreError> {
         let offered = self.store().take_offered(of, bite, but).await?;
         for (_, offer) in &offered.taken {
@@ -184,9 +187,10 @@ impl Gateway {
 
     /// What the engine gives to somebody is only watched here, whoever it is.
     async fn note_for_engine(&self) -> Result<(), StoreError> {
+        let (elsewhere, bite) = (self.channels_elsewhere(), Bite { most: PAGE, parts: 1 });
         loop {
-            let bite = Bite { most: PAGE, parts: 1 };
-            let taken = self.take_offered(&[Offer::New], bite, &[]).await?.taken;
+            let but = But { agents: &[], channels: &elsewhere };
+            let taken = self.take_offered(&[Offer::New], bite, but).await?.taken;
             for (key, _) in &taken {
                 self.answer_knock(key);
             }

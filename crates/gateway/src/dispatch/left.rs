@@ -69,7 +69,8 @@ impl Gateway {
             after = page.last().cloned();
             // What rests with an operator waits for nothing else.
             let open = page.into_iter().filter(|(at, _)| *at < Timestamp::MAX);
-            let unknown = open.map(|(_, key)| key).filter(|key| !desk.board().has(key));
+            let unknown = open.map(|(_, key)| key);
+            let unknown = unknown.filter(|key| !self.is_owned(key) && !desk.board().has(key));
             let unknown: Vec<SessionKey> = unknown.collect();
             let mut reads = futures_util::stream::iter(unknown)
                 .map(|key| async move { self.find_one_left(&key).await })

@@ -36,6 +36,19 @@ impl Driver {
         Self { runs: false, guest: true, ..self }
     }
 
+    /// The same for a session that this node may not run although it runs others: nothing stands under
+    /// its number, so that whoever may run it finds it offered.
+    #[must_use]
+    pub fn of_others(self) -> Self {
+        Self { node: Epoch::NOBODY, epoch: Epoch::NOBODY, ..self.without_running() }
+    }
+
+    /// From the next load on this node may run the session, under this number.
+    pub fn may_run(&mut self, number: Epoch) {
+        (self.node, self.runs) = (number, true);
+        self.look();
+    }
+
     /// Whether what is stepped here is done elsewhere.
     #[must_use]
     pub const fn is_guest(&self) -> bool {
@@ -131,7 +144,13 @@ impl Driver {
                 StandIn::Yes(number)
             }
             // What stands under this node's other number it runs.
-            StandIn::No if holder == Holder::Us && whose != self.node.node() => StandIn::Yes(whose),
+            StandIn::No
+                if holder == Holder::Us
+                    && whose != self.node.node()
+                    && self.node != Epoch::NOBODY =>
+            {
+                StandIn::Yes(whose)
+            }
             known => known,
         };
         let number = match self.stand_in {
@@ -157,6 +176,12 @@ impl Driver {
             return self.backlog.push_front(Input::Adopt { run, delivering });
         }
         self.end_here(outcome);
+        let kept = holder == Holder::Us && self.node == Epoch::NOBODY && open;
+        if kept && !planted(Planted::OwnedKept) {
+            // It was this node's before there was somebody who alone may run it. Nobody takes what stands
+            // under the number of who lives, so it is written once under nobody's.
+            self.backlog.push_front(Input::Adopt { run: None, delivering: None });
+        }
     }
 
     /// Nothing is under way here, and no deadline is this node's.
@@ -302,6 +327,41 @@ mod tests {
             matches!(effect, Effect::Controlled(Token(7), Controlled::NothingRuns))
         };
         assert!(outcome.effects.iter().any(told), "{:?}", outcome.effects);
+    }
+
+    #[test]
+    fn what_only_another_may_run_stands_under_nobodys_number_until_this_one_may() {
+        let mut driver = driver().of_others();
+        load(&mut driver, &of(Epoch(7)), Holder::Nobody);
+        assert!(driver.is_guest() && driver.epoch == Epoch(7).taken_by(Epoch::NOBODY));
+        // Somebody who may has it by now.
+        driver.look();
+        load(&mut driver, &open(Epoch(9)), Holder::Another);
+        assert!(driver.is_guest() && driver.epoch == Epoch(9));
+        driver.look();
+        load(&mut driver, &open(NODE), Holder::Us);
+        assert!(driver.is_guest() && !driver.stands_in(), "it had it once");
+        driver.may_run(NODE);
+        load(&mut driver, &open(Epoch(9)), Holder::Nobody);
+        assert!(!driver.is_guest() && driver.epoch == Epoch(9).taken_by(NODE));
+    }
+
+    #[test]
+    fn what_this_node_had_before_only_another_might_is_given_away() {
+        let mut driver = driver().of_others();
+        load(&mut driver, &open(NODE), Holder::Us);
+        let given = |request| match request {
+            Some(Request::Commit(commit)) => Some((commit.session.epoch, commit.wake_at.is_some())),
+            _ => None,
+        };
+        let (request, outcome) = next(&mut driver);
+        assert_eq!(given(request), Some((NODE.taken_by(Epoch::NOBODY), true)));
+        assert!(outcome.effects.is_empty());
+        let committed = Ok(CommitOutcome::Committed(Version(2)));
+        driver.on_committed(committed, &mut Outcome::default());
+        driver.look();
+        load(&mut driver, &open(NODE.taken_by(Epoch::NOBODY)), Holder::Nobody);
+        assert!(next(&mut driver).0.is_none(), "once is enough");
     }
 
     /// The number under which the node of these tests runs turns in the place of others.

@@ -24,7 +24,7 @@ const NAME_BYTES_MAX: usize = 128;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Pulse)]
 pub(super) struct PulseShape {
-    /// `starting`, `working` or `failing`.
+    /// `starting`, `working` or `failing`, or `elsewhere` where another server of the cluster has it.
     state: &'static str,
     /// Since when it fails.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -38,6 +38,7 @@ impl From<Pulse> for PulseShape {
     fn from(pulse: Pulse) -> Self {
         match pulse {
             Pulse::Starting => Self { state: "starting", since: None, why: None },
+            Pulse::Elsewhere => Self { state: "elsewhere", since: None, why: None },
             Pulse::Working => Self { state: "working", since: None, why: None },
             Pulse::Failing { since, why } => {
                 Self { state: "failing", since: Some(Moment(since)), why: Some(why) }

@@ -1,19 +1,41 @@
-//! What a session's task asks of the store: its state, and its commits.
+//! What a session's task asks of the store: its state, and its commits; and what it does while the
+//! store does not answer.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use turnkeep_core::Epoch;
-use turnkeep_core::ports::store::{Commit, Holder};
+use turnkeep_core::ports::store::{Commit, Holder, StoreError};
 
 use super::SessionTask;
 use super::news::News;
 use crate::driver::Outcome;
 use crate::killpoint;
 
+/// How long a session waits after a store failure before it loads again, whatever comes.
+const PAUSE: Duration = Duration::from_millis(250);
+/// It waits twice as long after each load that failed, so often: two seconds at most.
+const DOUBLINGS_MAX: u32 = 3;
+
+/// How many sessions the store did not answer when they were loaded last.
+#[derive(Default)]
+pub(crate) struct Away(AtomicUsize);
+
+/// How the loads of one session go.
+#[derive(Default)]
+pub(super) struct Loads {
+    /// So many failed, one after the other.
+    failed: u32,
+    /// The store did not answer the last one.
+    away: bool,
+    /// What the last one found can't be read.
+    torn: bool,
+}
+
 impl SessionTask {
     pub(super) async fn load(&mut self, outcome: &mut Outcome) {
         let loaded = self.gateway.0.store.load(self.driver.key()).await;
-        if let Err(error) = &loaded {
-            tracing::warn!(session_key = %self.driver.key(), %error, "load failed");
-        }
+        self.note_load(loaded.as_ref().err());
         // Held before it is known whose the session is: the number stays as long as it is.
         let post = self.post.take().or_else(|| self.gateway.post());
         let holder = |epoch| self.gateway.holder(epoch, post.is_some());
@@ -30,6 +52,50 @@ impl SessionTask {
             }
         }
         self.show_loaded();
+    }
+
+    /// A store that is away is told of once for all sessions, and so is its return; a session that
+    /// can't be read is told of once, too.
+    fn note_load(&mut self, error: Option<&StoreError>) {
+        let (session_key, away) = (self.driver.key(), &self.gateway.0.away.0);
+        let now = Loads {
+            failed: error.map_or(0, |_| self.loads.failed.saturating_add(1)),
+            away: matches!(error, Some(StoreError::Unavailable(_))),
+            torn: matches!(error, Some(StoreError::Corrupt(_))),
+        };
+        let before = std::mem::replace(&mut self.loads, now);
+        match error {
+            Some(error @ StoreError::Corrupt(_)) if !before.torn => {
+                tracing::warn!(%session_key, %error, "a session can't be loaded");
+            }
+            Some(error @ StoreError::Unavailable(_))
+                if !before.away && away.fetch_add(1, Ordering::Relaxed) == 0 =>
+            {
+                tracing::warn!(%session_key, %error, "sessions can't be loaded");
+            }
+            Some(error) => tracing::debug!(%session_key, %error, "load failed"),
+            None => {}
+        }
+        if before.away && !self.loads.away && away.fetch_sub(1, Ordering::Relaxed) == 1 {
+            tracing::info!("sessions can be loaded again");
+        }
+    }
+
+    /// Waits before the session is loaded again. What comes by mail ends all but the first of it.
+    pub(super) async fn pause(&mut self) {
+        tokio::time::sleep(PAUSE).await;
+        let doublings = self.loads.failed.saturating_sub(1).min(DOUBLINGS_MAX);
+        let rest = PAUSE * (2_u32.pow(doublings) - 1);
+        if let Ok(Some(mail)) = tokio::time::timeout(rest, self.mail.recv()).await {
+            self.take(mail);
+        }
+    }
+
+    /// Nobody loads it any more.
+    pub(super) fn end_loads(&mut self) {
+        if std::mem::take(&mut self.loads).away {
+            self.gateway.0.away.0.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Says what there is to tell of it, once it is durable.

@@ -108,6 +108,19 @@ async fn where_somebody_runs_turns_it_is_left_to_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_another_one_hears_is_neither_handed_over_nor_run_here() {
+    let (store, hall) = (MemoryStore::new(), Arc::<Hall>::default());
+    hall.was_leased("channel signal");
+    let shared = Arc::new(Node::open(&store, &hall, None));
+    let (gateway, _engine, mut heard) = handing(Parts { store: shared, ..over(store) }, true).await;
+    gateway.submit(says("anna", "signal", "hello"), false).await.unwrap();
+    tokio::time::timeout(TIMEOUT * 6, heard.recv()).await.unwrap_err();
+    gateway.submit(says("anna", "api", "hello"), false).await.unwrap();
+    assert!(matches!(heard.recv().await, Some(Heard::Handed(_))), "anything else is");
+    assert_eq!(gateway.dispatch_view().unwrap().awaiting.ran_here, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_to_be_sent_is_sent_by_the_gateway() {
     let store = MemoryStore::new();
     let later = store.reopen();

@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
-    BITE_MIN, Bite, Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, Offer,
-    Offered, PartPlace, PartRow, Store, StoreError, TurnRow,
+    BITE_MIN, Bite, But, Commit, CommitOutcome, DeadLetter, Holder, Leased, Loaded,
+    NumberedDeadLetter, Offer, Offered, PartPlace, PartRow, Store, StoreError, TurnRow,
 };
 use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
 use turnkeep_stores::MemoryStore;
@@ -36,9 +36,12 @@ struct Inside {
     at_will: bool,
     /// At the doors of those that have them: sessions that others wrote.
     knocks: BTreeMap<Epoch, BTreeSet<SessionKey>>,
+    /// What only one may have, and who has it, if that one is still there.
+    leases: BTreeMap<String, Option<Epoch>>,
     /// Once somebody was told of a knock, its answer is lost; or the next load fails then.
     trouble: Option<Trouble>,
-    loads_fail: bool,
+    /// So many loads fail.
+    loads_fail: usize,
 }
 
 /// What goes wrong with the next knock.
@@ -64,9 +67,30 @@ impl Hall {
         self.inner.lock().unwrap().at_will = true;
     }
 
+    /// This runner is put out.
+    pub(crate) fn is_gone(&self, runner: usize) {
+        let mut inside = self.inner.lock().unwrap();
+        let gone = std::mem::take(&mut inside.runners[runner]);
+        inside
+            .leases
+            .values_mut()
+            .filter(|whose| **whose == Some(gone))
+            .for_each(|whose| *whose = None);
+    }
+
+    /// Somebody had this once, and is gone.
+    pub(crate) fn was_leased(&self, name: &str) {
+        self.inner.lock().unwrap().leases.insert(name.to_owned(), None);
+    }
+
     /// With the next knock something goes wrong.
     pub(crate) fn trouble(&self, trouble: Trouble) {
         self.inner.lock().unwrap().trouble = Some(trouble);
+    }
+
+    /// Of the loads that come so many fail; says how many still had to.
+    pub(crate) fn fail_loads(&self, count: usize) -> usize {
+        std::mem::replace(&mut self.inner.lock().unwrap().loads_fail, count)
     }
 
     /// Who is this number's is told of its sessions that others wrote.
@@ -75,7 +99,7 @@ impl Hall {
         let Some(knocks) = inside.knocks.remove(&epoch) else { return Ok(Vec::new()) };
         match inside.trouble.take() {
             Some(Trouble::Answer) => return Err(StoreError::Unavailable("lost".to_owned())),
-            Some(Trouble::Load) => inside.loads_fail = true,
+            Some(Trouble::Load) => inside.loads_fail = 1,
             None => {}
         }
         Ok(knocks.into_iter().collect())
@@ -86,7 +110,7 @@ impl Hall {
         &self,
         runner: usize,
         Bite { most, parts }: Bite,
-        but: &[String],
+        but: But<'_>,
     ) -> Option<Result<Offered, StoreError>> {
         let mut inside = self.inner.lock().unwrap();
         if inside.offers.is_empty() {
@@ -96,8 +120,10 @@ impl Hall {
             return None;
         }
         inside.next = (runner + 1) % inside.runners.len();
-        inside.asked[runner].push((most, but.to_vec()));
-        let free = inside.offers.iter().filter(|(key, _)| !but.contains(&key.agent()));
+        inside.asked[runner].push((most, but.agents.to_vec()));
+        let free = inside.offers.iter().filter(|(key, _)| {
+            !but.agents.contains(&key.agent()) && !but.channels.contains(&&*key.channel())
+        });
         let part = inside.offers.len().div_ceil(parts).max(BITE_MIN);
         let taken: Vec<_> =
             free.take(part.min(most)).map(|(key, offer)| (key.clone(), *offer)).collect();
@@ -154,6 +180,21 @@ impl Store for Node {
         true
     }
 
+    fn lease<'a>(&'a self, name: &'a str) -> Answer<'a, bool> {
+        let mut inside = self.hall.inner.lock().unwrap();
+        let whose = inside.leases.entry(name.to_owned()).or_default();
+        let ours = *whose.get_or_insert(self.epoch()) == self.epoch();
+        Box::pin(async move { Ok(ours) })
+    }
+
+    fn leased(&self, name: &str) -> Leased {
+        match self.hall.inner.lock().unwrap().leases.get(name) {
+            None => Leased::Never,
+            Some(None) => Leased::Free,
+            Some(Some(node)) => Leased::By(node.to_string().into()),
+        }
+    }
+
     fn neighbours(&self) -> [usize; 2] {
         [1, 1]
     }
@@ -172,12 +213,7 @@ impl Store for Node {
         })
     }
 
-    fn take_offered<'a>(
-        &'a self,
-        _: &'a [Offer],
-        bite: Bite,
-        but: &'a [String],
-    ) -> Answer<'a, Offered> {
+    fn take_offered<'a>(&'a self, _: &'a [Offer], bite: Bite, but: But<'a>) -> Answer<'a, Offered> {
         let runner = self.runner.unwrap();
         Box::pin(async move {
             loop {
@@ -218,7 +254,9 @@ impl Store for Node {
     }
 
     fn load(&self, key: &SessionKey) -> Answer<'_, Option<Loaded>> {
-        if std::mem::take(&mut self.hall.inner.lock().unwrap().loads_fail) {
+        let mut inside = self.hall.inner.lock().unwrap();
+        if inside.loads_fail > 0 {
+            inside.loads_fail -= 1;
             return Box::pin(async { Err(StoreError::Unavailable("lost".to_owned())) });
         }
         self.store.load(key)

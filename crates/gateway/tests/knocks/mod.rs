@@ -83,14 +83,14 @@ impl Three {
                 policy.busy = BusyPolicy::Absorb;
             });
             let noted = Noted {
-                facts: *channel_facts("signal").unwrap(),
+                facts: *channel_facts("sms").unwrap(),
                 sent: Arc::clone(&sent),
                 outcome: |_| DeliveryOutcome::Sent,
             };
             let grace = GRACE.as_millis().try_into().unwrap();
             let gateway = Gateway::new(Parts {
                 store: Arc::new(store),
-                channels: [("signal".to_owned(), Arc::new(noted) as _)].into(),
+                channels: [("sms".to_owned(), Arc::new(noted) as _)].into(),
                 settings: Settings { shutdown_grace_ms: grace, ..parts.settings.clone() },
                 runs,
                 ..parts
@@ -146,7 +146,7 @@ impl Three {
 #[tokio::test(start_paused = true)]
 async fn what_was_knocked_for_with_a_lost_answer_is_looked_at() {
     let three = Three::new().await;
-    let key = three.waits_for_olga("signal").await;
+    let key = three.waits_for_olga("sms").await;
     three.look_out();
     three.hall.trouble(Trouble::Answer);
     three.olga_says(&key, "here I am").await;
@@ -183,7 +183,7 @@ impl Orders for Idle {
 #[tokio::test(start_paused = true)]
 async fn where_an_engine_gives_turns_a_nodes_own_session_is_looked_at_though_a_load_failed() {
     let three = Three::new().await;
-    let key = three.waits_for_olga("signal").await;
+    let key = three.waits_for_olga("sms").await;
     let worker = three.runners[0].clone();
     tokio::spawn(async move { worker.work(Box::new(Idle), Arc::new(Idle), SOON * 100).await });
     three.look_out();

@@ -34,10 +34,11 @@ impl World<'_> {
     }
 
     /// The same turn runs nowhere else, but at a node that was put out and does not know it yet.
-    pub(crate) fn judge_start(&mut self, process: usize, turn: TurnId) {
+    pub(crate) fn judge_start(&mut self, process: usize, seat: usize, turn: TurnId) {
         if !self.cluster.is_there() {
             return;
         }
+        self.judge_owner(process, seat, "starts a run");
         self.cluster.starts += 1;
         let member = &self.processes[process].member;
         if !(member.runs || member.stands_in) {
@@ -52,6 +53,18 @@ impl World<'_> {
         if let Some(run) = elsewhere.filter(|_| self.is_in(process)) {
             let what = format!("turn {turn} starts at {process} while it runs at {}", run.process);
             self.judge.broken("I1", || what);
+        }
+    }
+
+    /// What only the owner of a channel can do, nobody else does, but one that had it, was put out and
+    /// does not know it yet.
+    pub(crate) fn judge_owner(&mut self, process: usize, seat: usize, what: &str) {
+        if !self.owners.has(seat) || self.owners.lets(self.processes[process].epoch) {
+            return;
+        }
+        if self.is_in(process) || !self.processes[process].member.owns {
+            let what = format!("process {process} {what} of session {seat}, and does not own it");
+            self.judge.broken("I35", || what);
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_postgres::{Client, Row, Statement};
 use turnkeep_core::Epoch;
-use turnkeep_core::ports::store::{Holder, StoreError};
+use turnkeep_core::ports::store::{Holder, Leased, StoreError};
 
 use super::ask::{row, run};
 use super::connect::Connector;
@@ -41,6 +41,9 @@ const FORGET: &str = "WITH old AS (DELETE FROM nodes WHERE gone_at < now() - int
 const OTHERS: &str = "SELECT epoch, beat, name, version, runs,
                         (SELECT value FROM meta WHERE name = 'epoch') AS drawn
                       FROM nodes WHERE gone_at IS NULL";
+/// What any node ever had for itself, and what the one that has it is called.
+const LEASES: &str = "SELECT leases.name, nodes.name
+                      FROM leases LEFT JOIN nodes ON nodes.epoch = leases.epoch AND gone_at IS NULL";
 /// What counts its changes.
 const MARKS: [&str; 5] = ["keys", "people", "restrictions", "jobs", "boards"];
 
@@ -50,6 +53,7 @@ pub(super) struct Nodes {
     others: Mutex<Others>,
     pub(super) stand_in: StandIn,
     marks: Mutex<BTreeMap<&'static str, u64>>,
+    leases: Mutex<BTreeMap<String, Leased>>,
     out: watch::Sender<Option<Out>>,
     left: AtomicBool,
 }
@@ -80,11 +84,12 @@ pub struct Other {
 
 impl Default for Nodes {
     fn default() -> Self {
-        let (others, marks, stand_in) = Default::default();
+        let (others, marks, leases, stand_in) = Default::default();
         Self {
             others,
             stand_in,
             marks,
+            leases,
             out: watch::Sender::new(None),
             left: AtomicBool::new(false),
         }
@@ -154,6 +159,24 @@ impl Nodes {
     }
 
     /// See the port.
+    pub(super) fn leased(&self, name: &str) -> Leased {
+        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.get(name).cloned().unwrap_or(Leased::Never)
+    }
+
+    fn note_leases(&self, rows: &[Row]) -> Result<()> {
+        let read = rows.iter().map(|row| {
+            let holder: Option<&str> = row.try_get(1)?;
+            let whose = holder.map_or(Leased::Free, |holder| Leased::By(holder.into()));
+            Ok((row.try_get(0)?, whose))
+        });
+        let read: Result<Vec<(String, Leased)>> = read.collect();
+        // No row is ever taken away.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).extend(read?);
+        Ok(())
+    }
+
+    /// See the port.
     pub(super) fn marks(&self) -> BTreeMap<&'static str, u64> {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,6 +199,7 @@ struct Own {
     beat: Statement,
     others: Statement,
     marks: Statement,
+    leases: Statement,
     put_out: Statement,
 }
 
@@ -192,6 +216,7 @@ impl Own {
             beat: client.prepare(beat).await?,
             others: client.prepare(OTHERS).await?,
             marks: client.prepare("SELECT name, value FROM marks").await?,
+            leases: client.prepare(LEASES).await?,
             put_out: client.prepare(put_out).await?,
             client,
         })
@@ -243,6 +268,7 @@ async fn round(shared: &Shared, own: &mut Option<Own>, last: &mut Instant) -> Re
     for silent in shared.nodes.note(read, passed, shared.settings.node_timeout) {
         put_out(shared, own, &silent).await?;
     }
+    shared.nodes.note_leases(&own.client.query(&own.leases, &[]).await?)?;
     let rows = own.client.query(&own.marks, &[]).await?;
     let mut read = BTreeMap::new();
     for row in &rows {
@@ -311,7 +337,7 @@ pub(super) async fn meet(shared: &Shared) -> Result<()> {
     let rows = client.query(OTHERS, &[]).await?;
     let read = others_of(&rows, Some(shared))?;
     shared.nodes.note(read, Duration::ZERO, shared.settings.node_timeout);
-    Ok(())
+    shared.nodes.note_leases(&client.query(LEASES, &[]).await?)
 }
 
 /// Behind the gate, and only if it still gave no sign.

@@ -174,10 +174,13 @@ impl<'a> Columns<'a> {
         let whose = commit.epoch.node();
         let door = if Some(whose) == second {
             return;
+        } else if whose == Epoch::NOBODY || (whose == node && !runs) {
+            if commit.wake_at.is_none() {
+                return;
+            }
+            ANYBODY
         } else if whose != node {
             whose.0.cast_signed()
-        } else if !runs && commit.wake_at.is_some() {
-            ANYBODY
         } else {
             return;
         };

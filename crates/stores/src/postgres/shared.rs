@@ -5,7 +5,9 @@
 //! a node wrote that runs none, `LEFT` for what is found open and is nobody's.
 
 use deadpool_postgres::GenericClient;
-use turnkeep_core::ports::store::{BITE_MIN, Bite, OFFERS_COUNTED, Offer, Offered, StoreError};
+use turnkeep_core::ports::store::{
+    BITE_MIN, Bite, But, OFFERS_COUNTED, Offer, Offered, StoreError,
+};
 use turnkeep_core::{Seq, SessionKey, Timestamp};
 
 use super::PostgresStore;
@@ -30,12 +32,14 @@ const TAKE_OFFERED: &str = "WITH counted AS (SELECT
     bite AS (SELECT old, new, least($3, greatest($6, (old + new + $4 - 1) / $4)) AS size FROM counted),
     taken AS (DELETE FROM knocks WHERE ctid = ANY(ARRAY(
         SELECT k.ctid FROM knocks k LEFT JOIN sessions s ON s.id = k.session_id
-        WHERE k.node = $7 AND $7 = ANY($1) AND coalesce(split_part(s.key, ':', 2) <> ALL($2), true)
+        WHERE k.node = $7 AND $7 = ANY($1) AND coalesce(split_part(s.key, ':', 2) <> ALL($2)
+          AND split_part(s.key, ':', 3) <> ALL($9), true)
         ORDER BY k.came LIMIT (SELECT greatest((size + 1) / 2, size - new) FROM bite)
         FOR UPDATE OF k SKIP LOCKED)
       || ARRAY(
         SELECT k.ctid FROM knocks k LEFT JOIN sessions s ON s.id = k.session_id
-        WHERE k.node = $8 AND $8 = ANY($1) AND coalesce(split_part(s.key, ':', 2) <> ALL($2), true)
+        WHERE k.node = $8 AND $8 = ANY($1) AND coalesce(split_part(s.key, ':', 2) <> ALL($2)
+          AND split_part(s.key, ':', 3) <> ALL($9), true)
         ORDER BY k.came LIMIT (SELECT greatest(size / 2, size - old) FROM bite)
         FOR UPDATE OF k SKIP LOCKED))
       RETURNING node, session_id)
@@ -93,17 +97,17 @@ impl PostgresStore {
         &self,
         of: &[Offer],
         Bite { most, parts }: Bite,
-        but: &[String],
+        but: But<'_>,
     ) -> std::result::Result<Offered, StoreError> {
         let doors: Vec<i64> = of.iter().copied().map(door_of).collect();
-        let but = but.to_vec();
+        let (agents, channels) = (but.agents.to_vec(), but.channels.to_vec());
         let [most, parts] = [most, parts.max(1)].map(limit_of);
         self.change("take what is offered", move |transaction| {
-            let (doors, but) = (doors.clone(), but.clone());
+            let (doors, agents, channels) = (doors.clone(), agents.clone(), channels.clone());
             Box::pin(async move {
                 let [counted, least] = [OFFERS_COUNTED, BITE_MIN].map(limit_of);
-                let values: [Value<'_>; 8] =
-                    [&doors, &but, &most, &parts, &counted, &least, &LEFT, &ANYBODY];
+                let values: [Value<'_>; 9] =
+                    [&doors, &agents, &most, &parts, &counted, &least, &LEFT, &ANYBODY, &channels];
                 let (mut taken, mut found) = (Vec::new(), 0);
                 for row in rows(transaction, TAKE_OFFERED, &values).await? {
                     found = row.try_get::<_, i64>("found")?;

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use turnkeep_core::outbox::DeliveryState;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::store::{
-    Bite, Commit, CommitOutcome, DeadLetter, Holder, Loaded, NumberedDeadLetter, Offer, Offered,
-    PartPlace, PartRow, Store, StoreError, StoreStats, TurnRow,
+    Bite, But, Commit, CommitOutcome, DeadLetter, Holder, Leased, Loaded, NumberedDeadLetter,
+    Offer, Offered, PartPlace, PartRow, Store, StoreError, StoreStats, TurnRow,
 };
 use turnkeep_core::{Epoch, Event, Seq, SessionKey, Timestamp, TurnId};
 
@@ -94,13 +94,17 @@ impl Store for PostgresStore {
         &'a self,
         of: &'a [Offer],
         bite: Bite,
-        but: &'a [String],
+        but: But<'a>,
     ) -> Answer<'a, Offered> {
         Box::pin(self.take_some_offered(of, bite, but))
     }
 
     fn lease<'a>(&'a self, name: &'a str) -> Answer<'a, bool> {
         Box::pin(self.take_lease(name))
+    }
+
+    fn leased(&self, name: &str) -> Leased {
+        self.shared.nodes.leased(name)
     }
 
     fn marks(&self) -> BTreeMap<&'static str, u64> {

@@ -1,7 +1,7 @@
 //! Several nodes of one database: whose a session is, who is told that it was written by another
 //! one, and what nobody has.
 
-use turnkeep_core::ports::store::{BITE_MIN, Bite, Holder, Offer, Offered, Store};
+use turnkeep_core::ports::store::{BITE_MIN, Bite, But, Holder, Offer, Offered, Store};
 use turnkeep_core::{Epoch, SessionKey, SessionKind};
 use turnkeep_stores::{PostgresSettings, PostgresStore};
 
@@ -27,7 +27,7 @@ const NINE: Bite = Bite { most: 9, parts: 1 };
 /// What it takes of so many, in order, and how many are left.
 async fn take(store: &PostgresStore, limit: usize) -> (Vec<(SessionKey, Offer)>, usize) {
     let bite = Bite { most: limit, parts: 1 };
-    let mut offered = store.take_offered(&Offer::ALL, bite, &[]).await.unwrap();
+    let mut offered = store.take_offered(&Offer::ALL, bite, But::default()).await.unwrap();
     offered.taken.sort_by_key(|(key, offer)| (*offer, key.clone()));
     (offered.taken, offered.waiting)
 }
@@ -102,15 +102,39 @@ async fn offers_are_taken_as_many_as_wanted_and_not_of_everybody() {
     assert_eq!(take(&one, 0).await, (vec![], 7));
     let first = [(left.key.clone(), Offer::Left), (keys[0].clone(), Offer::New)];
     assert_eq!(take(&one, 2).await, (first.into(), 5));
-    let of_left = one.take_offered(&[Offer::Left], NINE, &[]).await.unwrap();
+    let of_left = one.take_offered(&[Offer::Left], NINE, But::default()).await.unwrap();
     assert_eq!(of_left, Offered::default(), "nothing else was left");
     let but = ["other".to_owned()];
-    let mut others = two.take_offered(&Offer::ALL, NINE, &but).await.unwrap();
+    let mut others =
+        two.take_offered(&Offer::ALL, NINE, But { agents: &but, channels: &[] }).await.unwrap();
     others.taken.sort();
     let expect = [2, 4].map(|place| (keys[place].clone(), Offer::New));
     assert_eq!((others.taken, others.waiting), (expect.into(), 3));
     let (rest, waiting) = take(&one, 9).await;
     assert_eq!((rest.len(), waiting), (3, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_may_not_run_is_offered_to_all_and_taken_by_who_may() {
+    let home = PgHome::default();
+    let [one, two] = nodes(&home).await;
+    let mut chat = Chat::new("ann");
+    chat.key = SessionKey::new("t", "a", "signal", SessionKind::Dm, "ann").unwrap();
+    chat.session.epoch = Epoch::NOBODY;
+    chat.note("known");
+    chat.commit(&one).await;
+    assert_eq!(take(&two, 10).await, (vec![], 0), "nothing of it is open");
+    chat.wake_at = Some(NOW);
+    chat.queue("hello");
+    chat.commit(&one).await;
+    let signal = But { agents: &[], channels: &["signal", "sms"] };
+    for offers in [Offer::New, Offer::Left] {
+        let offered = one.take_offered(&Offer::ALL, NINE, signal).await.unwrap();
+        assert_eq!((offered.taken, offered.waiting), (vec![], 1));
+        assert_eq!(take(&two, 10).await, ([(chat.key.clone(), offers)].into(), 0));
+        // It died with it.
+        assert_eq!(one.offer_left(10).await.unwrap(), 1);
+    }
 }
 
 /// However many there are, nobody waits for those that come again and again.
@@ -127,7 +151,7 @@ async fn who_came_first_is_taken_first_and_not_more_than_a_part() {
     // Half of them, and the smallest part.
     for (parts, took) in [(2, 20), (2, BITE_MIN), (2, 4)] {
         let bite = Bite { most: 100, parts };
-        let offered = runs.take_offered(&Offer::ALL, bite, &[]).await.unwrap();
+        let offered = runs.take_offered(&Offer::ALL, bite, But::default()).await.unwrap();
         assert_eq!(offered.taken.len(), took);
     }
     // The oldest session wrote last; that it writes once more doesn't put it behind anybody.

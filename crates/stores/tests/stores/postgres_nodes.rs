@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use turnkeep_core::access::Key;
 use turnkeep_core::ports::keys::{Added, KeyRow, Keys};
-use turnkeep_core::ports::store::Store;
+use turnkeep_core::ports::store::{Leased, Store};
 use turnkeep_core::usage::Sums;
 use turnkeep_core::{Epoch, Seq};
 use turnkeep_stores::{PostgresReader, PostgresSettings, PostgresStore, Reads};
@@ -78,6 +78,12 @@ async fn who_leaves_is_not_waited_for() {
     one.close().await;
     assert_eq!(two.lease("listeners").await, Ok(true));
     assert!(one.lease("listeners").await.is_err(), "a closed store takes nothing");
+    let three = home.open_as("three").await.unwrap();
+    assert_eq!(three.leased("listeners"), Leased::By("two".into()));
+    two.close().await;
+    let four = home.open_as("four").await.unwrap();
+    assert_eq!(four.leased("listeners"), Leased::Free);
+    assert_eq!(four.leased("schedule"), Leased::Never);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

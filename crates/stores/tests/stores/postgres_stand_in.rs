@@ -1,7 +1,7 @@
 //! A node that runs no turns runs some in the place of others: what is left to it, and for how long.
 
 use turnkeep_core::Epoch;
-use turnkeep_core::ports::store::{Bite, Holder, Offer, Store};
+use turnkeep_core::ports::store::{Bite, But, Holder, Offer, Store};
 use turnkeep_stores::{PostgresSettings, PostgresStore};
 
 use crate::fixture::{Chat, NOW};
@@ -24,7 +24,8 @@ fn held_by(peer: &str, epoch: Epoch) -> Chat {
 /// What anybody may take who runs turns.
 async fn offered(store: &PostgresStore) -> usize {
     store.offer_left(10).await.unwrap();
-    store.take_offered(&Offer::ALL, Bite { most: 10, parts: 1 }, &[]).await.unwrap().taken.len()
+    let bite = Bite { most: 10, parts: 1 };
+    store.take_offered(&Offer::ALL, bite, But::default()).await.unwrap().taken.len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

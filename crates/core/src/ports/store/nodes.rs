@@ -1,6 +1,8 @@
 //! What nodes that have one store open are to each other: whose a session is, and what is offered to
 //! all who run turns because nobody has it.
 
+use std::sync::Arc;
+
 use crate::session_key::SessionKey;
 
 /// Who has what stands under an epoch.
@@ -16,6 +18,17 @@ pub enum Holder {
     Later,
 }
 
+/// Whose a lease is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leased {
+    /// Nobody ever had it.
+    Never,
+    /// Whoever had it is gone, and nobody took it since.
+    Free,
+    /// A node of this name has it.
+    By(Arc<str>),
+}
+
 /// Offers are counted up to here; more would only cost more.
 pub const OFFERS_COUNTED: usize = 1000;
 
@@ -29,6 +42,15 @@ pub struct Bite {
     pub most: usize,
     /// One part in so many of what waits, but [`BITE_MIN`] at least.
     pub parts: usize,
+}
+
+/// What a node leaves to others, whatever is offered of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct But<'a> {
+    /// Sessions of these agents.
+    pub agents: &'a [String],
+    /// Sessions of these channels.
+    pub channels: &'a [&'static str],
 }
 
 /// Why a session is offered.

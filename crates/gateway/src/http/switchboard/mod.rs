@@ -18,6 +18,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::Uri;
+use turnkeep_core::ports::store::Leased;
 use turnkeep_core::session_key::{SEGMENT_BYTES_MAX, SessionKeyError};
 use turnkeep_core::{SessionKey, SessionKind};
 
@@ -58,6 +59,19 @@ fn tenant_of_session(asker: &Asker, uri: &Uri, which: &str) -> Result<String, Pr
     }
 }
 
+fn kept_by(leader: &Leased) -> String {
+    match leader {
+        Leased::By(name) => format!(
+            "the server {name:?} keeps the switchboard of all that share this database; ask that one"
+        ),
+        Leased::Free | Leased::Never => {
+            "no server that shares this database keeps the switchboard now; one that talks to \
+             clients takes it within seconds"
+                .to_owned()
+        }
+    }
+}
+
 /// One server keeps the switchboard of all that share a database; the others say so.
 pub(super) async fn kept_here(
     State(shared): State<Arc<Shared>>,
@@ -68,10 +82,8 @@ pub(super) async fn kept_here(
     let asked = path == "/v1/switchboard" || path.starts_with("/v1/switchboard/");
     if asked && !shared.gateway.leads(Lead::Switchboard) {
         // While it starts nobody knows yet who does.
-        let why = shared.gateway.readiness().err().unwrap_or_else(|| {
-            "another server that shares this database keeps the switchboard; ask that one"
-                .to_owned()
-        });
+        let who = || kept_by(&shared.gateway.leader(Lead::Switchboard));
+        let why = shared.gateway.readiness().err().unwrap_or_else(who);
         return Problem::new(Kind::Unavailable, why).into_response();
     }
     next.run(request).await

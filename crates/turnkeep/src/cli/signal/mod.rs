@@ -160,6 +160,7 @@ async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
 fn table(value: &Value) -> anyhow::Result<()> {
     let half = |pulse: &Value| match cell(pulse, "state").as_str() {
         "failing" => format!("failing since {}: {}", time_cell(pulse, "since"), cell(pulse, "why")),
+        "elsewhere" => "by another server of the cluster".to_owned(),
         state => state.to_owned(),
     };
     let row = |account: &Value| {
@@ -173,7 +174,7 @@ fn table(value: &Value) -> anyhow::Result<()> {
     let rows: Vec<[String; 4]> =
         value["accounts"].as_array().into_iter().flatten().map(row).collect();
     if rows.is_empty() {
-        output::complain("no account of Signal is configured; see docs/signal.md");
+        output::complain("this server has no account of Signal; see docs/signal.md");
     }
     output::table(["account", "receiving", "sending", "restarts"], &rows)
 }
