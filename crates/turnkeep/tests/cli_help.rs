@@ -99,6 +99,8 @@ fn what_is_typed_wrongly_is_two() {
     check(&["check", "--saying", "hi"], "--explain <SESSION>");
     check(&["check", "--explain", "a:b"], "or TENANT:AGENT:CHANNEL");
     check(&["serve", "--log-level", "loud"], "must be one of off, error, warn");
+    check(&["serve", "--role", "worker"], "a worker is started with `turnkeep worker`");
+    check(&["serve", "--role", "walker"], "[possible values: all, gateway]");
     check(&["bench", "--channel", "pigeon"], "possible values");
     for flag in ["--users", "--flood"] {
         check(&["bench", flag, "0"], "must be a whole number, 1 or more");

@@ -133,6 +133,37 @@ fn id(key: &str) -> &str {
 }
 
 #[test]
+fn a_tenant_that_looks_misspelt_is_asked_about_and_has_its_key() {
+    let home = Home::new();
+    let config = home.0.path().join("tenants.toml");
+    let text = "[tenants.acme]\ntenant_rate_per_minute = 100\n[tenants.team-1]\nwindow_ms = 0\n\
+                [users.anna]\ntenant = \"northwind\"\nsignal = \"+4915112345678\"\n";
+    std::fs::write(&config, text).unwrap();
+    let check = |tenant: &str, meant: Option<&str>| {
+        let words = ["keys", "create", "--tenant", tenant, "--scope", "send", "--config"];
+        let output = home.output(&[&words[..], &[config.to_str().unwrap()]].concat(), &[]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(output.stdout.starts_with(b"tk_"), "{tenant}");
+        let asked = said.lines().find(|line| line.starts_with("note: "));
+        let expect = meant.map(|meant| format!("did you mean {meant:?}?"));
+        assert_eq!(asked.is_some(), expect.is_some(), "{said}");
+        assert!(asked.unwrap_or_default().contains(&expect.unwrap_or_default()), "{said}");
+    };
+    check("acmee", Some("acme"));
+    check("nortwind", Some("northwind"));
+    check("defualt", Some("default"));
+    // Whoever is known, and whoever is new.
+    for fine in ["acme", "default", "northwind", "globex", "acme-shop", "team-2", "*"] {
+        check(fine, None);
+    }
+    // Another server may have another configuration.
+    let away = ["keys", "create", "--tenant", "acmee", "--scope", "send", "--config"];
+    let away = [&away[..], &[config.to_str().unwrap(), "--server", "http://127.0.0.1:9"]].concat();
+    assert!(!home.fail(&away, 1).contains("did you mean"));
+}
+
+#[test]
 fn a_key_is_printed_bare_and_once() {
     let home = Home::new();
     let server = home.serve("127.0.0.1:0");

@@ -1,7 +1,10 @@
 //! Everything that can be typed, with its help.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use clap::builder::{EnumValueParser, PossibleValue, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use turnkeep_core::{SessionKey, TurnId};
@@ -191,7 +194,7 @@ pub(super) struct ServeArgs {
     pub(super) server: ServerFlags,
     /// What it does: everything, or all but run turns (see `turnkeep worker`); the latter needs a
     /// database that workers share
-    #[arg(long, value_enum, value_name = "ROLE", default_value_t)]
+    #[arg(long, value_name = "ROLE", value_parser = RoleParser, default_value = "all")]
     pub(super) role: ServeRole,
     /// Leave the terminal's session, so that it outlives whoever started it
     #[arg(long, hide = true)]
@@ -199,10 +202,9 @@ pub(super) struct ServeArgs {
 }
 
 /// What a server that talks to clients does beside that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ServeRole {
     /// Run turns, too
-    #[default]
     All,
     /// Leave turns to workers
     Gateway,
@@ -214,6 +216,35 @@ impl From<ServeRole> for Role {
             ServeRole::All => Self::All,
             ServeRole::Gateway => Self::Gateway,
         }
+    }
+}
+
+/// Reads a role, and says where the one is that is no flag of `serve`.
+#[derive(Clone)]
+struct RoleParser;
+
+impl TypedValueParser for RoleParser {
+    type Value = ServeRole;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<ServeRole, clap::Error> {
+        let read = EnumValueParser::new().parse_ref(command, arg, value);
+        read.map_err(|mut error| {
+            if value == "worker" {
+                let tip = "a worker is started with `turnkeep worker`".into();
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+            }
+            error
+        })
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let all = ServeRole::value_variants().iter();
+        Some(Box::new(all.filter_map(ServeRole::to_possible_value)))
     }
 }
 

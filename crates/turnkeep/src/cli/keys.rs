@@ -154,6 +154,9 @@ fn time(text: &str) -> Result<Duration, String> {
 /// Does what was asked.
 pub(super) async fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
     let command = args.command.unwrap_or_else(|| KeysCommand::List(PageArgs::default()));
+    if let KeysCommand::Create(CreateArgs { tenant: Some(tenant), .. }) = &command {
+        doubt(tenant, &args.api)?;
+    }
     let way = Way::find(&args.api, matches!(command, KeysCommand::Create(_))).await?;
     let done = act(command, &way, args.api.json).await;
     // Whatever came of it: several servers may have the store, and would see one more of them.
@@ -161,6 +164,22 @@ pub(super) async fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
         folder.stores.close().await;
     }
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Says where a tenant may be misspelt, by what the configuration here has; a server that is named may
+/// have another one.
+fn doubt(tenant: &str, args: &ApiArgs) -> anyhow::Result<()> {
+    let env = Env::of_process();
+    if place::named(args, &env)?.is_some() {
+        return Ok(());
+    }
+    if let Some(meant) = config::misspelt_tenant(tenant, &args.config.flags(), &env) {
+        output::complain(&format!(
+            "note: the configuration has no tenant {tenant:?}; did you mean {meant:?}? The key is made \
+             all the same, since tenants need not stand there"
+        ));
+    }
+    Ok(())
 }
 
 async fn act(command: KeysCommand, way: &Way, json: bool) -> anyhow::Result<()> {

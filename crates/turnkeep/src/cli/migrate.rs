@@ -102,7 +102,9 @@ fn target(args: &MigrateArgs, env: &Env) -> anyhow::Result<Stored> {
 
 /// Whether every invariant holds there; what doesn't is told.
 fn audit(side: &str, place: &Stored) -> anyhow::Result<bool> {
-    output::line(&format!("audit of the {side}:"))?;
+    output::line(&format!(
+        "audit of the {side}, which of these rows counts sessions and journal entries:"
+    ))?;
     let args = AuditArgs { place: place.clone(), file: None, json: false };
     Ok(crate::audit::run(args)? == ExitCode::SUCCESS)
 }
@@ -173,7 +175,8 @@ impl Shown {
             Step::Copying(far) => self.far("copied", far),
             Step::Comparing(far) => self.far("compared", far),
             Step::Same(rows) => {
-                self.line(&format!("{} rows, and the same on both sides", HumanCount(rows)));
+                let rows = HumanCount(rows);
+                self.line(&format!("{rows} rows of all tables together, the same on both sides"));
             }
         }
     }

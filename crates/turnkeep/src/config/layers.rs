@@ -113,6 +113,26 @@ pub(crate) fn stored(flags: &Flags, env: &Env) -> Result<Stored, Problems> {
     if problems.is_empty() { Ok(Stored { data_dir, store }) } else { Err(problems) }
 }
 
+/// The tenant that was probably meant by a name that stands nowhere in the file. Any name is a tenant,
+/// so one that is unlike all others is none's misspelling, nor is the next of several with numbers.
+pub(crate) fn misspelt_tenant(name: &str, flags: &Flags, env: &Env) -> Option<String> {
+    // Who runs it is told of mistakes elsewhere.
+    let (raw, _) = read_all(flags, env, Scope::All, &mut Problems::default());
+    let mut known: Vec<String> = vec!["default".to_owned()];
+    known.extend(raw.tenants.keys().cloned());
+    let typed = raw.sections().into_iter().flat_map(|(_, section)| {
+        let tenants = section.shown().into_iter().filter(|(key, ..)| *key == "tenant");
+        tenants.map(|(_, value, _)| value.trim_matches('"').to_owned()).collect::<Vec<_>>()
+    });
+    known.extend(typed);
+    if known.iter().any(|known| known == name) {
+        return None;
+    }
+    let near = nearest(name, known.iter().map(String::as_str))?;
+    let bare = |name: &str| name.replace(|one: char| one.is_ascii_digit(), "");
+    (strsim::osa_distance(name, near) <= 2 && bare(name) != bare(near)).then(|| near.to_owned())
+}
+
 /// Checks the text of a flag against the key it stands for.
 pub(crate) fn check_text(key: &str, text: &str) -> Result<String, String> {
     let origin = Origin::Flag(String::new());
@@ -201,21 +221,29 @@ fn overlay(flags: &Flags, env: &Env, raw: &mut Raw, problems: &mut Problems) {
         for key in keys {
             let name = variable(label, key.name);
             if let Some(text) = env.get(&name).filter(|text| !text.is_empty()) {
-                put(section, key, text, &Origin::Env(name), problems);
+                put((label, &mut *section), key, text, &Origin::Env(name), problems);
             }
         }
     }
     for (name, text) in &flags.keys {
         if let Some(key) = find(TopKeys::KEYS, name) {
             let origin = Origin::Flag(format!("--{}", name.replace('_', "-")));
-            put(&mut raw.top, key, text, &origin, problems);
+            put(("", &mut raw.top), key, text, &origin, problems);
         }
     }
 }
 
-fn put(section: &mut dyn Section, key: &Key, text: &str, origin: &Origin, problems: &mut Problems) {
+fn put(
+    (label, section): (&str, &mut dyn Section),
+    key: &Key,
+    text: &str,
+    origin: &Origin,
+    problems: &mut Problems,
+) {
     let scalar = Scalar::Loose(text.to_owned());
     if !section.put(key.name, &scalar, origin) {
+        let section = if label.is_empty() { String::new() } else { format!("[{label}]") };
+        problems.mistyped(&section, key.name);
         let found = if is_quiet(key.name) { String::new() } else { format!(", not {scalar}") };
         problems.add(origin, format!("must be {}{found}", (key.expected)()));
     }

@@ -48,7 +48,8 @@ mod tests;
 pub(crate) use changes::Changes;
 pub(crate) use cron::machine_zone;
 pub(crate) use layers::{
-    COMMAND_LINE, Env, Flags, check_text, guess, load, load_without_number, locate, stored, typed,
+    COMMAND_LINE, Env, Flags, check_text, guess, load, load_without_number, locate,
+    misspelt_tenant, stored, typed,
 };
 pub(crate) use paths::is_open_to_others;
 pub(crate) use reference::{example, reference};

@@ -48,10 +48,14 @@ impl Problems {
     /// Notes that a section needs one of these keys. Whoever typed one of them wrongly made one
     /// mistake, not two.
     pub(super) fn lacks(&mut self, section: &str, keys: &[&str], at: &Origin, text: &str) {
-        let typed = |key: &&str| self.mistyped.contains(&(section.to_owned(), (*key).to_owned()));
-        if !keys.iter().any(typed) {
+        if !keys.iter().any(|key| self.is_mistyped(section, key)) {
             self.add(at, text);
         }
+    }
+
+    /// Whether this key of `[section]` was typed and is wrong.
+    pub(super) fn is_mistyped(&self, section: &str, key: &str) -> bool {
+        self.mistyped.contains(&(section.to_owned(), key.to_owned()))
     }
 
     /// Notes a mistake that stands nowhere in particular.

@@ -35,7 +35,7 @@ use super::store::{self, StoreSettings, Stored};
 use super::telemetry::{self, TelemetrySettings};
 use super::tools::{self, ToolServerSettings};
 pub(crate) use super::value::LogFormat;
-use super::value::{AgentKind, Set, Setting, StoreKind};
+use super::value::{AgentKind, Set, Setting};
 use super::{cron, guard, listeners, paths, switchboard, words};
 
 /// The name of the agent that answers where none is named.
@@ -229,7 +229,7 @@ pub(super) fn resolve(
     let Whereabouts { listen, hosts, data_dir } = resolve_whereabouts(&raw.top, env);
     let mut told = Told { env, problems, notes: &mut notes };
     let store = store::store(&raw.store, &mut told);
-    let kind = or(raw.store.kind.as_ref(), StoreKind::Sqlite);
+    let kind = store::kind(&raw.store, told.problems);
     let redis = redis::redis(&raw.redis, kind, &mut told);
     let hatchet = hatchet::hatchet(&raw.hatchet, &raw.gateway, kind, &mut told);
     let agents = agents(&raw.agents, &mut told);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::paths;
+use super::problem::Problems;
 use super::resolved::{or, text};
 use super::secret::{ApiKey, Named, Told, secret};
 use super::section::Section as _;
@@ -126,6 +127,15 @@ pub(super) fn store(keys: &StoreKeys, told: &mut Told<'_>) -> StoreSettings {
         tls: keys.tls.as_ref().map(|set| set.value),
         tls_authorities: keys.tls_authorities.as_ref().map(|set| paths::meant(set, told.env)),
     }))
+}
+
+/// Which kind of store other sections have to do with. Whoever typed it wrongly made one mistake, and
+/// not one more for everything that only a database has.
+pub(super) fn kind(keys: &StoreKeys, problems: &Problems) -> StoreKind {
+    if problems.is_mistyped("[store]", "kind") {
+        return StoreKind::Postgres;
+    }
+    or(keys.kind.as_ref(), StoreKind::Sqlite)
 }
 
 const fn millis(number: u64) -> Duration {

@@ -239,6 +239,33 @@ async fn who_talks_to_nobody_does_nothing_for_all() {
     cluster.audit("gateway");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_keep_the_switchboard_names_the_server_that_does() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start("one", 1), cluster.start("two", 1));
+    let kept = |by: &str| {
+        format!("the server \"{by}\" keeps the switchboard of all that share this database")
+    };
+    let (config, _) = cluster.config("two", 1);
+    let board = move || crate::database::try_run(&config, &["sessions", "board"]);
+    let asked = tokio::task::spawn_blocking(board.clone()).await.unwrap();
+    assert!(asked.1.contains(&kept("one")), "{asked:?}");
+    assert_eq!(asked.2, Some(1));
+    drop(one);
+    // It is put out, and nobody has to be asked again elsewhere.
+    let since = Instant::now();
+    loop {
+        let (said, complained, code) = tokio::task::spawn_blocking(board.clone()).await.unwrap();
+        if code == Some(0) {
+            break;
+        }
+        let known = [kept("one"), kept("two"), "no server that shares".to_owned()];
+        assert!(known.iter().any(|why| complained.contains(why)), "{said}{complained}");
+        assert!(since.elapsed() < LIMIT, "{complained}");
+    }
+    drop(two);
+}
+
 /// Somebody types a command where another server's data folder is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_under_the_name_of_a_server_leaves_that_server_alone() {

@@ -4,6 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::crash_kit::{Person, Server, client, compare};
 use crate::postgres_server;
@@ -87,6 +88,52 @@ async fn a_database_that_loses_its_power_loses_nothing() {
     person.settle(&client, &server.address).await;
     compare(&client, &server.address, &person).await;
     server.kill();
+    audit(&config);
+}
+
+/// How many lines of the log hold this, as they come in while somebody looks.
+async fn lines_until(log: &Path, what: &str, enough: usize) -> usize {
+    let (since, mut looks) = (Instant::now(), tokio::time::interval(Duration::from_millis(50)));
+    loop {
+        looks.tick().await;
+        let told = std::fs::read_to_string(log).unwrap();
+        let lines = told.lines().filter(|line| line.contains(what)).count();
+        if lines >= enough {
+            return lines;
+        }
+        assert!(since.elapsed() < crate::LIMIT, "{what:?} is {lines} times in {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_is_told_of_once_for_all_sessions() {
+    let (dir, database) = (tempfile::tempdir().unwrap(), postgres_server::Server::start(""));
+    let (config, data) = (config(dir.path(), &database, ""), dir.path().join("data"));
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("delay_ms = 1\n", "delay_ms = 2000\n");
+    std::fs::write(&config, text.replace("\"warn\"", "\"info,turnkeep_gateway=debug\"")).unwrap();
+    let log = config.with_extension("log");
+    let server = Server::start(&config, &data, &[]).unwrap();
+    let client = client();
+    let people: Vec<_> = (0..3).map(|n| Person::new(&format!("p{n}"), "api")).collect();
+    for person in &people {
+        person.write(&client, &server.address, 1).await;
+    }
+    // The answers of all three come while nothing can be written.
+    database.stop();
+    for person in &people {
+        let again = format!("load failed session_key={}", person.session());
+        lines_until(&log, &again, 3).await;
+    }
+    database.begin();
+    ready_is(&client, &server.address, 200).await;
+    for person in &people {
+        person.settle(&client, &server.address).await;
+        compare(&client, &server.address, person).await;
+    }
+    assert_eq!(lines_until(&log, "sessions can be loaded again", 1).await, 1);
+    assert_eq!(lines_until(&log, "sessions can't be loaded", 1).await, 1);
+    drop(server);
     audit(&config);
 }
 

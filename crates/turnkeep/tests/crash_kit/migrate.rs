@@ -145,7 +145,11 @@ async fn open_turns_are_answered_where_they_went_and_where_they_came_back_to() {
     life(&store, &people).await;
     open_turns(&store, &people).await;
     let said = store.up(&[], &[]).good();
-    assert!(said.contains("rows, and the same on both sides"), "{said}");
+    assert!(said.contains(" rows of all tables together, the same on both sides\n"), "{said}");
+    for side in ["source", "target"] {
+        let counts = "which of these rows counts sessions and journal entries:";
+        assert!(said.contains(&format!("audit of the {side}, {counts}\n")), "{said}");
+    }
     assert_eq!(said.matches("every invariant holds").count(), 2, "{said}");
     assert!(said.contains("12 open"), "{said}");
     assert!(said.contains("data_dir"), "what stays is told: {said}");

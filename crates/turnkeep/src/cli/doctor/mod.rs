@@ -64,16 +64,6 @@ struct Finding {
     mend: Option<String>,
 }
 
-impl Finding {
-    /// The same where nothing depends on it.
-    fn into_note(mut self) -> Self {
-        if self.state == State::Missing {
-            self.state = State::Note;
-        }
-        self
-    }
-}
-
 /// Everything that was found so far.
 #[derive(Debug, Default)]
 struct Findings(Vec<Finding>);

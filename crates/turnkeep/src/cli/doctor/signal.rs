@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::super::deliveries::Parked;
-use super::{Finding, Findings, home, programs};
+use super::{Findings, State, home, programs};
 use crate::config::signal::{SignalSettings, SignalWay};
 use crate::config::{Env, Resolved};
 use crate::serve::SOCKET;
@@ -27,10 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Everything that a household on Signal needs.
 pub(super) async fn signal(resolved: &Resolved, env: &Env, findings: &mut Findings) {
     let Some(settings) = &resolved.signal else {
-        let text = "not configured; docs/signal.md tells how to link an account";
-        findings.note("signal", text);
-        not_needed(env, findings).await;
-        return;
+        return not_needed(env, findings).await;
     };
     match &settings.way {
         SignalWay::Child { command, config_dir } => {
@@ -41,16 +38,22 @@ pub(super) async fn signal(resolved: &Resolved, env: &Env, findings: &mut Findin
     running(&resolved.data_dir, findings).await;
 }
 
-/// What linking an account would need: nothing is wrong where it is missing.
+/// What linking an account would need: nothing is wrong where it is missing, so it is one line.
 async fn not_needed(env: &Env, findings: &mut Findings) {
-    let mut found = Findings::default();
-    if let Some(path) = programs::find(PROGRAM, env) {
-        found.ok("signal-cli", format!("{} is there", path.display()));
+    let text = if let Some(path) = programs::find(PROGRAM, env) {
+        let path = path.display();
+        format!("not configured, and {path} is there: docs/signal.md tells how to link an account")
     } else {
+        let mut found = Findings::default();
         java(env, &mut found).await;
-        found.note("signal-cli", format!("there is no program {PROGRAM}"));
-    }
-    findings.0.extend(found.0.into_iter().map(Finding::into_note));
+        let java = found.0.iter().find(|finding| finding.state != State::Ok);
+        let lacks = java.map_or_else(String::new, |finding| format!("; java: {}", finding.text));
+        format!(
+            "not configured; it would need Java {JAVA_MIN} and {PROGRAM}, see docs/signal.md: there \
+             is no program {PROGRAM}{lacks}"
+        )
+    };
+    findings.note("signal", text);
 }
 
 async fn child(

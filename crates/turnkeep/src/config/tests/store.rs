@@ -78,6 +78,21 @@ fn mistakes_are_told_and_nothing_secret_is() {
 }
 
 #[test]
+fn a_kind_that_there_is_not_is_one_mistake() {
+    let wrong = "must be one of sqlite, postgres, not \"postgress\"";
+    let rest = "url_env = \"DATABASE_URL\"\nnode = \"tk-1\"\n[redis]\nurl_env = \"REDIS_URL\"\n\
+                [hatchet]\ntoken_env = \"TOKEN\"\n";
+    let vars = [("DATABASE_URL", URL), ("REDIS_URL", "redis://h"), ("TOKEN", "a.b.c")];
+    let typed = format!("[store]\nkind = \"postgress\"\n{rest}");
+    let said = load_layers(&typed, &Env::from(vars), &[]).unwrap_err().to_string();
+    assert_eq!(said.split_once(": ").unwrap().1, format!("\"kind\" in [store] {wrong}"));
+    let [database, redis, token] = vars;
+    let set = Env::from([database, redis, token, ("TURNKEEP_STORE_KIND", "postgress")]);
+    let said = load_layers(&format!("[store]\n{rest}"), &set, &[]).unwrap_err().to_string();
+    assert_eq!(said, format!("TURNKEEP_STORE_KIND: {wrong}"));
+}
+
+#[test]
 fn who_only_looks_at_data_needs_no_more_than_the_store_to_be_right() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("turnkeep.toml");
