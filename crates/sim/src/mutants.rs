@@ -148,7 +148,7 @@ pub const MUTANTS: [(Mutant, &str, u64); 94] = [
     (planted(Planted::AdoptedTwice), "two loads adopt twice", 20_000),
     (planted(Planted::StrayKept), "who takes a session keeps what ran there before", 100_000),
     (planted(Planted::ResendUnguarded), "what somebody else had sent again is sent again", 20_000),
-    (planted(Planted::OwnedKept), "who may not run what it had does not give it away", 100_000),
+    (planted(Planted::OwnedKept), "who may not run what it had does not give it away", 20_000),
 ];
 
 const fn planted(mistake: Planted) -> Mutant {
