@@ -313,7 +313,10 @@ impl Spent {
         self.sums.add(sums);
         let known = self.runs.iter().position(|(known, _)| *known == run);
         if known.is_none() && self.runs.len() == RUNS_MAX {
-            self.runs.remove(0);
+            // A node offers a report again before those of its later runs; another one may have done
+            // much meanwhile.
+            let same = |(known, _): &(RunTag, u32)| known.epoch.node() == run.epoch.node();
+            self.runs.remove(self.runs.iter().position(same).unwrap_or(0));
         }
         match known {
             Some(at) => self.runs[at].1 = report,
@@ -407,6 +410,21 @@ mod tests {
         }
         assert_eq!((spent.sums.requests, spent.sums.unpriced), (12, 12));
         assert_eq!(spent.of_turn(run(1).turn).requests, 12);
+        assert_eq!(spent.runs.len(), RUNS_MAX);
+    }
+
+    #[test]
+    fn what_another_node_books_makes_nobody_forgotten() {
+        let run = |node, attempt| {
+            let (epoch, attempt) = (crate::Epoch(node), crate::Attempt(attempt));
+            RunTag { epoch, attempt, ..RunTag::default() }
+        };
+        let (mut spent, one) = (Spent::default(), Usage::default().sums());
+        spent.book(run(3, 1), 1, &one, None);
+        for attempt in 1..=9 {
+            spent.book(run(1, attempt), 1, &one, None);
+        }
+        assert!(spent.is_booked(run(3, 1), 1) && spent.is_booked(run(1, 9), 1));
         assert_eq!(spent.runs.len(), RUNS_MAX);
     }
 

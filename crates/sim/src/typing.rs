@@ -100,10 +100,12 @@ impl Typing {
         let turn = session.turn.as_ref()?;
         let last = turn.messages.last().filter(|last| last.seq == newest)?;
         // A new turn that takes messages over has waited for none of them yet.
-        let superseded = landed
-            .iter()
-            .filter(|event| event.seq > newest)
-            .any(|event| matches!(event.body, EventBody::TurnStarted { supersedes: Some(_), .. }));
+        let superseded = landed.iter().any(|event| match &event.body {
+            EventBody::TurnStarted { supersedes: Some(_), messages, .. } => {
+                messages.contains(&newest)
+            }
+            _ => false,
+        });
         let nth = if superseded { 1 } else { u32::try_from(turn.messages.len()).unwrap_or(1) };
         Some(window_ms(policy, &last.body.text, nth, session.hint, self.rhythm()))
     }

@@ -20,6 +20,10 @@ const FOUND_BY_RIVALS: [u64; 1] = [471];
 /// The same where a channel has one owner: who had a session of it before anybody owned it kept it, and
 /// did nothing with it.
 const FOUND_WITH_OWNERS: [u64; 2] = [103_630, 103_740];
+/// The same where one node stood still with a report of what was used, and another one booked so many
+/// runs meanwhile that it was booked twice; and a message that joined a turn in the commit in which that
+/// one took the others over.
+const FOUND_BY_A_MILLION: [u64; 2] = [20_877_744, 20_275_839];
 
 #[test]
 fn every_schedule_keeps_every_promise() {
@@ -35,8 +39,12 @@ fn every_schedule_keeps_every_promise() {
 fn what_was_found_once_stays_mended() {
     let stock = Stock::prepare().unwrap();
     let mut world = World::new(&stock);
-    for seed in
-        FOUND.into_iter().chain(FOUND_TOGETHER).chain(FOUND_BY_RIVALS).chain(FOUND_WITH_OWNERS)
+    for seed in FOUND
+        .into_iter()
+        .chain(FOUND_TOGETHER)
+        .chain(FOUND_BY_RIVALS)
+        .chain(FOUND_WITH_OWNERS)
+        .chain(FOUND_BY_A_MILLION)
     {
         assert_eq!(world.play(seed, None).violations, [""; 0], "seed {seed}");
     }
