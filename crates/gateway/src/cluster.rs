@@ -4,7 +4,7 @@
 //! Nothing is decided here. A look says to a session's task that what it knows is old; it loads the
 //! session, and that load finds out whose it is. What nobody has is taken at the [`door`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -259,7 +259,7 @@ impl Gateway {
         let mut round = Instant::now();
         // What moved since the start was read is read once more.
         let mut known = BTreeMap::new();
-        let (mut failing, mut parting) = (false, BTreeSet::new());
+        let (mut failing, mut parting, mut seen) = (false, BTreeSet::new(), HashMap::new());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -272,14 +272,18 @@ impl Gateway {
             if !self.sees_others() {
                 continue;
             }
+            if round.elapsed() >= ROUND {
+                // Whatever became of it.
+                seen.clear();
+            }
             let marks = self.store().marks();
             let moved = marks.iter().filter(|(name, number)| known.get(*name) != Some(*number));
             let moved: Vec<&'static str> = moved.map(|(name, _)| *name).collect();
             let due = moved.contains(&"nodes") || round.elapsed() >= ROUND;
             let looked = if self.is_draining() {
-                self.look_when_ending(&mut parting).await
+                self.look_when_ending(&mut parting, &mut seen).await
             } else {
-                self.look(due, &moved).await
+                self.look(due, &moved, &mut seen).await
             };
             match looked {
                 Ok(()) => {
@@ -301,9 +305,14 @@ impl Gateway {
         if self.is_draining() { self.store().health().is_ok() } else { self.readiness().is_ok() }
     }
 
-    async fn look(&self, due: bool, moved: &[&'static str]) -> Result<(), StoreError> {
+    async fn look(
+        &self,
+        due: bool,
+        moved: &[&'static str],
+        seen: &mut HashMap<SessionKey, Seq>,
+    ) -> Result<(), StoreError> {
         self.answer_knocks().await?;
-        self.look_at_watched().await?;
+        self.look_at_watched(seen).await?;
         if self.leads(Lead::Listeners) {
             self.0.listeners.journal_grew();
         }
@@ -357,17 +366,20 @@ impl Gateway {
         }
     }
 
-    /// What others wrote into sessions that somebody here watches or waits for.
-    async fn look_at_watched(&self) -> Result<(), StoreError> {
+    /// What others wrote into sessions that somebody here watches or waits for. Each place in a journal
+    /// is looked at once: `seen` says up to where that was done, whether it is read by now or on its way.
+    async fn look_at_watched(&self, seen: &mut HashMap<SessionKey, Seq>) -> Result<(), StoreError> {
         let mut known: BTreeMap<SessionKey, Seq> = self.0.lives.ends();
         let followed = &self.0.cluster.followed;
         known.extend(followed.iter().map(|entry| (entry.key().clone(), *entry.value())));
+        seen.retain(|key, _| known.contains_key(key));
         let keys: Vec<SessionKey> = known.keys().cloned().collect();
         for page in keys.chunks(PAGE) {
             for (key, last_seq) in self.store().last_seqs(page).await? {
-                if known.get(&key) != Some(&last_seq) {
+                if known.get(&key) != Some(&last_seq) && seen.get(&key) != Some(&last_seq) {
                     self.0.cluster.metrics.looked(Why::Watched);
                     self.look_at(&key);
+                    seen.insert(key, last_seq);
                 }
             }
         }

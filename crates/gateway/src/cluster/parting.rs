@@ -1,14 +1,14 @@
 //! A node that is ending, and what others write meanwhile into sessions that it has: what runs here
 //! hears of it, and the rest is let go. So nobody waits here until other people's turns are over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 use turnkeep_core::ports::store::{Commit, CommitOutcome, Holder, Loaded, Rows, StoreError};
 use turnkeep_core::session::{Session, Stage};
-use turnkeep_core::{Epoch, SessionKey};
+use turnkeep_core::{Epoch, Seq, SessionKey};
 
 use crate::clock;
 use crate::mail::Mail;
@@ -22,6 +22,7 @@ impl Gateway {
     pub(super) async fn look_when_ending(
         &self,
         parting: &mut BTreeSet<SessionKey>,
+        seen: &mut HashMap<SessionKey, Seq>,
     ) -> Result<(), StoreError> {
         self.each_knock(|key| {
             parting.insert(key);
@@ -47,7 +48,7 @@ impl Gateway {
                 }
             }
         }
-        self.look_at_watched().await
+        self.look_at_watched(seen).await
     }
 
     /// Lets go of a session that another node wrote, unless its turn runs here. Says whether there is

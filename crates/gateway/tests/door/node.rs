@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use turnkeep_core::outbox::DeliveryState;
@@ -42,6 +43,8 @@ struct Inside {
     trouble: Option<Trouble>,
     /// So many loads fail.
     loads_fail: usize,
+    /// How long a load takes of who runs no turns, and how many there were since that was said.
+    slow: Option<(Duration, usize)>,
 }
 
 /// What goes wrong with the next knock.
@@ -65,6 +68,16 @@ impl Hall {
     /// Each looks when it likes.
     pub(crate) fn at_will(&self) {
         self.inner.lock().unwrap().at_will = true;
+    }
+
+    /// From here on each load of who runs no turns takes so long.
+    pub(crate) fn loads_take(&self, long: Duration) {
+        self.inner.lock().unwrap().slow = Some((long, 0));
+    }
+
+    /// How many of these there were.
+    pub(crate) fn slow_loads(&self) -> usize {
+        self.inner.lock().unwrap().slow.map_or(0, |(_, count)| count)
     }
 
     /// This runner is put out.
@@ -195,6 +208,17 @@ impl Store for Node {
         }
     }
 
+    fn last_seqs<'a>(&'a self, keys: &'a [SessionKey]) -> Answer<'a, Vec<(SessionKey, Seq)>> {
+        Box::pin(async move {
+            let mut ends = Vec::new();
+            for key in keys {
+                let loaded = self.store.load(key).await?;
+                ends.extend(loaded.map(|loaded| (key.clone(), loaded.session.last_seq)));
+            }
+            Ok(ends)
+        })
+    }
+
     fn neighbours(&self) -> [usize; 2] {
         [1, 1]
     }
@@ -258,6 +282,14 @@ impl Store for Node {
         if inside.loads_fail > 0 {
             inside.loads_fail -= 1;
             return Box::pin(async { Err(StoreError::Unavailable("lost".to_owned())) });
+        }
+        if let Some((long, count)) = inside.slow.as_mut().filter(|_| self.runner.is_none()) {
+            *count += 1;
+            let (long, key) = (*long, key.clone());
+            return Box::pin(async move {
+                tokio::time::sleep(long).await;
+                self.store.load(&key).await
+            });
         }
         self.store.load(key)
     }

@@ -15,6 +15,7 @@ use turnkeep_core::ports::channel::Outgoing;
 use turnkeep_core::ports::dispatch::{
     DispatchError, DispatchHealth, Dispatched, Dispatcher, Errand, Order, Orders,
 };
+use turnkeep_core::ports::store::TurnStatus;
 use turnkeep_core::session::{Control, Finished, RunFailure};
 use turnkeep_core::{BusyPolicy, SessionKey};
 use turnkeep_gateway::ingress::OperatorReply;
@@ -214,5 +215,25 @@ async fn a_node_that_is_ending_lets_go_of_what_others_write_and_hears_of_what_ru
     let events = history(&three.gateway, &long.key).await;
     assert_eq!(names(&events).last(), Some(&"turn.cancelled"));
     history(&three.gateway, &key).await;
+    three.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_reading_takes_its_time_what_others_wrote_is_read_once() {
+    let mut three = Three::new().await;
+    let (gateway, stop) = (three.gateway.clone(), three.stop.clone());
+    tokio::spawn(async move { gateway.sweep(stop).await });
+    three.look_out();
+    let said = three.gateway.submit(says("bob", "api", "wait"), true).await.unwrap();
+    let (node, text) = three.told().await;
+    assert_eq!(text, "wait");
+    // What was written so far is read.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    three.hall.loads_take(Duration::from_secs(3));
+    three.runners[node].stop(&said.key, None).await.unwrap();
+    let settled = tokio::time::timeout(SOON, said.follow.unwrap()).await.unwrap().unwrap();
+    assert_eq!(settled.status, TurnStatus::Cancelled);
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(three.hall.slow_loads(), 1, "looked at again while it was read");
     three.stop.cancel();
 }

@@ -24,7 +24,7 @@ use super::writer::CLOSED;
 use super::{Shared, journal, read};
 
 /// So many go together, at most.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 256;
 /// So many times the patience for one answer is waited: one that breaks off is asked for twice.
 const WAITS: u32 = 3;
 
