@@ -208,7 +208,11 @@ impl Gateway {
                 watched.send_replace(Some(Seen::of(session, here)));
             }
         }
-        let Some(desk) = self.0.dispatch.desk.get().filter(|_| !self.is_owned(key)) else { return };
+        let Some(desk) = self.0.dispatch.desk.get() else { return };
+        if self.is_owned(key) {
+            // Only one node may run it, and looks for it by itself.
+            return desk.change(|board, now, acts| board.settled(key, false, now, acts));
+        }
         // Also of a turn that was over before anybody looked.
         let another = matches!(self.store().holder(session.epoch), Holder::Another | Holder::Later);
         match handed(session) {

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
 
-use super::Inner;
 use super::keeping::{blocking, private_folder};
+use super::{Inner, SignalSettings, Way};
 
 /// How often it is looked for files that were there for long enough.
 const LOOK: Duration = Duration::from_secs(60);
@@ -20,12 +20,20 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Where they are laid; none where there is one account, which nobody shares with.
 pub(super) fn folder(inner: &Inner) -> Option<PathBuf> {
     let settings = &inner.settings;
-    (settings.accounts.len() > 1).then(|| place(&settings.data_dir))
+    (settings.accounts.len() > 1).then(|| place(settings))
 }
 
-/// Where some may lie.
-fn place(data_dir: &Path) -> PathBuf {
-    data_dir.join("signal").join("aside")
+/// Beside the keys: another server that comes to have those has these, too.
+fn place(settings: &SignalSettings) -> PathBuf {
+    match &settings.way {
+        Way::Child { config_dir, .. } => config_dir.join("aside"),
+        _ => earlier(settings),
+    }
+}
+
+/// Where earlier versions laid them.
+fn earlier(settings: &SignalSettings) -> PathBuf {
+    settings.data_dir.join("signal").join("aside")
 }
 
 /// Opens a file of signal-cli's, wherever it is by now.
@@ -59,14 +67,19 @@ pub(super) fn put(path: &Path, aside: Option<&Path>) -> io::Result<()> {
 /// Removes what was laid aside for long enough, again and again: also where nothing is laid aside any
 /// more, because there is one account now, or signal-cli runs by itself.
 pub(super) async fn tidy(inner: &Inner) {
-    let (folder, keeps) = (place(&inner.settings.data_dir), inner.settings.patience.aside);
+    let settings = &inner.settings;
+    let (places, keeps) = ([place(settings), earlier(settings)], settings.patience.aside);
     let mut told = None;
     loop {
-        let look = folder.clone();
-        let error = blocking(move || remove_old(&look, keeps)).await.err();
-        let why = error.map(|error| error.to_string());
+        let looks = places.clone();
+        let error = blocking(move || {
+            // Both, whatever is wrong with one.
+            let done = looks.map(|look| remove_old(&look, keeps));
+            done.into_iter().collect::<io::Result<()>>()
+        });
+        let why = error.await.err().map(|error| error.to_string());
         if let Some(why) = why.as_ref().filter(|why| told.as_ref() != Some(*why)) {
-            tracing::warn!(folder = %folder.display(), why, "Signal: some files stay");
+            tracing::warn!(why, "Signal: some files stay");
         }
         told = why;
         sleep(LOOK.min(keeps)).await;

@@ -37,7 +37,7 @@ async fn a_file_that_two_accounts_got_is_there_for_the_second() {
     let files = json!({"one.jpg": STANDARD.encode(b"a photo")});
     stand.inject(&json!({"account": US, "envelope": photo(FIRST), "files": files}));
     let listening = stand.listen(stand.child(), &desk);
-    let aside = stand.data().join("signal/aside");
+    let aside = stand.config().join("aside");
     until("it is laid aside", async || (count(&aside) == 1).then_some(())).await;
     assert_eq!(count(&stand.config().join("attachments")), 0);
     *desk.stores.lock().unwrap() = true;
@@ -60,7 +60,7 @@ async fn what_was_laid_aside_goes() {
     stand.inject(&json!({"account": US, "envelope": photo(FIRST), "files": files}));
     let _listening = stand.listen(stand.child(), &desk);
     desk.heard(1).await;
-    let aside = stand.data().join("signal/aside");
+    let aside = stand.config().join("aside");
     until("it goes", async || (aside.exists() && count(&aside) == 0).then_some(())).await;
     assert_eq!(count(&stand.config().join("attachments")), 0);
 }

@@ -76,22 +76,34 @@ impl Gateway {
     /// Comes back once this node is the one that hears a channel, which it stays: from then on it takes
     /// the channel's turns, too.
     pub(crate) async fn own(&self, channel: &'static str) {
-        let lease = lease_of(channel);
-        let leads = gauge!("turnkeep_cluster_leads", "lease" => lease.clone());
+        let leads = gauge!("turnkeep_cluster_leads", "lease" => lease_of(channel));
         leads.set(0.0);
-        // Another one that has it keeps it until it ends.
-        while !matches!(self.store().lease(&lease).await, Ok(true)) {
+        loop {
+            let gateway = self.clone();
+            // Whoever waits for this may be gone before the answer is there, and the lease ours.
+            let asked = tokio::spawn(async move { gateway.ask_to_own(channel).await });
+            if asked.await.unwrap_or(false) {
+                break;
+            }
+            // Another one that has it keeps it until it ends.
             tokio::time::sleep(AGAIN).await;
         }
         leads.set(1.0);
-        let mut flags = self.0.cluster.owned.flags();
-        let Some((_, ours)) = flags.find(|(facts, _)| facts.name == channel) else { return };
-        let had = ours.swap(true, Ordering::AcqRel);
-        if had || !self.store().is_shared() {
-            return;
+    }
+
+    /// Whether it is.
+    async fn ask_to_own(&self, channel: &'static str) -> bool {
+        // A node that is ending takes nothing that it could not see to.
+        if self.is_draining() || !matches!(self.store().lease(&lease_of(channel)).await, Ok(true)) {
+            return false;
         }
-        tracing::info!(channel, "this node hears it now, and runs its turns");
-        // What is open of it is offered, also what this node wrote for others.
-        self.0.cluster.hint();
+        let mut flags = self.0.cluster.owned.flags();
+        let Some((_, ours)) = flags.find(|(facts, _)| facts.name == channel) else { return true };
+        if !ours.swap(true, Ordering::AcqRel) && self.store().is_shared() {
+            tracing::info!(channel, "this node hears it now, and runs its turns");
+            // What is open of it is offered, also what this node wrote for others.
+            self.0.cluster.hint();
+        }
+        true
     }
 }

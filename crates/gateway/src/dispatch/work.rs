@@ -155,9 +155,9 @@ impl Gateway {
     /// Another node wrote a session that this node has, or that nobody has who runs turns.
     pub(crate) fn answer_knock(&self, session: &SessionKey) {
         let giver = self.0.dispatch.giver.get();
-        let Some(giver) = giver.filter(|_| !self.0.registry.has(session)) else {
-            return self.look_at(session);
-        };
+        // What only one node may run no engine is asked to give.
+        let is_ours = self.0.registry.has(session) || self.is_owned(session);
+        let Some(giver) = giver.filter(|_| !is_ours) else { return self.look_at(session) };
         let Ok(place) = Arc::clone(&giver.places).try_acquire_owned() else {
             return self.look_at(session);
         };

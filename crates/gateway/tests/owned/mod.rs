@@ -106,6 +106,7 @@ impl Member {
         let phone = Arc::new(Phone { node, told: told.clone() });
         let mut parts = parts(Arc::new(record.clone()), agent, |policy| policy.window_ms = 0);
         parts.channels.insert("signal".to_owned(), phone.clone());
+        parts.settings.shutdown_grace_ms = 3_600_000;
         let runs = number.is_some();
         let gateway = Gateway::new(Parts { store: Arc::new(store), runs, ..parts });
         gateway.start().await.unwrap();
@@ -212,4 +213,22 @@ async fn where_nobody_ever_heard_a_channel_anybody_runs_its_turns() {
     let mut house = House::new().await;
     house.runners[0].say("ann", "signal", "hello").await;
     assert_eq!(house.told(2).await, begun_and_sent(0, &["hello"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_ending_does_not_begin_to_hear() {
+    let mut house = House::new().await;
+    house.runners[1].hear().await;
+    assert_eq!(house.told(1).await, [Told::Hears(1)]);
+    house.runners[0].hear().await;
+    house.runners[0].say("ann", "api", "stay").await;
+    assert_eq!(house.told(1).await, [Told::Begun(0, "stay".to_owned())]);
+    let ending = house.runners[0].gateway.clone();
+    tokio::spawn(async move { ending.drain().await });
+    // It waits for her turn.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    house.runners[1].stop.cancel();
+    house.hall.is_gone(1);
+    let heard = tokio::time::timeout(Duration::from_secs(5), house.told(1)).await;
+    assert!(heard.is_err(), "{heard:?}");
 }

@@ -25,10 +25,15 @@ const ANSWER: &str = "WITH heard AS (DELETE FROM knocks WHERE ctid = ANY(ARRAY(
 
 /// The same at the doors that are everybody's: those that came first, at most `$3` of them and one
 /// part in `$4` of what waits, half of each door where there is enough at both, so that a crowd at one
-/// keeps nobody waiting at the other. Says how much waited, too.
+/// keeps nobody waiting at the other. Says how much waited, too. What is of other nodes' channels is as if
+/// it were not there.
 const TAKE_OFFERED: &str = "WITH counted AS (SELECT
-      (SELECT count(*) FROM (SELECT FROM knocks WHERE node = $7 AND $7 = ANY($1) LIMIT $5) AS l) AS old,
-      (SELECT count(*) FROM (SELECT FROM knocks WHERE node = $8 AND $8 = ANY($1) LIMIT $5) AS n) AS new),
+      (SELECT count(*) FROM (SELECT FROM knocks k WHERE node = $7 AND $7 = ANY($1)
+        AND (cardinality($9::text[]) = 0 OR (SELECT split_part(key, ':', 3) <> ALL($9) FROM sessions
+          WHERE id = k.session_id)) LIMIT $5) AS l) AS old,
+      (SELECT count(*) FROM (SELECT FROM knocks k WHERE node = $8 AND $8 = ANY($1)
+        AND (cardinality($9::text[]) = 0 OR (SELECT split_part(key, ':', 3) <> ALL($9) FROM sessions
+          WHERE id = k.session_id)) LIMIT $5) AS n) AS new),
     bite AS (SELECT old, new, least($3, greatest($6, (old + new + $4 - 1) / $4)) AS size FROM counted),
     taken AS (DELETE FROM knocks WHERE ctid = ANY(ARRAY(
         SELECT k.ctid FROM knocks k LEFT JOIN sessions s ON s.id = k.session_id

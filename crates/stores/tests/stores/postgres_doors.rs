@@ -127,10 +127,19 @@ async fn what_a_node_may_not_run_is_offered_to_all_and_taken_by_who_may() {
     chat.wake_at = Some(NOW);
     chat.queue("hello");
     chat.commit(&one).await;
+    let mut web = held_by("web", Epoch::NOBODY);
     let signal = But { agents: &[], channels: &["signal", "sms"] };
     for offers in [Offer::New, Offer::Left] {
-        let offered = one.take_offered(&Offer::ALL, NINE, signal).await.unwrap();
-        assert_eq!((offered.taken, offered.waiting), (vec![], 1));
+        web.wake_at = Some(NOW);
+        web.note("again");
+        web.commit(&one).await;
+        let bite = Bite { most: 1, parts: 1 };
+        let offered = one.take_offered(&Offer::ALL, bite, signal).await.unwrap();
+        let expect = vec![(web.key.clone(), Offer::New)];
+        assert_eq!((offered.taken, offered.waiting), (expect, 0), "nobody waits behind it");
+        web.wake_at = None;
+        web.note("done");
+        web.commit(&one).await;
         assert_eq!(take(&two, 10).await, ([(chat.key.clone(), offers)].into(), 0));
         // It died with it.
         assert_eq!(one.offer_left(10).await.unwrap(), 1);
