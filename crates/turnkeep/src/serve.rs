@@ -63,7 +63,7 @@ async fn serve(
     let listener = listen(&resolved).await?;
     let address = listener.local_addr()?;
     let mut stores = wiring::stores::open(&resolved.stored(), purpose(role)).await?;
-    stores.hints = wiring::hints::open(&resolved, &stores).await?;
+    stores.hints = or_leave(&stores, wiring::hints::open(&resolved, &stores).await).await?;
     let socket = or_leave(&stores, listen_unix(&resolved)).await?;
     let recorder = recorder()?;
     let settings: Current<HttpSettings> = http_settings(&resolved, address, role).into();

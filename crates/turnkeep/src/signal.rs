@@ -8,15 +8,16 @@ use turnkeep_core::ports::intake::{AccountHealth, Pulse};
 /// no accounts, or where another server has them.
 pub(crate) fn metrics(accounts: &[AccountHealth]) -> String {
     let mut text = String::new();
-    let here = |one: &&AccountHealth| one.receiving != Pulse::Elsewhere;
-    if accounts.iter().filter(here).count() == 0 {
+    let here = accounts.iter().filter(|one| one.receiving != Pulse::Elsewhere);
+    let accounts: Vec<&AccountHealth> = here.collect();
+    if accounts.is_empty() {
         return text;
     }
     let works = |pulse: &Pulse| u64::from(*pulse == Pulse::Working);
     let mut family = |name: &str, kind: &str, about: &str, of: &dyn Fn(&AccountHealth) -> u64| {
         // A String takes everything.
         let _ = writeln!(text, "# HELP {name} {about}\n# TYPE {name} {kind}");
-        for account in accounts.iter().filter(here) {
+        for account in &accounts {
             let _ = writeln!(text, "{name}{{account=\"{}\"}} {}", account.account, of(account));
         }
     };

@@ -33,7 +33,7 @@ fn place(settings: &SignalSettings) -> PathBuf {
 
 /// Where earlier versions laid them.
 fn earlier(settings: &SignalSettings) -> PathBuf {
-    settings.data_dir.join("signal").join("aside")
+    settings.earlier().join("aside")
 }
 
 /// Opens a file of signal-cli's, wherever it is by now.

@@ -133,7 +133,7 @@ pub(super) async fn listen(
     }
     let Some(first) = first else { return std::future::pending().await };
     let desk = Desk { by_number, first, files: Mutex::default() };
-    let earlier = inner.settings.data_dir.join("signal");
+    let earlier = inner.settings.earlier();
     let mut again = Again::new(inner);
     loop {
         let why = match run(inner, &desk, words, config_dir, &earlier).await {

@@ -13,7 +13,7 @@ pub struct SignalSettings {
     pub accounts: Vec<SignalAccount>,
     /// How signal-cli is reached.
     pub way: Way,
-    /// Where attachments and what was received are kept.
+    /// Where attachments are kept, and what earlier versions kept besides.
     pub data_dir: PathBuf,
     /// Largest attachment that is stored; 0 stores none.
     pub attachments_bytes_max: u64,
@@ -23,6 +23,14 @@ pub struct SignalSettings {
     pub receipts: bool,
     /// How long anything is waited for.
     pub patience: Patience,
+}
+
+impl SignalSettings {
+    /// Where earlier versions kept what lies beside the account's keys now, so that another server finds
+    /// it that comes to have those.
+    pub(super) fn earlier(&self) -> PathBuf {
+        self.data_dir.join("signal")
+    }
 }
 
 /// One account.

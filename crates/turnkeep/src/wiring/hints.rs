@@ -18,22 +18,13 @@ pub(crate) async fn open(resolved: &Resolved, stores: &Stores) -> anyhow::Result
     let Some(redis) = &resolved.redis else { return Ok(Arc::new(NoHints)) };
     let salt = stores.care.salt().await.context("the store's secret can't be read")?;
     let node = node_name(stores.store.epoch());
-    let hints = match connect(redis, deployment(resolved, &salt), node) {
-        Ok(hints) => hints,
-        Err(unfit) => {
-            // Others need not wait for our place.
-            stores.store.close().await;
-            return Err(unfit);
-        }
-    };
+    let hints = connect(redis, deployment(resolved, &salt), node)?;
     let health = hints.settled(redis.connect_timeout).await;
     if let State::Refused(_) = &health.calls {
         let (place, state) = (place(redis), &health.calls);
         tracing::error!(%place, %state, "Redis can't be used as it is configured; we go on without");
     }
     if let State::Foreign(found) = &health.calls {
-        // Others need not wait for our place.
-        stores.store.close().await;
         anyhow::bail!("[redis]: {}", foreign(redis, found));
     }
     Ok(Arc::new(hints))
