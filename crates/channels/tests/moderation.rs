@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use turnkeep_channels::HttpModerator;
 use turnkeep_core::moderation::Ruling;
@@ -107,10 +107,10 @@ async fn what_is_no_answer_is_none() {
 
 #[tokio::test]
 async fn who_is_not_there_or_says_nothing_is_told_without_the_address() {
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = gone.local_addr().unwrap();
-    drop(gone);
-    let url = format!("http://{address}/check?token=hidden");
+    // Nobody else can have the port, and nobody listens there.
+    let gone = TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}/check?token=hidden", gone.local_addr().unwrap());
     let error = moderator(&url, None).check(MESSAGE).await.unwrap_err();
     assert!(error.contains("refused") && !error.contains("hidden"), "{error}");
     let cut = checked(String::new()).await.unwrap_err();

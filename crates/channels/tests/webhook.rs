@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use turnkeep_channels::webhook::Lookup;
 use turnkeep_channels::{WebhookClient, WebhookCourier};
 use turnkeep_core::network::Network;
@@ -234,9 +234,10 @@ async fn refusals_are_told_apart() {
 
 #[tokio::test]
 async fn a_receiver_that_is_not_there_is_said_so() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/?token=hidden", listener.local_addr().unwrap());
-    drop(listener);
+    // Nobody else can have the port, and nobody listens there.
+    let gone = TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}/?token=hidden", gone.local_addr().unwrap());
     let carried = courier(&url, &["127.0.0.1"]).carry(delivery()).await;
     assert!(error(&carried).contains("refused"), "{carried:?}");
     assert!(!error(&carried).contains("hidden"));

@@ -116,6 +116,13 @@ impl Server {
         self.kill();
     }
 
+    /// Ends as it should, so that the log is whole.
+    fn end(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+    }
+
     fn kill(&mut self) {
         let _ = self.child.kill();
         self.child.wait().unwrap();
@@ -322,7 +329,7 @@ fn no_secret_is_in_a_log_an_error_or_a_file() {
     secrets.push(nearly);
     let over_tcp = ["sessions", "--server", &format!("http://{}", server.address)];
     let said = home.output(&over_tcp, &[("TURNKEEP_KEY", &secrets[3])]);
-    drop(server);
+    server.end();
     let log = home.log();
     assert!(log.contains("a key was made"), "{log}");
     assert!(tables::keeps(&home.data(), id(&key)), "the key is there");

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crash_kit::{Person, Server, audit, client, compare};
+use crash_kit::{Person, Server, audit, client, compare, logged};
 use serde_json::{Value, json};
 
 /// Nothing here takes long; what does is broken.
@@ -118,8 +118,9 @@ impl Home {
         self.client.get(url).send().await.unwrap().json().await.unwrap()
     }
 
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.config().with_extension("log")).unwrap()
+    /// The log once it says this.
+    async fn logged(&self, what: &str) -> String {
+        logged(&self.config(), what).await
     }
 
     /// Sends a signal to the server.
@@ -190,9 +191,9 @@ async fn nobody_who_writes_meanwhile_notices() {
     }
     let live = audit(&home.data()).unwrap();
     assert!(live.contains("+ 0 open + 0 dead letters"), "{live}");
+    home.logged("unknown key \"kindd\" in [channels.api]").await;
     home.server.take();
     audit(&home.data()).unwrap();
-    assert!(home.log().contains("unknown key \"kindd\" in [channels.api]"), "{}", home.log());
 }
 
 /// A turn that stays open for as long as the test takes.
@@ -282,13 +283,8 @@ async fn limits_names_and_the_log_are_reloaded() {
     assert_eq!(home.say(said("in-silence")).await.0, 202);
     home.reload("").await;
     assert_eq!(home.say(said("told-again")).await.0, 202);
-    let told = async {
-        while !home.log().contains("told-again") {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, told).await.unwrap();
-    assert!(!home.log().contains("in-silence"), "{}", home.log());
+    let log = home.logged("told-again").await;
+    assert!(!log.contains("in-silence"), "{log}");
 }
 
 #[tokio::test]
@@ -307,7 +303,7 @@ async fn what_needs_a_restart_and_what_is_wrong_is_said() {
     assert!(said.contains("turnkeep.toml:3: [listeners.crm] needs \"secret_file\""), "{said}");
     let ready = json!({"status": "ok", "config": "last reload failed"});
     assert_eq!(home.get("/readyz").await, ready);
-    assert!(home.log().contains("unknown key \"window_m\""), "{}", home.log());
+    home.logged("unknown key \"window_m\"").await;
     home.reload("").await;
     assert_eq!(home.get("/readyz").await, json!({"status": "ok"}));
 }
@@ -348,7 +344,7 @@ async fn turns_of_an_agent_that_is_gone_wait_for_it() {
     }
     assert_eq!(one.await.unwrap()["reply"], "echo: one");
     home.until(WAITING, 1.0).await;
-    assert!(home.log().contains("its agent is not configured any more"), "{}", home.log());
+    home.logged("its agent is not configured any more").await;
     assert_eq!(home.get(SESSION).await["state"], "processing");
     home.reload(&with_second(0)).await;
     assert_eq!(two.await.unwrap()["reply"], "echo: two");

@@ -135,7 +135,7 @@ fn configure(dir: &Path, host: SocketAddr, more: &str) -> PathBuf {
          [agents.broken]\nkind = \"openai\"\nmodel = \"m\"\nbase_url = \"http://{host}/broken\"\n\
          [agents.gated]\nkind = \"openai\"\nmodel = \"m\"\nbase_url = \"http://{host}/gated\"\n\
          [guard]\nterms = [\"cheap pills\"]\n\
-         [channels.signal]\nspool = \"spool.jsonl\"\nwindow_mode = \"fixed\"\nwindow_ms = 1000\n"
+         [channels.signal]\nspool = \"spool.jsonl\"\nwindow_mode = \"fixed\"\nwindow_ms = 5000\n"
     );
     std::fs::write(&config, text).unwrap();
     config
@@ -254,7 +254,7 @@ async fn a_burst_is_followed_to_its_delivery() {
         }
         (one.0, one.1, two.0, two.1)
     };
-    world.until(|spans| spans.iter().any(|span| span["name"] == "deliver")).await;
+    world.until(|spans| spans.len() >= 7).await;
     let Arrived { spans, resources, authorization, .. } = world.now();
     let all = ["POST /v1/chat", "agent attempt", "decide", "deliver", "turn"];
     assert_eq!(names(&spans, &one), all);
@@ -418,8 +418,8 @@ async fn after_a_kill_a_new_trace_names_the_same_turn() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_down_costs_spans_only() {
     let dir = tempfile::tempdir().unwrap();
-    // Nobody listens there any more; and here somebody does, and never answers.
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Nobody listens there on any machine; and here somebody does, and never answers.
+    let gone = SocketAddr::from(([127, 0, 0, 1], 9));
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     for host in [gone, mute.local_addr().unwrap()] {
         let place = dir.path().join(host.port().to_string());

@@ -72,10 +72,12 @@ async fn endless_brains_have_an_end() {
 
 #[tokio::test]
 async fn an_end_is_the_end() {
-    let finished = "echo '{\"type\":\"finished\",\"reply\":\"SECRET\"}'";
-    check_broken(&format!("{finished}; {finished}"), "line 2 ends a turn that had ended").await;
+    // In one piece: nobody listens for long to who has finished.
+    let finished = "{\"type\":\"finished\",\"reply\":\"SECRET\"}\\n";
+    check_broken(&format!("printf '{finished}{finished}'"), "line 2 ends a turn that had ended")
+        .await;
     check_broken(
-        &format!("{finished}; echo; echo '{{\"type\":\"say\",\"text\":\"SECRET\"}}'"),
+        &format!("printf '{finished}\\n{{\"type\":\"say\",\"text\":\"SECRET\"}}\\n'"),
         "line 3 comes after the turn had ended",
     )
     .await;

@@ -12,6 +12,7 @@ use turnkeep_core::ports::agent::Agent as _;
 use crate::brain_server::{Brain, event, finished, refused, say};
 use crate::handle::FakeHandle;
 use crate::server::Step::{self, Begin, End, Gate, Raw, Respond};
+use crate::server::nobody;
 
 /// A brain that answers the turn so fails the attempt with this.
 async fn check(steps: Vec<Step>, retry: bool, expect: &str) {
@@ -232,9 +233,11 @@ async fn who_is_not_there_or_does_not_speak_is_tried_again() {
     // Who has no name is told by the address.
     let error = format!("{origin}: the brain did not begin to answer within 1ms");
     assert_eq!((&*failure.error, failure.retry), (&*error, true));
-    drop(listener);
+    let (_kept, address) = nobody();
+    let origin = format!("http://{address}");
     let agent = HttpBrainAgent::new(&HttpBrainSettings {
         begin_timeout: Duration::from_secs(30),
+        url: format!("{origin}/SECRET"),
         ..settings
     });
     let failure = agent.unwrap().run(FakeHandle::new().turn(&["a"])).await.unwrap_err();

@@ -11,7 +11,7 @@ use turnkeep_core::usage::Usage;
 
 use crate::handle::FakeHandle;
 use crate::openai::{agent, finished, model_agent};
-use crate::server::{Server, Step, answer, delta, event, refusal};
+use crate::server::{Server, Step, answer, delta, event, nobody, refusal};
 
 fn too_long() -> Vec<Step> {
     let error = json!({"message": "too much", "code": "context_length_exceeded"});
@@ -109,9 +109,7 @@ async fn where_a_model_does_not_answer_another_does() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_replaced_and_its_replacement_has_no_other() {
     let server = Server::start([]).await;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let (_kept, address) = nobody();
     let spare = Server::start([answer(&["Hello"]), refusal(400, &[], "no such model")]).await;
     let other = with_spare(&spare, &server);
     let agent = model_agent(&server, |settings, _| {

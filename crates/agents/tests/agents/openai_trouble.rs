@@ -11,7 +11,9 @@ use turnkeep_core::session::input::RunFailure;
 
 use crate::handle::FakeHandle;
 use crate::openai::{agent, agent_with, finished, model_agent};
-use crate::server::{SILENCE, Server, Step, answer, delta, done, event, finish, refusal, silence};
+use crate::server::{
+    SILENCE, Server, Step, answer, delta, done, event, finish, nobody, refusal, silence,
+};
 use crate::toolbox::{FakeTools, done as tool_done};
 
 fn check_failure(case: &str, failure: RunFailure, words: &str, retry: bool, after: Option<u64>) {
@@ -170,9 +172,7 @@ async fn an_answer_has_a_limit_wherever_it_grows() {
 #[tokio::test]
 async fn a_server_that_is_not_there() {
     let server = Server::start([]).await;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let (_kept, address) = nobody();
     let agent =
         agent_with(&server, |settings, _| settings.base_url = format!("http://{address}/v1"));
     let handle = FakeHandle::new();

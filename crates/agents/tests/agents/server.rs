@@ -1,11 +1,12 @@
 //! A server that speaks the documented protocol over plain HTTP/1.1, as scripted.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use turnkeep_core::ports::agent::Agent;
@@ -207,6 +208,14 @@ async fn read_request(stream: &mut BufReader<TcpStream>, connection: usize) -> O
     stream.read_exact(&mut body).await.ok()?;
     let text = String::from_utf8(body).unwrap();
     Some(Request { path, headers, body: serde_json::from_str(&text).unwrap(), text, connection })
+}
+
+/// An address where nobody listens, nor anybody else can, while the socket is there.
+pub(crate) fn nobody() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// An event of the stream.

@@ -2,8 +2,12 @@
 //! removed.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::future::poll_fn;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::task::Poll;
 
 use tempfile::TempDir;
 use turnkeep_agents::{CommandAgent, CommandSettings, WorktreeSettings, worktree_id};
@@ -383,20 +387,25 @@ async fn whoever_waits_until_nobody_works_there_can_remove_it() {
     assert!(make.success());
     let script = format!("trap '' TERM; echo > {}; read -r _ < {}", begun.display(), end.display());
     let agent = ground.agent(&script);
-    tokio::select! {
-        _ = run(&agent, "one") => panic!("it waits"),
-        begun = tokio::fs::read(&begun) => drop(begun.unwrap()),
-    }
     let worktrees = agent.worktrees().unwrap();
-    let left = worktrees.leave(&key("one")).await.unwrap();
-    assert_eq!(kept(left).0, WorktreeState::InUse);
-    let vacant = worktrees.vacant(&key("one"));
-    let removed = async {
-        vacant.await;
+    let left = async {
+        tokio::fs::read(&begun).await.unwrap();
         worktrees.leave(&key("one")).await.unwrap()
     };
-    let end = async { tokio::fs::write(&end, "\n").await.unwrap() };
-    let (removed, ()) = tokio::join!(removed, end);
+    let left = tokio::select! {
+        _ = run(&agent, "one") => panic!("it waits"),
+        left = left => left,
+    };
+    assert_eq!(kept(left).0, WorktreeState::InUse);
+    // The turn is over, and its process has not even been asked to end.
+    let mut vacant = worktrees.vacant(&key("one"));
+    let looked = poll_fn(|context| Poll::Ready(vacant.as_mut().poll(context))).await;
+    assert!(looked.is_pending(), "somebody works there");
+    // Whoever opens both ends waits for nobody: it may have been ended by now.
+    let mut end = OpenOptions::new().read(true).write(true).open(&end).unwrap();
+    end.write_all(b"\n").unwrap();
+    vacant.await;
+    let removed = worktrees.leave(&key("one")).await.unwrap();
     assert!(matches!(removed, Removal::Removed(_)), "{removed:?}");
     // Where there is none, nobody waits.
     worktrees.vacant(&key("two")).await;

@@ -8,7 +8,8 @@ use turnkeep_core::outbox::DeliveryOutcome;
 use turnkeep_core::ports::intake::{Said, Taken};
 
 use crate::intake::Desk;
-use crate::stand::{ANNA, FIRST, Stand, US, data_message, envelope, until};
+use crate::port_kit::free_port;
+use crate::stand::{ANNA, FIRST, Stand, US, data_message, envelope, pass, until};
 
 /// Which of its doors.
 #[derive(Clone, Copy, PartialEq)]
@@ -58,7 +59,8 @@ async fn started(
 
 async fn check(door: Door) {
     let (stand, desk) = (Stand::new(), Desk::new());
-    let (mut daemon, port) = started(&stand, door, 0, 1).await;
+    // One that nobody else is given while it is down.
+    let (mut daemon, port) = started(&stand, door, free_port().into(), 1).await;
     let way = door.way(&stand, port);
     let listening = stand.listen(way.clone(), &desk);
     listening.works().await;
@@ -116,9 +118,7 @@ async fn over_http() {
 async fn check_slow(door: Door) {
     const OTHER: &str = "+4915100000009";
     let desk = Desk::new();
-    let mut stand = Stand::new().with(&[("home", US, "default"), ("shop", OTHER, "shop")]);
-    stand.patience.call = std::time::Duration::from_secs(2);
-    stand.patience.silence = std::time::Duration::from_secs(20);
+    let stand = Stand::new().with(&[("home", US, "default"), ("shop", OTHER, "shop")]);
     let (_daemon, port) = started(&stand, door, 0, 1).await;
     desk.shut("home");
     stand.says(FIRST, "stuck");
@@ -145,13 +145,16 @@ async fn a_slow_intake_holds_up_nothing_else_over_http() {
 
 #[tokio::test]
 async fn an_answer_that_is_lost_is_unknown_over_http() {
-    let (mut stand, desk) = (Stand::new(), Desk::new());
-    stand.patience.send = std::time::Duration::from_millis(500);
+    let (stand, desk) = (Stand::new(), Desk::new());
     let (_daemon, port) = started(&stand, Door::Http, 0, 1).await;
     let listening = stand.listen(Door::Http.way(&stand, port), &desk);
     listening.works().await;
     stand.faults(&json!([{"method": "send", "do": "lose"}]));
-    let outcome = listening.send("x").await;
+    let too_late = async {
+        stand.calls("send", 1).await;
+        pass(stand.patience.send).await;
+    };
+    let (outcome, ()) = tokio::join!(listening.send("x"), too_late);
     assert!(matches!(outcome, DeliveryOutcome::Unknown { .. }), "{outcome:?}");
     assert_eq!(stand.called("send").len(), 1);
 }
@@ -187,8 +190,7 @@ async fn each_account_hears_only_what_is_its_own() {
 /// The answer to the subscription stands behind an envelope that takes its time.
 #[tokio::test]
 async fn an_envelope_before_the_subscription_is_not_cut_off() {
-    let (mut stand, desk) = (Stand::new(), Desk::new());
-    stand.patience.call = std::time::Duration::from_secs(2);
+    let (stand, desk) = (Stand::new(), Desk::new());
     stand
         .faults(&json!([{"name": "late", "method": "subscribeReceive", "times": 1, "do": "lose"}]));
     let (_daemon, port) = started(&stand, Door::Unix, 0, 1).await;
@@ -196,6 +198,7 @@ async fn an_envelope_before_the_subscription_is_not_cut_off() {
     stand.says(FIRST, "one");
     let listening = stand.listen(Door::Unix.way(&stand, port), &desk);
     desk.heard(1).await;
+    pass(stand.patience.call).await;
     listening.works().await;
     desk.open(true);
     // Only what was taken is shown as read.

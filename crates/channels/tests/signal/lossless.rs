@@ -106,6 +106,9 @@ async fn an_earlier_process_is_waited_for_and_then_ended() {
     let started = |stat: &str| {
         stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned()
     };
+    // Who is ended before it has said anything leaves nothing.
+    let said = async || (fs::metadata(&path).unwrap().len() > 0).then_some(());
+    until("its words", said).await;
     let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap();
     fs::write(folder.join("receive-1.pid"), format!("{number} {}", started(&stat))).unwrap();
     let listening = stand.listen(stand.child(), &desk);

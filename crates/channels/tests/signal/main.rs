@@ -9,6 +9,8 @@ mod daemons;
 mod intake;
 mod letters;
 mod lossless;
+#[path = "../../../turnkeep/tests/port_kit/mod.rs"]
+mod port_kit;
 mod sending;
 mod shared;
 mod stand;

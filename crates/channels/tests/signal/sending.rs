@@ -8,7 +8,7 @@ use turnkeep_core::ports::channel::Channel as _;
 use turnkeep_core::ports::intake::{Pulse, Quoted};
 
 use crate::intake::Desk;
-use crate::stand::{ANNA, FIRST, Stand, US, part};
+use crate::stand::{ANNA, FIRST, Stand, US, part, pass};
 
 const GROUP: &str = "Pmpi+EfPWmsxiomLe9Nx2XF9HOE483p6iKiFj65iMwI=";
 
@@ -84,15 +84,19 @@ async fn failures_are_told_apart() {
 
 #[tokio::test]
 async fn what_nobody_knows_is_unknown() {
-    let (mut stand, desk) = (Stand::new(), Desk::new());
-    stand.patience.send = Duration::from_secs(1);
+    let (stand, desk) = (Stand::new(), Desk::new());
     let listening = stand.listen(stand.child(), &desk);
     listening.works().await;
     let rule = |deed: &str| {
         stand.faults(&json!([{"name": deed, "method": "send", "times": 1, "do": deed}]));
     };
     rule("lose");
-    check_unknown(&listening.send("x").await, "no answer to send in time");
+    let too_late = async {
+        stand.calls("send", 1).await;
+        pass(stand.patience.send).await;
+    };
+    let (outcome, ()) = tokio::join!(listening.send("x"), too_late);
+    check_unknown(&outcome, "no answer to send in time");
     rule("die_after");
     check_unknown(&listening.send("x").await, "signal-cli");
     listening.works().await;
@@ -123,7 +127,9 @@ async fn without_signal_cli_nothing_was_sent() {
 
 #[tokio::test]
 async fn typing_is_shown_and_hidden_and_holds_up_nothing() {
-    let (stand, desk) = (Stand::new(), Desk::new());
+    let (mut stand, desk) = (Stand::new(), Desk::new());
+    // However slow it is, nobody gives up showing it.
+    stand.patience.typing = Duration::from_secs(3600);
     let listening = stand.listen(stand.child(), &desk);
     listening.works().await;
     let anna = format!("default:default:signal:dm:{ANNA}").parse().unwrap();

@@ -60,9 +60,11 @@ async fn what_was_laid_aside_goes() {
     stand.inject(&json!({"account": US, "envelope": photo(FIRST), "files": files}));
     let _listening = stand.listen(stand.child(), &desk);
     desk.heard(1).await;
-    let aside = stand.config().join("aside");
-    until("it goes", async || (aside.exists() && count(&aside) == 0).then_some(())).await;
-    assert_eq!(count(&stand.config().join("attachments")), 0);
+    // First there, then here: so it is seen nowhere only once it is gone.
+    let places = ["attachments", "aside"].map(|name| stand.config().join(name));
+    let is_gone = async || places.iter().all(|place| count(place) == 0).then_some(());
+    until("it goes", is_gone).await;
+    assert!(places[1].exists(), "it was laid there");
 }
 
 /// There were two accounts, or signal-cli did not run by itself yet.

@@ -46,6 +46,15 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     tokio::time::timeout(PATIENCE, looks).await.unwrap_or_else(|_| panic!("never: {what}"))
 }
 
+/// For everything in this process that waits for an hour, so much time goes by at once.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+    // Whoever waited goes on before more of it goes by.
+    tokio::task::yield_now().await;
+}
+
 /// The folder of one stand-in, and ours.
 pub(crate) struct Stand {
     folder: TempDir,

@@ -213,7 +213,7 @@ mod tests {
         SessionKey::new("t", "a", "api", SessionKind::Dm, peer).unwrap()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_is_held_counts_for_its_session_until_it_is_let_go() {
         let (files, ann, bob) = (Arc::<OpenFiles>::default(), key("ann"), key("bob"));
         let (one, two) =

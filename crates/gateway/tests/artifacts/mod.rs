@@ -285,6 +285,8 @@ async fn who_chose_to_finish_now_is_let_through_to_nothing_more() {
     });
     let (gateway, _folder) = over_sqlite(agent, |policy| {
         (policy.busy, policy.error_backoff_ms) = (BusyPolicy::Agent, 1);
+        // Nobody chooses in its place, however long it takes.
+        policy.question_ms = 600_000;
     })
     .await;
     let first = gateway.submit(says("anna", "api", "one"), true).await.unwrap();

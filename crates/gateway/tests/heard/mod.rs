@@ -11,6 +11,7 @@ mod rates;
 mod waiting;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use turnkeep_agents::EchoAgent;
 use turnkeep_core::journal::EventBody;
@@ -25,6 +26,9 @@ use turnkeep_gateway::{Gateway, Parts, Settings};
 use turnkeep_stores::MemoryStore;
 
 use crate::kit::{Noted, history, names, parts, started};
+
+/// Nothing here takes long; what does is broken.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A gateway that hears, and what it sent.
 pub(super) struct House {
@@ -127,7 +131,7 @@ impl House {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(20), told).await.unwrap()
+        tokio::time::timeout(PATIENCE, told).await.unwrap()
     }
 
     pub(super) async fn events(&self, key: &SessionKey) -> Vec<Event> {
@@ -145,7 +149,7 @@ impl House {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(20), seen).await.unwrap();
+        tokio::time::timeout(PATIENCE, seen).await.unwrap();
     }
 
     pub(super) async fn sessions(&self) -> Vec<String> {

@@ -11,7 +11,7 @@ use turnkeep_core::usage::Usage;
 use turnkeep_gateway::intake::routing::{Strangers, Trigger};
 use turnkeep_stores::MemoryStore;
 
-use super::{House, dm, in_group, routing, says};
+use super::{House, PATIENCE, dm, in_group, routing, says};
 use crate::kit::{Scripted, names, reply};
 
 fn there(heard: Heard) -> Heard {
@@ -125,5 +125,5 @@ async fn booked(house: &House, tokens: u64) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), so).await.unwrap();
+    tokio::time::timeout(PATIENCE, so).await.unwrap();
 }

@@ -2,8 +2,7 @@
 //! stopped by whoever goes away.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -11,7 +10,9 @@ use hyper::client::conn::http1::handshake;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
 use turnkeep_core::care::Forgotten;
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::care::{
@@ -25,7 +26,8 @@ use turnkeep_stores::MemoryStore;
 
 use crate::kit::{World, soon};
 
-type Script = Arc<dyn Fn(BackupOrder) -> Result<u64, BackupError> + Send + Sync>;
+type Ended = Result<u64, BackupError>;
+type Script = Arc<dyn Fn(BackupOrder) -> BoxFuture<'static, Ended> + Send + Sync>;
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// A store whose backups end as the test says, and that does everything else as any other.
@@ -97,8 +99,8 @@ impl CareStore for Copier {
     }
 
     fn backup(&self, order: BackupOrder) -> BoxFuture<'_, Result<u64, BackupError>> {
-        let script = Arc::clone(&self.script);
-        let work = tokio::task::spawn_blocking(move || script(order));
+        // It goes on by itself, as the copying of a file does.
+        let work = tokio::spawn((self.script)(order));
         Box::pin(async move { work.await.unwrap() })
     }
 }
@@ -107,24 +109,18 @@ impl CareStore for Copier {
 struct Home {
     world: World,
     socket: PathBuf,
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.socket));
-    }
+    _folder: TempDir,
 }
 
 impl Home {
-    async fn new(
-        script: impl Fn(BackupOrder) -> Result<u64, BackupError> + Send + Sync + 'static,
-    ) -> Self {
-        let (memory, script) = (MemoryStore::new(), Arc::new(script));
-        let world = World::caring(Arc::new(Copier { memory, script })).await;
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("turnkeep-backup-{}-{number}.sock", std::process::id());
-        let socket = std::env::temp_dir().join(name);
+    async fn new<F>(script: impl Fn(BackupOrder) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Ended> + Send + 'static,
+    {
+        let script: Script = Arc::new(move |order| Box::pin(script(order)));
+        let world = World::caring(Arc::new(Copier { memory: MemoryStore::new(), script })).await;
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("turnkeep.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let http = Http {
             gateway: world.gateway.clone(),
@@ -134,7 +130,7 @@ impl Home {
             render_metrics: Arc::new(String::new),
         };
         tokio::spawn(serve_unix(http, listener, world.shutdown.clone()));
-        Self { world, socket }
+        Self { world, socket, _folder: folder }
     }
 
     async fn ask(&self, body: &Value) -> Lines {
@@ -186,12 +182,15 @@ fn copy() -> Value {
 
 #[tokio::test]
 async fn a_backup_tells_how_far_it_is_and_what_it_came_to() {
-    let (go_on, held) = mpsc::channel::<()>();
-    let held = Mutex::new(held);
+    let go_on = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&go_on);
     let home = Home::new(move |mut order| {
-        assert!((order.progress)(3, 10));
-        held.lock().unwrap().recv().unwrap();
-        if order.replace { Ok(9) } else { Err(BackupError::Full(order.file)) }
+        let held = Arc::clone(&held);
+        async move {
+            assert!((order.progress)(3, 10));
+            held.acquire().await.unwrap().forget();
+            if order.replace { Ok(9) } else { Err(BackupError::Full(order.file)) }
+        }
     })
     .await;
     let mut lasts = Vec::new();
@@ -200,7 +199,7 @@ async fn a_backup_tells_how_far_it_is_and_what_it_came_to() {
         assert_eq!(lines.response.status(), 200);
         assert_eq!(lines.response.headers()["content-type"], "application/x-ndjson");
         assert_eq!(lines.next().await, Some(json!({ "type": "progress", "done": 3, "of": 10 })));
-        go_on.send(()).unwrap();
+        go_on.add_permits(1);
         let mut last = Value::Null;
         while let Some(line) = lines.next().await {
             last = line;
@@ -214,15 +213,18 @@ async fn a_backup_tells_how_far_it_is_and_what_it_came_to() {
 
 #[tokio::test]
 async fn whoever_goes_away_stops_it_and_another_one_can_begin() {
-    let (stopped, mut stops) = tokio::sync::mpsc::unbounded_channel();
+    let (stopped, mut stops) = mpsc::unbounded_channel();
     let home = Home::new(move |mut order| {
-        while (order.progress)(1, 2) {
-            std::thread::yield_now();
+        let stopped = stopped.clone();
+        async move {
+            while (order.progress)(1, 2) {
+                tokio::task::yield_now().await;
+            }
+            // With the order the place for the next backup becomes free.
+            drop(order);
+            stopped.send(()).unwrap();
+            Err(BackupError::Stopped)
         }
-        // With the order the place for the next backup becomes free.
-        drop(order);
-        stopped.send(()).unwrap();
-        Err(BackupError::Stopped)
     })
     .await;
     let mut first = home.ask(&copy()).await;
@@ -244,7 +246,7 @@ async fn whoever_goes_away_stops_it_and_another_one_can_begin() {
 
 #[tokio::test]
 async fn each_refusal_has_its_status() {
-    let home = Home::new(|order| {
+    let home = Home::new(|order| async move {
         let file = order.file;
         match file.file_name().unwrap().to_str().unwrap() {
             "there" => Err(BackupError::Exists(file)),
@@ -275,7 +277,7 @@ async fn each_refusal_has_its_status() {
 
 #[tokio::test]
 async fn no_key_makes_a_server_write_files() {
-    let home = Home::new(|_| Ok(1)).await;
+    let home = Home::new(|_| async { Ok(1) }).await;
     let refused = home.world.post("/v1/backup", &copy()).await;
     assert_eq!(refused.status, 403, "{}", refused.text());
     assert_eq!(refused.json()["type"], "urn:turnkeep:problem:socket-only");

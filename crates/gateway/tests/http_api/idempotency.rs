@@ -10,7 +10,7 @@ use crate::kit::{Reply, World, path, says, soon};
 /// Sends it under a key, and waits for the answer.
 async fn under(world: &World, key: &str, body: &Value) -> Reply {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
-    world.call("POST", "/v1/chat?wait=15", &headers, body.to_string()).await
+    world.call("POST", "/v1/chat?wait=50", &headers, body.to_string()).await
 }
 
 /// The answer to the first of its kind.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -43,10 +43,18 @@ use turnkeep_stores::{MemoryStore, SqliteStore};
 use crate::agents::{Asker, Broken, Forgetful, Gate, Patient, Reciter, Talker, Watcher};
 
 /// Nothing in these tests takes long; what does is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// How much of a rate has come back since then, at one every so many seconds. Nothing, unless the
+/// machine stands still: then it is more that gets through, and rightly so.
+pub(crate) fn came_back(since: Instant, each_s: u64) -> u64 {
+    // A clock of milliseconds may be one of them ahead.
+    let passed = since.elapsed() + Duration::from_millis(1);
+    passed.as_secs() / each_s
 }
 
 /// Every built-in channel without a window; the tenant `small` has an inbox for one, a customer of
@@ -74,6 +82,8 @@ impl Policies for TestPolicies {
             "brief" => policy.retention_days = 30,
             "typist" => {
                 (policy.window_mode, policy.window_ms) = (WindowMode::Adaptive, 3000);
+                // However long the machine stands still, it is one burst.
+                policy.window_total_ms = 600_000;
             }
             "watched" => {
                 let default = Ruling::Refuse;
@@ -302,9 +312,23 @@ impl World {
 
     /// Says something and waits for the answer.
     pub(crate) async fn ask(&self, body: &Value) -> Value {
-        let reply = self.post("/v1/chat?wait=15", body).await;
+        let reply = self.post("/v1/chat?wait=50", body).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()
+    }
+
+    /// Says something until it is held up. What is let in before that comes so many seconds behind
+    /// the one that was let in `last`, in which the machine stood still.
+    pub(crate) async fn limited(&self, body: &Value, last: &mut Instant, each_s: u64) -> Reply {
+        loop {
+            let before = Instant::now();
+            let reply = self.post("/v1/chat", body).await;
+            if reply.status != 202 {
+                return reply;
+            }
+            assert!(came_back(*last, each_s) > 0, "too soon: {}", reply.text());
+            *last = before;
+        }
     }
 
     /// Bytes as they are, and everything that comes back until the server closes.

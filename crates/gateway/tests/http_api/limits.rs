@@ -1,7 +1,7 @@
 //! What one peer may cost: bytes, time and connections.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -33,10 +33,15 @@ async fn a_body_of_a_hundred_megabytes_is_not_read() {
     // Really sent, by a peer that only reads afterwards.
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     stream.write_all(&head(&world, "content-length: 2097153")).await.unwrap();
-    soon(stream.write_all(&vec![b' '; 2_097_153])).await.unwrap();
-    let mut answer = String::new();
-    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    let since = Instant::now();
+    let sent = soon(stream.write_all(&vec![b' '; 2_097_153])).await;
+    let mut answer = Vec::new();
+    let read = soon(stream.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    // All of it is taken from whoever does not stand still in between.
+    let whole = sent.is_ok() && read.is_ok();
+    assert!(whole || since.elapsed() >= Duration::from_secs(1), "{sent:?} {read:?}");
 }
 
 #[tokio::test]
@@ -193,7 +198,8 @@ async fn nothing_is_taken_while_draining() {
 #[tokio::test]
 async fn the_same_api_stands_behind_a_unix_socket() {
     let world = World::new().await;
-    let path = std::env::temp_dir().join(format!("turnkeep-http-{}.sock", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("turnkeep.sock");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let http = Http {
         gateway: world.gateway.clone(),
@@ -204,7 +210,6 @@ async fn the_same_api_stands_behind_a_unix_socket() {
     };
     let server = tokio::spawn(serve_unix(http, listener, world.shutdown.clone()));
     let mut stream = UnixStream::connect(&path).await.unwrap();
-    std::fs::remove_file(&path).unwrap();
     stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut answer = [0; 15];
     soon(stream.read_exact(&mut answer)).await.unwrap();

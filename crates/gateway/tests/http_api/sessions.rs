@@ -50,8 +50,13 @@ async fn a_session_tells_how_it_is() {
 #[tokio::test]
 async fn a_customers_rhythm_is_learnt_and_kept() {
     let world = World::new().await;
-    let typist = |text: &str| json!({ "tenant_id": "typist", "customer_id": "ann", "channel": "web", "message": text });
-    let address = "/v1/sessions/typist%3Adefault%3Aweb%3Adm%3Aann";
+    // An agent that does not answer, so that the burst goes on however long the messages take.
+    let typist = |text: &str| {
+        let mut says = says("ann", "patient", "web", text);
+        says["tenant_id"] = "typist".into();
+        says
+    };
+    let address = "/v1/sessions/typist%3Apatient%3Aweb%3Adm%3Aann";
     for text in ["where", "is", "my", "parcel", "and", "when"] {
         assert_eq!(world.post("/v1/chat", &typist(text)).await.status, 202);
     }

@@ -221,6 +221,7 @@ async fn a_node_that_is_ending_lets_go_of_what_others_write_and_hears_of_what_ru
 #[tokio::test(start_paused = true)]
 async fn where_reading_takes_its_time_what_others_wrote_is_read_once() {
     let mut three = Three::new().await;
+    let since = std::time::Instant::now();
     let (gateway, stop) = (three.gateway.clone(), three.stop.clone());
     tokio::spawn(async move { gateway.sweep(stop).await });
     three.look_out();
@@ -234,6 +235,9 @@ async fn where_reading_takes_its_time_what_others_wrote_is_read_once() {
     let settled = tokio::time::timeout(SOON, said.follow.unwrap()).await.unwrap().unwrap();
     assert_eq!(settled.status, TurnStatus::Cancelled);
     tokio::time::sleep(Duration::from_secs(8)).await;
-    assert_eq!(three.hall.slow_loads(), 1, "looked at again while it was read");
+    // Every ten seconds, by the clock that nobody stops, it is looked at whatever was seen before.
+    let rounds = usize::try_from(since.elapsed().as_secs() / 10).unwrap();
+    let loads = three.hall.slow_loads();
+    assert!((1..=1 + rounds).contains(&loads), "{loads}: looked at again while it was read");
     three.stop.cancel();
 }

@@ -8,12 +8,16 @@
 #[expect(dead_code, reason = "the store's own tests do more to it")]
 mod postgres_server;
 
+#[path = "../../../turnkeep/tests/port_kit/mod.rs"]
+mod port_kit;
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
+use port_kit::free_port;
 use turnkeep_hatchet::Token;
 
 /// The tenant that the engine's set-up makes.
@@ -169,10 +173,6 @@ fn database() -> &'static Database {
         let options = format!("-p {port} -c listen_addresses=127.0.0.1 -c timezone=UTC");
         Database { server: postgres_server::Server::start(&options), port }
     })
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Runs a command to its end; what it said.

@@ -2,6 +2,7 @@
 //! reads, a process that is killed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -186,16 +187,19 @@ async fn a_table_that_is_gone_is_said() {
     assert_eq!(texts(store.events(&chat.key, Seq(0), 9).await.unwrap()), ["after"]);
 }
 
-/// Eight sessions commit and reload whenever they are told that nobody knows, until so many
-/// commits of each were acknowledged; what was.
-async fn commit_through(store: &Arc<PostgresStore>, times: usize) -> Vec<(Chat, Vec<String>)> {
+/// Eight sessions commit and reload whenever they are told that nobody knows, until it is over; what
+/// was acknowledged.
+async fn commit_through(
+    store: &Arc<PostgresStore>,
+    over: &Arc<AtomicBool>,
+) -> Vec<(Chat, Vec<String>)> {
     let mut tasks = JoinSet::new();
     for number in 0..8 {
-        let store = Arc::clone(store);
+        let (store, over) = (Arc::clone(store), Arc::clone(over));
         tasks.spawn(async move {
             let mut chat = Chat::new(&format!("peer {number}"));
             let mut acknowledged = Vec::new();
-            while acknowledged.len() < times {
+            while !over.load(Relaxed) {
                 let text = format!("{number} {}", acknowledged.len());
                 commit_until_taken(&store, &mut chat, &text).await;
                 acknowledged.push(text);
@@ -211,9 +215,10 @@ async fn a_server_that_dies_loses_nothing_that_was_acknowledged() {
     let server = Server::start("");
     let home = PgHome::at(server.url());
     let store = open(&home, "survivor", Duration::from_secs(2)).await;
+    let over = Arc::new(AtomicBool::new(false));
     let writing = {
-        let store = Arc::clone(&store);
-        tokio::spawn(async move { commit_through(&store, 150).await })
+        let (store, over) = (Arc::clone(&store), Arc::clone(&over));
+        tokio::spawn(async move { commit_through(&store, &over).await })
     };
     for round in 1..=2 {
         // In the midst of it, without a word to anybody.
@@ -222,6 +227,7 @@ async fn a_server_that_dies_loses_nothing_that_was_acknowledged() {
         }
         tokio::task::block_in_place(|| server.restart());
     }
+    over.store(true, Relaxed);
     for (chat, acknowledged) in writing.await.unwrap() {
         let stored = texts(store.events(&chat.key, Seq(0), 10_000).await.unwrap());
         // One that nobody knew of may stand there as well, and was said again then.

@@ -203,7 +203,8 @@ async fn a_step_of_an_older_epoch_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_somebody_holds_disturbs_no_other() {
     let home = PgHome::default();
-    let lock_timeout = std::time::Duration::from_millis(300);
+    // The neighbours wait for each other, too, and for the disk.
+    let lock_timeout = std::time::Duration::from_secs(1);
     let settings = PostgresSettings { lock_timeout, ..home.settings("a") };
     let store = Arc::new(PostgresStore::open(settings).await.unwrap());
     let mut held = Chat::new("held");

@@ -138,8 +138,10 @@ async fn nobody_fails_for_a_page_that_cannot_be_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_fails_for_a_page_that_takes_too_long() {
     let home = PgHome::default();
-    let store = open(&home, Duration::from_millis(500)).await;
-    let chats = written(&store, &["slow", "one", "two", "three", "four", "five"], 0).await;
+    let patient = open(&home, Duration::from_secs(60)).await;
+    let chats = written(&patient, &["slow", "one", "two", "three", "four", "five"], 0).await;
+    patient.close().await;
+    let store = open(&home, Duration::from_secs(2)).await;
     // One page waits for somebody who has no end.
     let slow = home.client().await;
     slow.batch_execute(

@@ -71,7 +71,7 @@ async fn what_is_refused_anyway_is_not_waited_for() {
 /// A body that stops half way is not waited for for ever.
 #[tokio::test]
 async fn a_body_that_never_ends_is_given_up() {
-    let home = Home::new("[gateway]\nheader_timeout_seconds = 1\n");
+    let home = Home::new("[gateway]\nheader_timeout_seconds = 5\n");
     let server = home.serve("warn", &[]);
     let half = Request { announced: Some(100), ..Request::post("/v1/chat", "", "{\"message\":") };
     let answer = server.ask(attacker(6), &half).await;

@@ -177,7 +177,7 @@ async fn nobody_writes_lines_of_their_own_into_the_log() {
     let raw =
         server.raw(attacker(1), b"GET /\x1b[31m HTTP/1.1\r\nx: \x1b]0;FORGED\x07\r\n\r\n").await;
     assert_eq!(raw.status, 400);
-    drop(server);
+    server.end();
     let log = home.log();
     assert!(log.contains("gateway_decision"), "it logs: {log}");
     assert_eq!(controls(&log), [], "{log:?}");
@@ -250,7 +250,7 @@ async fn secrets_stay_where_they_are() {
         let answer = server.ask(attacker(3), &Request::of("GET /v1/keys", &nearly)).await;
         said.push(("a refusal", answer.text));
     }
-    drop(server);
+    server.end();
     said.push(("the log", home.log()));
     let key_secret = key.rsplit('_').next().unwrap();
     for secret in [provider, &signing[6..], key_secret, "in-the-address"] {

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::time::{interval, timeout};
 
 use crate::crash_kit::{Server, client};
-use crate::kit::{LOOK, PATIENCE, Place, SESSION, ask, example_path, say, until};
+use crate::kit::{BURST, LOOK, PATIENCE, Place, SESSION, ask, example_path, say, until};
+use crate::port_kit::free_port;
 
 const SECRET: &[u8] = b"the secret that both sides know";
 
@@ -123,7 +124,7 @@ impl Place {
 async fn a_burst_is_answered_once() {
     let place = Place::new();
     let brain = Brain::start(&place, "echo.py", "0", "0");
-    let server = place.gateway(&brain, "window_mode = \"fixed\"\nwindow_ms = 2000");
+    let server = place.gateway(&brain, BURST);
     let first = say(&server, "hello", "").await;
     let answer = ask(&server, "are you there?").await;
     assert_eq!(answer["reply"], "echo: hello\nare you there?");
@@ -208,7 +209,7 @@ async fn nothing_is_refunded_twice_after_the_gateway_was_killed() {
 #[tokio::test]
 async fn a_brain_that_was_killed_starts_over() {
     let place = Place::new();
-    let mut brain = Brain::start(&place, "echo.py", "0", "0");
+    let mut brain = Brain::start(&place, "echo.py", &free_port().to_string(), "0");
     let server = place.gateway(&brain, "window_ms = 0\nbusy_policy = \"absorb\"");
     let first = say(&server, "hello...", "").await;
     until(&server, "turn.processing").await;
@@ -225,7 +226,7 @@ async fn a_brain_that_was_killed_starts_over() {
 #[tokio::test]
 async fn nothing_is_refunded_twice_after_the_brain_was_killed() {
     let place = Place::new();
-    let mut brain = Brain::start(&place, "refund.py", "0", "1000");
+    let mut brain = Brain::start(&place, "refund.py", &free_port().to_string(), "1000");
     let server = place.gateway(&brain, "window_ms = 0");
     say(&server, "please refund order 17", "").await;
     place.until_refunded("17\n").await;

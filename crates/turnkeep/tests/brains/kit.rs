@@ -12,6 +12,8 @@ use crate::crash_kit::{self, Server, client};
 /// Nothing here takes long; what does is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
+/// A channel that waits so long for more that nobody comes too late, however slow the machine is.
+pub(crate) const BURST: &str = "window_mode = \"fixed\"\nwindow_ms = 6000\nwindow_total_ms = 60000";
 pub(crate) const SESSION: &str = "default%3Adefault%3Aweb%3Adm%3Aanna";
 
 pub(crate) struct Place {
@@ -130,8 +132,13 @@ pub(crate) async fn until(server: &Server, event: &str) -> String {
     let url = format!("{}/v1/sessions/{SESSION}/events", server.address);
     let mut events = client().get(url).header("last-event-id", "0").send().await.unwrap();
     let mut seen = String::new();
+    // A piece may end within an event.
+    let is_whole = |seen: &str| {
+        let from = seen.find(&format!("\"type\":\"{event}\""));
+        from.is_some_and(|from| seen[from..].contains("\n\n"))
+    };
     let found = async {
-        while !seen.contains(&format!("\"type\":\"{event}\"")) {
+        while !is_whole(&seen) {
             let chunk = events.chunk().await.unwrap().expect("the stream ended");
             seen.push_str(&String::from_utf8_lossy(&chunk));
         }

@@ -13,6 +13,8 @@ mod kit;
 mod messages;
 mod models;
 mod parrot;
+#[path = "../port_kit/mod.rs"]
+mod port_kit;
 mod proxies;
 #[path = "../store_kit/mod.rs"]
 mod store_kit;
@@ -25,14 +27,14 @@ use crash_kit::client;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::unix::pipe::OpenOptions;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
-use kit::{LANGUAGES, PATIENCE, Place, SESSION, ask, gone, say, until};
+use kit::{BURST, LANGUAGES, LOOK, PATIENCE, Place, SESSION, ask, gone, say, until};
 
 #[tokio::test]
 async fn a_burst_is_answered_once() {
     let place = Place::new();
-    let server = place.start("echo.py", "", "window_mode = \"fixed\"\nwindow_ms = 2000");
+    let server = place.start("echo.py", "", BURST);
     let first = say(&server, "hello", "").await;
     let answer = ask(&server, "are you there?").await;
     assert_eq!(answer["reply"], "echo: hello\nare you there?");
@@ -153,13 +155,23 @@ async fn who_asks_twice_at_once_comes_back_to_the_only_slot() {
         if turn['messages'][0]['text'] == 'two':\n\
         \x20   say(type='ask', id='1', text='which?')\n\
         \x20   say(type='ask', id='2', text='and when?')\n\
-        \x20   say(type='finished', reply=' '.join(hear()['type'] for _ in range(2)))\n\
+        \x20   refused = hear()['type']\n\
+        \x20   open('heard', 'x').close()\n\
+        \x20   say(type='finished', reply=refused + ' ' + hear()['type'])\n\
         else:\n\
         \x20   say(type='finished', reply='hello')\n";
     let agent = format!("command = [\"python3\", \"-c\", {script:?}]\nprocesses_max = 1");
     let server = place.start_with(&agent, "window_ms = 0");
     say(&server, "two", "").await;
     until(&server, "turn.waiting_for_input").await;
+    // The user is not quicker than its second question.
+    let refused = async {
+        let mut look = interval(LOOK);
+        while !place.path().join("heard").exists() {
+            look.tick().await;
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("nothing was refused");
     assert_eq!(ask(&server, "17").await["reply"], "refused answer");
     // The slot is free for the next.
     assert_eq!(ask(&server, "one").await["reply"], "hello");

@@ -130,9 +130,10 @@ async fn only_a_provider_is_reached_through_a_proxy_and_only_by_a_tunnel() {
 #[tokio::test]
 async fn neither_what_checks_messages_nor_what_takes_spans_is_reached_through_a_proxy() {
     let (place, proxy) = (Place::new(), Ear::start(REFUSES).await);
-    let around = "[guard]\nmoderation_url = \"https://check.invalid/\"\nmoderation_timeout_ms = 1000\n\
+    // Nobody listens there, which is known at once, without a word to a name server.
+    let around = "[guard]\nmoderation_url = \"https://127.0.0.1:1/\"\nmoderation_timeout_ms = 1000\n\
                   moderation_secret_env = \"KEY\"\n\
-                  [telemetry]\notlp_endpoint = \"https://spans.invalid\"\n";
+                  [telemetry]\notlp_endpoint = \"https://127.0.0.1:1\"\n";
     let server = start(&place, &(agents().await + around), &proxy);
     assert_eq!(ask(&server, "default").await["reply"], "moin");
     let lost = async {

@@ -1,16 +1,17 @@
 //! The real binary with a model that asks for tools, and a real server of tools from a registry; and
 //! with kill -9, of one and of the other, in the middle of a call.
 
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tokio::time::{interval, timeout};
 
-use crate::crash_kit::client;
+use crate::crash_kit::{Server, client, logged};
 use crate::kit::{LOOK, PATIENCE, Place, ask, gone, node, say, until};
 use crate::parrot;
+use crate::port_kit::free_port;
 
 /// The program of the server that shows everything there is, as the project's own scripts install it.
 fn everything() -> PathBuf {
@@ -33,9 +34,16 @@ fn over_streams(place: &Place) -> String {
     format!("command = [{:?}, {program:?}, \"stdio\", \"{mark}\"]", node())
 }
 
+/// Starts a gateway whose server of tools is there: a turn waits only so long for one that starts.
+async fn serve(place: &Place, agent: &str) -> Server {
+    let server = place.serve(agent, "window_ms = 0");
+    logged(&place.path().join("turnkeep.toml"), "a tool server is there").await;
+    server
+}
+
 /// What both ways of reaching it have in common.
 async fn check(place: &Place, tools: &str) {
-    let server = place.serve(&with_tools(tools).await, "window_ms = 0");
+    let server = serve(place, &with_tools(tools).await).await;
     let answer = ask(&server, r#"shop__echo {"message":"moin"}"#).await;
     assert_eq!(answer["reply"], "Echo: moin");
     let answer = ask(&server, r#"shop__get-sum {"a":19,"b":23}"#).await;
@@ -73,13 +81,16 @@ impl Drop for Ends {
 #[tokio::test]
 async fn a_real_server_is_asked_over_http() {
     let place = Place::new();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = free_port();
     let mut command = Command::new(node());
     command.arg(everything()).arg("streamableHttp").env("PORT", port.to_string());
-    let server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let _server = Ends(server.unwrap());
+    let server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut server = Ends(server.unwrap());
+    // No turn waits long for a server that refuses it. What it complains of later is heard, too.
+    let mut said = BufReader::new(server.0.stderr.take().unwrap()).lines();
+    let listens = said.find(|line| line.as_ref().unwrap().contains("listening on port"));
+    listens.expect("it has ended").unwrap();
+    std::thread::spawn(move || said.count());
     check(&place, &format!("url = \"http://127.0.0.1:{port}/mcp\"")).await;
 }
 
@@ -97,10 +108,15 @@ fn process_of(place: &Place) -> Option<String> {
 #[tokio::test]
 async fn a_server_that_is_killed_in_a_call_leaves_it_unknown() {
     let place = Place::new();
-    let server = place.serve(&with_tools(&over_streams(&place)).await, "window_ms = 0");
+    // What it hears is noted before it does anything with it.
+    let ear = place.path().join("ear.cjs");
+    std::fs::write(&ear, NOTES).unwrap();
+    let tools = over_streams(&place).replacen(", ", &format!(", \"--require\", {ear:?}, "), 1);
+    let agent = with_tools(&format!("{tools}\nenv = {{ NOTED = {:?} }}", noted(&place))).await;
+    let server = serve(&place, &agent).await;
     let long = r#"shop__trigger-long-running-operation {"duration":1000,"steps":2}"#;
     let first = say(&server, long, "").await;
-    until(&server, "tool.intended").await;
+    until_called(&place).await;
     let pid = process_of(&place).expect("there is no server of tools");
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     let seen = until(&server, "turn.completed").await;
@@ -112,9 +128,33 @@ async fn a_server_that_is_killed_in_a_call_leaves_it_unknown() {
     place.audit();
 }
 
-/// What the scripted server was told, by method.
+/// Where a server notes what it is told.
+fn noted(place: &Place) -> PathBuf {
+    place.path().join("noted")
+}
+
+/// Has a program of Node note so.
+const NOTES: &str = "const emit = process.stdin.emit;
+process.stdin.emit = function (name, data) {
+  if (name === 'data') require('fs').appendFileSync(process.env.NOTED, data);
+  return emit.apply(this, arguments);
+};
+";
+
+/// Returns once a call has come to the server.
+async fn until_called(place: &Place) {
+    let called = async {
+        let mut look = interval(LOOK);
+        while told(place, "tools/call").is_empty() {
+            look.tick().await;
+        }
+    };
+    timeout(PATIENCE, called).await.expect("it was never called");
+}
+
+/// What the server was told, by method.
 fn told(place: &Place, method: &str) -> Vec<Value> {
-    let noted = std::fs::read_to_string(place.path().join("noted")).unwrap_or_default();
+    let noted = std::fs::read_to_string(noted(place)).unwrap_or_default();
     let messages = noted.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages.filter(|message| message["method"] == method).collect()
 }
@@ -123,21 +163,15 @@ fn told(place: &Place, method: &str) -> Vec<Value> {
 async fn a_call_under_way_is_not_made_again_after_a_kill() {
     let place = Place::new();
     let liar = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agents/tests/agents/mcp/liar.py");
-    let noted = place.path().join("noted");
     let tools = format!(
-        "command = [\"python3\", {liar:?}]\nenv = {{ NOTED = {noted:?} }}\n\
-         keys = {{ hang = \"/order_id\" }}"
+        "command = [\"python3\", {liar:?}]\nenv = {{ NOTED = {:?} }}\n\
+         keys = {{ hang = \"/order_id\" }}",
+        noted(&place)
     );
     let agent = with_tools(&tools).await;
-    let mut server = place.serve(&agent, "window_ms = 0");
+    let mut server = serve(&place, &agent).await;
     say(&server, r#"shop__hang {"order_id":17}"#, "").await;
-    let called = async {
-        let mut look = interval(LOOK);
-        while told(&place, "tools/call").is_empty() {
-            look.tick().await;
-        }
-    };
-    timeout(PATIENCE, called).await.expect("it was never called");
+    until_called(&place).await;
     server.kill();
     drop(server);
 
@@ -155,7 +189,7 @@ async fn a_server_of_tools_lives_as_long_as_its_section_is_the_same() {
     let place = Place::new();
     let tools = over_streams(&place);
     let agent = with_tools(&tools).await;
-    let mut server = place.serve(&agent, "window_ms = 0");
+    let mut server = serve(&place, &agent).await;
     ask(&server, r#"shop__echo {"message":"a"}"#).await;
     let first = process_of(&place).unwrap();
     let reload = async |agent: &str| {
@@ -253,7 +287,7 @@ fn a_server_over_http_is_asked_past_any_proxy_of_the_environment() {
     let mut server = Ends(server.stdout(Stdio::piped()).spawn().unwrap());
     let mut port = String::new();
     let out = server.0.stdout.as_mut().unwrap();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut port).unwrap();
+    BufReader::new(out).read_line(&mut port).unwrap();
     let config = place.path().join("turnkeep.toml");
     let url = format!("url = \"http://127.0.0.1:{}/mcp\"", port.trim());
     std::fs::write(&config, format!("[agents.default]\nkind = \"echo\"\n[tools.shop]\n{url}\n"))

@@ -91,6 +91,30 @@ async fn a_database_that_loses_its_power_loses_nothing() {
     audit(&config);
 }
 
+/// The agent of all these servers.
+pub(crate) const ECHO: &str = "kind = \"echo\"\ntokens = true\ndelay_ms = 1\n";
+/// Repeats what it was told, as that one does, once there is a gate.
+const GATED: &str = r#"
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from brain import run
+
+def answer(turn):
+    while not os.path.exists(sys.argv[2]):
+        time.sleep(0.02)
+    return "echo: " + "\n".join(message.text for message in turn.messages)
+
+run(answer)
+"#;
+
+/// An agent that comes to an end when this file is made.
+fn gated(dir: &Path, gate: &Path) -> String {
+    let program = dir.join("gated.py");
+    std::fs::write(&program, GATED).unwrap();
+    let brains = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/brains/python");
+    format!("kind = \"command\"\ncommand = [\"python3\", {program:?}, {brains:?}, {gate:?}]\n")
+}
+
 /// How many lines of the log hold this, as they come in while somebody looks.
 async fn lines_until(log: &Path, what: &str, enough: usize) -> usize {
     let (since, mut looks) = (Instant::now(), tokio::time::interval(Duration::from_millis(50)));
@@ -109,8 +133,9 @@ async fn lines_until(log: &Path, what: &str, enough: usize) -> usize {
 async fn a_database_that_is_away_is_told_of_once_for_all_sessions() {
     let (dir, database) = (tempfile::tempdir().unwrap(), postgres_server::Server::start(""));
     let (config, data) = (config(dir.path(), &database, ""), dir.path().join("data"));
+    let gate = dir.path().join("gate");
     let text = std::fs::read_to_string(&config).unwrap();
-    let text = text.replace("delay_ms = 1\n", "delay_ms = 2000\n");
+    let text = text.replace(ECHO, &gated(dir.path(), &gate));
     std::fs::write(&config, text.replace("\"warn\"", "\"info,turnkeep_gateway=debug\"")).unwrap();
     let log = config.with_extension("log");
     let server = Server::start(&config, &data, &[]).unwrap();
@@ -121,6 +146,7 @@ async fn a_database_that_is_away_is_told_of_once_for_all_sessions() {
     }
     // The answers of all three come while nothing can be written.
     database.stop();
+    std::fs::write(&gate, "").unwrap();
     for person in &people {
         let again = format!("load failed session_key={}", person.session());
         lines_until(&log, &again, 3).await;

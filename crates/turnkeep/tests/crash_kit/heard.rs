@@ -17,8 +17,8 @@ struct Street {
 }
 
 impl Street {
-    fn new() -> Self {
-        Self { cluster: Cluster::new(), home: Household::new("") }
+    fn new(cluster: Cluster) -> Self {
+        Self { cluster, home: Household::new("") }
     }
 
     /// A server of this role whose agent takes so long; with `hears` the account is its, too, in the
@@ -79,7 +79,7 @@ async fn writes_at(server: &Server, phone: Phone, text: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_hears_signal_answers_there() {
-    let street = Street::new();
+    let street = Street::new(Cluster::new());
     let one = street.start("one", &["serve"], (true, 1));
     street.home.until("the first one hears", async || hearing(&one).await == "working").await;
     let two = street.start("two", &["serve"], (true, 1));
@@ -91,7 +91,7 @@ async fn who_hears_signal_answers_there() {
     for phone in &phones {
         street.answered(*phone, &["hello"]).await;
     }
-    assert_eq!(hearing(&two).await, "elsewhere");
+    street.home.until("the second one knows", async || hearing(&two).await == "elsewhere").await;
     assert_eq!(hearing(&gateway).await, "none", "it runs no turns");
     let [here, waits, apart] = [numbers(&one).await, numbers(&two).await, numbers(&worker).await];
     let lease = "turnkeep_cluster_leads{lease=\"channel signal\"}";
@@ -108,16 +108,19 @@ async fn who_hears_signal_answers_there() {
         street.answered(phones[place], &["hello", "from elsewhere"]).await;
     }
     let key = phones[0].session().replace(':', "%3A");
-    let parts = get(&two, &format!("/v1/sessions/{key}/deliveries")).await;
-    let parts = parts["deliveries"].as_array().unwrap().clone();
-    assert!(parts.iter().all(|part| part["state"] == "sent"), "{parts:?}");
+    let deliveries = format!("/v1/sessions/{key}/deliveries");
+    let all_sent = async || {
+        let parts = get(&two, &deliveries).await;
+        parts["deliveries"].as_array().unwrap().iter().all(|part| part["state"] == "sent")
+    };
+    street.home.until("it is noted that they were sent", all_sent).await;
     drop((one, two, gateway, worker));
     street.cluster.audit("one");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_server_hears_signal_when_the_first_one_dies() {
-    let street = Street::new();
+    let street = Street::new(Cluster::of_mortals());
     let [ann, bea, cat] = [1, 2, 3].map(Phone);
     // It learns later that somebody hears.
     let worker = street.start("worker", &["worker"], (false, 1));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -69,6 +69,20 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// What stands in a server's log once it says this: a thread of its own writes the lines, a moment
+/// after what they tell of.
+pub(crate) async fn logged(config: &Path, what: &str) -> String {
+    let (since, mut looks) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
+    loop {
+        looks.tick().await;
+        let told = std::fs::read_to_string(config.with_extension("log")).unwrap();
+        if told.contains(what) {
+            return told;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "{what:?} is not in {told}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::crash_kit::{Person, Server, client, compare};
+use crate::crash_kit::{Person, Server, client, compare, logged};
 use crate::database::{audit, config, run, try_run};
 use crate::{LIMIT, postgres_server, ready_is, redis_server};
 
@@ -162,15 +162,17 @@ async fn a_wrong_password_of_the_database_is_named_and_not_shown() {
     ready_is(&client, &server.address, 200).await;
     person.settle(&client, &server.address).await;
     compare(&client, &server.address, &person).await;
-    let log = log_of(&right);
-    assert!(log.contains(expect) && !log.contains(RIGHT) && !log.contains(WRONG), "{log}");
+    let log = logged(&right, expect).await;
+    assert!(!log.contains(RIGHT) && !log.contains(WRONG), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_of_redis_is_named_and_not_shown() {
     let (dir, database) = (tempfile::tempdir().unwrap(), postgres_server::Server::start(""));
     let redis = redis_server::Server::with(&["--requirepass", RIGHT]);
-    let config = config(dir.path(), &database, "[redis]\nurl_file = \"redis.url\"\n");
+    // A server that begins waits no longer until it knows what Redis says.
+    let more = "[redis]\nurl_file = \"redis.url\"\nconnect_timeout_ms = 20000\n";
+    let config = config(dir.path(), &database, more);
     let put = |password: &str| {
         let (file, owners) = (dir.path().join("redis.url"), Permissions::from_mode(0o600));
         std::fs::write(&file, format!("unix://{}?pass={password}\n", redis.socket())).unwrap();
@@ -185,10 +187,9 @@ async fn a_wrong_password_of_redis_is_named_and_not_shown() {
     let (doctor, _, code) = try_run(&config, &["doctor"]);
     assert_eq!(code, Some(1), "{doctor}");
     assert!(ready.contains("Redis: refuses: "), "{ready}");
-    let log = log_of(&config);
-    for said in [&doctor, &log] {
-        assert!(said.contains("\"url_file\" in [redis]"), "{said}");
-    }
+    let key = "\"url_file\" in [redis]";
+    assert!(doctor.contains(key), "{doctor}");
+    let log = logged(&config, key).await;
     for said in [doctor, ready, log] {
         assert!(said.to_lowercase().contains("password"), "{said}");
         assert!(!said.contains(WRONG), "{said}");

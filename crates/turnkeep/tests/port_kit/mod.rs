@@ -10,8 +10,8 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// One where nobody listens, and that nobody else in this process is told.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test runs beside each other begin at different places.
-    let begin = u16::try_from(std::process::id() % 11_000).unwrap();
+    // Test runs beside each other begin at different places, with room between them.
+    let begin = u16::try_from(std::process::id() * 37 % 11_000).unwrap();
     loop {
         let port = PORTS.start + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
         assert!(PORTS.contains(&port));

@@ -116,6 +116,9 @@ async fn stored_attachments_go_with_the_last_who_sent_them() {
     send(&home, BEN, (1_790_000_000_805, "five.txt"), "of ben!");
     home.until("an answer", async || home.got(BEN).len() == 3).await;
     assert_eq!(stored(&home), ["of ben!", "of both"]);
+    // Once the next one is answered, nobody has a file of the one before it in hand any more.
+    home.say(&[(BEN, "that is all")]);
+    home.until("an answer", async || home.got(BEN).len() == 4).await;
     let (code, out, said) = home.run(&["customers", "erase", "default", &BEN.uuid(), "--yes"]);
     assert_eq!(code, Some(0), "{out}{said}");
     assert_eq!(stored(&home), [""; 0]);

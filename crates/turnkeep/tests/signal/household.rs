@@ -11,7 +11,28 @@ const ANNA: Phone = Phone(1);
 const BEN: Phone = Phone(2);
 /// Who is told what the job has to say.
 const CLOCK: Phone = Phone(1000);
-const AGENT: &str = "[agents.default]\nkind = \"echo\"\ndelay_ms = 200\n";
+/// So long that ten messages are taken meanwhile, however slow the disk is.
+const AGENT: &str = "[agents.default]\nkind = \"echo\"\ndelay_ms = 1000\n";
+/// Echoes, and not before the file `hold` is gone.
+const PATIENT: &str = "\
+import os, time
+def answer(turn):
+    while os.path.exists('hold'):
+        time.sleep(0.01)
+    return 'echo: ' + '\\n'.join(message.text for message in turn.messages)
+";
+
+/// A household whose agent is this function `answer`, in Python; its server does not run yet.
+fn with_brain(answer: &str) -> Household {
+    let kit = repository("examples/brains/python");
+    let home = Household::new(
+        "[agents.default]\nkind = \"command\"\ncommand = [\"python3\", \"brain.py\"]\n\
+         env = { PYTHONDONTWRITEBYTECODE = \"1\" }\n",
+    );
+    let begin = format!("import sys\nsys.path.insert(0, {kit:?})\nfrom brain import run\n");
+    std::fs::write(home.path("brain.py"), begin + answer + "run(answer)\n").unwrap();
+    home
+}
 
 /// Where in the journal of all sessions a turn of this session began, and where it was complete.
 fn span(journal: &[Value], session: &str) -> (usize, usize) {
@@ -36,8 +57,17 @@ fn is_paired(typing: &[bool]) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_are_answered_at_the_same_time() {
-    let mut home = Household::started(AGENT);
+    let mut home = with_brain(PATIENT);
+    std::fs::write(home.path("hold"), "").unwrap();
+    home.start();
     home.say(&[(ANNA, "one from anna"), (BEN, "one from ben")]);
+    // Nobody is answered before both turns have begun.
+    home.until("two turns", async || {
+        let journal = home.journal().await;
+        journal.iter().filter(|event| event["type"] == "turn.started").count() == 2
+    })
+    .await;
+    std::fs::remove_file(home.path("hold")).unwrap();
     home.until("both answers", async || !home.got(ANNA).is_empty() && !home.got(BEN).is_empty())
         .await;
     assert_eq!(home.got(ANNA), ["echo: one from anna"]);
@@ -139,19 +169,11 @@ fn overlaps(journal: &[Value]) {
 /// An agent that says only NO_REPLY is silent, and the turn is complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_sent_where_nothing_is_to_be_said() {
-    let kit = repository("examples/brains/python");
-    let brain = format!(
-        "import sys\nsys.path.insert(0, {kit:?})\nfrom brain import run\n\
-         def answer(turn):\n\
+    let mut home = with_brain(
+        "def answer(turn):\n\
          \x20   text = turn.messages[-1].text\n\
-         \x20   return ' NO_REPLY\\n' if text == 'thanks' else 'ok: ' + text\n\
-         run(answer)\n"
+         \x20   return ' NO_REPLY\\n' if text == 'thanks' else 'ok: ' + text\n",
     );
-    let mut home = Household::new(
-        "[agents.default]\nkind = \"command\"\ncommand = [\"python3\", \"brain.py\"]\n\
-         env = { PYTHONDONTWRITEBYTECODE = \"1\" }\n",
-    );
-    std::fs::write(home.path("brain.py"), brain).unwrap();
     home.start();
     home.say(&[(ANNA, "thanks")]);
     home.until("a silent turn", async || {

@@ -1,5 +1,6 @@
 //! A household: a server in a folder of its own, a stand-in for signal-cli, and people with phones.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -247,18 +248,32 @@ impl Household {
         self.list(&path, "deliveries").await
     }
 
-    /// The journals of all sessions, in the order in which they were written, as far as the end.
+    /// The journals of all sessions, in the order in which they were written, as far as they go now.
     pub(crate) async fn journal(&self) -> Vec<Value> {
+        let sessions = self.list("/v1/sessions", "sessions").await.into_iter();
+        let end = |row: Value| (row["session"].to_string(), row["last_seq"].as_u64().unwrap());
+        let mut ends: HashMap<String, u64> =
+            sessions.map(end).filter(|(_, last)| *last > 0).collect();
         let url = format!("{}/v1/events?after=0", self.server.as_ref().unwrap().address);
         let mut answer = self.client.get(url).send().await.unwrap();
-        let mut bytes = Vec::new();
-        // Who is silent for so long has told everything that there is.
-        while let Ok(Ok(Some(chunk))) = timeout(Duration::from_millis(500), answer.chunk()).await {
-            bytes.extend_from_slice(&chunk);
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
-        data.filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let (mut events, mut rest) = (Vec::new(), Vec::new());
+        let told = async {
+            while !ends.is_empty() {
+                rest.extend_from_slice(&answer.chunk().await.unwrap().unwrap());
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    let Some(data) = line.strip_prefix(b"data: ") else { continue };
+                    let event: Value = serde_json::from_slice(data).unwrap();
+                    let (session, seq) = (event["session"].to_string(), event["seq"].as_u64());
+                    if ends.get(&session).is_some_and(|last| seq >= Some(*last)) {
+                        ends.remove(&session);
+                    }
+                    events.push(event);
+                }
+            }
+        };
+        assert!(timeout(PATIENCE, told).await.is_ok(), "the stream never tells all: {ends:?}");
+        events
     }
 
     /// Looks again and again until it is so.

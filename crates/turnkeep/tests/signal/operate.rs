@@ -77,10 +77,12 @@ async fn a_dead_reply_is_found_its_receiver_trusted_and_it_is_sent_again() {
     let (code, _, said) = home.run(&["deliveries", "resend", "12"]);
     assert_eq!(code, Some(1));
     assert!(said.contains("like SESSION/REPLY/PART"), "{said}");
-    let journal = home.journal().await;
-    let settled = journal.iter().filter(|event| event["type"] == "delivery.settled");
-    let states: Vec<&Value> = settled.map(|event| &event["state"]).collect();
-    assert_eq!(states, ["dead", "sent"]);
+    home.until("what became of it", async || {
+        let journal = home.journal().await;
+        let settled = journal.iter().filter(|event| event["type"] == "delivery.settled");
+        settled.map(|event| &event["state"]).eq(["dead", "sent"])
+    })
+    .await;
     home.end();
 }
 

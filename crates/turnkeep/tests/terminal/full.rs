@@ -33,9 +33,7 @@ fn colours(screen: &str) -> Vec<u32> {
 
 /// Leaves as a person does.
 pub(crate) async fn leave(terminal: Terminal<'_>) {
-    terminal.press("C-c");
-    terminal.shows("Ctrl-C again leaves").await;
-    terminal.press("C-c");
+    terminal.press_twice("C-c");
     assert_eq!(terminal.ended().await, "0");
 }
 
@@ -90,8 +88,11 @@ async fn three_sessions_work_at_once_and_a_kill_loses_nothing() {
     assert_eq!(count(&screen, "The branch old-api is deleted."), 1, "{screen}");
     terminal.enter("/switch 1");
     head(&terminal, "1 \"api work\"", "» works").await;
-    let screen = terminal.shows("and once more").await;
-    assert!(screen.contains("rewrite the tests"), "{screen}");
+    let all =
+        |screen: &str| screen.contains("and once more") && screen.contains("rewrite the tests");
+    terminal.until("what was said there", all).await;
+    terminal.press("C-c");
+    terminal.shows("Ctrl-C again leaves").await;
     leave(terminal).await;
     assert!(home.prints(&["audit"]).contains("every invariant holds"));
 }
@@ -212,8 +213,7 @@ async fn a_server_is_started_when_asked_for_and_outlives_the_terminal() {
     terminal.shows("nobody waits for you").await;
     terminal.enter("hello");
     terminal.shows("echo: hello").await;
-    terminal.press("C-c");
-    terminal.press("C-c");
+    terminal.press_twice("C-c");
     assert_eq!(terminal.ended().await, "0");
     let said = terminal.screen();
     assert!(said.contains("started a server (process "), "{said}");

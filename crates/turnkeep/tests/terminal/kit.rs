@@ -275,6 +275,11 @@ impl<'a> Terminal<'a> {
         self.tell(&["send-keys", key]);
     }
 
+    /// Presses a key twice at once: nothing that counts for a while only is over in between.
+    pub(crate) fn press_twice(&self, key: &str) {
+        self.tell(&["send-keys", key, key]);
+    }
+
     /// Types a line and sends it.
     pub(crate) fn enter(&self, text: &str) {
         self.write(text);

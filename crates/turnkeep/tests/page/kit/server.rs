@@ -1,6 +1,7 @@
 //! The real binary with a port and a folder of its own, which both outlive a `kill -9`.
 
-use std::io::{BufRead as _, BufReader};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -16,6 +17,8 @@ pub(crate) struct Server {
     port: u16,
     home: tempfile::TempDir,
     channel: &'static str,
+    /// What brains wait at.
+    gate: Option<File>,
 }
 
 impl Server {
@@ -26,19 +29,29 @@ impl Server {
         let port = free_port();
         write_config(&home, delay_ms, channel);
         let child = spawn(&home, port, &[]);
-        Self { child, port, home, channel }
+        Self { child, port, home, channel, gate: None }
     }
 
-    /// Starts one whose agent is this Python program, a brain.
+    /// Starts one whose agent is this Python program, a brain. Who reads a byte of the file `gate`
+    /// waits for [`Self::let_through`].
     pub(crate) fn with_brain(program: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("brain.py"), program).unwrap();
         let config = "log_level = \"warn\"\n[agents.default]\nkind = \"command\"\n\
                       command = [\"python3\", \"brain.py\"]\n";
         std::fs::write(home.path().join("turnkeep.toml"), config).unwrap();
+        let gate = home.path().join("gate");
+        assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        // Who opens both ends waits for nobody, and nobody finds an end before this is gone.
+        let gate = File::options().read(true).write(true).open(gate).unwrap();
         let port = free_port();
         let child = spawn(&home, port, &[]);
-        Self { child, port, home, channel: "" }
+        Self { child, port, home, channel: "", gate: Some(gate) }
+    }
+
+    /// Lets brains go on that wait at the gate, or come to it later: so many, each once.
+    pub(crate) fn let_through(&self, brains: usize) {
+        self.gate.as_ref().unwrap().write_all(&vec![b'.'; brains]).unwrap();
     }
 
     /// Kills it and starts it again, with the same agent.
