@@ -128,17 +128,19 @@ fn keeps_all(report: &Value, rules: &[&[&str]], unseen: &[&str]) {
     }
 }
 
+/// Interpreters may take their time to begin.
+const PATIENT: [&str; 2] = ["--timeout", "120"];
 const ACTS: [&str; 4] = ["--message", "refund order 18", "--answer", "order 18"];
 
 /// Runs a brain as a process and as a server, in a folder each.
 fn is_right(command: &[&str], arguments: &[&str], unseen: &[&str]) -> [Place; 2] {
     let (alone, served) = (Place::new(), Place::new());
-    let (fine, report) = alone.check(&[arguments, &["--command"], command].concat());
+    let (fine, report) = alone.check(&[&PATIENT, arguments, &["--command"], command].concat());
     assert!(fine, "{report:#}");
     keeps_all(&report, &[&OF_ALL, &OF_PROCESSES], unseen);
     let server = served.serve(&[command, &["--http"]].concat());
     let (fine, report) =
-        served.check(&[arguments, &[&server.url, "--secret-env", "SECRET"]].concat());
+        served.check(&[&PATIENT, arguments, &[&server.url, "--secret-env", "SECRET"]].concat());
     assert!(fine, "{report:#}");
     // One that is quick may have finished before a question reaches it.
     keeps_all(&report, &[&OF_ALL, &OF_SERVERS], &[unseen, &["question"]].concat());
@@ -171,8 +173,8 @@ fn the_trips_keep_the_contract() {
     let (python, typescript) = (example("python/trip.py"), example("typescript/trip.ts"));
     for command in [["python3", &python], [&node(), &typescript]] {
         let place = Place::new();
-        let arguments = [&["--message", "a week in Rome", "--command"][..], &command].concat();
-        let (fine, report) = place.check(&arguments);
+        let arguments = [&PATIENT, &["--message", "a week in Rome", "--command"][..], &command];
+        let (fine, report) = place.check(&arguments.concat());
         assert!(fine, "{report:#}");
         keeps_all(&report, &[&OF_ALL, &OF_PROCESSES], &["input_ends"]);
         let done = std::fs::read_to_string(place.0.path().join("trip.txt")).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{interval, timeout};
 
-use crate::crash_kit::{self, Server, client};
+use crate::crash_kit::{self, Server, client, logged};
 
 /// Nothing here takes long; what does is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,6 +55,16 @@ impl Place {
     pub(crate) fn serve(&self, agent: &str, channel: &str) -> Server {
         let config = self.write(agent, channel);
         Server::start(&config, &self.data(), &[]).unwrap()
+    }
+
+    /// The same where a server of tools is there: a turn waits only so long for one that starts.
+    pub(crate) async fn serve_with_tools(&self, agent: &str, channel: &str) -> Server {
+        let config = self.write(agent, channel);
+        // What the one before it said of its own is not meant.
+        drop(std::fs::remove_file(config.with_extension("log")));
+        let server = Server::start(&config, &self.data(), &[]).unwrap();
+        logged(&config, "a tool server is there").await;
+        server
     }
 
     /// Writes these lines into the configuration.

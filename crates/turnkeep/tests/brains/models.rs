@@ -74,7 +74,7 @@ async fn serve(stream: &mut BufReader<TcpStream>) -> Option<()> {
 }
 
 /// A server whose agent asks this model and may refund, with these lines for the shop.
-fn start(place: &Place, model: SocketAddr, seconds: &str, shop: &str) -> Server {
+async fn start(place: &Place, model: SocketAddr, seconds: &str, shop: &str) -> Server {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/brains/shop_tools.py");
     let agent = format!(
         "kind = \"openai\"\nbase_url = \"http://{model}/v1\"\nmodel = \"m\"\ntools = [\"shop.*\"]"
@@ -83,7 +83,7 @@ fn start(place: &Place, model: SocketAddr, seconds: &str, shop: &str) -> Server 
         "[tools.shop]\ncommand = [\"python3\", {script:?}]\nenv = {{ SHOP_SECONDS = \"{seconds}\" }}\n\
          keys = {{ refund = \"/order\" }}\n{shop}"
     );
-    place.serve(&agent, &format!("window_ms = 0\n{shop}"))
+    place.serve_with_tools(&agent, &format!("window_ms = 0\n{shop}")).await
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn nobody_is_asked_about_what_was_allowed_and_begun_before_a_kill() {
 
 async fn check_killed(shop: &str) {
     let (place, model) = (Place::new(), model().await);
-    let mut server = start(&place, model, "1000", shop);
+    let mut server = start(&place, model, "1000", shop).await;
     say(&server, "please refund order 17", "").await;
     if !shop.is_empty() {
         until(&server, "turn.waiting_for_input").await;
@@ -110,7 +110,7 @@ async fn check_killed(shop: &str) {
     server.kill();
     drop(server);
 
-    let server = start(&place, model, "0", shop);
+    let server = start(&place, model, "0", shop).await;
     let next = ask(&server, "thank you").await;
     assert_eq!(next["reply"], "I was told: thank you");
     let url = format!("{}/v1/sessions/{SESSION}/messages", server.address);
@@ -126,12 +126,12 @@ async fn check_killed(shop: &str) {
 async fn an_approval_that_was_open_at_a_kill_is_not_asked_for_twice() {
     let (place, model) = (Place::new(), model().await);
     let shop = "approval = [\"refund\"]";
-    let mut server = start(&place, model, "0", shop);
+    let mut server = start(&place, model, "0", shop).await;
     let asked = say(&server, "please refund order 17", "?wait=60").await;
     assert_eq!(asked["status"], "waiting_for_input", "{asked}");
     server.kill();
     drop(server);
-    let server = start(&place, model, "0", shop);
+    let server = start(&place, model, "0", shop).await;
     assert_eq!(ask(&server, "yes please").await["reply"], "I was told: paid back 17");
     assert_eq!(place.refunds(), "17\n");
     let seen = until(&server, "turn.completed").await;
@@ -143,7 +143,7 @@ async fn an_approval_that_was_open_at_a_kill_is_not_asked_for_twice() {
 /// A refund that a person has to allow, and what the person says.
 async fn check_approval(said: &str, reply: &str, refunds: &str) {
     let (place, model) = (Place::new(), model().await);
-    let server = start(&place, model, "0", "approval = [\"refund\"]");
+    let server = start(&place, model, "0", "approval = [\"refund\"]").await;
     // Who waits for the reply is asked at once.
     let asked = say(&server, "please refund order 17", "?wait=60").await;
     assert_eq!(asked["status"], "waiting_for_input", "{asked}");

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tokio::time::{interval, timeout};
 
-use crate::crash_kit::{Server, client, logged};
+use crate::crash_kit::{Server, client};
 use crate::kit::{LOOK, PATIENCE, Place, ask, gone, node, say, until};
 use crate::parrot;
 use crate::port_kit::free_port;
@@ -34,11 +34,8 @@ fn over_streams(place: &Place) -> String {
     format!("command = [{:?}, {program:?}, \"stdio\", \"{mark}\"]", node())
 }
 
-/// Starts a gateway whose server of tools is there: a turn waits only so long for one that starts.
 async fn serve(place: &Place, agent: &str) -> Server {
-    let server = place.serve(agent, "window_ms = 0");
-    logged(&place.path().join("turnkeep.toml"), "a tool server is there").await;
-    server
+    place.serve_with_tools(agent, "window_ms = 0").await
 }
 
 /// What both ways of reaching it have in common.
