@@ -271,8 +271,10 @@ pub fn customer_of(key: &SessionKey) -> Option<String> {
     (key.kind() != SessionKind::Group).then(|| key.peer())
 }
 
-/// Runs whose last report is remembered: enough for those that talk on after their end.
-const RUNS_MAX: usize = 4;
+/// Runs of one node whose last report is remembered: enough for those that talk on after their end.
+const RUNS_OF_A_NODE: usize = 4;
+/// Runs of all nodes together. Those of nodes that are gone must not take the room of one that is not.
+const RUNS_MAX: usize = 2 * RUNS_OF_A_NODE;
 
 /// What a session remembers of what it cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -311,16 +313,9 @@ impl Spent {
         open: Option<TurnId>,
     ) -> (Sums, Sums) {
         self.sums.add(sums);
-        let known = self.runs.iter().position(|(known, _)| *known == run);
-        if known.is_none() && self.runs.len() == RUNS_MAX {
-            // A node offers a report again before those of its later runs; another one may have done
-            // much meanwhile.
-            let same = |(known, _): &(RunTag, u32)| known.epoch.node() == run.epoch.node();
-            self.runs.remove(self.runs.iter().position(same).unwrap_or(0));
-        }
-        match known {
+        match self.runs.iter().position(|(known, _)| *known == run) {
             Some(at) => self.runs[at].1 = report,
-            None => self.runs.push((run, report)),
+            None => self.remember(run, report),
         }
         let before = self.of_turn(run.turn);
         let mut now = before;
@@ -330,6 +325,20 @@ impl Spent {
             self.turn = Some((run.turn, now));
         }
         (before, now)
+    }
+
+    /// A node offers a report again before those of its later runs; another one may have booked many
+    /// meanwhile. So each has its own last runs remembered, and the oldest of all make room.
+    fn remember(&mut self, run: RunTag, report: u32) {
+        let same = |(known, _): &(RunTag, u32)| known.epoch.node() == run.epoch.node();
+        if self.runs.iter().filter(|known| same(known)).count() >= RUNS_OF_A_NODE
+            && let Some(first) = self.runs.iter().position(same)
+        {
+            self.runs.remove(first);
+        }
+        let too_many = (self.runs.len() + 1).saturating_sub(RUNS_MAX);
+        self.runs.drain(..too_many);
+        self.runs.push((run, report));
     }
 
     /// What is left of it when its session is erased: how much it was.
@@ -410,7 +419,7 @@ mod tests {
         }
         assert_eq!((spent.sums.requests, spent.sums.unpriced), (12, 12));
         assert_eq!(spent.of_turn(run(1).turn).requests, 12);
-        assert_eq!(spent.runs.len(), RUNS_MAX);
+        assert_eq!(spent.runs.len(), RUNS_OF_A_NODE);
     }
 
     #[test]
@@ -425,6 +434,23 @@ mod tests {
             spent.book(run(1, attempt), 1, &one, None);
         }
         assert!(spent.is_booked(run(3, 1), 1) && spent.is_booked(run(1, 9), 1));
+        assert_eq!(spent.runs.len(), RUNS_OF_A_NODE + 1);
+    }
+
+    #[test]
+    fn nodes_that_are_gone_make_nobody_forgotten() {
+        let run = |node, attempt| {
+            let (epoch, attempt) = (crate::Epoch(node), crate::Attempt(attempt));
+            RunTag { epoch, attempt, ..RunTag::default() }
+        };
+        let (mut spent, one) = (Spent::default(), Usage::default().sums());
+        for node in 1..=9 {
+            for attempt in 1..=4 {
+                spent.book(run(node, attempt), 1, &one, None);
+                let last = (1..=attempt).all(|attempt| spent.is_booked(run(node, attempt), 1));
+                assert!(last, "of node {node} by attempt {attempt}");
+            }
+        }
         assert_eq!(spent.runs.len(), RUNS_MAX);
     }
 
