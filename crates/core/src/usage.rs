@@ -422,12 +422,13 @@ mod tests {
         assert_eq!(spent.runs.len(), RUNS_OF_A_NODE);
     }
 
+    fn run(node: u64, attempt: u32) -> RunTag {
+        let (epoch, attempt) = (crate::Epoch(node), crate::Attempt(attempt));
+        RunTag { epoch, attempt, ..RunTag::default() }
+    }
+
     #[test]
     fn what_another_node_books_makes_nobody_forgotten() {
-        let run = |node, attempt| {
-            let (epoch, attempt) = (crate::Epoch(node), crate::Attempt(attempt));
-            RunTag { epoch, attempt, ..RunTag::default() }
-        };
         let (mut spent, one) = (Spent::default(), Usage::default().sums());
         spent.book(run(3, 1), 1, &one, None);
         for attempt in 1..=9 {
@@ -439,10 +440,6 @@ mod tests {
 
     #[test]
     fn nodes_that_are_gone_make_nobody_forgotten() {
-        let run = |node, attempt| {
-            let (epoch, attempt) = (crate::Epoch(node), crate::Attempt(attempt));
-            RunTag { epoch, attempt, ..RunTag::default() }
-        };
         let (mut spent, one) = (Spent::default(), Usage::default().sums());
         for node in 1..=9 {
             for attempt in 1..=4 {

@@ -133,9 +133,7 @@ impl Server {
         let answer = self.ask(HEALTHY, &Request::post("/v1/chat?wait=30", key, body)).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
     }
-}
 
-impl Server {
     /// Ends as it should, so that the log is whole.
     pub(crate) fn end(mut self) {
         let pid = self.child.id().to_string();

@@ -59,20 +59,24 @@ impl Place {
 
     /// The same where a server of tools is there: a turn waits only so long for one that starts.
     pub(crate) async fn serve_with_tools(&self, agent: &str, channel: &str) -> Server {
-        let config = self.write(agent, channel);
+        let config = self.config();
         // What the one before it said of its own is not meant.
         drop(std::fs::remove_file(config.with_extension("log")));
-        let server = Server::start(&config, &self.data(), &[]).unwrap();
+        let server = self.serve(agent, channel);
         logged(&config, "a tool server is there").await;
         server
     }
 
     /// Writes these lines into the configuration.
     pub(crate) fn write(&self, agent: &str, channel: &str) -> PathBuf {
-        let config = self.path().join("turnkeep.toml");
+        let config = self.config();
         let text = format!("[agents.default]\n{agent}\n[channels.web]\n{channel}\n");
         std::fs::write(&config, text).unwrap();
         config
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path().join("turnkeep.toml")
     }
 
     pub(crate) fn data(&self) -> PathBuf {
