@@ -8,21 +8,23 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use turnkeep_core::ids::{Epoch, RunTag, Seq, Timestamp, Token, TurnId, Version};
+use turnkeep_core::ids::{Epoch, RunTag, Seq, Timestamp, TurnId, Version};
 use turnkeep_core::message::Decision;
 use turnkeep_core::planted::{Planted, planted};
 use turnkeep_core::ports::store::{Commit, CommitOutcome, FirstDecision, StoreError};
 use turnkeep_core::session::{
-    AgentAnswer, AgentInput, Context, Effect, Ignored, Input, Session, Step, Wake, step,
+    AgentAnswer, AgentInput, Context, Effect, Input, Session, Step, Wake, step,
 };
 use turnkeep_core::{Policy, SessionKey};
 
 mod batch;
+mod outcome;
 mod owner;
 mod twins;
 
 pub use batch::BATCH_MAX;
 use batch::{Inputs, place_of, token_of};
+pub use outcome::Outcome;
 use owner::{StandIn, is_answer, is_owners};
 pub use twins::duplicate_of;
 use twins::{already_done, are_twins, is_guarded};
@@ -34,25 +36,6 @@ pub enum Request {
     Load,
     /// Commit this, then call [`Driver::on_committed`].
     Commit(Box<Commit>),
-}
-
-/// What became of inputs: to be acted on in order.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Deeds, after their commit.
-    pub effects: Vec<Effect>,
-    /// The commit happened: its journal entries are durable.
-    pub committed: bool,
-    /// Whoever waits for these is told that the store is not available.
-    pub unavailable: Vec<Token>,
-    /// Messages that came before: what their twins were told.
-    pub duplicates: Vec<(Token, FirstDecision)>,
-    /// The store failed; wait a little before the next [`Driver::next`].
-    pub store_failed: bool,
-    /// Why the last input changed nothing, if so.
-    pub ignored: Option<Ignored>,
-    /// Somebody with a later epoch took the session over: this driver takes nothing any more.
-    pub lost: bool,
 }
 
 enum Slot {
@@ -273,7 +256,9 @@ impl Driver {
                 fresh: fresh(),
             };
             step(session, &input, &context, &mut out);
-            guarded.resize(out.rows.guards.len(), place_of(inputs.len()));
+            if guarded.len() < out.rows.guards.len() {
+                guarded.resize(out.rows.guards.len(), place_of(inputs.len()));
+            }
             inputs.push(input);
         }
         outcome.ignored = out.ignored.or(outcome.ignored);

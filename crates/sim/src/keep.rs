@@ -3,6 +3,7 @@
 //!
 //! Everything is taken apart by name, so that a new field can't be forgotten here.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use turnkeep_core::Session;
@@ -43,22 +44,22 @@ pub(crate) fn keep(kept: &mut Session, given: &Session) {
         (Some(kept), Some(turn)) => keep_turn(kept, turn),
         (kept, turn) => kept.clone_from(turn),
     }
-    let common = keep_pending(&mut kept.queue, queue);
-    kept.queue.truncate(common);
-    kept.queue.extend_from_slice(&queue[common..]);
-    put(&mut kept.held, held);
-    put(&mut kept.notices, notices);
+    keep_pending(&mut kept.queue, queue);
+    put_all(&mut kept.held, held);
+    put_all(&mut kept.notices, notices);
     put(&mut kept.paused, paused);
     kept.refused_at = *refused_at;
     kept.opted_in = *opted_in;
-    let common = keep_parts(&mut kept.outbox.parts, parts);
-    kept.outbox.parts.truncate(common);
-    kept.outbox.parts.extend_from_slice(&parts[common..]);
+    keep_parts(&mut kept.outbox.parts, parts);
     kept.outbox.on_schedule_at = *on_schedule_at;
-    put(&mut kept.acts, acts);
+    if !(kept.acts.is_empty() && acts.is_empty()) {
+        put(&mut kept.acts, acts);
+    }
     put(&mut kept.spent, spent);
     put(&mut kept.model, model);
-    kept.rhythm.copy_from(rhythm);
+    if !(kept.rhythm.is_empty() && rhythm.is_empty()) {
+        kept.rhythm.copy_from(rhythm);
+    }
     (kept.epoch, kept.generation) = (*epoch, *generation);
     (kept.last_seq, kept.last_timer) = (*last_seq, *last_timer);
     kept.last_question = *last_question;
@@ -95,14 +96,12 @@ fn keep_turn(kept: &mut Turn, given: &Turn) {
         answered,
         stopped_in,
     } = given;
-    let common = keep_pending(&mut kept.messages, messages);
+    let common = overwrite(&mut kept.messages, messages);
     kept.messages.truncate(common);
     if common < messages.len() {
         kept.messages.extend(messages[common..].iter().cloned());
     }
-    let common = keep_pending(&mut kept.mailbox, mailbox);
-    kept.mailbox.truncate(common);
-    kept.mailbox.extend_from_slice(&mailbox[common..]);
+    keep_pending(&mut kept.mailbox, mailbox);
     (kept.id, kept.group, kept.trust, kept.epoch) = (*id, *group, *trust, *epoch);
     (kept.attempt, kept.errors, kept.recoveries) = (*attempt, *errors, *recoveries);
     (kept.chain, kept.committed, kept.stopping) = (*chain, *committed, *stopping);
@@ -123,8 +122,24 @@ fn put<T: Clone + PartialEq>(kept: &mut T, given: &T) {
     }
 }
 
+/// The same of lists, most of which are empty and stay so.
+fn put_all<T: Clone + PartialEq>(kept: &mut Vec<T>, given: &Vec<T>) {
+    if !(kept.is_empty() && given.is_empty()) {
+        put(kept, given);
+    }
+}
+
+fn keep_pending(kept: &mut Vec<Pending>, given: &[Pending]) {
+    let common = overwrite(kept, given);
+    match kept.len().cmp(&given.len()) {
+        Ordering::Less => kept.extend_from_slice(&given[common..]),
+        Ordering::Equal => {}
+        Ordering::Greater => kept.truncate(common),
+    }
+}
+
 /// Overwrites what both have places for; says how many those are.
-fn keep_pending(kept: &mut [Pending], given: &[Pending]) -> usize {
+fn overwrite(kept: &mut [Pending], given: &[Pending]) -> usize {
     for (kept, Pending { seq, at, trust, alone, group, body }) in kept.iter_mut().zip(given) {
         (kept.seq, kept.at, kept.trust) = (*seq, *at, *trust);
         (kept.alone, kept.group) = (*alone, *group);
@@ -135,7 +150,7 @@ fn keep_pending(kept: &mut [Pending], given: &[Pending]) -> usize {
     kept.len().min(given.len())
 }
 
-fn keep_parts(kept: &mut [OutPart], given: &[OutPart]) -> usize {
+fn keep_parts(kept: &mut Vec<OutPart>, given: &[OutPart]) {
     for (kept, given) in kept.iter_mut().zip(given) {
         let OutPart { reply, part, state, tries, tries_before, since, until, text } = given;
         (kept.reply, kept.part, kept.state) = (*reply, *part, *state);
@@ -145,5 +160,9 @@ fn keep_parts(kept: &mut [OutPart], given: &[OutPart]) -> usize {
             kept.text = Arc::clone(text);
         }
     }
-    kept.len().min(given.len())
+    match kept.len().cmp(&given.len()) {
+        Ordering::Less => kept.extend_from_slice(&given[kept.len()..]),
+        Ordering::Equal => {}
+        Ordering::Greater => kept.truncate(given.len()),
+    }
 }

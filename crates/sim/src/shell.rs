@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use turnkeep_core::Epoch;
 use turnkeep_core::ids::{Token, TurnId};
-use turnkeep_core::ports::store::{CommitOutcome, Holder, StoreError};
+use turnkeep_core::ports::store::{CommitOutcome, FirstDecision, Holder, StoreError};
 use turnkeep_core::session::{Effect, Input, Wake};
 use turnkeep_gateway::driver::{Driver, Outcome, Request};
 use uuid::Uuid;
@@ -245,7 +245,9 @@ impl World<'_> {
             {
                 self.acknowledge_early(seat, request.as_ref());
             }
-            self.act(process, seat, outcome);
+            if !outcome.is_nothing() {
+                self.act(process, seat, outcome);
+            }
             match request {
                 None => return self.settle(process, seat),
                 Some(Request::Load) => self.issue_load(process, seat),
@@ -332,7 +334,9 @@ impl World<'_> {
 
     fn after_store(&mut self, process: usize, seat: usize, outcome: Outcome) {
         let failed = outcome.store_failed;
-        self.act(process, seat, outcome);
+        if !outcome.is_nothing() {
+            self.act(process, seat, outcome);
+        }
         if failed && self.processes[process].alive {
             let taken = &mut self.processes[process].seats[seat];
             (taken.paused, taken.drive_queued) = (true, true);
@@ -350,9 +354,28 @@ impl World<'_> {
 
     pub(crate) fn act(&mut self, process: usize, seat: usize, outcome: Outcome) {
         let Outcome { effects, unavailable, duplicates, lost, .. } = outcome;
-        if effects.is_empty() && unavailable.is_empty() && duplicates.is_empty() && !lost {
-            return;
+        if lost || !unavailable.is_empty() || !duplicates.is_empty() {
+            self.tell_others((process, seat), unavailable, duplicates, lost);
         }
+        for effect in effects {
+            if !self.processes[process].alive {
+                return;
+            }
+            if self.strikes(self.plan.odds.effect_crash) {
+                return self.crash_now(process);
+            }
+            self.effect(process, seat, effect);
+        }
+    }
+
+    /// Whom no effect tells.
+    fn tell_others(
+        &mut self,
+        (process, seat): (usize, usize),
+        unavailable: Vec<Token>,
+        duplicates: Vec<(Token, FirstDecision)>,
+        lost: bool,
+    ) {
         for token in unavailable {
             self.told_unavailable(token);
         }
@@ -364,15 +387,6 @@ impl World<'_> {
             self.processes[process].seats[seat].lost = true;
             self.processes[process].place_line.retain(|(waiting, _)| *waiting != seat);
             self.give_back(process, seat);
-        }
-        for effect in effects {
-            if !self.processes[process].alive {
-                return;
-            }
-            if self.strikes(self.plan.odds.effect_crash) {
-                return self.crash_now(process);
-            }
-            self.effect(process, seat, effect);
         }
     }
 

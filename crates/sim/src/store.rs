@@ -179,7 +179,38 @@ impl SimStore {
 
     fn apply(&mut self, index: usize, mut commit: Box<Commit>) -> Version {
         let Rows { events, turns, parts, dead_letters, guards, usage, .. } = &mut commit.rows;
-        for guard in guards.drain(..) {
+        // Most commits have hardly any of these, and to see that takes less than to walk through none.
+        if !guards.is_empty() {
+            self.remember(index, guards.drain(..));
+        }
+        if !dead_letters.is_empty() {
+            self.dead.extend(dead_letters.drain(..).map(|letter| (index, letter)));
+        }
+        let row = &mut self.rows[index];
+        if self.mistake == Some(Wrapped::TornCommit) && events.len() > 3 {
+            events.pop();
+        }
+        row.events.append(events);
+        if !usage.is_empty() {
+            crate::bill::add(&mut row.used, usage);
+        }
+        if !turns.is_empty() {
+            turns.drain(..).for_each(|turn| put_turn(&mut row.turns, turn));
+        }
+        if !parts.is_empty() {
+            parts.drain(..).for_each(|part| put_part(&mut row.parts, part));
+        }
+        let (from, to) = (row.session.status(), commit.session.status());
+        row.leapt = (!may_become(from, to)).then_some((from, to));
+        keep(&mut row.session, &commit.session);
+        row.version = commit.expected.next();
+        row.wake_at = commit.wake_at;
+        row.version
+    }
+
+    /// What guards are there for has happened.
+    fn remember(&mut self, index: usize, guards: impl Iterator<Item = Guard>) {
+        for guard in guards {
             match guard {
                 Guard::NotSeen { seen, first, until } => {
                     self.seen.retain(|row| row.seen.key != seen.key);
@@ -191,33 +222,20 @@ impl SimStore {
                 Guard::Parked { .. } => {}
             }
         }
-        self.dead.extend(dead_letters.drain(..).map(|letter| (index, letter)));
-        let row = &mut self.rows[index];
-        if self.mistake == Some(Wrapped::TornCommit) && events.len() > 3 {
-            events.pop();
-        }
-        row.events.append(events);
-        crate::bill::add(&mut row.used, usage);
-        for turn in turns.drain(..) {
-            match row.turns.iter_mut().find(|known| known.id == turn.id) {
-                Some(known) => *known = turn,
-                None => row.turns.push(turn),
-            }
-        }
-        for part in parts.drain(..) {
-            put_part(&mut row.parts, part);
-        }
-        let (from, to) = (row.session.status(), commit.session.status());
-        row.leapt = (!may_become(from, to)).then_some((from, to));
-        keep(&mut row.session, &commit.session);
-        row.version = commit.expected.next();
-        row.wake_at = commit.wake_at;
-        row.version
+    }
+}
+
+fn put_turn(turns: &mut Vec<TurnRow>, turn: TurnRow) {
+    // The one that changes is nearly always the last.
+    match turns.iter_mut().rev().find(|known| known.id == turn.id) {
+        Some(known) => *known = turn,
+        None => turns.push(turn),
     }
 }
 
 fn put_part(parts: &mut Vec<PartRow>, part: PartRow) {
-    let known = parts.iter_mut().find(|known| (known.reply, known.part) == (part.reply, part.part));
+    let known =
+        parts.iter_mut().rev().find(|known| (known.reply, known.part) == (part.reply, part.part));
     match known {
         Some(known) => {
             let text = if part.text.is_empty() { Arc::clone(&known.text) } else { part.text };

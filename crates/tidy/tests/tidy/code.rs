@@ -97,6 +97,38 @@ fn sleeps(path: &str, text: &str, virtual_clock: bool) -> Vec<Failure> {
     failures
 }
 
+/// Code in a doc comment would be a test of a sort that nobody runs: examples stand in tests.
+fn examples(path: &str, text: &str) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    let mut within = false;
+    for (line, number) in text.lines().zip(1..) {
+        let line = line.trim_start();
+        let said = line.strip_prefix("//!").or_else(|| line.strip_prefix("///"));
+        let Some(word) = said.and_then(|said| said.trim_start().strip_prefix("```")) else {
+            continue;
+        };
+        if !within && word != "text" {
+            failures.push(Failure::new(path, number, "a block in a doc comment begins ```text"));
+        }
+        within = !within;
+    }
+    failures
+}
+
+#[test]
+fn no_doc_comment_holds_a_test() {
+    over_rust(examples);
+}
+
+#[test]
+fn a_test_in_a_doc_comment_is_found() {
+    let found = |text: &str| examples("src/a.rs", text).len();
+    assert_eq!(found("//! ```text\n//! a -> b\n//! ```\n"), 0);
+    assert_eq!(found("    /// ```\n    /// f();\n    /// ```\n"), 1);
+    assert_eq!(found("/// ```rust\n/// f();\n/// ```\n/// ```text\n/// a\n/// ```\n"), 1);
+    assert_eq!(found("let text = \"```\";\n"), 0);
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     over_rust(header);

@@ -6,7 +6,7 @@
 //!
 //! | module | its rules |
 //! | --- | --- |
-//! | [`code`] | headers, lengths, attributes, sleeps |
+//! | [`code`] | headers, lengths, attributes, sleeps, no tests in doc comments |
 //! | [`star`] | which crate may know which, and who may call what |
 //! | [`documents`] | links, the changelog, and pages that must keep up with the code |
 //! | [`left_out`] | which end-to-end tests run with one store only |
