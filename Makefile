@@ -18,7 +18,9 @@ EXAMPLES ?= 25
 PLAYED ?= soak
 ARGS ?=
 CARGO ?= cargo
-TEST = RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-counted.sh $(CARGO) test --locked
+IN_TESTS = RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-counted.sh
+TESTED = $(CARGO) test --locked
+TEST = $(IN_TESTS) $(TESTED)
 
 .PHONY: run test test-cluster both setup lint unit behind page crash soak simulate mutants fuzz contract battery walkthrough bench clean
 
@@ -35,7 +37,7 @@ test: setup lint
 
 # One build plays the schedules and hunts the planted mistakes here, and not in one piece: that takes
 # longer than it saves.
-behind: alone = MAKEFLAGS= nice -n 19 $(MAKE) --no-print-directory CARGO=$(CARGO) SIMULATED="--features mutants" PLAYED=release
+behind: alone = MAKEFLAGS= nice -n 19 $(MAKE) --no-print-directory CARGO=$(CARGO) SIMULATED="--features mutants" PLAYED=played
 behind:
 	@$(alone) simulate SCHEDULES=$(SCHEDULES) SEED=$(SEED)
 	@$(alone) mutants
@@ -67,12 +69,12 @@ lint:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 # Every test of every crate: units, the API over real sockets, the page in a real browser, the
-# real binary killed a hundred times.
+# real binary killed a hundred times. Two test binaries at once, for tests mostly wait.
 unit:
 	@scripts/brains.sh
 	@scripts/tools.sh
 	@scripts/signal.sh
-	$(TEST) --workspace --no-fail-fast -- $(CHOSEN)
+	@$(IN_TESTS) scripts/test-binaries.py $(TESTED) --workspace -- $(CHOSEN)
 
 # The tests of the real binary once more, with PostgreSQL in the place of the file; says what it
 # leaves out, and why. BINARIES="crash keys" runs these alone.

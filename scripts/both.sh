@@ -54,27 +54,42 @@ export TURNKEEP_TEST_STORE=postgres
 # Whoever is not told a data folder's schema finds no database, and no file either.
 export TURNKEEP_STORE_KIND=postgres TURNKEEP_STORE_URL_ENV=NO_DATABASE
 export NO_DATABASE=postgres://nobody@%2Fnowhere/nothing
-failed=()
+said=$(mktemp -d)
+trap 'rm -rf "$said"' EXIT
+
+# What a binary says stands in one piece, once it ended.
+play() {
+    local name=$1 there left why skip=() begun=$SECONDS
+    there=$("${files[$name]}" --list)
+    while read -r left why; do
+        if ! grep -qxF "$left: test" <<<"$there"; then
+            echo "$list: $name has no test $left" >"$said/$name.failed"
+            break
+        fi
+        echo "left out: $name $left: $why"
+        skip+=(--skip "$left")
+    done < <(sed -n "s/^$name //p" "../../$list") >"$said/$name"
+    "${files[$name]}" --quiet --exact "${skip[@]}" >>"$said/$name" 2>&1 ||
+        echo "$name fails" >>"$said/$name.failed"
+    cat "$said/$name"
+    echo "with PostgreSQL: $name: $((SECONDS - begun)) s"
+}
+
 cd crates/turnkeep
 for name in "${chosen[@]}"; do
     if [ -z "${files[$name]-}" ]; then
         echo "$name was not built" >&2
         exit 1
     fi
-    skip=()
-    there=$("${files[$name]}" --list)
-    while read -r left why; do
-        if ! grep -qxF "$left: test" <<<"$there"; then
-            echo "$list: $name has no test $left" >&2
-            exit 1
-        fi
-        echo "left out: $name $left: $why"
-        skip+=(--skip "$left")
-    done < <(sed -n "s/^$name //p" "../../$list")
-    echo "with PostgreSQL: $name"
-    "${files[$name]}" --quiet --exact "${skip[@]}" || failed+=("$name")
+    # Tests mostly wait, so two binaries play at once.
+    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
+        wait -n || true
+    done
+    play "$name" &
 done
-if [ ${#failed[@]} -gt 0 ]; then
-    echo "with PostgreSQL these fail: ${failed[*]}" >&2
+wait
+if compgen -G "$said/*.failed" >/dev/null; then
+    echo "with PostgreSQL these fail:" >&2
+    cat "$said"/*.failed >&2
     exit 1
 fi
