@@ -133,7 +133,8 @@ pub fn admit(
     check_text("message", &submission.text, message_bytes_max)?;
     let key = route(&submission)?;
     let policy = policy_of(&key, policies)?;
-    let sender = sender(submission.customer, &key)?;
+    let named_by_peer = submission.heard.is_none() && key.kind() == SessionKind::Dm;
+    let sender = sender(submission.customer, &key, named_by_peer)?;
     let id = submission.message_id.map(check_id).transpose()?;
     let heard = submission.heard;
     let seen = id.as_deref().map(|id| match &heard {
@@ -229,8 +230,13 @@ pub(crate) fn is_blank(text: &str) -> bool {
     })
 }
 
-/// Who writes: whoever is named, else the session's peer.
-fn sender(customer: Option<String>, key: &SessionKey) -> Result<String, FieldError> {
+/// Who writes: whoever is named, else the session's peer. A conversation of two that is `named_by_peer`
+/// is nobody else's: what one says there would be shown to the other, and erased with the one.
+fn sender(
+    customer: Option<String>,
+    key: &SessionKey,
+    named_by_peer: bool,
+) -> Result<String, FieldError> {
     let Some(customer) = customer else {
         let peer = key.peer();
         if is_blank(&peer) {
@@ -244,6 +250,8 @@ fn sender(customer: Option<String>, key: &SessionKey) -> Result<String, FieldErr
         format!("is longer than {SEGMENT_BYTES_MAX} bytes")
     } else if customer.chars().any(char::is_control) {
         "holds a control character".to_owned()
+    } else if named_by_peer && *customer != *key.peer() {
+        format!("is {customer:?}, but the session's is {:?}", key.peer())
     } else {
         return Ok(customer);
     };

@@ -60,6 +60,8 @@ pub struct PlainOptions {
 pub(crate) enum Hear {
     /// A line was read.
     Line(String),
+    /// A line was read that is no text.
+    NoText,
     /// There are no more lines.
     End,
     /// A second went by.
@@ -181,6 +183,7 @@ impl Plain {
     pub(crate) fn hear(&mut self, hear: Hear) -> Vec<Do> {
         let mut todo = match hear {
             Hear::Line(line) => self.line(&line),
+            Hear::NoText => self.no_text(),
             Hear::End => self.end_of_lines(),
             Hear::Tick => self.tick(),
             Hear::Stream(session, told) => self.told(&session, told),
@@ -207,6 +210,13 @@ impl Plain {
             Some(rest) if first => self.command(rest),
             _ => self.message(text),
         }
+    }
+
+    /// Nothing is sent in its place: nobody has said what would stand there.
+    fn no_text(&mut self) -> Vec<Do> {
+        self.failed = true;
+        self.begun = None;
+        vec![Do::Note("not sent: the line is not valid UTF-8".into())]
     }
 
     fn end_of_lines(&mut self) -> Vec<Do> {

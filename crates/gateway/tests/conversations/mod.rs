@@ -94,24 +94,24 @@ async fn what_a_task_remembers_is_what_the_journal_says() {
 async fn the_journal_is_not_read_for_what_is_remembered_and_what_is_erased_is_forgotten() {
     let fails = Arc::new(AtomicBool::new(false));
     let (gateway, _store) = with_idle(60_000, &fails).await;
-    let key: SessionKey = "default:default:api:dm:alice".parse().unwrap();
-    let by_bob = |text: &str| {
-        let mut submission = says("bob", "api", text);
+    let key: SessionKey = "default:default:api:group:team".parse().unwrap();
+    let by = |who: &str, text: &str| {
+        let mut submission = says(who, "api", text);
         submission.session = Some(key.to_string());
         submission
     };
-    answered(&gateway, by_bob("of bob")).await;
+    answered(&gateway, by("bob", "of bob")).await;
     // Behind the gateway's back, so the task doesn't know.
     let events = gateway.store().events(&key, turnkeep_core::Seq(0), 100).await.unwrap();
     let places = events.iter().map(|event| event.seq).collect();
     let redaction = Redaction { key: key.clone(), places, turns: Vec::new() };
     gateway.care().redact(redaction).await.unwrap();
-    let told = replied(&gateway, "two").await.unwrap();
+    let told = answered(&gateway, by("alice", "two")).await.reply.unwrap();
     assert!(told.contains("User of bob"), "the task remembers: {told}");
     gateway.erase("default", "bob", &|_| {}).await.unwrap();
-    answered(&gateway, by_bob("again of bob")).await;
+    answered(&gateway, by("bob", "again of bob")).await;
     gateway.erase("default", "bob", &|_| {}).await.unwrap();
-    let told = replied(&gateway, "three").await.unwrap();
+    let told = answered(&gateway, by("alice", "three")).await.reply.unwrap();
     assert!(!told.contains("again of bob"), "{told}");
     assert!(told.contains("two"), "{told}");
 }

@@ -93,6 +93,7 @@ async fn wrong_fields() {
         ("session of another tenant", session("a:default:api:dm:b", "tenant_id", "b")),
         ("session of another agent", session("a:default:api:dm:b", "agent_id", "talker")),
         ("session of another channel", session("a:default:api:dm:b", "channel", "web")),
+        ("session of another customer", session("a:default:api:dm:b", "customer_id", "c")),
         ("session and a blank customer_id", session("a:default:api:dm:b", "customer_id", "")),
         (
             "session and a customer_id with a bell",

@@ -22,7 +22,7 @@ fn all(heard: &[Heard]) -> String {
 }
 
 fn from(customer: &str, agent: &str, message: &str) -> Value {
-    json!({ "session": format!("acme:{agent}:api:dm:bob"), "customer_id": customer,
+    json!({ "session": format!("acme:{agent}:api:group:bob"), "customer_id": customer,
             "message": message })
 }
 
@@ -35,7 +35,7 @@ async fn who_may_not_read_sees_nothing_of_others_in_a_stream() {
         async |key: &str, body: Value| call(&world, "POST", "/v1/chat", key, Some(body)).await;
     said(&both, from("bob", "patient", "bobs secret")).await;
     world.gate.begun().await;
-    let queue = "/v1/sessions/acme%3Apatient%3Aapi%3Adm%3Abob/queue";
+    let queue = "/v1/sessions/acme%3Apatient%3Aapi%3Agroup%3Abob/queue";
     let queues = json!({ "busy_policy": "queue" });
     assert_eq!(call(&world, "POST", queue, &send, Some(queues)).await.status, 200);
     let mut narrow = stream(&world, &send, &from("mallory", "patient", "what is up?")).await;
@@ -75,7 +75,7 @@ async fn who_may_not_read_sees_the_drafts_of_its_own_turn() {
     let mut own = stream(&world, &send, &from("bob", "talker", "hi")).await;
     world.gate.begun().await;
     // Somebody else's message waits for a turn of its own, and this draft is none of its.
-    let queue = "/v1/sessions/acme%3Atalker%3Aapi%3Adm%3Abob/queue";
+    let queue = "/v1/sessions/acme%3Atalker%3Aapi%3Agroup%3Abob/queue";
     let queues = json!({ "busy_policy": "queue" });
     assert_eq!(call(&world, "POST", queue, &send, Some(queues)).await.status, 200);
     let mut other = stream(&world, &send, &from("mallory", "talker", "and me?")).await;

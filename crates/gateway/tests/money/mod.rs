@@ -130,7 +130,7 @@ async fn who_comes_when_the_budget_is_used_up_leaves_no_session() {
 async fn a_budget_is_that_of_the_customer_to_whom_use_is_booked() {
     let (gateway, _folder) =
         over_sqlite(spends(10), |policy| ten_a_day(policy, Scope::Customer)).await;
-    let session = "default:default:api:dm:anna";
+    let session = "default:default:api:main:anna";
     let of = |customer: &str| Submission {
         session: Some(session.to_owned()),
         channel: None,

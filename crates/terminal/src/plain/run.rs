@@ -35,7 +35,7 @@ pub async fn run(server: Arc<dyn Server>, options: PlainOptions) -> io::Result<u
         }
         let hear = tokio::select! {
             Some(hear) = heard.recv() => hear,
-            line = lines.recv(), if plain.wants_line() => line.map_or(Hear::End, Hear::Line),
+            line = lines.recv(), if plain.wants_line() => line.unwrap_or(Hear::End),
             _ = second.tick() => Hear::Tick,
         };
         todo = plain.hear(hear);
@@ -43,7 +43,7 @@ pub async fn run(server: Arc<dyn Server>, options: PlainOptions) -> io::Result<u
 }
 
 /// Reads until the end; an input that can't be read has come to its end too.
-fn read_lines(to: &mpsc::Sender<String>) {
+fn read_lines(to: &mpsc::Sender<Hear>) {
     let mut input = io::stdin().lock();
     loop {
         let mut line = Vec::new();
@@ -51,7 +51,8 @@ fn read_lines(to: &mpsc::Sender<String>) {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        if to.blocking_send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+        let hear = String::from_utf8(line).map_or(Hear::NoText, Hear::Line);
+        if to.blocking_send(hear).is_err() {
             return;
         }
     }

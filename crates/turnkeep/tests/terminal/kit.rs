@@ -175,12 +175,12 @@ impl Home {
     }
 
     /// What comes of these lines with `attach --plain`.
-    pub(crate) fn plain(&self, args: &[&str], lines: &str) -> Output {
+    pub(crate) fn plain(&self, args: &[&str], lines: impl AsRef<[u8]>) -> Output {
         let mut command = self.turnkeep(&["attach", "--plain"]);
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // It may have left without reading.
-        let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
+        let _ = child.stdin.take().unwrap().write_all(lines.as_ref());
         child.wait_with_output().unwrap()
     }
 

@@ -25,6 +25,16 @@ fn lines_from_a_pipe_are_answered_one_after_the_other() {
 }
 
 #[test]
+fn what_is_no_text_is_not_sent() {
+    let home = Home::started();
+    let output = home.plain(&[], b"bad\xff\nbegun\\\n\xfe\ngood\n");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(wrote(&output), "you: good\nagent: echo: good\n");
+    let not_sent = "not sent: the line is not valid UTF-8";
+    assert_eq!(said(&output).matches(not_sent).count(), 2, "{}", said(&output));
+}
+
+#[test]
 fn a_question_waits_for_the_next_line() {
     let home = Home::started();
     let made = home.prints(&["sessions", "create", "--name", "old branches", "--agent", "careful"]);
