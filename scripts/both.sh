@@ -45,10 +45,12 @@ if [ ${#chosen[@]} -eq 0 ]; then
     echo "no binary is left to run" >&2
     exit 1
 fi
+# Into a word of its own, so that what can't be built ends this.
+found=$(built)
 declare -A files
 while read -r name file; do
     files[$name]=$file
-done < <(built)
+done <<<"$found"
 
 export TURNKEEP_TEST_STORE=postgres
 # Whoever is not told a data folder's schema finds no database, and no file either.
@@ -60,7 +62,7 @@ trap 'rm -rf "$said"' EXIT
 # What a binary says stands in one piece, once it ended.
 play() {
     local name=$1 there left why skip=() begun=$SECONDS
-    there=$("${files[$name]}" --list)
+    there=$("${files[$name]}" --list) || echo "$name does not start" >"$said/$name.failed"
     while read -r left why; do
         if ! grep -qxF "$left: test" <<<"$there"; then
             echo "$list: $name has no test $left" >"$said/$name.failed"
