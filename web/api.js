@@ -1,6 +1,7 @@
 // The HTTP API as the page uses it. Knows addresses and shapes; decides nothing.
 
 const REQUEST_TIMEOUT_MS = 20_000;
+const PROBE_TIMEOUT_MS = 10_000;
 
 /** Escapes the two characters that would make two different session keys print alike. */
 function segment(text) {
@@ -41,9 +42,9 @@ export function newMessageId() {
  * One request. Resolves to `{status, body, retryAfterMs}`; status 0 means that nobody knows
  * whether the request arrived.
  */
-async function request(method, path, body) {
+async function request(method, path, body, timeoutMs = REQUEST_TIMEOUT_MS) {
   const abort = new AbortController();
-  const timer = setTimeout(() => abort.abort(), REQUEST_TIMEOUT_MS);
+  const timer = setTimeout(() => abort.abort(), timeoutMs);
   const init = { method, signal: abort.signal, headers: { Accept: "application/json" }, cache: "no-store" };
   if (body !== undefined) {
     init.headers["Content-Type"] = "application/json";
@@ -97,6 +98,14 @@ export function signOut() {
 
 export function getSession(name) {
   return request("GET", sessionPath(name));
+}
+
+/**
+ * Whether the server answers at all, and what a known session says. One that nobody has written in is
+ * an error in the browser's log, so then something else is asked.
+ */
+export function probe(name, known) {
+  return request("GET", known ? sessionPath(name) : "/v1/sign-in", undefined, PROBE_TIMEOUT_MS);
 }
 
 export function stopTurn(name, turnId) {

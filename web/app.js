@@ -5,6 +5,7 @@ import {
 } from "./api.js";
 import { Composer } from "./composer.js";
 import { Conversation, messageStatus } from "./model.js";
+import { cleanName, nameTrouble } from "./name.js";
 import { Outbox } from "./outbox.js";
 import { ScrollKeeper } from "./scroll.js";
 import { forgetAll, remember, remembered } from "./storage.js";
@@ -12,10 +13,10 @@ import { Stream } from "./stream.js";
 import { LogView, statusText } from "./view.js";
 
 const NAME_KEY = "turnkeep.name";
-/** The bound of a session key's segment. */
-const NAME_BYTES_MAX = 128;
 /** What tells that a message is the gateway's. */
 const WRITTEN = new Set(["message.accepted", "message.command", "message.context"]);
+/** Here the agent's work ends or halts, and the log says how. */
+const SETTLED = new Set(["turn.failed", "turn.waiting_for_input", "turn.waiting_for_operator"]);
 const RENDER_INTERVAL_MS = 30;
 /** An accepted message shows up in the journal at once; if it doesn't, the stream is suspect. */
 const CONFIRM_MS = 4_000;
@@ -32,6 +33,10 @@ class Chat {
     this.view = new LogView($("rows"), $("earlier"), {
       retry: (id) => this.outbox.retry(id),
       edit: (id) => this.composer.putBack(this.outbox.takeBack(id) ?? ""),
+      discard: (id) => {
+        this.outbox.takeBack(id);
+        this.composer.focus();
+      },
       answer: (text) => this.send(text),
     });
     this.scroll = new ScrollKeeper($("log"), $("jump"));
@@ -64,6 +69,7 @@ class Chat {
     $("person-name").textContent = name;
     $("person-initial").textContent = [...name][0].toLocaleUpperCase();
     $("empty-name").textContent = name;
+    $("announcer").textContent = "";
     this.countUnread(0);
     this.outbox = new Outbox(name, () => this.outboxChanged());
     this.stream = new Stream(name, {
@@ -124,6 +130,7 @@ class Chat {
     this.conversation.restore(messages, session.status === 200 ? session.body : null, lastSeq ?? 0);
     for (const one of messages) if (one.role === "user") this.outbox.confirmed(one.message_id);
     this.liveSeq = this.conversation.lastSeq;
+    $("announcer").textContent = "";
     this.changed();
     return true;
   }
@@ -196,6 +203,9 @@ class Chat {
     if (own) $("announcer").textContent = `Your message: ${statusText(messageStatus(own), own)}`;
     else if (event.type === "turn.processing") $("announcer").textContent = "The agent is working";
     else if (event.type === "turn.cancelled") $("announcer").textContent = "Stopped";
+    else if (event.type === "turn.completed") $("announcer").textContent = "Answered";
+    // The log says what these say; the agent is at work no longer.
+    else if (SETTLED.has(event.type)) $("announcer").textContent = "";
     const speaks = ["turn.completed", "turn.failed", "turn.waiting_for_input", "session.notice"].includes(event.type);
     if (speaks && document.hidden) this.countUnread(this.unread + 1);
   }
@@ -216,6 +226,7 @@ class Chat {
     this.renderTimer = 0;
     if (!this.name) return;
     const { conversation } = this;
+    if (this.live) this.outbox.settle(conversation.lastSeq);
     const pending = this.outbox.entries;
     const added = this.view.render(conversation, pending);
     this.scroll.settle(added);
@@ -241,17 +252,6 @@ function showText(box, place, text) {
 /** The name in the address, `#name=Alice`, if there is one. */
 function nameInAddress() {
   return cleanName(new URLSearchParams(location.hash.slice(1)).get("name") ?? "");
-}
-
-/** Alike-looking spellings are one person, and invisible characters are nobody. */
-function cleanName(text) {
-  return text.normalize("NFC").replace(/\p{Cc}/gu, "").trim();
-}
-
-function nameTrouble(name) {
-  if (!name) return "Please write a name.";
-  if (new TextEncoder().encode(name.replace(/[%:]/g, "%25")).length > NAME_BYTES_MAX) return "Please choose a shorter name.";
-  return "";
 }
 
 const chat = new Chat();
@@ -327,7 +327,7 @@ async function begin() {
   // stream finds out.
   signedIn = false;
   setHome("default", "default");
-  const name = nameInAddress() || remembered(NAME_KEY);
+  const name = nameInAddress() || cleanName(remembered(NAME_KEY));
   if (nameTrouble(name)) askForName("");
   else if (name !== chat.name) {
     remember(NAME_KEY, name);

@@ -194,6 +194,7 @@ const MARKS = [
 const WORD = /[\p{L}\p{N}]/u;
 
 function renderInline(parent, text, depth) {
+  const { codes, seen } = codeSpans(text);
   const missing = new Set();
   let plain = "";
   let at = 0;
@@ -207,7 +208,14 @@ function renderInline(parent, text, depth) {
       at += 2;
       continue;
     }
-    const span = depth < NESTING_MAX ? spanAt(text, at, missing) : null;
+    if (text[at] === "`" && !codes.has(at)) {
+      // Backticks that nothing closes are only themselves, all of them.
+      const end = at + ticksAt(text, at);
+      plain += text.slice(at, end);
+      at = end;
+      continue;
+    }
+    const span = codes.get(at) ?? (depth < NESTING_MAX ? spanAt(text, seen, at, missing) : null);
     if (!span) {
       plain += text[at];
       at += 1;
@@ -220,6 +228,71 @@ function renderInline(parent, text, depth) {
   flush();
 }
 
+/**
+ * The code spans, by where they begin, and the text with each of them blanked out: what looks like a
+ * mark or a bracket in code is none. `missing` keeps this linear.
+ */
+function codeSpans(text) {
+  const codes = new Map();
+  const missing = new Set();
+  let seen = "";
+  let from = 0;
+  let at = text.indexOf("`");
+  while (at >= 0) {
+    if (isEscaped(text, from, at)) {
+      at = text.indexOf("`", at + 1);
+      continue;
+    }
+    const ticks = ticksAt(text, at);
+    const close = missing.has(ticks) ? -1 : closingTicks(text, at + ticks, ticks);
+    if (close < 0) {
+      missing.add(ticks);
+      at = text.indexOf("`", at + ticks);
+      continue;
+    }
+    const end = close + ticks;
+    const code = verbatim(text.slice(at + ticks, close));
+    codes.set(at, { end, build: () => element("code", "", code) });
+    seen += text.slice(from, at) + BLANK.repeat(end - at);
+    from = end;
+    at = text.indexOf("`", end);
+  }
+  return { codes, seen: seen + text.slice(from) };
+}
+
+/** Stands for what is code; no message and no mark holds it. */
+const BLANK = "\0";
+
+function ticksAt(text, at) {
+  let end = at;
+  while (text[end] === "`") end += 1;
+  return end - at;
+}
+
+/** Where exactly so many backticks stand next, or -1. */
+function closingTicks(text, from, ticks) {
+  let at = text.indexOf("`", from);
+  while (at >= 0) {
+    const found = ticksAt(text, at);
+    if (found === ticks) return at;
+    at = text.indexOf("`", at + found);
+  }
+  return -1;
+}
+
+/** Whether an odd number of backslashes stands before it, none of them in code. */
+function isEscaped(text, from, at) {
+  let slashes = 0;
+  while (at - slashes > from && text[at - slashes - 1] === "\\") slashes += 1;
+  return slashes % 2 === 1;
+}
+
+/** One blank at both ends only keeps the code from the fences. */
+function verbatim(code) {
+  const line = code.replace(/\n/g, " ");
+  return line.startsWith(" ") && line.endsWith(" ") && /[^ ]/.test(line) ? line.slice(1, -1) : line;
+}
+
 /** Line breaks are the only thing left to say about plain text. */
 function appendText(parent, text) {
   text.split("\n").forEach((line, index) => {
@@ -229,14 +302,13 @@ function appendText(parent, text) {
 }
 
 /** The span that begins at `at`, or null. `missing` remembers closers known not to follow, which keeps this linear. */
-function spanAt(text, at, missing) {
+function spanAt(text, seen, at, missing) {
   const char = text[at];
-  if (char === "`") return codeAt(text, at, missing);
-  if (char === "[") return linkAt(text, at);
+  if (char === "[") return linkAt(text, seen, at);
   if (char === "h" || char === "<") return autolinkAt(text, at);
   for (const [mark, tag] of MARKS) {
     if (!text.startsWith(mark, at)) continue;
-    const end = closerOf(text, at, mark, missing);
+    const end = closerOf(seen, at, mark, missing);
     if (end < 0) continue;
     const inner = text.slice(at + mark.length, end);
     const emphasis = mark === "***" ? `*${inner}*` : inner;
@@ -264,29 +336,12 @@ function closerOf(text, at, mark, missing) {
   return -1;
 }
 
-function codeAt(text, at, missing) {
-  let ticks = 1;
-  while (text[at + ticks] === "`") ticks += 1;
-  const mark = "`".repeat(ticks);
-  if (missing.has(mark)) return null;
-  let end = text.indexOf(mark, at + ticks);
-  while (end >= 0 && text[end + ticks] === "`") {
-    while (text[end] === "`") end += 1;
-    end = text.indexOf(mark, end);
-  }
-  if (end < 0) {
-    missing.add(mark);
-    return null;
-  }
-  const code = text.slice(at + ticks, end).replace(/\n/g, " ");
-  return { end: end + ticks, build: () => element("code", "", code.trim() || code) };
-}
-
-function linkAt(text, at) {
-  const found = text.slice(at, at + 2_500).match(/^\[([^\]\n]{1,400})\]\(((?:[^\s()]|\([^\s()]*\))+)(?:\s+"[^"\n]{0,200}")?\)/);
+function linkAt(text, seen, at) {
+  const found = seen.slice(at, at + 2_500).match(/^\[([^\]\n]{1,400})\]\(((?:[^\s()\0]|\([^\s()\0]*\))+)(?:\s+"[^"\n\0]{0,200}")?\)/);
   const address = found && httpAddress(found[2]);
   if (!address) return null;
-  return { end: at + found[0].length, build: () => nested(anchor(address), found[1], depthIn(found[1])) };
+  const label = text.slice(at + 1, at + 1 + found[1].length);
+  return { end: at + found[0].length, build: () => nested(anchor(address), label, depthIn(label)) };
 }
 
 /** A link's text may be bold or code, but never hold another link. */

@@ -35,7 +35,7 @@ export class Outbox {
   }
 
   add(text) {
-    this.#entries.push({ id: newMessageId(), text, at: Date.now(), status: "sending", reason: "", rev: 0 });
+    this.#entries.push({ id: newMessageId(), text, at: Date.now(), status: "sending", reason: "", after: null, rev: 0 });
     this.#changed();
     this.#pump();
   }
@@ -54,6 +54,13 @@ export class Outbox {
     if (!entry || entry.status !== "refused") return null;
     this.#forget(id);
     return entry.text;
+  }
+
+  /** What was refused stands after what the journal holds now; a shorter journal is another one. */
+  settle(lastSeq) {
+    const moved = this.#entries.filter(({ status, after }) => status === "refused" && (after === null || after > lastSeq));
+    for (const entry of moved) entry.after = lastSeq;
+    if (moved.length) this.#keep();
   }
 
   /** The journal has it: from here on the journal shows it. */
@@ -117,25 +124,31 @@ export class Outbox {
   #mark(entry, status, reason = "") {
     entry.status = status;
     entry.reason = reason;
+    entry.after = null;
     entry.rev += 1;
     this.#changed();
   }
 
   #changed() {
+    this.#keep();
+    this.#onChange();
+  }
+
+  #keep() {
     const kept = this.#entries.filter((entry) => entry.status !== "sent");
     remember(this.#storageKey, kept.length ? JSON.stringify(kept) : "");
-    this.#onChange();
   }
 
   #load() {
     try {
       const stored = JSON.parse(remembered(this.#storageKey) || "[]");
-      return stored.map(({ id, text, at, status, reason }) => ({
+      return stored.map(({ id, text, at, status, reason, after }) => ({
         id,
         text,
         at,
         status: status === "refused" ? "refused" : "sending",
         reason: reason ?? "",
+        after: after ?? null,
         rev: 0,
       }));
     } catch {

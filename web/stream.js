@@ -4,7 +4,7 @@
 // browser's own reconnect is not used: it gives up for good on any answer but 200, and a
 // draining server answers 503.
 
-import { getSession, sessionPath } from "./api.js";
+import { getSession, probe, sessionPath } from "./api.js";
 
 const JOURNAL_TYPES = [
   "message.accepted", "message.command", "message.context", "message.cancelled", "message.expired", "message.requeued", "message.discarded",
@@ -22,9 +22,12 @@ const BACKOFF_MS_MIN = 250;
 const BACKOFF_MS_MAX = 4_000;
 /** A connection that is back within this time is not worth a word. */
 const BANNER_DELAY_MS = 700;
+/** A server that hangs keeps its connections, and its sign of life is a comment, which EventSource
+ * hides: after so long without a word it is asked. */
+const SILENCE_MS = 40_000;
 /** Browsers open six connections to one server; a tab nobody looks at gives its own back. */
-const HIDDEN_RELEASE_MS = 60_000;
-const HIDDEN_POLL_MS = 30_000;
+const HIDDEN_RELEASE_MS = 5_000;
+const HIDDEN_POLL_MS = 15_000;
 /** A journal is replayed at once; where nothing comes, nobody has written yet. */
 const QUIET_MS = 500;
 
@@ -37,6 +40,7 @@ export class Stream {
   #bannerTimer = 0;
   #hiddenTimer = 0;
   #quietTimer = 0;
+  #silenceTimer = 0;
   #released = false;
   #closed = false;
   #onVisibility = () => this.#visibilityChanged();
@@ -76,6 +80,7 @@ export class Stream {
 
   #drop() {
     clearTimeout(this.#reconnectTimer);
+    clearTimeout(this.#silenceTimer);
     this.#heard();
     this.#source?.close();
     this.#source = null;
@@ -86,9 +91,11 @@ export class Stream {
     if (this.#closed) return;
     const source = new EventSource(`${sessionPath(this.#name)}/events?after=${this.#handlers.lastSeq()}`);
     this.#source = source;
+    this.#waitForWord();
     const listen = (type, handle) =>
       source.addEventListener(type, (message) => {
         if (source !== this.#source) return;
+        this.#waitForWord();
         const data = parse(message.data);
         if (data) handle(data, message.lastEventId);
       });
@@ -113,6 +120,7 @@ export class Stream {
 
   #opened() {
     this.#failures = 0;
+    this.#waitForWord();
     clearTimeout(this.#bannerTimer);
     this.#bannerTimer = 0;
     this.#handlers.connection(null);
@@ -201,13 +209,24 @@ export class Stream {
     this.#hiddenTimer = setTimeout(() => this.#pollWhileHidden(), HIDDEN_POLL_MS);
   }
 
-  /** A laptop that slept may hold a connection that will never say another word. */
+  #waitForWord() {
+    clearTimeout(this.#silenceTimer);
+    this.#silenceTimer = setTimeout(() => this.#checkAlive(), SILENCE_MS);
+  }
+
+  /** Neither a server that hangs nor a laptop that slept says that its connection is dead: asks. */
   async #checkAlive() {
-    const { status, body } = await getSession(this.#name);
-    if (this.#closed || status !== 200) return;
-    setTimeout(() => {
-      if (!this.#closed && this.#source && this.#handlers.lastSeq() < body.last_seq) this.reconnect();
-    }, 1_000);
+    this.#waitForWord();
+    const [source, timer, seen] = [this.#source, this.#silenceTimer, this.#handlers.lastSeq()];
+    const { status, body } = await probe(this.#name, seen > 0);
+    // Whatever was heard meanwhile is a sign of life, and began to wait anew.
+    if (source !== this.#source || timer !== this.#silenceTimer) return;
+    if (status === 0 || source.readyState !== EventSource.OPEN) this.#lost();
+    else if (status === 200 && body.last_seq > seen) {
+      setTimeout(() => {
+        if (source === this.#source && this.#handlers.lastSeq() < body.last_seq) this.reconnect();
+      }, 1_000);
+    }
   }
 }
 

@@ -6,6 +6,7 @@
 
 import { renderMarkdown } from "./markdown.js";
 import { messageStatus } from "./model.js";
+import { visibleBlocks } from "./order.js";
 
 const BLOCKS_PER_PAGE = 150;
 
@@ -57,7 +58,7 @@ export class LogView {
   #elements = new Map();
   #pages = 1;
 
-  /** `actions`: `retry(id)` and `edit(id)` for refused messages, `answer(text)` to a question. */
+  /** `actions`: `retry(id)`, `edit(id)`, `discard(id)` for refused messages, `answer(text)` to a question. */
   constructor(root, earlier, actions) {
     this.#root = root;
     this.#earlier = earlier;
@@ -173,8 +174,13 @@ export class LogView {
     if (status === "refused") {
       const retry = button("Retry", "retry", () => this.#actions.retry(row.messageId));
       const edit = button("Edit", "edit", () => this.#actions.edit(row.messageId));
-      parts.push(make("span", "choices", [retry, edit]));
+      const discard = button("Discard", "discard", () => this.#actions.discard(row.messageId));
+      parts.push(make("span", "choices", [retry, edit, discard]));
     }
+    // A refused one may be very long: it is folded, and the keyboard scrolls it.
+    const bubble = node.querySelector(".bubble");
+    if (status === "refused") bubble.tabIndex = 0;
+    else bubble.removeAttribute("tabindex");
     node.querySelector(".meta").replaceChildren(...parts);
   }
 }
@@ -240,37 +246,6 @@ function fillTyping(node, row) {
   const dots = make("span", "dots", [make("i"), make("i"), make("i")]);
   dots.setAttribute("aria-hidden", "true");
   node.replaceChildren(dots, make("span", row.text ? "activity" : "sr", row.text || "The agent is working"));
-}
-
-/** The blocks to draw now, oldest first: the journal's, then what waits and what is unsent. */
-function visibleBlocks(conversation, pending, limit) {
-  const open = conversation.openTurn;
-  const full = conversation.blocks.filter((block) => block.rows.length > 0 || block === open);
-  const shown = full.slice(-limit);
-  const local = pending.map(pendingRow);
-  // Most likely these will join the open turn; shown there they don't jump when they do.
-  const joins = (row) => open && conversation.loose.length === 0 && row.status !== "refused";
-  const blocks = shown.map((block) => (block === open ? openBlock(block, conversation, local.filter(joins)) : block));
-  const rest = [...conversation.loose, ...local.filter((row) => !joins(row))];
-  if (rest.length) {
-    blocks.push({ key: "waiting", kind: "waiting", id: null, at: rest[0].at, state: "waiting", rows: rest });
-  }
-  return { blocks, hidden: full.length > shown.length };
-}
-
-function openBlock(turn, conversation, local) {
-  const rows = [...turn.rows, ...local];
-  const draft = conversation.drafts.get(turn.id);
-  if (draft?.text) {
-    rows.push({ key: `d:${turn.id}:${draft.attempt}`, role: "agent", testid: "draft", text: draft.text, status: "streaming", rev: draft.rev });
-  } else if (turn.state === "processing" || (conversation.typing && turn.state === "accumulating")) {
-    rows.push({ key: `y:${turn.id}`, role: "typing", testid: "typing", text: turn.activity, status: "typing", rev: turn.activity });
-  }
-  return { ...turn, rows };
-}
-
-function pendingRow(entry) {
-  return { ...entry, key: `u:${entry.id}`, role: "user", local: true, messageId: entry.id };
 }
 
 /** Makes `nodes` the children of `parent`, moving as few as possible. */

@@ -101,7 +101,7 @@ async fn a_person_answers_in_the_agents_place() {
 }
 
 /// Asks before it acts.
-const CAREFUL: &str = r#"
+pub(crate) const CAREFUL: &str = r#"
 import json, sys
 
 turn = json.loads(sys.stdin.readline())
@@ -121,9 +121,11 @@ async fn a_question_that_allows_an_act_has_a_yes_and_a_no() {
         anna.until(&format!("replies().includes('Shall I refund {order}?') && visible('{word}')"))
             .await;
         anna.holds("faint(4.5).length === 0").await;
+        anna.until("announced() === ''").await;
         anna.click(word).await;
         let said = if word == "yes" { "You said Yes." } else { "You said No." };
         anna.until(&format!("replies().includes('{said}') && !visible('yes')")).await;
+        anna.until("announced() === 'Answered'").await;
     }
     anna.compare(&server.api()).await;
     browser.is_content().await;

@@ -6,10 +6,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod acts;
+mod attention;
 mod kit;
 mod meanwhile;
 #[path = "../port_kit/mod.rs"]
 mod port_kit;
+mod standing;
 #[path = "../store_kit/mod.rs"]
 mod store_kit;
 
@@ -152,8 +154,11 @@ async fn what_finds_no_room_can_be_sent_again() {
     anna.holds("document.querySelector('#message-input').value === 'third'").await;
     anna.write(" time").await;
     anna.until("status('third time') === 'refused'").await;
+    let order = "rows().filter((row) => row.role === 'user').map((row) => row.text).join(' ')";
+    anna.holds(&format!("{order} === 'first second third time'")).await;
     anna.click("stop").await;
     anna.until("status('second') === 'processing'").await;
+    anna.holds(&format!("{order} === 'first second third time'")).await;
     anna.click("retry").await;
     anna.until("status('third time') === 'queued'").await;
     anna.compare(&server.api()).await;

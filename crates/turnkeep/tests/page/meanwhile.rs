@@ -5,7 +5,7 @@ use crate::kit::browser::Browser;
 use crate::kit::server::Server;
 
 /// Repeats what it was told as soon as it may.
-const GATED: &str = r#"
+pub(crate) const GATED: &str = r#"
 import json, os, sys
 
 asked = json.loads(sys.stdin.readline())["messages"][0]["text"]

@@ -24,6 +24,7 @@ const calls = () =>
   }));
 const replies = () => rows().filter((row) => row.role === "agent" && row.kind !== "draft").map((row) => row.text);
 const notices = () => rows().filter((row) => row.role === "notice").map((row) => row.text);
+const announced = () => document.querySelector("#announcer").textContent;
 const draft = () => rows().find((row) => row.kind === "draft")?.text ?? "";
 const visible = (testid) => document.querySelector(`[data-testid="${testid}"]`)?.checkVisibility() ?? false;
 

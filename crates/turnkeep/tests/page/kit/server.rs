@@ -74,6 +74,21 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Halts it as it is: its connections stay, and nobody answers.
+    pub(crate) fn halt(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on after [`Self::halt`].
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, what: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([what, &pid]).status().unwrap().success());
+    }
+
     /// Starts it again at the same place, with another delay.
     pub(crate) fn start_again(&mut self, delay_ms: u64) {
         write_config(&self.home, delay_ms, self.channel);
