@@ -89,6 +89,11 @@ fn strip_line(line: &str, out: &mut String) {
     while let Some(at) = rest.find(['*', '`', '[', '_']) {
         out.push_str(&rest[..at]);
         let tail = &rest[at..];
+        if let Some((code, after)) = code_span(tail) {
+            out.push_str(code);
+            rest = after;
+            continue;
+        }
         if let Some((label, address, after)) = link(tail) {
             out.push_str(label);
             out.push_str(" (");
@@ -123,6 +128,25 @@ fn is_mark(mark: char, before: Option<char>, after: Option<char>) -> bool {
     }
 }
 
+/// The code that begins here, as `CommonMark` has it, and what comes after it. Nothing in it is a mark:
+/// whoever is asked whether `rm *` may be called must read just that.
+fn code_span(tail: &str) -> Option<(&str, &str)> {
+    let run = |text: &str| text.len() - text.trim_start_matches('`').len();
+    let fence = run(tail);
+    if fence == 0 {
+        return None;
+    }
+    let inner = &tail[fence..];
+    let mut end = inner.find('`')?;
+    while run(&inner[end..]) != fence {
+        end += run(&inner[end..]);
+        end += inner[end..].find('`')?;
+    }
+    let (code, after) = (&inner[..end], &inner[end + fence..]);
+    let bare = code.strip_prefix(' ').and_then(|code| code.strip_suffix(' '));
+    Some((bare.filter(|code| !code.trim_matches(' ').is_empty()).unwrap_or(code), after))
+}
+
 fn link(tail: &str) -> Option<(&str, &str, &str)> {
     let inner = tail.strip_prefix('[')?;
     let (label, rest) = inner.split_once("](")?;
@@ -154,6 +178,14 @@ mod tests {
             "see [the page](https://a.example/x_y)",
             &["see the page (https://a.example/x_y)"],
         );
+        check(
+            "signal",
+            "May I call `a__b` (server shop)? note: ``\"keep __init__ and `x`\"``, path: \
+             `\"/data/*.bak, /data/*.tmp\"`, to: `\"[anna@example.org](https://evil.example)\"`",
+            &["May I call a__b (server shop)? note: \"keep __init__ and `x`\", path: \
+               \"/data/*.bak, /data/*.tmp\", to: \"[anna@example.org](https://evil.example)\""],
+        );
+        check("signal", "`` `a ``, ` `, ```b`` c``` `d", &["`a,  , b`` c d"]);
         check("web", "**bold**", &["**bold**"]);
         check("web", "", &[]);
     }
@@ -170,6 +202,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn code_is_kept_as_it_stands(code in "[a`*_\\[\\]() #>\\\\]{1,40}") {
+            prop_assume!(!code.trim_matches(' ').is_empty());
+            let longest = code.split(|one| one != '`').map(str::len).max().unwrap_or(0);
+            let fence = "`".repeat(longest + 1);
+            let text = format!("x {fence} {code} {fence} y");
+            let parts = fit(&text.into(), channel_facts("signal").unwrap());
+            prop_assert_eq!(&*parts[0], format!("x {code} y"));
+        }
+
         #[test]
         fn parts_fit_and_lose_no_word(text in "[a-zé .!?\n]{0,900}") {
             let facts = channel_facts("sms").unwrap();

@@ -69,7 +69,11 @@ impl Writer {
             Event::End(tag) => self.end(tag),
             Event::Text(text) => self.text(&text, self.look()),
             Event::Html(text) | Event::InlineHtml(text) => self.text(&text, Look::Dim),
-            Event::Code(text) => self.text(&format!("`{}`", one_line(&text)), Look::Code),
+            // Blanks in code are meant, so they stay.
+            Event::Code(text) => {
+                let code = harmless(&text).replace('\n', " ");
+                self.text(&format!("`{code}`"), Look::Code);
+            }
             Event::InlineMath(text) | Event::DisplayMath(text) => self.text(&text, Look::Code),
             Event::FootnoteReference(name) => self.text(&format!("[{name}]"), Look::Dim),
             Event::SoftBreak | Event::HardBreak => self.break_line(),
@@ -351,6 +355,22 @@ mod tests {
         );
         // Half of a block, as it comes while it is being written.
         check("```\nlong line of code", 12, &["┌─", "│ long line ", "│ of code", "└─"]);
+    }
+
+    #[test]
+    fn a_question_about_a_call_shows_all_of_its_arguments() {
+        check(
+            "May I call `a__b` (server shop)? note: ``\"keep __init__ and `x`\"``, path: \
+             `\"/data/*.bak, /data/*.tmp\"`, to: `\"[anna@example.org](https://evil.example)\"`\n\
+             Reply \"yes\"",
+            200,
+            &[
+                "May I call `a__b` (server shop)? note: `\"keep __init__ and `x`\"`, path: \
+                 `\"/data/*.bak, /data/*.tmp\"`, to: `\"[anna@example.org](https://evil.example)\"`",
+                "Reply \"yes\"",
+            ],
+        );
+        check("`` `a ``, `a    b`, ````c```d````", 80, &["``a`, `a    b`, `c```d`"]);
     }
 
     #[test]

@@ -33,6 +33,7 @@ use turnkeep_gateway::{
 };
 
 /// The name of a session's git worktree.
+pub(crate) use turnkeep_agents::command::{LastWords, why_not_started};
 pub(crate) use turnkeep_agents::worktree_id;
 
 use crate::brain_check::{Address, Program, Subject, Way};

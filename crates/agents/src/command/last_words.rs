@@ -9,12 +9,12 @@ const TOLD_MAX: usize = 1000;
 const LINES_MAX: usize = 5;
 
 /// The end of a stream.
-#[derive(Default)]
-pub(crate) struct LastWords(Vec<u8>);
+#[derive(Debug, Default)]
+pub struct LastWords(Vec<u8>);
 
 impl LastWords {
     /// Reads to the end; whatever comes is read, so that nobody waits for a full pipe.
-    pub(super) async fn listen(&mut self, mut stream: impl AsyncRead + Unpin) {
+    pub async fn listen(&mut self, mut stream: impl AsyncRead + Unpin) {
         let mut chunk = Vec::with_capacity(KEPT_MAX);
         while stream.read_buf(&mut chunk).await.is_ok_and(|count| count > 0) {
             self.hear(&chunk);
@@ -23,14 +23,15 @@ impl LastWords {
     }
 
     /// Keeps the end of it.
-    pub(crate) fn hear(&mut self, said: &[u8]) {
+    pub fn hear(&mut self, said: &[u8]) {
         self.0.extend_from_slice(said);
         let too_much = self.0.len().saturating_sub(KEPT_MAX);
         self.0.drain(..too_much);
     }
 
     /// The last lines in one, for a person.
-    pub(crate) fn told(&self) -> Option<String> {
+    #[must_use]
+    pub fn told(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.0);
         let tidy = |line: &str| line.trim().chars().filter(|one| !one.is_control()).collect();
         let lines: Vec<String> =

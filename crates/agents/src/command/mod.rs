@@ -3,6 +3,7 @@
 //! | module | its job |
 //! | --- | --- |
 //! | `process` | the process and its group: started, watched, and always ended |
+//! | `absent` | what is not there where a program can't be started |
 //! | `lines` | bytes become lines, within limits |
 //! | `last_words` | what a program that died said on its standard error |
 //! | `worktree` | a git worktree for each session, where that is wanted |
@@ -13,6 +14,7 @@
 //! gateway itself is killed nobody is left to end it; then its standard input ends, which it must
 //! take as its own end.
 
+pub(crate) mod absent;
 pub(crate) mod last_words;
 mod lines;
 pub(crate) mod process;
@@ -33,11 +35,12 @@ use turnkeep_core::ports::worktrees::Worktrees;
 use turnkeep_core::session::input::{Finished, RunFailure};
 
 use crate::brain::{Ended, Seat, UNREAD, UNREAD_MAX, breach, pump};
-use last_words::LastWords;
 use lines::Lines;
 use process::Process;
 use worktree::{SessionWorktrees, Stay};
 
+pub use absent::why_not_started;
+pub use last_words::LastWords;
 pub use worktree::{WorktreeSettings, worktree_id};
 
 /// Processes that may wait for their users, for each that may work.
@@ -79,6 +82,8 @@ impl fmt::Debug for CommandSettings {
 /// Answers with what a program says.
 #[derive(Debug)]
 pub struct CommandAgent {
+    /// What it is called in errors; nothing if it is empty.
+    name: String,
     settings: CommandSettings,
     waiting: Semaphore,
     worktrees: Option<SessionWorktrees>,
@@ -89,7 +94,13 @@ impl CommandAgent {
     #[must_use]
     pub fn new(settings: CommandSettings) -> Self {
         let waiting = Semaphore::new(settings.processes_max.saturating_mul(WAITING_FACTOR));
-        Self { settings, waiting, worktrees: None }
+        Self { name: String::new(), settings, waiting, worktrees: None }
+    }
+
+    /// What it is called in errors about its program.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
     }
 
     /// Each session's process is started in a worktree of its own instead.
@@ -107,7 +118,8 @@ impl CommandAgent {
         }
         let handle = &context.handle;
         let (process, streams) =
-            Process::start(&settings, "the brain", |group| handle.opened(group))?;
+            Process::start(&settings, "the brain", |group| handle.opened(group))
+                .map_err(|failure| self.named(failure))?;
         let _ours = handle.opened(STREAMS);
         let _stay = seated.map(|seated| Stay::until(process.end(), seated));
         let (told, unread) = mpsc::channel(UNREAD_MAX);
@@ -150,8 +162,16 @@ impl CommandAgent {
             Ended::Failed(failure) | Ended::SaidFailed(failure) => failure,
             // Nothing is between us and it.
             Ended::Unread => breach(UNREAD),
-            Ended::Silent => silent(how, &words),
+            Ended::Silent => self.named(silent(how, &words)),
         })
+    }
+
+    /// With who it is about: what is wrong with a program is mended where it is configured.
+    fn named(&self, failure: RunFailure) -> RunFailure {
+        if self.name.is_empty() {
+            return failure;
+        }
+        RunFailure { error: format!("agent {:?}: {}", self.name, failure.error).into(), ..failure }
     }
 }
 

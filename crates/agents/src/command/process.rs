@@ -5,6 +5,7 @@
 //! signals for its group can't reach strangers.
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use turnkeep_core::ports::agent::{Open, OpenGuard};
 use turnkeep_core::session::input::RunFailure;
 
 use super::CommandSettings;
+use super::absent::why_not_started;
 
 /// What every process gets of the gateway's own environment.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "LANG"];
@@ -61,8 +63,14 @@ impl Process {
             command.current_dir(dir);
         }
         let mut child = command.spawn().map_err(|error| {
-            let lasting = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
-            failure(format!("{what} {name:?} can't be started: {error}"), !lasting)
+            let lasting = matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied
+            );
+            let path = settings.env.get("PATH").map(OsString::from);
+            let path = path.or_else(|| std::env::var_os("PATH"));
+            let why = why_not_started(name, settings.dir.as_deref(), path.as_deref(), &error);
+            failure(format!("{what} {name:?} can't be started: {why}"), !lasting)
         })?;
         let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));

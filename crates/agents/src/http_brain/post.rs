@@ -200,7 +200,7 @@ fn short(text: &str) -> String {
 }
 
 /// The innermost reason: the layers above it name the address, which may hold a secret.
-pub(super) fn innermost(error: &reqwest::Error) -> String {
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
     let mut cause = error.source();
     let mut text = None;
     while let Some(error) = cause {

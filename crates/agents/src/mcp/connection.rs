@@ -17,10 +17,11 @@ use turnkeep_core::tool::ToolOutcome;
 use super::bounds::{Bounded, Gone};
 use super::client::Client;
 use super::content::label;
-use super::outcome::{of_error, of_response, of_transport, unknown};
+use super::outcome::{of_error, of_response, unknown};
 use super::settings::{ToolServerSettings, ToolWay};
 use super::stderr::Listener;
 use super::stdio::{MESSAGE_BYTES_MAX, Stdio};
+use super::unreached::why_unreached;
 use crate::command::CommandSettings;
 use crate::command::process::Process;
 use crate::outward::{self, Proxies};
@@ -62,17 +63,17 @@ impl Connection {
                 let (inner, gone) = Bounded::new(inner);
                 match hello.say(client, inner).await {
                     Ok(service) => (service, Some((process, listener)), gone),
-                    Err(error) if is_refusal(&error) => return Err(not_open(&error)),
+                    Err(error) if is_refusal(&error) => return Err(not_open(&error, settings)),
                     Err(error) => {
                         let how = last_words(&process, &listener).await;
-                        return Err(how.map_or_else(|| not_open(&error), NotOpen::from));
+                        return Err(how.map_or_else(|| not_open(&error, settings), NotOpen::from));
                     }
                 }
             }
             ToolWay::Http { url, token } => {
                 let (inner, gone) = Bounded::new(http(url, token.as_deref())?);
                 let service = hello.say(client, inner).await;
-                (service.map_err(|error| not_open(&error))?, None, gone)
+                (service.map_err(|error| not_open(&error, settings))?, None, gone)
             }
         };
         let peer = service.peer().clone();
@@ -187,17 +188,17 @@ fn is_refusal(error: &ClientInitializeError) -> bool {
     matches!(error, ClientInitializeError::JsonRpcError(_))
 }
 
-fn not_open(error: &ClientInitializeError) -> NotOpen {
-    NotOpen { why: not_hello(error), refused: is_refusal(error) }
+fn not_open(error: &ClientInitializeError, settings: &ToolServerSettings) -> NotOpen {
+    NotOpen { why: not_hello(error, settings), refused: is_refusal(error) }
 }
 
-fn not_hello(error: &ClientInitializeError) -> String {
+fn not_hello(error: &ClientInitializeError, settings: &ToolServerSettings) -> String {
     match error {
         ClientInitializeError::JsonRpcError(error) => {
             format!("it refused to begin: {}", label(&error.message))
         }
         ClientInitializeError::ConnectionClosed(_) => "it closed its output".to_owned(),
-        ClientInitializeError::TransportError { error, .. } => of_transport(error).output,
+        ClientInitializeError::TransportError { error, .. } => why_unreached(error, settings),
         other => format!("it did not begin as it should: {}", label(&other.to_string())),
     }
 }

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rmcp::RoleClient;
 use rmcp::model::{PaginatedRequestParams, ToolAnnotations};
 use rmcp::service::Peer;
+use rmcp::{RoleClient, ServiceError};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use turnkeep_core::tool::SideEffects;
 
 use super::content::label;
-use super::names::{said_of, towards_model, unknown};
+use super::names::{matches, nearest, said_of, towards_model, unknown};
 use super::outcome::of_error;
 use super::settings::{ToolPolicy, ToolServerSettings};
+use super::unreached::why_unreached;
 use crate::tools::{Origin, Tool, ToolSpec};
 
 /// How long a server may take to tell all of its tools.
@@ -49,7 +50,7 @@ impl Listing {
         peer: &Peer<RoleClient>,
         settings: &ToolServerSettings,
     ) -> Result<Self, String> {
-        let all = timeout(LIST_TIME, pages(peer)).await;
+        let all = timeout(LIST_TIME, pages(peer, settings)).await;
         let all = all.map_err(|_| "it did not tell its tools in time".to_owned())??;
         Ok(Self::of(all, settings))
     }
@@ -82,17 +83,24 @@ impl Listing {
         }
         let names: Vec<&str> = tools.iter().map(|known| known.name.as_str()).collect();
         notes.extend(strays(server, &settings.policy, &names));
+        notes.extend(stray_keys(server, &settings.policy, &tools));
         Self { tools, notes }
     }
 }
 
-async fn pages(peer: &Peer<RoleClient>) -> Result<Vec<rmcp::model::Tool>, String> {
+async fn pages(
+    peer: &Peer<RoleClient>,
+    settings: &ToolServerSettings,
+) -> Result<Vec<rmcp::model::Tool>, String> {
     let mut all = Vec::new();
     let mut cursor = None;
     for _ in 0..PAGES_MAX {
         let params = PaginatedRequestParams::default().with_cursor(cursor);
         let page = peer.list_tools(Some(params)).await;
-        let page = page.map_err(|error| of_error(&error, SideEffects::Pure, false).0.output)?;
+        let page = page.map_err(|error| match error {
+            ServiceError::TransportSend(error) => why_unreached(&error, settings),
+            error => of_error(&error, SideEffects::Pure, false).0.output,
+        })?;
         all.extend(page.tools);
         cursor = page.next_cursor;
         if cursor.is_none() || all.len() > TOOLS_MAX {
@@ -112,6 +120,55 @@ fn strays(server: &str, policy: &ToolPolicy, names: &[&str]) -> Vec<String> {
         Some(format!("\"{key}\" of {server}: {}", unknown(server, pattern, names)?))
     });
     told.collect()
+}
+
+/// Keys that are no argument of what they are for: every call of it would be refused.
+fn stray_keys(server: &str, policy: &ToolPolicy, tools: &[Known]) -> Vec<String> {
+    let stray = |(pattern, pointer): &(String, String)| {
+        let of_it = |known: &&Known| {
+            matches(pattern, &known.name) && known.tool.key.as_ref() == Some(pointer)
+        };
+        let mut strays =
+            tools.iter().filter(of_it).map(|known| stray(&known.tool.spec.schema, pointer));
+        let mend = strays.next()??;
+        // A pattern may mean more than those that have it.
+        if !strays.all(|stray| stray.is_some()) {
+            return None;
+        }
+        Some(format!(
+            "\"keys\" of {server}: {pattern:?} has no argument {pointer:?}, so no call of it can be \
+             made{mend}"
+        ))
+    };
+    policy.keys.iter().filter_map(stray).collect()
+}
+
+/// What to say of an argument that is not among those that the schema tells: what was meant, or
+/// nothing. What the schema leaves open may be there.
+fn stray(mut schema: &Value, pointer: &str) -> Option<String> {
+    const OPEN: [&str; 7] =
+        ["$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties"];
+    let mut above = String::new();
+    for token in pointer.split('/').skip(1) {
+        let name = token.replace("~1", "/").replace("~0", "~");
+        let more = schema.get("additionalProperties");
+        if OPEN.iter().any(|key| schema.get(key).is_some()) || more.is_some_and(Value::is_object) {
+            return None;
+        }
+        let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+            return (more == Some(&Value::Bool(false))).then(String::new);
+        };
+        let Some(inner) = properties.get(&name) else {
+            let near = nearest(&name, properties.keys().map(String::as_str));
+            let token = |name: &str| name.replace('~', "~0").replace('/', "~1");
+            let meant = near.map(|near| format!("{above}/{}", token(near)));
+            let mend = meant.map(|meant| format!("; did you mean {meant:?}?"));
+            return Some(mend.unwrap_or_default());
+        };
+        schema = inner;
+        above = format!("{above}/{token}");
+    }
+    None
 }
 
 fn known(told: &rmcp::model::Tool, settings: &ToolServerSettings) -> Result<Tool, String> {
@@ -227,7 +284,66 @@ mod tests {
                 "\"effects\" of shop: no tool of shop is called like \"got*\"",
                 "\"approval\" of shop: no tool of shop is called \"refnud\"; did you mean \
                  \"refund\"?",
+                "\"keys\" of shop: \"refund\" has no argument \"/order_id\", so no call of it can be \
+                 made",
             ]
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_no_argument_is_told() {
+        let check = |pointer: &str, schema: &Value, expect: Option<&str>| {
+            assert_eq!(stray(schema, pointer).as_deref(), expect, "{pointer} of {schema}");
+        };
+        let order = json!({"type": "object", "properties": {
+            "order": {"type": "object", "properties": {"a/b": {}, "lines": {"type": "array"}}},
+            "map": {"additionalProperties": {"type": "string"}},
+            "more": {"properties": {"x": {}}, "additionalProperties": true},
+            "any": {"properties": {"x": {}}, "anyOf": [{"properties": {"y": {}}}]},
+            "ref": {"$ref": "#/$defs/x"},
+            "none": {"type": "object", "additionalProperties": false},
+            "open": {"type": "object"},
+        }});
+        for there in ["", "/order", "/order/a~1b", "/order/lines/0", "/map/x", "/more/x"] {
+            check(there, &order, None);
+        }
+        for open in ["/any/z", "/ref/z", "/open/z"] {
+            check(open, &order, None);
+        }
+        check("/ordr", &order, Some("; did you mean \"/order\"?"));
+        check("/order/ab", &order, Some("; did you mean \"/order/a~1b\"?"));
+        check("/something", &order, Some(""));
+        check("/more/something", &order, Some(""));
+        check("/none/x", &order, Some(""));
+        check("/x", &json!({"properties": {}}), Some(""));
+        check("/x", &json!({"type": "object"}), None);
+    }
+
+    #[test]
+    fn a_pattern_of_keys_may_mean_tools_that_lack_it() {
+        let notes = |keys: &[(&str, &str)]| {
+            let own =
+                |(pattern, pointer): &(&str, &str)| ((*pattern).to_owned(), (*pointer).to_owned());
+            let keys = keys.iter().map(own).collect();
+            let policy = ToolPolicy { keys, ..ToolPolicy::default() };
+            let tools = told(
+                r#"[{"name":"refund","inputSchema":{"properties":{"order":{}}}},
+                    {"name":"remind","inputSchema":{"properties":{"at":{}}}}]"#,
+            );
+            Listing::of(tools, &settings(policy)).notes
+        };
+        assert_eq!(notes(&[("re*", "/order")]), [""; 0]);
+        assert_eq!(notes(&[("re*", "/at"), ("refund", "/order")]), [""; 0]);
+        assert_eq!(
+            notes(&[("refund", "/ordr"), ("re*", "/at")]),
+            [
+                "\"keys\" of shop: \"refund\" has no argument \"/ordr\", so no call of it can be made; \
+              did you mean \"/order\"?"
+            ]
+        );
+        assert_eq!(
+            notes(&[("re*", "/nobody")]),
+            ["\"keys\" of shop: \"re*\" has no argument \"/nobody\", so no call of it can be made"]
         );
     }
 

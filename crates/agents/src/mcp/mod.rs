@@ -9,6 +9,7 @@
 //! | `names` | patterns, and names as models take them |
 //! | `connection` | one connection and the calls on it; `client` what the server may want of us, `bounds` how much of it |
 //! | `stdio` | messages over a process's streams; `lines` cuts and bounds them, `scan` finds whose answer it is, `stderr` hears the rest |
+//! | `unreached` | why a server over HTTP did not begin, for a person |
 //! | `outcome` | what came of a call, as far as anybody can say |
 //! | `content` | what a tool said, as text |
 //!
@@ -28,6 +29,7 @@ mod settings;
 mod stderr;
 mod stdio;
 mod tool_set;
+mod unreached;
 
 #[cfg(test)]
 mod fuzz;

@@ -76,10 +76,17 @@ pub(super) fn unknown(server: &str, pattern: &str, names: &[&str]) -> Option<Str
     if pattern.contains('*') {
         return Some(format!("no tool of {server} is called like {pattern:?}"));
     }
-    let distance = |name: &&&str| strsim::osa_distance(pattern, name);
-    let near = names.iter().min_by_key(distance).filter(|name| distance(name) <= 3);
+    let near = nearest(pattern, names.iter().copied());
     let mend = near.map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
     Some(format!("no tool of {server} is called {pattern:?}{mend}"))
+}
+
+/// What was probably meant.
+pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = names.map(|name| (strsim::osa_distance(typed, name), name));
+    near.filter(|(distance, _)| *distance <= 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|near| near.1)
 }
 
 #[cfg(test)]

@@ -117,6 +117,10 @@ pub(super) fn of_transport(error: &DynamicTransportError) -> Said {
         Some(Http::ResponseBodyTooLarge { max_size }) => {
             unknown(format!("the tool's answer can't be used: more than {max_size} bytes"))
         }
+        Some(Http::UnexpectedServerResponse(said)) => {
+            let said = label(said.trim_end_matches([':', ' ']));
+            unknown(format!("the tool server answered: {said}"))
+        }
         Some(other) => unknown(format!("no answer of the tool server: {}", label(&words(other)))),
         None => unknown("the tool server's standard input is closed"),
     }

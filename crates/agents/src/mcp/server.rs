@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::bounds::Gone;
 use super::connection::{Connection, Hello, NotOpen};
 use super::listing::{Known, Listing};
+use super::names::unknown;
 use super::outcome::failed;
 use super::settings::ToolServerSettings;
 use crate::tools::{Said, Tool};
@@ -42,6 +43,15 @@ pub struct ToolServer {
 struct Inner {
     settings: ToolServerSettings,
     standing: watch::Sender<Standing>,
+    wishes: Mutex<Vec<Weak<Wish>>>,
+}
+
+/// What an agent wants of a server; it wants it as long as it has this.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) agent: String,
+    /// Of the names that the server gave its tools.
+    pub(super) patterns: Vec<String>,
 }
 
 /// How a server stands.
@@ -94,7 +104,8 @@ impl ToolServer {
     #[must_use]
     pub fn start(settings: ToolServerSettings) -> Arc<Self> {
         let standing = Standing { up: None, why: None, failures: 0, away_since: Instant::now() };
-        let inner = Arc::new(Inner { settings, standing: watch::Sender::new(standing) });
+        let standing = watch::Sender::new(standing);
+        let inner = Arc::new(Inner { settings, standing, wishes: Mutex::default() });
         let (stop, stopped) = oneshot::channel::<Infallible>();
         let kept = Arc::clone(&inner);
         tokio::spawn(async move {
@@ -113,6 +124,17 @@ impl ToolServer {
         &self.inner.settings
     }
 
+    /// Remembers what an agent wants, and tells the log where there is no such tool: now, or once it is
+    /// there.
+    pub(super) fn wanted(&self, wish: &Arc<Wish>) {
+        self.inner.wishes().push(Arc::downgrade(wish));
+        if let Some(Up { listing, .. }) = self.inner.standing.borrow().there() {
+            for stray in strays(&self.inner.settings.name, &[Arc::clone(wish)], listing) {
+                tracing::warn!("{stray}");
+            }
+        }
+    }
+
     /// How it stands once it was reached for, for people.
     pub async fn report(&self) -> ToolServerReport {
         let mut watched = self.inner.standing.subscribe();
@@ -124,7 +146,8 @@ impl ToolServer {
             return ToolServerReport { state: Err(why), tools: Vec::new(), notes: Vec::new() };
         };
         let tools = listing.tools.iter().map(|known| (known.name.clone(), known.tool.clone()));
-        let (state, notes) = (Ok(connection.about.clone()), listing.notes.clone());
+        let state = Ok(connection.about.clone());
+        let notes = listing.notes.iter().cloned().chain(self.inner.strays(&listing)).collect();
         ToolServerReport { state, tools: tools.collect(), notes }
     }
 
@@ -243,5 +266,34 @@ impl Inner {
             standing.up = Some(up.clone());
             (standing.why, standing.failures) = (None, 0);
         });
+        // Whoever comes from here on sees it standing.
+        for stray in self.strays(&up.listing) {
+            tracing::warn!("{stray}");
+        }
     }
+
+    fn wishes(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Wish>>> {
+        let mut wishes = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
+        wishes.retain(|wish| wish.strong_count() > 0);
+        wishes
+    }
+
+    fn strays(&self, listing: &Listing) -> Vec<String> {
+        let wishes: Vec<Arc<Wish>> = self.wishes().iter().filter_map(Weak::upgrade).collect();
+        strays(&self.settings.name, &wishes, listing)
+    }
+}
+
+/// What agents want that is not there.
+fn strays(server: &str, wishes: &[Arc<Wish>], listing: &Listing) -> Vec<String> {
+    let names: Vec<&str> = listing.tools.iter().map(|known| &*known.name).collect();
+    let mut told = Vec::new();
+    for Wish { agent, patterns } in wishes.iter().map(|wish| &**wish) {
+        let strays = patterns.iter().filter_map(|pattern| unknown(server, pattern, &names));
+        told.extend(strays.map(|stray| format!("\"tools\" of agent {agent:?}: {stray}")));
+    }
+    // After a reload an agent may be there twice for a while.
+    told.sort();
+    told.dedup();
+    told
 }

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::join_all;
 use turnkeep_core::ports::BoxFuture;
 
-use super::names::{matches, server_of, unknown};
+use super::names::{matches, server_of};
 use super::outcome::failed;
-use super::server::ToolServer;
+use super::server::{ToolServer, Wish};
 use crate::tools::{Said, Tool, Toolbox};
 
 /// Tools of one agent; more of them confuse every model.
@@ -28,7 +28,7 @@ pub struct ToolSet {
 #[derive(Debug)]
 struct Chosen {
     server: Arc<ToolServer>,
-    patterns: Vec<String>,
+    wish: Arc<Wish>,
 }
 
 impl ToolSet {
@@ -48,7 +48,9 @@ impl ToolSet {
             });
             let patterns: Vec<String> = of_it.collect();
             if !patterns.is_empty() {
-                chosen.push(Chosen { server: Arc::clone(server), patterns });
+                let wish = Arc::new(Wish { agent: agent.to_owned(), patterns });
+                server.wanted(&wish);
+                chosen.push(Chosen { server: Arc::clone(server), wish });
             }
         }
         Self { agent: agent.to_owned(), servers: chosen, remarks: Mutex::default() }
@@ -66,21 +68,14 @@ impl ToolSet {
     async fn all(&self) -> (Vec<Tool>, Vec<String>) {
         let listings = join_all(self.servers.iter().map(|chosen| chosen.server.listing())).await;
         let (mut tools, mut away) = (Vec::new(), Vec::new());
-        for (Chosen { server, patterns }, listing) in self.servers.iter().zip(listings) {
-            let name = &server.settings().name;
+        for (Chosen { server, wish }, listing) in self.servers.iter().zip(listings) {
             let Some(listing) = listing else {
-                away.push(name.clone());
+                away.push(server.settings().name.clone());
                 continue;
             };
-            let wanted = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
+            let wanted = |name: &str| wish.patterns.iter().any(|pattern| matches(pattern, name));
             let known = listing.tools.iter().filter(|known| wanted(&known.name));
             tools.extend(known.map(|known| known.tool.clone()));
-            let names: Vec<&str> = listing.tools.iter().map(|known| &*known.name).collect();
-            for pattern in patterns {
-                if let Some(stray) = unknown(name, pattern, &names) {
-                    self.remark(format!("\"tools\": {stray}"));
-                }
-            }
         }
         if tools.len() > TOOLS_MAX {
             let count = tools.len();

@@ -1,4 +1,7 @@
 //! Asks a person before a call: the words of the question, and what the model is told of the answer.
+//!
+//! Most of those who show the question take it for markdown, so what could be a mark of markdown
+//! stands in a code span: a mark is shown as something else than itself, or as nothing.
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -67,17 +70,54 @@ fn of_text(text: &str) -> String {
 
 /// Not more of it than a person reads, and everything of that in sight.
 fn cut(written: &str, mark: &str) -> String {
+    let shown = |part: &str| verbatim(format!("{mark}{}{mark}", visible(part)));
     let length = written.chars().count();
     let Some((at, _)) = written.char_indices().nth(VALUE_CHARS_MAX) else {
-        return format!("{mark}{}{mark}", visible(written));
+        return shown(written);
     };
     let whole = Sha256::digest(written.as_bytes());
     let whole: String = whole.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!(
-        "{mark}{}{mark} … (cut: {VALUE_CHARS_MAX} of {length} characters; the whole has the mark \
-         {whole})",
-        visible(&written[..at])
+        "{} … (cut: {VALUE_CHARS_MAX} of {length} characters; the whole has the mark {whole})",
+        shown(&written[..at])
     )
+}
+
+/// What is shown as it stands, also by whoever takes it for markdown: in a code span where it could
+/// be taken for marks. As `CommonMark` has it, the fence is longer than any run of backticks within,
+/// and a blank keeps a backtick at an end from becoming part of it.
+pub(super) fn verbatim(shown: String) -> String {
+    if !holds_marks(&shown) {
+        return shown;
+    }
+    let longest = shown.split(|one| one != '`').map(str::len).max().unwrap_or_default();
+    let fence = "`".repeat(longest + 1);
+    let ends_in = |one: char| (shown.starts_with(one), shown.ends_with(one));
+    // Of a blank at both ends one is taken away.
+    let apart = matches!(ends_in('`'), (true, _) | (_, true)) || ends_in(' ') == (true, true);
+    let apart = if apart { " " } else { "" };
+    format!("{fence}{apart}{shown}{apart}{fence}")
+}
+
+/// Whether markdown could take any of it for a mark. Nothing of it begins a line, so that a dash or a
+/// number is none; a `\n` is none either, and nobody minds an underscore within `order_id`.
+pub(super) fn holds_marks(shown: &str) -> bool {
+    let in_word = |one: Option<char>| one.is_some_and(|one| one.is_ascii_alphanumeric());
+    let mut before = None;
+    shown.char_indices().any(|(at, one)| {
+        let behind = &shown[at + one.len_utf8()..];
+        let next = behind.chars().next();
+        let marks = match one {
+            '*' | '`' | '~' | '[' | ']' | '<' | '>' | '#' | '|' | '!' | '&' => true,
+            '_' => !(in_word(before) && in_word(next)),
+            '\\' => !in_word(next),
+            // An address becomes a link.
+            ':' => behind.starts_with("//"),
+            _ => false,
+        };
+        before = Some(one);
+        marks
+    })
 }
 
 /// A text in which everything can be seen, in the order in which it stands.
@@ -189,12 +229,12 @@ mod tests {
              \"no\" to refuse it."
         );
         let without = question(&tool(None), "{}").unwrap();
-        assert!(without.starts_with("May I call shop__refund? (no arguments)\n"), "{without}");
+        assert!(without.starts_with("May I call `shop__refund`? (no arguments)\n"), "{without}");
         assert_eq!(
             asked(
                 &json!({"a": "late, and broken", "b": [1, {"c": null}], "d": true, "e": "", "f": 0.5})
             ),
-            r#"a: "late, and broken", b: [1,{"c":null}], d: true, e: "", f: 0.5"#
+            r#"a: "late, and broken", b: `[1,{"c":null}]`, d: true, e: "", f: 0.5"#
         );
     }
 
@@ -205,6 +245,57 @@ mod tests {
         assert_eq!(asked(&json!({"a: 1, b": 2})), r#""a: 1, b": 2"#);
         let odd = question(&tool(Some(("shop", "look? (server bank)"))), "{}").unwrap();
         assert!(odd.starts_with(r#"May I call "look? (server bank)" (server shop)? "#), "{odd}");
+    }
+
+    #[test]
+    fn no_argument_is_taken_for_marks_of_markdown() {
+        let asked_all = asked(&json!({
+            "path": "/data/*.bak, /data/*.tmp",
+            "to": "[anna@example.org](https://evil.example/?iban=DE99)",
+            "note": "keep __init__ and `x`",
+        }));
+        assert_eq!(
+            asked_all,
+            "note: ``\"keep __init__ and `x`\"``, path: `\"/data/*.bak, /data/*.tmp\"`, to: \
+             `\"[anna@example.org](https://evil.example/?iban=DE99)\"`"
+        );
+        let check = |value: &Value, expect: &str| {
+            assert_eq!(asked(&json!({"a": value})), format!("a: {expect}"));
+        };
+        for same in ["order_id", "a-1", "1. 5", "+ 5%", "1/2", "anna@example.org", "2026-11-22"] {
+            check(&json!(same), same);
+        }
+        check(&json!("- 1"), "- 1");
+        check(&json!("> 1"), r#"`"> 1"`"#);
+        check(&json!("_x_"), "`_x_`");
+        check(&json!("a__b"), "`a__b`");
+        check(&json!("a _b"), "`a _b`");
+        check(&json!("R&D"), "`R&D`");
+        check(&json!("# 1"), "`# 1`");
+        check(&json!("a\\b"), r#"`"a\\b"`"#);
+        check(&json!("say \"yes\""), r#"`"say \"yes\""`"#);
+        check(&json!("https://x.org"), r#"`"https://x.org"`"#);
+        check(&json!("a```b`"), r#"````"a```b`"````"#);
+        check(&json!(["*", -1]), r#"`["*",-1]`"#);
+        check(&json!({"*": {"_x": 1}}), r#"`{"*":{"_x":1}}`"#);
+        // Names are no safer than values, and what is cut is not either.
+        assert_eq!(asked(&json!({"*a*": 1})), r#"`"*a*"`: 1"#);
+        let odd = question(&tool(Some(("__bank", "re*fund*"))), "{}").unwrap();
+        assert!(odd.starts_with(r#"May I call `"re*fund*"` (server `__bank`)? "#), "{odd}");
+        let long = asked(&json!({"why": "*".repeat(300)}));
+        let shown = format!("why: `\"{}\"` … (cut: 200 of 300 characters; ", "*".repeat(200));
+        assert!(long.starts_with(&shown), "{long}");
+    }
+
+    #[test]
+    fn a_code_span_keeps_what_its_ends_are() {
+        let check = |shown: &str, expect: &str| assert_eq!(verbatim(shown.to_owned()), expect);
+        check("`", "`` ` ``");
+        check("``a", "``` ``a ```");
+        check("a`", "`` a` ``");
+        check(" * ", "`  *  `");
+        check(" *", "` *`");
+        check("plain", "plain");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! never with what it said.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use turnkeep_agents::{CommandAgent, CommandSettings};
@@ -157,6 +159,41 @@ async fn a_program_that_is_not_there_is_named() {
     let expect = "the brain \"/no/such/brain\" can't be started: No such file or directory";
     assert!(failure.error.starts_with(expect), "{failure:?}");
     assert!(!format!("{agent:?}").contains("SECRET"));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let brain = dir.path().join("brain.py");
+    // Nobody starts what this process has open, be it in a child that is about to be another program.
+    let write = "echo '#! /no/such/python -u' > brain.py; chmod +x brain.py";
+    let wrote = Command::new("sh").args(["-c", write]).current_dir(dir.path()).status();
+    assert!(wrote.unwrap().success());
+    let why = async |program: &str, dir: &Path| {
+        let path = dir.parent().unwrap().display().to_string();
+        let agent = CommandAgent::new(CommandSettings {
+            command: vec![program.to_owned()],
+            dir: Some(dir.to_owned()),
+            env: BTreeMap::from([("PATH".to_owned(), format!("/bin:{path}"))]),
+            processes_max: 1,
+        });
+        let agent = agent.with_name("mine");
+        let failure = agent.run(FakeHandle::new().turn(&["a"])).await.unwrap_err();
+        assert!(!failure.retry);
+        let begins = format!("agent \"mine\": the brain {program:?} can't be started: ");
+        failure.error.strip_prefix(&begins).unwrap_or_else(|| panic!("{failure:?}")).to_owned()
+    };
+    let gone = dir.path().join("gone");
+    let nowhere = format!("there is no folder {}, where it would be started", gone.display());
+    assert_eq!(why("sh", &gone).await, nowhere);
+    let nowhere = format!("{}, where it would be started, is no folder", brain.display());
+    assert_eq!(why("sh", &brain).await, nowhere);
+    let lost = "it is there, but \"/no/such/python\" in its first line is not";
+    assert_eq!(why("./brain.py", dir.path()).await, lost);
+    let below = dir.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    assert_eq!(why("brain.py", &below).await, lost);
+    assert_eq!(why("brain.js", &below).await, "No such file or directory (os error 2)");
 }
 
 #[tokio::test]

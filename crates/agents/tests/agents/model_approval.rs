@@ -54,6 +54,22 @@ async fn a_person_allows_a_call_with_a_yes() {
 }
 
 #[tokio::test]
+async fn the_question_hides_nothing_from_who_reads_markdown() {
+    let sly = r#"{"order":"/data/*.bak, [a@b.c](https://evil.example) __init__ and `x`"}"#;
+    let server = Server::start([calls("", &[("r", "refund", sly)]), answer(&["ok"])]).await;
+    let handle = FakeHandle::new();
+    handle.user.send_replace(Some(message(4, "no")));
+    let refund = tool("refund", SideEffects::Irreversible);
+    let refund = turnkeep_agents::Tool { approval: true, ..refund };
+    let tools = Arc::new(FakeTools::new(vec![refund], |_| done("paid back")));
+    agent(&server, &tools).run(handle.turn(&["hi"])).await.unwrap();
+    let asked = handle.asked.borrow().clone();
+    let shown = "``\"/data/*.bak, [a@b.c](https://evil.example) __init__ and `x`\"``";
+    let begins = format!("May I call refund? order: {shown}\nReply ");
+    assert!(asked[0].starts_with(&begins), "{asked:?}");
+}
+
+#[tokio::test]
 async fn anything_else_than_yes_allows_nothing_and_is_heard() {
     let (ended, told, called, handle) = check_approval("yes, but only half", &[]).await;
     assert_eq!(ended, finished("ok", 4));

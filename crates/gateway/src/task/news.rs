@@ -150,7 +150,7 @@ impl SessionTask {
         }
         for (turn_id, reason, error) in news.failed {
             // What an agent says of its trouble may hold what people said.
-            let error = if self.gateway.setup().settings.log_text { &*error } else { "" };
+            let error = self.gateway.setup().settings.log_text.then_some(&*error);
             tracing::warn!(
                 session_key = self.driver.key().as_str(), %turn_id, reason = reason.as_str(), error,
                 "a turn failed; `turnkeep turns show` tells why"

@@ -4,7 +4,7 @@ use turnkeep_fuzz::{Target, fuzz};
 
 use super::{markdown, plain};
 use crate::lines::Line;
-use crate::text::width;
+use crate::text::{harmless, width};
 use crate::theme::Look;
 
 /// Whether a line fits, and holds nothing that could steer a terminal.
@@ -37,5 +37,30 @@ fn fuzz_terminal_texts() {
         let columns = 4 + usize::from(bytes.first().copied().unwrap_or(0)) % 60;
         check(&markdown(&text, columns), columns);
         check(&plain(&text, Look::Plain, columns), columns);
+    });
+}
+
+/// Whoever is asked for a yes reads the arguments in code spans.
+#[test]
+fn fuzz_terminal_code() {
+    let target = Target {
+        name: "terminal_code",
+        seeds: &[b"keep __init__ and `x`", b"[a](https://b.example) ``c`` \\` &amp; <d>"],
+        words: &[b"`", b"``", b"  ", b"\\", b"*", b"_", b"](", b"&#27;", b"<http://k>"],
+        length_max: 200,
+    };
+    fuzz(&target, |bytes| {
+        let text = harmless(&String::from_utf8_lossy(bytes)).replace('\n', " ");
+        if text.trim_matches(' ').is_empty() {
+            return;
+        }
+        let longest = text.split(|one| one != '`').map(str::len).max().unwrap_or(0);
+        let fence = "`".repeat(longest + 1);
+        let lines = markdown(&format!("a {fence} {text} {fence} b"), 4000);
+        let shown: Vec<String> = lines
+            .iter()
+            .map(|line| line.0.iter().map(|piece| piece.text.as_str()).collect())
+            .collect();
+        assert_eq!(shown, [format!("a `{text}` b")]);
     });
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::time::{timeout, timeout_at};
 
 use super::Wants;
-use super::play::PLAIN;
-use super::report::{Found, quoted, shown};
+use super::play::{PLAIN, late};
+use super::report::{Found, quoted};
 
 /// What is heard of one attempt; more is as good as its end.
 pub(super) const OUTPUT_BYTES_MAX: u64 = 64 << 20;
@@ -29,8 +29,8 @@ pub(super) enum Heard {
     Asked(String),
     /// Its output ended before its last word.
     Ended,
-    /// It took too long.
-    Late,
+    /// It took too long; whether it had said anything at all.
+    Late(bool),
     /// It can't be read.
     Wrong(String),
 }
@@ -74,14 +74,15 @@ pub(super) fn strange(mut turn: Value) -> Value {
 /// Listens until its last word, and answers what it asks for.
 pub(super) async fn hear(line: &mut impl Line, wants: &Wants, strange: bool) -> Heard {
     let limit = tokio::time::Instant::now() + wants.timeout;
-    let mut answers = 3;
+    let (mut answers, mut spoke) = (3, false);
     loop {
         let said = match timeout_at(limit, line.next()).await {
-            Err(_) => return Heard::Late,
+            Err(_) => return Heard::Late(spoke),
             Ok(Err(wrong)) => return Heard::Wrong(wrong),
             Ok(Ok(None)) => return Heard::Ended,
             Ok(Ok(Some(said))) => said,
         };
+        spoke = true;
         let kind = said["type"].as_str().unwrap_or_default();
         if matches!(kind, "finished" | "failed") {
             return Heard::LastWord(said);
@@ -129,9 +130,7 @@ impl Heard {
             }
             Self::Asked(text) => Found::Open(format!("it asks its user {} first", quoted(text))),
             Self::Ended => Found::Wrong("its output ended before it had finished".to_owned()),
-            Self::Late => {
-                Found::Wrong(format!("it had not finished after {}", shown(wants.timeout)))
-            }
+            Self::Late(spoke) => Found::Wrong(late(wants.timeout, *spoke)),
             Self::Wrong(wrong) => Found::Wrong(wrong.clone()),
         }
     }

@@ -28,8 +28,8 @@ pub(super) enum Ended {
     Failed(RunFailure),
     /// It asked its user this, and nobody answers.
     Asked(String),
-    /// It took too long.
-    Late(Duration),
+    /// It took too long; whether it had said anything at all.
+    Late(Duration, bool),
 }
 
 /// An attempt.
@@ -75,7 +75,7 @@ impl<'a> Play<'a> {
                 Err(failure) => Ended::Failed(failure),
             },
             text = stage.unanswered() => Ended::Asked(text),
-            () = sleep(self.wants.timeout) => Ended::Late(self.wants.timeout),
+            () = sleep(self.wants.timeout) => Ended::Late(self.wants.timeout, stage.spoke()),
         };
         Run { ended, deeds: stage.deeds(), took: begun.elapsed() }
     }
@@ -91,10 +91,15 @@ impl Run {
                 "it asks its user {} and waits; --answer TEXT says what the user answers",
                 quoted(text)
             )),
-            Ended::Late(limit) => Found::Wrong(format!(
-                "it had not finished after {}; --timeout gives it longer",
-                shown(*limit)
-            )),
+            Ended::Late(limit, spoke) => {
+                Found::Wrong(format!("{}; --timeout gives it longer", late(*limit, *spoke)))
+            }
         }
     }
+}
+
+/// What is said of a brain that took too long. What it wrote may still be in a buffer of its own.
+pub(super) fn late(limit: Duration, spoke: bool) -> String {
+    let silent = " and had said nothing at all: does it flush its output after each line?";
+    format!("it had not finished after {}{}", shown(limit), if spoke { "" } else { silent })
 }

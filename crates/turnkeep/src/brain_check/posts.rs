@@ -56,8 +56,19 @@ impl Poster {
     pub(super) async fn reach(&self) -> Result<(), String> {
         let asked = tokio::time::timeout(self.head_max, self.client.post(&self.url).send()).await;
         match asked {
-            Ok(Err(error)) if error.is_connect() => Err(unreached(&error)),
+            Ok(Err(error)) if error.is_connect() => Err(self.unreached(&error)),
             _ => Ok(()),
+        }
+    }
+
+    /// With the cause that says most, and with where; the path may be a secret.
+    fn unreached(&self, error: &reqwest::Error) -> String {
+        let origin = reqwest::Url::parse(&self.url).map(|url| url.origin().ascii_serialization());
+        let origin = origin.unwrap_or_else(|_| "its address".to_owned());
+        let cause = innermost(error);
+        match error.is_connect() {
+            true => format!("it can't be reached at {origin}: {cause}"),
+            false => format!("it did not answer at {origin}: {cause}"),
         }
     }
 
@@ -101,15 +112,9 @@ impl Poster {
             request.header(CONTENT_TYPE, "application/json").header("accept", "text/event-stream");
         match tokio::time::timeout(self.head_max, request.send()).await {
             Err(_) => Err(format!("it did not begin to answer within {}", shown(self.head_max))),
-            Ok(sent) => sent.map_err(|error| unreached(&error)),
+            Ok(sent) => sent.map_err(|error| self.unreached(&error)),
         }
     }
-}
-
-/// With the cause that says most.
-fn unreached(error: &reqwest::Error) -> String {
-    let what = if error.is_connect() { "can't be reached" } else { "did not answer" };
-    format!("it {what}: {}", innermost(error))
 }
 
 /// The layers above it only say that there is one, some of them twice.

@@ -1,6 +1,8 @@
 //! A brain's process, by hand: input that no gateway would write, and an end of input in the middle.
 
+use std::ffi::OsString;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{
     AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines, Take,
 };
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::line::{
@@ -17,9 +19,12 @@ use super::line::{
 use super::report::{Found, shown};
 use super::rules;
 use super::{Book, Program, Wants};
+use crate::wiring::{LastWords, why_not_started};
 
 /// What a process gets of our own environment, as it does from the gateway.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "LANG"];
+/// What is read of its standard error at once.
+const CHUNK: usize = 4096;
 /// From the first line to the end of its input, unless it says something before.
 const MIDDLE: Duration = Duration::from_secs(1);
 
@@ -44,6 +49,8 @@ struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Lines<BufReader<Take<ChildStdout>>>,
+    /// The end of its standard error.
+    words: Arc<Mutex<LastWords>>,
 }
 
 impl Process {
@@ -54,12 +61,30 @@ impl Process {
         command.args(arguments).current_dir(&program.dir).process_group(0).env_clear();
         let inherited = INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         command.envs(inherited).envs(&program.env).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child =
-            command.spawn().map_err(|error| format!("{name:?} can't be started: {error}"))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| {
+            let path = program.env.get("PATH").map(OsString::from);
+            let path = path.or_else(|| std::env::var_os("PATH"));
+            let why = why_not_started(name, Some(&program.dir), path.as_deref(), &error);
+            format!("{name:?} can't be started: {why}")
+        })?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().ok_or_else(|| "it has no output".to_owned())?;
-        Ok(Self { child, stdin, lines: BufReader::new(stdout.take(OUTPUT_BYTES_MAX)).lines() })
+        let words = Arc::default();
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(listen(stderr, Arc::clone(&words)));
+        }
+        let lines = BufReader::new(stdout.take(OUTPUT_BYTES_MAX)).lines();
+        Ok(Self { child, stdin, lines, words })
+    }
+
+    /// What is wrong, with what it said of that itself.
+    fn with_words(&self, wrong: String) -> String {
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner).told();
+        match words {
+            Some(words) => format!("{wrong}; its last words: {words}"),
+            None => wrong,
+        }
     }
 
     async fn write(&mut self, bytes: &str) -> Result<(), String> {
@@ -80,6 +105,15 @@ impl Process {
         let wait =
             timeout_at(at.max(Instant::now() + Duration::from_millis(50)), self.child.wait());
         wait.await.is_ok()
+    }
+}
+
+/// Ends with the last of those who have its standard error.
+async fn listen(mut stderr: ChildStderr, words: Arc<Mutex<LastWords>>) {
+    let mut chunk = Vec::with_capacity(CHUNK);
+    while stderr.read_buf(&mut chunk).await.is_ok_and(|count| count > 0) {
+        words.lock().unwrap_or_else(PoisonError::into_inner).hear(&chunk);
+        chunk.clear();
     }
 }
 
@@ -128,7 +162,10 @@ async fn unknown(program: &Program, wants: &Wants) -> (Found, Found) {
         let _ = process.tell(object).await;
     }
     let heard = hear(&mut process, wants, true).await;
-    let found = heard.found(wants);
+    let found = match heard.found(wants) {
+        Found::Wrong(wrong) => Found::Wrong(process.with_words(wrong)),
+        other => other,
+    };
     if !matches!(heard, Heard::LastWord(_)) {
         return (found, unseen());
     }
@@ -166,6 +203,9 @@ async fn broken(program: &Program, wants: &Wants) -> Result<Found, String> {
     }
     Ok(match process.gone(wants.timeout).await {
         true => Found::Right("it ended".to_owned()),
-        false => Found::Wrong(format!("it was still there after {}", shown(wants.timeout))),
+        false => {
+            let wrong = format!("it was still there after {}", shown(wants.timeout));
+            Found::Wrong(process.with_words(wrong))
+        }
     })
 }

@@ -1,19 +1,22 @@
 //! A turn's handle that follows a script and notes what the brain did.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use turnkeep_core::artifact::Stale;
 use turnkeep_core::ids::{Attempt, Epoch, QuestionId, RunTag, Seq, TurnGroupId, TurnId};
 use turnkeep_core::journal::SupersedeChoice;
 use turnkeep_core::message::{MessageBody, Pending};
 use turnkeep_core::policy::{Trust, channel_facts};
 use turnkeep_core::ports::BoxFuture;
 use turnkeep_core::ports::agent::{
-    Artifact, Declined, HistoryEntry, Permission, Recalled, RecordedCall, Revoked, SlotGuard,
-    SupersedeQuestion, ToolCall, TurnContext, TurnHandle,
+    Artifact, Declined, HistoryEntry, Inputs, Permission, Recalled, RecordedCall, Revoked,
+    SlotGuard, SupersedeQuestion, ToolCall, TurnContext, TurnHandle,
 };
 use turnkeep_core::session_key::SessionKey;
 use turnkeep_core::tool::{SideEffects, ToolOutcome};
+use turnkeep_core::usage::Usage;
 
 /// How often its user answers.
 const ANSWERS_MAX: usize = 3;
@@ -76,6 +79,8 @@ pub(super) struct Stage {
     /// What it asked its user, as often as nobody answered.
     asked: watch::Sender<Option<String>>,
     answers: Mutex<usize>,
+    /// It said anything at all.
+    spoke: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,6 +105,7 @@ impl Stage {
             mail: Mutex::new(mail),
             asked: watch::Sender::default(),
             answers: Mutex::default(),
+            spoke: AtomicBool::new(false),
         })
     }
 
@@ -124,6 +130,15 @@ impl Stage {
         lock(&self.deeds).clone()
     }
 
+    /// Whether it said anything at all.
+    pub(super) fn spoke(&self) -> bool {
+        self.spoke.load(Ordering::Relaxed)
+    }
+
+    fn speaks(&self) {
+        self.spoke.store(true, Ordering::Relaxed);
+    }
+
     /// Resolves once it asks its user and nobody answers.
     pub(super) async fn unanswered(&self) -> String {
         let mut asked = self.asked.subscribe();
@@ -132,6 +147,7 @@ impl Stage {
     }
 
     fn note(&self, deed: Deed) {
+        self.speaks();
         lock(&self.deeds).push(deed);
     }
 
@@ -225,9 +241,16 @@ impl TurnHandle for Stage {
         done(if granted { Ok(()) } else { Err(Revoked.into()) })
     }
 
-    fn say(&self, _: &str) {}
+    fn say(&self, _: &str) {
+        self.speaks();
+    }
+
+    fn used(&self, _: Usage) {
+        self.speaks();
+    }
 
     fn ask(&self, text: &str) -> BoxFuture<'_, Result<Pending, Declined>> {
+        self.speaks();
         let mut answers = lock(&self.answers);
         *answers += 1;
         match &self.script.answer {
@@ -247,6 +270,7 @@ impl TurnHandle for Stage {
     }
 
     fn emit(&self, _: &str, _: &str) -> BoxFuture<'_, Result<(), Revoked>> {
+        self.speaks();
         done(Ok(()))
     }
 
@@ -271,7 +295,13 @@ impl TurnHandle for Stage {
     }
 
     fn keep(&self, artifact: Artifact) -> BoxFuture<'_, Result<Recalled, Revoked>> {
+        self.speaks();
         done(Ok(Recalled::Kept(artifact.content)))
+    }
+
+    fn recall(&self, _: &str, _: Inputs) -> BoxFuture<'_, Result<Recalled, Revoked>> {
+        self.speaks();
+        done(Ok(Recalled::Stale(Stale::Missing)))
     }
 
     fn cancelled(&self) -> BoxFuture<'_, ()> {

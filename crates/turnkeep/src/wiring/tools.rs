@@ -74,9 +74,22 @@ fn start(name: &str, settings: &ToolServerSettings) -> Arc<ToolServer> {
     })
 }
 
-/// Starts a server, asks for its tools and ends it: what a person is shown of it.
-pub(crate) async fn look(name: &str, settings: &ToolServerSettings) -> Value {
-    let report = start(name, settings).report().await;
+/// Starts a server, asks for its tools and ends it: what a person is shown of it, and of what agents
+/// want of it in vain.
+pub(crate) async fn look(
+    name: &str,
+    settings: &ToolServerSettings,
+    agents: &BTreeMap<String, AgentSettings>,
+) -> Value {
+    let server = start(name, settings);
+    let servers = BTreeMap::from([(name.to_owned(), Arc::clone(&server))]);
+    let wanted = agents.iter().filter_map(|(agent, settings)| {
+        Some(ToolSet::new(agent, &settings.model()?.tools, &servers))
+    });
+    // As long as they are there, the server knows what is wanted of it.
+    let wanted: Vec<ToolSet> = wanted.collect();
+    let report = server.report().await;
+    drop(wanted);
     let tool = |(own, tool): &(String, Tool)| {
         json!({
             "name": own,

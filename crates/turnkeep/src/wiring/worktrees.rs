@@ -12,7 +12,7 @@ pub(super) fn command_agent(
     name: &str,
     program: &CommandSettings,
 ) -> CommandAgent {
-    let agent = CommandAgent::new(super::command(program));
+    let agent = CommandAgent::new(super::command(program)).with_name(name);
     match settings(resolved, name, program) {
         Some(settings) => agent.with_worktrees(settings),
         None => agent,

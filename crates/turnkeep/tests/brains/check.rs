@@ -219,7 +219,8 @@ fn a_process_that_does_not_listen_is_not_called_right() {
 #[test]
 fn a_process_that_sleeps_is_not_waited_for() {
     let place = Place::new();
-    let asleep = ["--timeout", "1", "--command", "python3", &liar(), "asleep"];
+    let asleep =
+        ["--timeout", "1", "--command", "sh", "-c", "echo good night >&2; exec sleep 1000"];
     let (fine, report) = place.check(&asleep);
     assert!(!fine, "{report:#}");
     assert_eq!(named(&report, "right"), [""; 0], "{report:#}");
@@ -227,6 +228,16 @@ fn a_process_that_sleeps_is_not_waited_for() {
     for rule in ["finishes", "finish_now", "unknown"].iter().chain(&OF_PROCESSES) {
         assert!(wrong.iter().any(|name| name == rule), "{rule} in {report:#}");
     }
+    let came = |rule: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        let found = checks.iter().find(|check| check["name"] == rule).unwrap();
+        found["came"].as_str().unwrap().to_owned()
+    };
+    let mute = "it had not finished after 1000 ms and had said nothing at all: does it flush its \
+                output after each line?";
+    assert_eq!(came("finishes"), format!("{mute}; --timeout gives it longer"));
+    assert!(came("unknown").starts_with(mute), "{report:#}");
+    assert_eq!(came("broken"), "it was still there after 1000 ms; its last words: good night");
 }
 
 #[test]
@@ -263,9 +274,13 @@ fn what_is_wrong_is_told_in_plain_words() {
 fn who_is_not_there_is_told_once() {
     let place = Place::new();
     let nobody = "http://127.0.0.1:9/";
+    let lost = "echo '#!/no/such/python -u' > lost; chmod +x lost";
+    let wrote = Command::new("sh").args(["-c", lost]).current_dir(&place.0).status();
+    assert!(wrote.unwrap().success());
     for (arguments, says) in [
-        (&[nobody, "--secret-env", "SECRET"][..], "it can't be reached: "),
+        (&[nobody, "--secret-env", "SECRET"][..], "it can't be reached at http://127.0.0.1:9: "),
         (&["--command", "./nobody"][..], "can't be started: No such file"),
+        (&["--command", "./lost"][..], "it is there, but \"/no/such/python\" in its first line"),
     ] {
         let (fine, report) = place.check(arguments);
         let [check] = &report["checks"].as_array().unwrap()[..] else { panic!("{report:#}") };

@@ -1,9 +1,8 @@
 """Breaks every rule of the contract, for the test of `turnkeep brain check`.
 
-As a process all but the first, and that one with the argument `mute` or `asleep`; as a server with
-a port. Only `asleep` lets anybody wait: the others lie at once, however slow the machine is. With
-`sly` it keeps every rule that can be seen and pays whatever it is told, with `deaf` it goes on behind
-a commit point that was refused.
+As a process all but the first, and that one with the argument `mute`; as a server with a port. It
+lets nobody wait, but lies at once, however slow the machine is. With `sly` it keeps every rule that
+can be seen and pays whatever it is told, with `deaf` it goes on behind a commit point that was refused.
 """
 
 from __future__ import annotations
@@ -172,8 +171,6 @@ def serve(port: int) -> None:
 if __name__ == "__main__":
     if "mute" in sys.argv:
         sys.exit("I have nothing to say")
-    if "asleep" in sys.argv:
-        time.sleep(1000)
     if "sly" in sys.argv or "deaf" in sys.argv:
         sys.exit(pay())
     if len(sys.argv) > 1:

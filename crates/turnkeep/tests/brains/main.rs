@@ -274,8 +274,7 @@ async fn a_brain_that_fails_is_told_with_its_last_words() {
     let server = place.start_with(agent, "window_ms = 0");
     say(&server, "hello", "").await;
     let seen = until(&server, "turn.failed").await;
-    let error =
-        "the brain exited with status 1 before it had finished; its last words: no shop today";
+    let error = r#"agent \"default\": the brain exited with status 1 before it had finished; its last words: no shop today"#;
     assert_eq!(seen.matches(error).count(), 3, "{seen}");
     place.audit();
 }

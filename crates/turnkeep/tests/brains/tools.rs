@@ -241,7 +241,7 @@ fn the_command_shows_what_there_is_and_what_holds_for_it() {
         "[agents.default]\nkind = \"echo\"\n[tools.shop]\n{}\n{rules}\n",
         over_streams(&place)
     );
-    std::fs::write(&config, text).unwrap();
+    std::fs::write(&config, &text).unwrap();
     let run = |arguments: &[&str]| {
         let mut tools = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
         let said =
@@ -250,7 +250,7 @@ fn the_command_shows_what_there_is_and_what_holds_for_it() {
         (said.status.code(), text(said.stdout), text(said.stderr))
     };
     let (code, shown, notes) = run(&["shop"]);
-    assert_eq!(code, Some(0), "{notes}");
+    assert_eq!(code, Some(1), "{notes}");
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(lines[0], "tool\teffects\tkey\tapproval\tdescription");
     assert_eq!(
@@ -269,10 +269,40 @@ fn the_command_shows_what_there_is_and_what_holds_for_it() {
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(
         (code, &shown["servers"][0]["tools"][0]["model_name"]),
-        (Some(0), &Value::from("shop__echo"))
+        (Some(1), &Value::from("shop__echo"))
     );
+    std::fs::write(&config, text.replace(", \"ecko\"", "")).unwrap();
+    let (code, _, notes) = run(&["shop"]);
+    assert_eq!((code, notes.lines().count()), (Some(0), 1), "{notes}");
     let (code, _, notes) = run(&["shpo"]);
     assert_eq!((code, notes.as_str()), (Some(1), "there is no [tools.shpo]\n"));
+}
+
+#[test]
+fn names_that_mean_nothing_are_told() {
+    let place = Place::new();
+    let liar = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agents/tests/agents/mcp/liar.py");
+    let agent = format!(
+        "kind = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n\
+         tools = [\"shop.ecko\", \"shop.hang\"]\n[tools.shop]\ncommand = [\"python3\", {liar:?}]\n\
+         env = {{ NOTED = {:?} }}\nkeys = {{ echo = \"/txt\" }}",
+        noted(&place)
+    );
+    let config = place.write(&agent, "window_ms = 0");
+    let mut tools = Command::new(env!("CARGO_BIN_EXE_turnkeep"));
+    let said = tools.args(["tools", "--config"]).arg(config).output().unwrap();
+    let said = String::from_utf8(said.stderr).unwrap();
+    let notes: Vec<&str> = said.lines().skip(1).collect();
+    assert_eq!(
+        notes,
+        [
+            "note: \"keys\" of shop: \"echo\" has no argument \"/txt\", so no call of it can be made; \
+             did you mean \"/text\"?",
+            "note: \"tools\" of agent \"default\": no tool of shop is called \"ecko\"; did you mean \
+             \"echo\"?",
+        ],
+        "{said}"
+    );
 }
 
 #[test]

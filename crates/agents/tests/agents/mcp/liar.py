@@ -191,6 +191,9 @@ def over_http():
         def do_POST(self):
             message = json.loads(self.rfile.read(int(self.headers["content-length"])))
             note({**message, "authorization": self.headers["authorization"]})
+            wanted = os.environ.get("TOKEN")
+            if wanted and self.headers["authorization"] != f"Bearer {wanted}":
+                return self.answer(401, b"", "text/plain")
             method, number = message.get("method"), message.get("id")
             if number is None:
                 self.answer(202)

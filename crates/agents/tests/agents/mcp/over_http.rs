@@ -3,15 +3,16 @@
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
-use turnkeep_agents::{ToolWay, Toolbox as _};
+use turnkeep_agents::{ToolServer, ToolServerSettings, ToolWay, Toolbox as _};
 use turnkeep_core::tool::ToolOutcome::{self, Done, Failed, Unknown};
 
-use super::{Liar, arguments, with_tls};
+use super::{Liar, PATIENCE, arguments, with_tls};
 
 /// The script as a server of its own; it ends with the test.
 struct Server {
     child: Child,
     liar: Liar,
+    settings: ToolServerSettings,
 }
 
 impl Drop for Server {
@@ -24,14 +25,20 @@ impl Drop for Server {
 
 impl Server {
     fn start(token: Option<&str>) -> Self {
+        Self::wanting(None, token)
+    }
+
+    /// One that refuses who does not show this, and what it is shown.
+    fn wanting(wanted: Option<&str>, token: Option<&str>) -> Self {
         use std::io::BufRead as _;
         with_tls();
-        let mut child = None;
+        let (mut child, mut own) = (None, None);
         let liar = Liar::new(|settings| {
             let ToolWay::Command(program) = &settings.way else { return };
             let mut started = Command::new(&program.command[0])
                 .args([&program.command[1], "--http"])
                 .envs(&program.env)
+                .envs(wanted.map(|wanted| ("TOKEN", wanted)))
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
@@ -41,8 +48,9 @@ impl Server {
             child = Some(started);
             let url = format!("http://127.0.0.1:{}/mcp", port.trim());
             settings.way = ToolWay::Http { url, token: token.map(str::to_owned) };
+            own = Some(settings.clone());
         });
-        Self { child: child.unwrap(), liar }
+        Self { child: child.unwrap(), liar, settings: own.unwrap() }
     }
 }
 
@@ -86,4 +94,26 @@ async fn a_server_that_is_gone_was_not_called() {
     server.child.wait().unwrap();
     let said = server.liar.tools.call(&echo, r#"{"text":"a"}"#).await;
     assert_eq!(said.outcome, Failed, "{}", said.output);
+}
+
+#[tokio::test]
+async fn why_a_server_is_away_is_told_with_its_address() {
+    let mut server = Server::wanting(Some("sesame"), None);
+    let ToolWay::Http { url, .. } = server.settings.way.clone() else { panic!("over HTTP") };
+    let origin = url.strip_suffix("/mcp").unwrap().to_owned();
+    let why = async |token: Option<&str>| {
+        let way = ToolWay::Http { url: url.clone(), token: token.map(str::to_owned) };
+        let tried = ToolServer::start(ToolServerSettings { way, ..server.settings.clone() });
+        tokio::time::timeout(PATIENCE, tried.report()).await.unwrap().state
+    };
+    let keys = "\"token_file\" or \"token_env\" in [tools.shop]";
+    let refused = format!("{origin} refused with status 401: it ");
+    assert_eq!(why(None).await, Err(format!("{refused}wants a token, which {keys} names")));
+    let wrong = format!("{refused}does not take the token that {keys} names");
+    assert_eq!(why(Some("open")).await, Err(wrong));
+    assert!(why(Some("sesame")).await.is_ok());
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let gone = format!("it can't be reached at {origin}: Connection refused (os error 111)");
+    assert_eq!(why(None).await, Err(gone));
 }
