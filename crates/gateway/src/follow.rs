@@ -69,8 +69,9 @@ pub(crate) fn ending(event: &Event) -> Option<(&[Seq], Settled)> {
         EventBody::MessageCancelled { messages, .. } => {
             Some((messages, plain(TurnStatus::Cancelled, None)))
         }
-        EventBody::GuardRefused { message, .. } => {
-            let error = Some("it was not passed on: the check of messages refused it".into());
+        EventBody::GuardRefused { message, by_default, .. } => {
+            let why = if *by_default { "gave no answer" } else { "refused it" };
+            let error = Some(format!("it was not passed on: the check of messages {why}").into());
             let settled = Settled { error, ..plain(TurnStatus::Failed, None) };
             Some((std::slice::from_ref(message), settled))
         }

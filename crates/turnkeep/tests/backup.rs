@@ -124,6 +124,28 @@ async fn settle(client: &reqwest::Client, address: &str, person: &Person) {
     }
 }
 
+#[test]
+fn what_is_no_backup_is_not_audited() {
+    let home = Home::new();
+    let refused = |name: &str, expect: &str| {
+        let file = home.path(name);
+        let expect = format!("{} {expect}", file.display());
+        for args in [&["audit", "--backup"][..], &["restore"]] {
+            let args = [args, &[file.to_str().unwrap()]].concat();
+            let (code, out, said) = home.run("data", &args);
+            assert_eq!((code, out.as_str()), (1, ""), "{args:?}: {said}");
+            assert!(said.starts_with(&expect), "{args:?}: {said}");
+        }
+    };
+    refused("nope", "is not there, or is no file");
+    std::fs::create_dir(home.path("folder")).unwrap();
+    refused("folder", "is not there, or is no file");
+    std::fs::write(home.path("x.toml"), "listen = \"127.0.0.1:0\"\n".repeat(100)).unwrap();
+    refused("x.toml", "is no backup of Turnkeep, or it is damaged");
+    std::fs::write(home.path("empty.db"), "").unwrap();
+    refused("empty.db", "is empty: it is no backup");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_before_a_backup_is_restored_from_it() {
     let home = Home::new();

@@ -86,6 +86,15 @@ fn what_is_typed_wrongly_is_two() {
     };
     check(&["sned"], "send");
     check(&["send"], "<MESSAGE>");
+    // Like "$NAME" where the variable is not set: nobody is somebody else.
+    check(&["send", "--as", "", "hi"], "--as <NAME> is empty");
+    check(&["send", "--tenant=", "hi"], "--tenant <NAME> is empty");
+    check(&["sessions", "list", "--tenant", ""], "--tenant <NAME> is empty");
+    check(&["sessions", "stop", ""], "<WHICH> is empty");
+    check(&["sessions", "pause", "3", "--by", ""], "--by <NAME> is empty");
+    check(&["attach", "--session", ""], "is empty");
+    check(&["customers", "erase", "default", "", "--yes"], "<CUSTOMER> is empty");
+    check(&["usage", "--customer", ""], "--customer <NAME> is empty");
     check(&["send", "--wait", "301", "hi"], "301 is not in 0..=300");
     check(&["send", "--channel", "pigeon", "hi"], "[possible values: web, api]");
     check(&["turns", "list", "anna"], "a session key has five parts");

@@ -51,12 +51,55 @@ fn one_mistake_is_counted_once() {
         &[],
         1,
         "turnkeep.toml:2: \"kind\" in [agents.default] must be one of echo, openai, anthropic, command, \
-         http, not \"htp\"\n\
+         http, not \"htp\"; did you mean \"http\"?\n\
          turnkeep.toml:3: \"url\" in [agents.default] must be an address that begins with http:// or \
          https://, without a password in it, not \"ftp://h\"\n\
          turnkeep.toml:6: \"pay\" in [tools.shop.effects] must be pure, idempotent, compensatable or \
          irreversible, not \"irreversable\"; did you mean \"irreversible\"?\n3 mistakes\n",
     );
+    check(
+        "[agents.default]\nkind = \"command\"\ncomand = \"true\"\n[tools.four]\ncomand = \"true\"\n\
+         [agents.b]\nkid = \"echo\"\n[tools.five]\ncommand = \"/bin/true\"\nkind = \"stdio\"\n",
+        &[],
+        1,
+        "turnkeep.toml:3: unknown key \"comand\" in [agents.default]; did you mean \"command\"?\n\
+         turnkeep.toml:5: unknown key \"comand\" in [tools.four]; did you mean \"command\"?\n\
+         turnkeep.toml:7: unknown key \"kid\" in [agents.b]; did you mean \"kind\"?\n\
+         turnkeep.toml:10: unknown key \"kind\" in [tools.five]; it belongs in [store] or in \
+         [agents.NAME]\n4 mistakes\n",
+    );
+}
+
+#[test]
+fn what_stands_there_twice_is_named_once() {
+    check(
+        "[agents.default]\nkind = \"echo\"\n\n[agents.default] # again\nkind = \"echo\"\n\n[gateway]\n\
+         errors_max = 1\nerrors_max = 2\n",
+        &[],
+        1,
+        "turnkeep.toml:4: duplicate key: [agents.default] stands there twice\n\
+         turnkeep.toml:9: duplicate key: \"errors_max\" is set twice\n2 mistakes\n",
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_noted() {
+    let toml = "[agents.default]\nkind = \"command\"\ncommand = \"/bin/true\"\ndir = \"/gone\"\n\
+                [tools.shop]\ncommand = \"/bin/true\"\ndir = \"/bin/true\"\n\
+                [agents.b]\nkind = \"command\"\ncommand = \"/bin/true\"\ndir = \"/gone\"\n\
+                worktree = { repository = \"/\" }\n";
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("turnkeep.toml"), toml).unwrap();
+    let output = turnkeep(dir.path()).arg("check").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    for expect in [
+        "note: turnkeep.toml:4: \"dir\" in [agents.default]: there is no folder /gone\n",
+        "note: turnkeep.toml:7: \"dir\" in [tools.shop]: /bin/true is no folder\n",
+    ] {
+        assert!(said.contains(expect), "{said}");
+    }
+    assert!(!said.contains("[agents.b]"), "it is started in worktrees: {said}");
+    assert!(output.status.success(), "it may be there by then");
 }
 
 #[test]

@@ -59,8 +59,8 @@ pub(crate) fn came_back(since: Instant, each_s: u64) -> u64 {
 
 /// Every built-in channel without a window; the tenant `small` has an inbox for one, a customer of
 /// `slow` may write three messages in a minute, and all of `crowd` together three. A customer of
-/// `typist` is waited for. Messages of `watched` and `hasty` are checked; for the latter there is
-/// next to no time. What is said to `brief` is kept for thirty days.
+/// `typist` is waited for. Messages of `watched`, `hasty` and `strict` are checked; for the
+/// latter two there is next to no time. What is said to `brief` is kept for thirty days.
 struct TestPolicies(Vec<String>);
 
 impl Policies for TestPolicies {
@@ -88,6 +88,9 @@ impl Policies for TestPolicies {
             "watched" => {
                 let default = Ruling::Refuse;
                 policy.moderation = Some(Moderation { timeout_ms: 40_000, default });
+            }
+            "strict" => {
+                policy.moderation = Some(Moderation { timeout_ms: 1, default: Ruling::Refuse });
             }
             "hasty" => {
                 policy.moderation = Some(Moderation { timeout_ms: 1, default: Ruling::Allow });

@@ -86,6 +86,10 @@ async fn what_nobody_checks_in_time_is_decided_by_the_default() {
     }
     let page = world.get("/v1/sessions/hasty%3Adefault%3Aapi%3Adm%3Aann/turns").await.json();
     assert_eq!(page["turns"].as_array().unwrap().len(), 2);
+    // Nobody refused it, and nobody is said to have.
+    let answer = world.ask(&says("strict", "slow")).await;
+    let error = "it was not passed on: the check of messages gave no answer";
+    assert_eq!((&answer["status"], &answer["error"]), (&json!("failed"), &json!(error)));
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ impl File {
     /// Takes the folder, and its database, of whatever older format; makes one where there is none
     /// and there may be.
     pub(crate) fn open(dir: &Path, make: bool) -> std::result::Result<Self, OpenError> {
-        if !make && !dir.join(open::DATABASE).exists() {
+        if !make && !open::is_there(&dir.join(open::DATABASE))? {
             return Err(OpenError::Missing { dir: dir.into() });
         }
         let folder = open::take_folder(dir)?;

@@ -25,6 +25,9 @@ const STATEMENTS_MAX: usize = 64;
 /// How long a connection waits for another program's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Why a file that holds nothing is no backup.
+pub(super) const EMPTY: &str = "is empty: it is no backup";
+
 /// Why a data folder can't be opened, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -86,6 +89,14 @@ pub enum OpenError {
     Foreign {
         /// The file.
         file: PathBuf,
+    },
+    /// A single file, like a backup, can't be used.
+    #[error("{} {why}", file.display())]
+    Unfit {
+        /// Which.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// There is no database to read.
     #[error("there is no Turnkeep database in {}: check --data-dir", dir.display())]
@@ -242,31 +253,92 @@ fn connect_file(file: &Path) -> Result<Connection, Trouble> {
 /// Opens a folder that another process may be using, to read.
 pub(super) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     let file = dir.join(DATABASE);
-    if !file.exists() {
+    if !is_there(&file)? {
         return Err(OpenError::Missing { dir: dir.into() });
     }
-    open_file_to_read(&file)
-}
-
-/// Opens any one file, to read.
-pub(super) fn open_file_to_read(file: &Path) -> Result<Connection, OpenError> {
-    let dir = file.parent().unwrap_or(file);
-    let (connection, found) = open_file(file)?;
-    match found {
-        0 => Err(OpenError::Missing { dir: dir.into() }),
-        found if found < schema::VERSION => Err(OpenError::Other {
+    match open_alone(&file)? {
+        (_, 0) => Err(OpenError::Missing { dir: dir.into() }),
+        (_, found) if found < schema::VERSION => Err(OpenError::Other {
             dir: dir.into(),
             detail: "its database is of an older format: start the server once".into(),
         }),
-        _ => {
-            let notes = moving_notes(&connection);
-            let notes = notes.map_err(|error| sqlite_error(file, error.into()))?;
-            match Mark::read(&notes).filter(Mark::is_half) {
-                Some(mark) => Err(OpenError::Moving { dir: dir.into(), mark }),
-                None => Ok(connection),
-            }
-        }
+        (connection, _) => unless_half_moved(connection, &file),
     }
+}
+
+/// Opens any one file, like a backup, to read.
+pub(super) fn open_file_to_read(file: &Path) -> Result<Connection, OpenError> {
+    let unfit = |why: String| OpenError::Unfit { file: file.into(), why };
+    check_file(file).map_err(unfit)?;
+    match open_alone(file).map_err(|error| unfit(why_unfit(error)))? {
+        (_, 0) => Err(unfit(EMPTY.into())),
+        (_, found) if found < schema::VERSION => Err(unfit(
+            "is of an older format: restore it into a folder of its own and start a server there \
+             once"
+                .into(),
+        )),
+        (connection, _) => unless_half_moved(connection, file),
+    }
+}
+
+fn unless_half_moved(connection: Connection, file: &Path) -> Result<Connection, OpenError> {
+    let notes = moving_notes(&connection);
+    let notes = notes.map_err(|error| sqlite_error(file, error.into()))?;
+    match Mark::read(&notes).filter(Mark::is_half) {
+        Some(mark) => Err(OpenError::Moving { dir: file.parent().unwrap_or(file).into(), mark }),
+        None => Ok(connection),
+    }
+}
+
+/// Whether it is there; who may not look can't know.
+pub(super) fn is_there(file: &Path) -> Result<bool, OpenError> {
+    file.try_exists().map_err(|error| unopened(file, &error))
+}
+
+fn unopened(file: &Path, error: &io::Error) -> OpenError {
+    OpenError::Other { dir: file.parent().unwrap_or(file).into(), detail: error.to_string() }
+}
+
+/// Whether it can be a backup at all; else why not, as the end of a sentence about it.
+pub(super) fn check_file(file: &Path) -> Result<(), String> {
+    match fs::metadata(file) {
+        Ok(found) if found.is_file() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(format!("can't be read: {error}"))
+        }
+        Ok(_) | Err(_) => Err("is not there, or is no file".into()),
+    }
+}
+
+/// Why a single file can't be used, as the end of a sentence about it.
+pub(super) fn why_unfit(error: OpenError) -> String {
+    match error {
+        OpenError::Missing { .. } => EMPTY.into(),
+        OpenError::Foreign { .. } => "is another program's database, no backup of Turnkeep".into(),
+        OpenError::Newer { found, known, .. } => {
+            format!(
+                "has format {found}, this Turnkeep knows up to {known}: install the newer version"
+            )
+        }
+        OpenError::Corrupt { detail, .. } => {
+            format!("is no backup of Turnkeep, or it is damaged ({detail})")
+        }
+        OpenError::Other { detail, .. } => format!("can't be read: {detail}"),
+        OpenError::Unfit { why, .. } => why,
+        OpenError::InUse { .. }
+        | OpenError::ReadOnly { .. }
+        | OpenError::Full { .. }
+        | OpenError::Moving { .. } => "can't be read".into(),
+    }
+}
+
+/// Opens a file of which this process has no connection yet: closing one by hand would end the locks
+/// of the others. Where SQLite only says that it can't open it, the system says why.
+pub(super) fn open_alone(file: &Path) -> Result<(Connection, usize), OpenError> {
+    open_file(file).map_err(|error| match File::open(file) {
+        Err(reason) => unopened(file, &reason),
+        Ok(_) => error,
+    })
 }
 
 /// Opens any one file, of whatever older format; says which, 0 for an empty one.

@@ -16,7 +16,7 @@ use turnkeep_core::ports::care::{BackupError, BackupOrder};
 use turnkeep_stores::SqliteReader;
 
 use super::args::{ApiArgs, AuditArgs, ConfigArgs};
-use super::client::{Client, ClientError};
+use super::client::{self, Client, ClientError};
 use super::output;
 use super::place::{self, Place};
 use crate::config::store::StoreSettings;
@@ -88,7 +88,7 @@ pub(super) async fn run(args: BackupArgs) -> anyhow::Result<ExitCode> {
 /// Looks at every page of a backup, and holds what is in it against the invariants.
 pub(super) fn audit(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let cannot = || format!("{} can't be audited", file.display());
-    let reader = SqliteReader::open_file(file).with_context(cannot)?;
+    let reader = SqliteReader::open_file(file)?;
     let spinner = ProgressBar::new_spinner()
         .with_style(ProgressStyle::with_template("{spinner} looking at every page")?);
     spinner.enable_steady_tick(Duration::from_millis(100));
@@ -145,7 +145,8 @@ async fn by_server(args: &BackupArgs, bar: &ProgressBar) -> Option<anyhow::Resul
 }
 
 fn is_nobody(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(ClientError::NotThere { .. }))
+    let Some(ClientError::NotThere { reason, .. }) = error.downcast_ref() else { return false };
+    client::is_nobody(reason)
 }
 
 async fn ask(client: &Client, args: &BackupArgs, bar: &ProgressBar) -> anyhow::Result<u64> {

@@ -50,6 +50,12 @@ impl Refusal {
         self.kind() == kind
     }
 
+    /// The same for who typed a flag where others send this field.
+    pub(super) fn with_flag(mut self, field: &str, flag: &str) -> Self {
+        self.detail = self.detail.replace(&format!("; {field} "), &format!("; {flag} "));
+        self
+    }
+
     /// The last part of its type, as the list of errors in the API's documents names it.
     pub(super) fn kind(&self) -> &str {
         self.kind.rsplit(':').next().unwrap_or_default()
@@ -84,7 +90,7 @@ impl std::fmt::Display for Refusal {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     /// Nothing was sent.
-    #[error("no Turnkeep answers at {place}; start one with `turnkeep serve`")]
+    #[error("no Turnkeep answers at {place}{}", mend_of(reason))]
     NotThere {
         /// Where it was looked for.
         place: String,
@@ -132,6 +138,20 @@ pub(super) enum ClientError {
         /// What was strange.
         reason: String,
     },
+}
+
+/// What to do where nobody answers: start a server, unless something else stands in the way.
+fn mend_of(reason: &str) -> String {
+    if is_nobody(reason) {
+        "; start one with `turnkeep serve`".to_owned()
+    } else {
+        format!(": {reason}")
+    }
+}
+
+/// Whether the system says that nobody listens there.
+pub(super) fn is_nobody(reason: &str) -> bool {
+    ["Connection refused", "No such file"].iter().any(|words| reason.starts_with(words))
 }
 
 /// An answer of the server.

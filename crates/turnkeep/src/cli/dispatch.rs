@@ -4,7 +4,9 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser as _};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use super::args::{AuditArgs, AuditCommandArgs, Cli, Command, ServerFlags};
 use super::{
@@ -19,13 +21,44 @@ use crate::role::Role;
 /// It failed or was refused.
 pub(super) const FAILED: u8 = 1;
 
+/// Arguments that name somebody, or something of theirs.
+const NAMES: [&str; 11] = [
+    "account", "agent", "by", "cancel", "customer", "seat", "session", "tenant", "to", "user",
+    "which",
+];
+
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
-    let Some(command) = Cli::parse().command else {
+    let mut command = Cli::command();
+    let matches = command.get_matches_mut();
+    if let Some(argument) = empty_name(&command, &matches) {
+        let why = format!("{argument} is empty: say whom or which one you mean");
+        command.error(ErrorKind::InvalidValue, why).exit();
+    }
+    let parsed = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let Some(command) = parsed.command else {
         let help = Cli::command().render_help();
         return finish(output::line(&help.to_string()).map(|()| ExitCode::SUCCESS));
     };
     finish(dispatch(command))
+}
+
+/// The first name that was typed and is empty, like `--as "$NAME"` where the variable is not set:
+/// somebody else would be meant instead. An empty variable of our own is one that is not set.
+fn empty_name(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
+    let typed = |argument: &&Arg| {
+        let id = argument.get_id().as_str();
+        NAMES.contains(&id) && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    let empty = |argument: &&Arg| {
+        let raw = matches.get_raw(argument.get_id().as_str());
+        raw.into_iter().flatten().any(|text| text.is_empty())
+    };
+    if let Some(argument) = command.get_arguments().filter(typed).find(empty) {
+        return Some(argument.to_string());
+    }
+    let (name, below) = matches.subcommand()?;
+    empty_name(command.find_subcommand(name)?, below)
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::send::text;
 use super::sessions::{WhichArgs, act, path};
 
@@ -54,7 +54,14 @@ pub(super) async fn pause(
     let PauseArgs { operator: OperatorArgs { which, by }, take_over } = args;
     let key = which.which.key(client, tenant).await?;
     let body = if take_over { json!({ "take_over": true }) } else { json!({}) };
-    act(client, &path(&key, "/pause"), &named(body, by), json).await
+    let done = act(client, &path(&key, "/pause"), &named(body, by), json).await;
+    done.map_err(|error| match error.downcast() {
+        Ok(ClientError::Refused(refusal)) => {
+            ClientError::Refused(refusal.with_flag("take_over", "--take-over")).into()
+        }
+        Ok(error) => error.into(),
+        Err(error) => error,
+    })
 }
 
 /// Gives it back.

@@ -48,12 +48,16 @@ pub(super) fn find(args: &ApiArgs, env: &Env) -> anyhow::Result<Place> {
     if let Some(place) = named(args, env)? {
         return Ok(place);
     }
-    let (whereabouts, problems) = config::guess(&args.config.flags(), env);
+    let (whereabouts, problems) = config::meant(&args.config.flags(), env)?;
     let socket = whereabouts.data_dir.join(SOCKET_NAME);
     if socket.exists() {
         if !problems.is_empty() {
             // A server that runs can be asked whatever became of its file meanwhile.
-            output::complain("note: the configuration has mistakes; see `turnkeep check`");
+            output::complain(&format!(
+                "note: the configuration has mistakes, see `turnkeep check`; the server of {} is \
+                 asked",
+                whereabouts.data_dir.display()
+            ));
         }
         return Ok(Place::Socket(socket));
     }

@@ -143,6 +143,11 @@ fn show(answer: &Answer, args: &SendArgs) -> anyhow::Result<ExitCode> {
         }
         "failed" => {
             let detail = output::cell(value, "error");
+            // A message that no turn took up has none to be shown, and leaves no dead letter.
+            if turn.is_empty() && !detail.is_empty() {
+                output::complain(&format!("there is no reply: {detail}"));
+                return Ok(ExitCode::from(FAILED));
+            }
             let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
             output::complain(&format!(
                 "the turn failed{detail}; see `turnkeep turns show {turn}` and `turnkeep \

@@ -21,7 +21,8 @@ Examples:
   turnkeep tools --json
 
 The servers are started or asked as a gateway with this configuration would do it, and left again. No
-tool is called.")]
+tool is called. The exit code is 1 if a server is away, or if something is noted of one, like a name in
+\"approval\" that no tool has.")]
 pub(super) struct ToolsArgs {
     /// Only this server
     server: Option<String>,
@@ -45,7 +46,8 @@ pub(super) async fn run(args: ToolsArgs) -> anyhow::Result<ExitCode> {
     let mut looks = tokio::task::JoinSet::new();
     for name in resolved.tools.keys().filter(wanted) {
         let (name, settings) = (name.clone(), resolved.tools[name].clone());
-        looks.spawn(async move { wiring::tools::look(&name, &settings).await });
+        let agents = resolved.agents.clone();
+        looks.spawn(async move { wiring::tools::look(&name, &settings, &agents).await });
     }
     let mut servers = looks.join_all().await;
     servers.sort_by_key(|server| cell(server, "server"));
@@ -55,8 +57,9 @@ pub(super) async fn run(args: ToolsArgs) -> anyhow::Result<ExitCode> {
     } else {
         show(&servers)?;
     }
-    let away = servers.iter().any(|server| server["state"] == "away");
-    Ok(if away { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    let noted = |server: &Value| server["notes"].as_array().is_some_and(|notes| !notes.is_empty());
+    let wrong = servers.iter().any(|server| server["state"] == "away" || noted(server));
+    Ok(if wrong { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
 fn show(servers: &[Value]) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! An agent that is a program: what is started, where, and with which environment.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::pairs::Pairs;
@@ -63,6 +64,8 @@ pub(super) struct Program<'a> {
     pub(super) at: &'a Origin,
     pub(super) command: Option<&'a Set<Texts>>,
     pub(super) dir: Option<&'a Set<PathBuf>>,
+    /// It is always started there, and never in a worktree.
+    pub(super) stays: bool,
     pub(super) env: Option<&'a Set<Pairs>>,
     pub(super) env_files: Option<&'a Set<Pairs>>,
 }
@@ -75,6 +78,7 @@ pub(super) fn command(name: &str, raw: &AgentRaw, told: &mut Told<'_>) -> Option
         at: &raw.at,
         command: keys.command.as_ref(),
         dir: keys.dir.as_ref(),
+        stays: keys.worktree.is_none(),
         env: keys.env.as_ref(),
         env_files: keys.env_files.as_ref(),
     };
@@ -122,6 +126,12 @@ pub(super) fn program(
     }
     let dir = dir(typed.dir, &set.origin, told);
     let path = env.get("PATH").map(String::as_str).or_else(|| told.env.get("PATH"));
+    if typed.stays
+        && let Some(set) = typed.dir
+        && let Some(why) = no_folder(&dir)
+    {
+        told.notes.push(format!("{}: \"dir\" in {place}: {why}", set.origin));
+    }
     if let Some(why) = absent(&command[0], path, &dir) {
         told.notes.push(format!("{}: \"command\" in {place}: {why}", set.origin));
     }
@@ -146,6 +156,19 @@ fn absent(program: &str, path: Option<&str>, dir: &Path) -> Option<String> {
     let there = |folder: PathBuf| can_start(&dir.join(folder).join(program));
     (!std::env::split_paths(path).any(there))
         .then(|| format!("no program {program:?} is in the PATH, which is {path:?}"))
+}
+
+/// Why nothing can be started there, if so. It may be there by then, too.
+pub(crate) fn no_folder(dir: &Path) -> Option<String> {
+    let shown = dir.display();
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => Some(format!("{shown} is no folder")),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Some(format!("there is no folder {shown}"))
+        }
+        Err(error) => Some(format!("the folder {shown} can't be looked at: {error}")),
+    }
 }
 
 /// Whether it is a file that somebody may start.

@@ -9,8 +9,8 @@ use super::problem::{Origin, Problems, nearest};
 use super::raw::{GatewayKeys, GuardKeys, Raw, TelemetryKeys, TopKeys};
 use super::read::{Scope, read_file};
 use super::resolved::{Resolved, Whereabouts, resolve, resolve_whereabouts};
-use super::secret::{Told, is_quiet};
-use super::section::{Key, Section, find};
+use super::secret::Told;
+use super::section::{Key, Section, find, found};
 use super::store::{self, StoreKeys, Stored};
 use super::switchboard::SwitchboardKeys;
 use super::value::Scalar;
@@ -96,10 +96,35 @@ pub(crate) fn locate(flags: &Flags, env: &Env) -> Result<Whereabouts, Problems> 
 }
 
 /// The same as far as it can be read, beside what is wrong.
-pub(crate) fn guess(flags: &Flags, env: &Env) -> (Whereabouts, Problems) {
+fn guess(flags: &Flags, env: &Env) -> (Whereabouts, Problems) {
     let mut problems = Problems::default();
     let (raw, _) = read_all(flags, env, Scope::Top, &mut problems);
     (resolve_whereabouts(&raw.top, env), problems)
+}
+
+/// The same for who asks a server, where the data folder is certain. Where it is not, another server
+/// than the one that is meant might be asked.
+pub(crate) fn meant(flags: &Flags, env: &Env) -> Result<(Whereabouts, Problems), Problems> {
+    let mut problems = Problems::default();
+    let (raw, _) = read_all(flags, env, Scope::Top, &mut problems);
+    if !problems.is_empty() && !is_folder_certain(&raw.top, flags, env) {
+        return Err(problems);
+    }
+    Ok((resolve_whereabouts(&raw.top, env), problems))
+}
+
+/// Whether the data folder comes from the highest place where one was typed. A value that could not be
+/// read leaves the one below it standing, and in a file with mistakes absence means nothing.
+fn is_folder_certain(top: &TopKeys, flags: &Flags, env: &Env) -> bool {
+    let key = "data_dir";
+    let by_flag = flags.keys.iter().any(|(name, _)| *name == key);
+    let by_variable = env.get(&variable("", key)).is_some_and(|text| !text.is_empty());
+    match top.data_dir.as_ref().map(|set| &set.origin) {
+        Some(Origin::Flag(_)) => true,
+        Some(Origin::Env(_)) => !by_flag,
+        Some(Origin::File(..)) => !by_flag && !by_variable,
+        None => false,
+    }
 }
 
 /// Where a server's data are; mistakes in other sections of the file don't matter to who only looks
@@ -244,8 +269,7 @@ fn put(
     if !section.put(key.name, &scalar, origin) {
         let section = if label.is_empty() { String::new() } else { format!("[{label}]") };
         problems.mistyped(&section, key.name);
-        let found = if is_quiet(key.name) { String::new() } else { format!(", not {scalar}") };
-        problems.add(origin, format!("must be {}{found}", (key.expected)()));
+        problems.add(origin, format!("must be {}{}", (key.expected)(), found(key, &scalar)));
     }
 }
 

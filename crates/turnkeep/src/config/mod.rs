@@ -35,6 +35,7 @@ pub(crate) mod resolved;
 mod schema;
 mod secret;
 pub(crate) mod signal;
+mod slips;
 pub(crate) mod store;
 mod switchboard;
 pub(crate) mod telemetry;
@@ -48,7 +49,7 @@ mod tests;
 pub(crate) use changes::Changes;
 pub(crate) use cron::machine_zone;
 pub(crate) use layers::{
-    COMMAND_LINE, Env, Flags, check_text, guess, load, load_without_number, locate,
+    COMMAND_LINE, Env, Flags, check_text, load, load_without_number, locate, meant,
     misspelt_tenant, stored, typed,
 };
 pub(crate) use paths::is_open_to_others;

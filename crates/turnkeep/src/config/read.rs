@@ -18,16 +18,16 @@ use super::raw::{
     PolicyKeys, Raw, TelemetryKeys, TopKeys, WordKeys,
 };
 use super::redis::RedisKeys;
-use super::secret::is_quiet;
-use super::section::{Key, Section, find};
+use super::section::{Key, Section, find, found};
 use super::signal::{SignalAccountKeys, SignalAccountRaw, SignalKeys};
+use super::slips::{self, Mend};
 use super::store::StoreKeys;
 use super::switchboard::SwitchboardKeys;
 use super::tools::{ToolServerKeys, ToolServerRaw};
 use super::value::Scalar;
 
 /// The sections of the file.
-const TABLES: [&str; 20] = [
+pub(super) const TABLES: [&str; 20] = [
     "store",
     "redis",
     "hatchet",
@@ -96,10 +96,7 @@ pub(super) enum Scope {
 pub(super) fn read_file(path: &Path, text: &str, scope: Scope, problems: &mut Problems) -> Raw {
     let lines = Lines::new(path, text);
     let (document, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let offset = error.span().map_or(0, |span| span.start);
-        problems.add(&lines.origin(offset), error.message().replace('\n', ", "));
-    }
+    slips::form(text, &errors, &lines, problems);
     if !errors.is_empty() {
         // What the parser guessed behind a slip of the pen would only be misread.
         return Raw::default();
@@ -178,7 +175,10 @@ impl Reader<'_> {
                     .flat_map(|section| section.keys().iter().map(|key| key.name))
                     .chain(tables.iter().copied())
                     .collect();
-                let mend = mend(typed, &known);
+                let mend = slips::mend(typed, &known);
+                if let Mend::Name(meant) = mend {
+                    self.problems.mistyped(place.trim_start_matches(" in "), meant);
+                }
                 self.problems.add(&origin, format!("unknown key \"{typed}\"{place}{mend}"));
                 continue;
             };
@@ -195,8 +195,7 @@ impl Reader<'_> {
                     continue;
                 }
                 let text = format!("\"{typed}\"{place} must be {}", (key.expected)());
-                let found = if is_quiet(typed) { String::new() } else { format!(", not {scalar}") };
-                self.problems.add(&origin, text + &found);
+                self.problems.add(&origin, text + &found(key, &scalar));
             }
         }
     }
@@ -436,17 +435,6 @@ fn join(label: &str, name: &str) -> String {
 
 fn place(label: &str) -> String {
     if label.is_empty() { String::new() } else { format!(" in [{label}]") }
-}
-
-/// What to do about an unknown key: the right name, or the right place.
-fn mend(typed: &str, known: &[&str]) -> String {
-    if let Some((home, _)) = HOMES.iter().find(|home| find(home.1, typed).is_some()) {
-        return format!("; it belongs {home}");
-    }
-    if TABLES.contains(&typed) {
-        return format!("; [{typed}] is a section of its own, at the top of the file");
-    }
-    suggestion(typed, known)
 }
 
 fn scalar(value: &DeValue<'_>) -> Scalar {

@@ -275,6 +275,10 @@ pub(crate) fn reference() -> String {
          (`~/.config/turnkeep/turnkeep.toml`). `turnkeep check` reads it and tells every mistake; \
          `turnkeep.example.toml` shows every key, and `docs/turnkeep.schema.json` \
          (`turnkeep check --schema`) tells editors of them.\n\n\
+         Commands that ask a server, like `send`, find it by `data_dir`. Where that isn't certain \
+         they are refused and ask nobody: where the file can't be read, or where it has mistakes and \
+         no sound `data_dir` of its own. `--data-dir`, `TURNKEEP_DATA_DIR`, `--server` and \
+         `TURNKEEP_SERVER` make it certain.\n\n\
          A running server reads it anew on SIGHUP or `turnkeep reload`. A wrong file changes \
          nothing: the log tells every mistake, and `/readyz` says `config: last reload failed` \
          until a right one was read. What is right holds from then on for everything that comes, \

@@ -3,7 +3,10 @@
 //! `section!` turns a list of keys into a struct of options. A key is written
 //! `name: type [min, max] = "default as typed";`, or `=> "sample";` where there is no one default.
 
-use super::problem::Origin;
+use serde_json::Value;
+
+use super::problem::{Origin, nearest};
+use super::secret::is_quiet;
 use super::value::Scalar;
 
 /// What is known of a key, for messages, the reference and the example.
@@ -42,6 +45,20 @@ pub(super) trait Section {
 /// The key of this name.
 pub(super) fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
     keys.iter().find(|key| key.name == name)
+}
+
+/// The end of a message about a value that the key doesn't take: what was typed, and the word that was
+/// probably meant.
+pub(super) fn found(key: &Key, scalar: &Scalar) -> String {
+    if is_quiet(key.name) {
+        return String::new();
+    }
+    let schema = (key.schema)();
+    let words = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let near = scalar.text().filter(|text| !text.is_empty());
+    let near = near.and_then(|text| nearest(text, words));
+    let mend = near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
+    format!(", not {scalar}{mend}")
 }
 
 macro_rules! section {

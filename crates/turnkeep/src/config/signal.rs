@@ -359,8 +359,15 @@ fn way(keys: &SignalKeys, at: &Origin, data_dir: &Path, told: &mut Told<'_>) -> 
 }
 
 fn started(typed: Option<&Set<Texts>>, at: &Origin, told: &mut Told<'_>) -> Option<Vec<String>> {
-    let program =
-        Program { place: "[signal]", at, command: typed, dir: None, env: None, env_files: None };
+    let program = Program {
+        place: "[signal]",
+        at,
+        command: typed,
+        dir: None,
+        stays: true,
+        env: None,
+        env_files: None,
+    };
     command::program(&program, 1, told).map(|settings| settings.command)
 }
 

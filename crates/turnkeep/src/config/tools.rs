@@ -210,6 +210,7 @@ fn process(place: &str, raw: &ToolServerRaw, told: &mut Told<'_>) -> Option<Tool
         at: &raw.at,
         command: keys.command.as_ref(),
         dir: keys.dir.as_ref(),
+        stays: true,
         env: keys.env.as_ref(),
         env_files: keys.env_files.as_ref(),
     };

@@ -6,6 +6,7 @@ mod files;
 #[path = "../store_kit/mod.rs"]
 mod store_kit;
 mod switchboard;
+mod whom;
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write};
@@ -184,6 +185,13 @@ fn other_endings_are_told_apart() {
     let queued = json!({ "status": "queued", "session": "a:b:api:dm:c", "queue_position": 2 });
     check(send, 202, queued.clone(), 1, "", "no reply within 60 s; the message is safe (queued, 2");
     check(&["send", "--wait", "0", "hi"], 202, queued, 0, "", "taken (queued, 2 turns ahead");
+    // No turn took it up, so there is none to look at, and no dead letter.
+    let refused = json!({ "status": "failed", "turn_id": null, "error": "it was not passed on" });
+    let ran = run(send, vec![Answer::Say(200, refused)]);
+    assert_eq!(
+        (ran.code, ran.said.as_str()),
+        (Some(1), "there is no reply: it was not passed on\n")
+    );
     let full = json!({ "title": "refused", "status": 429, "rejection_reason": "queue_full",
                        "retry_after_s": 3 });
     check(send, 429, full.clone(), 1, "", "refused (queue_full); try again in 3 s");
@@ -281,6 +289,15 @@ fn sessions_are_steered() {
     let said = json!({ "text": "hello there", "id": "r-1", "by": "Olga" });
     let args = ["sessions", "reply", KEY, "hello", "there", "--id", "r-1", "--by", "Olga"];
     check(&args, "/reply", said);
+}
+
+#[test]
+fn a_refusal_names_what_can_be_typed() {
+    let body = json!({ "title": "wrong state", "status": 409,
+                       "detail": "take_over has this session; take_over takes it from them" });
+    let ran = run(&["sessions", "pause", KEY], vec![Answer::Say(409, body)]);
+    let expect = "wrong state: take_over has this session; --take-over takes it from them\n";
+    assert_eq!((ran.code, ran.said.as_str()), (Some(1), expect));
 }
 
 #[test]

@@ -45,7 +45,7 @@ async fn until(home: &Home, what: &str, is: impl Fn(&Value) -> bool) -> Value {
 
 /// Says something in a session, by its number; it ends with a question.
 fn asks(home: &Home, number: &str, text: &str) {
-    let output = home.plain(&["--session", number], &format!("{text}\n"));
+    let output = home.plain(&["--session", number], format!("{text}\n"));
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
 }
 

@@ -138,7 +138,7 @@ pub(super) fn beside(file: &Path, ending: &str) -> PathBuf {
 /// The folder's database, if it is one of ours.
 fn source(dir: &Path) -> std::result::Result<Connection, OpenError> {
     let file = dir.join(DATABASE);
-    if !file.exists() || matches!(open::open_file(&file)?, (_, 0)) {
+    if !open::is_there(&file)? || matches!(open::open_file(&file)?, (_, 0)) {
         return Err(OpenError::Missing { dir: dir.into() });
     }
     read_only(&file).map_err(|trouble| open::sqlite_error(&file, trouble))

@@ -139,27 +139,14 @@ fn holds_data(dir: &Path) -> bool {
 /// A file of ours that this program understands.
 fn check_backup(file: &Path) -> Result<(), RestoreError> {
     let unfit = |why: String| RestoreError::Unfit { file: file.into(), why };
-    if !file.is_file() {
-        return Err(unfit("is not there, or is no file".into()));
-    }
+    open::check_file(file).map_err(unfit)?;
     // It may also be the very file that is about to be written.
     if file.extension().is_some_and(|ending| ending == "partial") {
         return Err(unfit("is a copy that was broken off".into()));
     }
-    match open::open_file(file) {
-        Ok((_, 0)) => Err(unfit("is empty: it is no backup".into())),
-        Ok(_) => Ok(()),
-        Err(OpenError::Foreign { .. }) => {
-            Err(unfit("is another program's database, no backup of Turnkeep".into()))
-        }
-        Err(OpenError::Newer { found, known, .. }) => Err(unfit(format!(
-            "has format {found}, this Turnkeep knows up to {known}: install the newer version"
-        ))),
-        Err(OpenError::Corrupt { detail, .. }) => {
-            Err(unfit(format!("is no backup of Turnkeep, or it is damaged ({detail})")))
-        }
-        Err(OpenError::Other { detail, .. }) => Err(unfit(format!("can't be read: {detail}"))),
-        Err(_) => Err(unfit("can't be read".into())),
+    match open::open_alone(file).map_err(|error| unfit(open::why_unfit(error)))? {
+        (_, 0) => Err(unfit(open::EMPTY.into())),
+        _ => Ok(()),
     }
 }
 

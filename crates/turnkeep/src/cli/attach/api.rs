@@ -9,7 +9,7 @@ use turnkeep_terminal::ports::{Answer, Events, Failure, Later, Method, Request, 
 
 use super::events::Reader;
 use super::files;
-use crate::cli::client::{Client, ClientError, segment};
+use crate::cli::client::{Client, ClientError, is_nobody, segment};
 
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -169,8 +169,7 @@ impl Server for Api {
 fn failure(error: ClientError) -> Failure {
     match error {
         ClientError::NotThere { reason, .. } => {
-            let nobody = ["Connection refused", "No such file"];
-            let nobody = nobody.iter().any(|words| reason.starts_with(words));
+            let nobody = is_nobody(&reason);
             Failure::Unreachable(if nobody { "no server answers".into() } else { reason })
         }
         ClientError::Lost { reason, .. } => Failure::Unreachable(reason),

@@ -1,6 +1,7 @@
 //! Agents and servers of tools: programs on PATH, and keys of providers.
 
 use super::{Findings, programs};
+use crate::config::command::{self, CommandSettings};
 use crate::config::model::ModelSettings;
 use crate::config::tools::ToolWay;
 use crate::config::worktree::WorktreeSettings;
@@ -21,7 +22,7 @@ pub(super) async fn agents(resolved: &Resolved, env: &Env, findings: &mut Findin
                 model_agent(&place, name, &anthropic.model, findings);
             }
             AgentSettings::Command(program) => {
-                started(&place, &program.command, env, findings);
+                started(&place, program, env, findings);
                 if let Some(worktrees) = &program.worktrees {
                     repository(&place, worktrees, findings).await;
                 }
@@ -32,7 +33,7 @@ pub(super) async fn agents(resolved: &Resolved, env: &Env, findings: &mut Findin
     }
     for (name, server) in &resolved.tools {
         if let ToolWay::Command(program) = &server.way {
-            started(&format!("tools {name}"), &program.command, env, findings);
+            started(&format!("tools {name}"), program, env, findings);
         }
     }
 }
@@ -71,8 +72,8 @@ async fn repository(place: &str, worktrees: &WorktreeSettings, findings: &mut Fi
     }
 }
 
-fn started(place: &str, command: &[String], env: &Env, findings: &mut Findings) {
-    let program = command.first().map(String::as_str).unwrap_or_default();
+fn started(place: &str, settings: &CommandSettings, env: &Env, findings: &mut Findings) {
+    let program = settings.command.first().map(String::as_str).unwrap_or_default();
     match programs::find(program, env) {
         Some(path) => findings.ok(place, format!("{} is there", path.display())),
         None => findings.missing(
@@ -80,5 +81,10 @@ fn started(place: &str, command: &[String], env: &Env, findings: &mut Findings) 
             format!("there is no program {program}"),
             "install it, or write its whole path into \"command\"",
         ),
+    }
+    if settings.worktrees.is_none()
+        && let Some(why) = command::no_folder(&settings.dir)
+    {
+        findings.missing(place, why, "make it, or name another one as \"dir\"");
     }
 }

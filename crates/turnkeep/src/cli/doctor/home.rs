@@ -1,5 +1,7 @@
 //! Where the server lives: its file, its folder, its port.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +10,9 @@ use super::{CONFIGURATION, Findings};
 use crate::config::{Resolved, Whereabouts, is_open_to_others};
 use crate::serve::SOCKET;
 use crate::wiring::{hatchet, hints, stores};
+
+/// What a server writes to in its data folder.
+const FILES: [&str; 4] = ["turnkeep.lock", "turnkeep.db", "turnkeep.db-wal", "turnkeep.db-shm"];
 
 /// How long a server may take to say that it is ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,8 +32,8 @@ pub(super) fn configuration(resolved: &Resolved, findings: &mut Findings) {
     }
 }
 
-/// Whether something can be written there.
-pub(super) fn data_folder(dir: &Path, findings: &mut Findings) {
+/// Whether something can be written there, and to what it holds if everything is kept in it.
+pub(super) fn data_folder(dir: &Path, keeps_all: bool, findings: &mut Findings) {
     let shown = dir.display();
     let Ok(metadata) = std::fs::metadata(dir) else {
         let mut above = dir.ancestors().skip(1);
@@ -49,6 +54,9 @@ pub(super) fn data_folder(dir: &Path, findings: &mut Findings) {
             text,
             "give it to the user that runs turnkeep, or name another one with data_dir",
         );
+    } else if let Some(why) = keeps_all.then(|| kept_from(dir)).flatten() {
+        let mend = "give it to the user that runs turnkeep, or name another one with data_dir";
+        findings.missing("data folder", why, mend);
     } else if is_open_to_others(dir) {
         findings.note(
             "data folder",
@@ -106,6 +114,19 @@ pub(super) async fn engine(resolved: &Resolved, findings: &mut Findings) {
              tells how to set an engine up",
         ),
     }
+}
+
+/// The first file in the folder that a server must write to and can't, and why.
+fn kept_from(dir: &Path) -> Option<String> {
+    FILES.iter().find_map(|name| {
+        let file = dir.join(name);
+        match OpenOptions::new().read(true).write(true).open(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Some(format!("{} can't be written to: {error}", file.display()))
+            }
+            _ => None,
+        }
+    })
 }
 
 /// Tried with a file that never gets a name.

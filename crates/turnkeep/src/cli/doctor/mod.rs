@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::args::ServerFlags;
 use super::dispatch::FAILED;
 use super::output;
+use crate::config::store::StoreSettings;
 use crate::config::{self, Env};
 
 /// `doctor`.
@@ -95,7 +96,7 @@ impl Findings {
 pub(in crate::cli) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let (flags, env) = (args.server.flags(), Env::of_process());
     let mut findings = Findings::default();
-    let (whereabouts, _) = config::guess(&flags, &env);
+    let whereabouts = config::meant(&flags, &env).ok().map(|(whereabouts, _)| whereabouts);
     let resolved = match config::load(&flags, &env) {
         Ok(resolved) => {
             home::configuration(&resolved, &mut findings);
@@ -112,13 +113,22 @@ pub(in crate::cli) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
             None
         }
     };
-    home::data_folder(&whereabouts.data_dir, &mut findings);
+    let keeps_all =
+        resolved.as_ref().is_none_or(|resolved| resolved.store == StoreSettings::Sqlite);
+    match &whereabouts {
+        Some(whereabouts) => {
+            home::data_folder(&whereabouts.data_dir, keeps_all, &mut findings);
+        }
+        None => findings.note("data folder", "not looked at before it is known which one is meant"),
+    }
     if let Some(resolved) = &resolved {
         home::database(resolved, &mut findings).await;
         home::redis(resolved, &mut findings).await;
         home::engine(resolved, &mut findings).await;
     }
-    home::server(&whereabouts, &mut findings).await;
+    if let Some(whereabouts) = &whereabouts {
+        home::server(whereabouts, &mut findings).await;
+    }
     match &resolved {
         Some(resolved) => {
             agents::agents(resolved, &env, &mut findings).await;

@@ -183,8 +183,10 @@ fn table(value: &Value) -> anyhow::Result<()> {
 /// runs.
 fn server(api: &ApiArgs) -> anyhow::Result<Option<Client>> {
     let env = Env::of_process();
-    let (whereabouts, _) = config::guess(&api.config.flags(), &env);
-    let asked = place::named(api, &env)?.is_some() || runs(&whereabouts.data_dir);
+    let asked = match place::named(api, &env)? {
+        Some(_) => true,
+        None => runs(&config::meant(&api.config.flags(), &env)?.0.data_dir),
+    };
     asked.then(|| Client::new(api)).transpose()
 }
 

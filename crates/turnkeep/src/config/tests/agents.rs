@@ -37,9 +37,9 @@ fn agents_have_the_keys_of_their_kind() {
          \"openai\"",
     );
     check(
-        "[agents.a]\nkind = \"eko\"",
+        "[agents.a]\nkind = \"ecoh\"",
         "turnkeep.toml:2: \"kind\" in [agents.a] must be one of echo, openai, anthropic, command, \
-         http, not \"eko\"",
+         http, not \"ecoh\"; did you mean \"echo\"?",
     );
     check(
         "[agents.a]\nkind = \"openai\"\nmodel = \"m\"\n\

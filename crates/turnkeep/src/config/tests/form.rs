@@ -33,7 +33,8 @@ fn keys_in_the_wrong_place_are_sent_home() {
     );
     check(
         "queue_ttl_seconds = 5",
-        "turnkeep.toml:1: unknown key \"queue_ttl_seconds\"; it belongs in [gateway]",
+        "turnkeep.toml:1: unknown key \"queue_ttl_seconds\"; it belongs in [gateway] or in \
+         [channels.NAME], [agents.NAME] or [tenants.NAME]",
     );
     check(
         "[agents]\nkind = \"echo\"",
@@ -66,7 +67,7 @@ fn values_are_explained() {
     check(
         "[tenants.acme]\nbusy_policy = \"absrob\"",
         "turnkeep.toml:2: \"busy_policy\" in [tenants.acme] must be one of absorb, supersede, \
-         collect, queue, reject, agent, not \"absrob\"",
+         collect, queue, reject, agent, not \"absrob\"; did you mean \"absorb\"?",
     );
     check(
         "listen = 7878",

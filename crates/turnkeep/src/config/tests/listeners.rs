@@ -67,8 +67,7 @@ fn what_a_listener_lacks_is_said() {
     );
     check(
         "[listeners.crm]\nurls = 1",
-        "turnkeep.toml:1: [listeners.crm] needs \"url\"\n\
-         turnkeep.toml:1: [listeners.crm] needs \"secret_file\" or \"secret_env\"\n\
+        "turnkeep.toml:1: [listeners.crm] needs \"secret_file\" or \"secret_env\"\n\
          turnkeep.toml:2: unknown key \"urls\" in [listeners.crm]; did you mean \"url\"?",
     );
     check(

@@ -119,7 +119,7 @@ fn every_mistake_is_told() {
     more(
         "attachments_trust = \"family\"\n",
         "turnkeep.toml:3: \"attachments_trust\" in [signal] must be one of owner, full, inner, \
-         familiar, public, not \"family\"",
+         familiar, public, not \"family\"; did you mean \"familiar\"?",
     );
     more(
         "agent = \"defualt\"\n",

@@ -79,7 +79,7 @@ fn mistakes_are_told_and_nothing_secret_is() {
 
 #[test]
 fn a_kind_that_there_is_not_is_one_mistake() {
-    let wrong = "must be one of sqlite, postgres, not \"postgress\"";
+    let wrong = "must be one of sqlite, postgres, not \"postgress\"; did you mean \"postgres\"?";
     let rest = "url_env = \"DATABASE_URL\"\nnode = \"tk-1\"\n[redis]\nurl_env = \"REDIS_URL\"\n\
                 [hatchet]\ntoken_env = \"TOKEN\"\n";
     let vars = [("DATABASE_URL", URL), ("REDIS_URL", "redis://h"), ("TOKEN", "a.b.c")];
