@@ -35,8 +35,10 @@ def built(cargo):
     for line in run.stdout.splitlines():
         one = json.loads(line)
         if one.get("executable") and one["profile"]["test"]:
-            crate = re.search(r"([^/#@]+)(@[^@]*)?$", one["package_id"]).group(1)
             folder = os.path.dirname(one["manifest_path"])
+            # A crate that is called as its folder is has no name of its own there.
+            named = re.search(r"#([^#@]+)@", one["package_id"])
+            crate = named.group(1) if named else os.path.basename(folder)
             found.append((crate, one["target"]["name"], folder, one["executable"]))
     return sorted(found, key=lambda one: (one[0] != "turnkeep", one))
 
