@@ -44,7 +44,7 @@ pub(super) async fn listen(
             return Err(lost(error));
         }
         said.resumed = true;
-        let mut trouble = Trouble { error: broke, status: None, retry_after: None };
+        let mut trouble = Trouble { error: broke, status: None, retry_after: None, away: false };
         stream = loop {
             // Before every try, the first included: a server that takes and cuts must not be hammered.
             tokio::select! {

@@ -29,6 +29,10 @@ const REST_TIME: Duration = Duration::from_secs(1);
 /// What is told of it.
 const WORDS_CHARS_MAX: usize = 300;
 
+/// Before a server that can't be reached is tried by another attempt: most likely it is being started
+/// again, and no turn is to be lost to that.
+const AWAY_TIME: Duration = Duration::from_secs(5);
+
 /// Why a POST has no use.
 #[derive(Debug)]
 pub(super) struct Trouble {
@@ -38,6 +42,8 @@ pub(super) struct Trouble {
     pub(super) status: Option<StatusCode>,
     /// How long the server wants to be left alone.
     pub(super) retry_after: Option<Duration>,
+    /// Nobody is there.
+    pub(super) away: bool,
 }
 
 impl Trouble {
@@ -57,8 +63,9 @@ impl Trouble {
 
     /// The attempt ends with it.
     pub(super) fn failure(self, retry: bool) -> RunFailure {
+        let pause = self.retry_after.or(self.away.then_some(AWAY_TIME));
         let retry_after_ms =
-            self.retry_after.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+            pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         RunFailure { error: self.error.into(), retry, retry_after_ms }
     }
 }
@@ -115,7 +122,7 @@ impl Poster {
             "the brain answered {status} with {kind} instead of {EVENT_STREAM}{}",
             said(response).await
         );
-        Err(Trouble { error, status: Some(status), retry_after: None })
+        Err(Trouble { error, status: Some(status), retry_after: None, away: false })
     }
 
     /// Posts what only has to arrive.
@@ -148,16 +155,18 @@ impl Poster {
         if let Some(trace) = trace {
             request = request.header(TRACEPARENT, trace);
         }
-        let nothing = |error: String| Trouble { error, status: None, retry_after: None };
+        let nothing =
+            |error: String, away| Trouble { error, status: None, retry_after: None, away };
         let response = match timeout(limit, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                let what = if error.is_connect() { "can't be reached" } else { "was lost" };
-                return Err(nothing(format!("the brain {what}: {}", innermost(&error))));
+                let away = error.is_connect();
+                let what = if away { "can't be reached" } else { "was lost" };
+                return Err(nothing(format!("the brain {what}: {}", innermost(&error)), away));
             }
             Err(_) => {
                 let error = format!("the brain did not begin to answer within {limit:?}");
-                return Err(nothing(error));
+                return Err(nothing(error, false));
             }
         };
         let status = response.status();
@@ -172,7 +181,7 @@ impl Poster {
         } else {
             format!("the brain said {status}{}", said(response).await)
         };
-        Err(Trouble { error, status: Some(status), retry_after })
+        Err(Trouble { error, status: Some(status), retry_after, away: false })
     }
 }
 

@@ -244,6 +244,8 @@ async fn who_is_not_there_or_does_not_speak_is_tried_again() {
     let error = format!("{origin}: the brain can't be reached: Connection refused");
     assert!(failure.error.starts_with(&error), "{failure:?}");
     assert!(failure.retry && !failure.error.contains("SECRET"));
+    // It may be being started again.
+    assert_eq!(failure.retry_after_ms, Some(5000));
 }
 
 #[tokio::test]
