@@ -18,12 +18,14 @@ import sys
 import threading
 import time
 
+# Crates whose tests take long, the longest first.
+LONG = {"turnkeep": 0, "turnkeep-stores": 1, "turnkeep-gateway": 2, "turnkeep-sim": 3}
 RESULT = re.compile(r"^test result: \S+ (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 
 
 def built(cargo):
-    """Crate, target and file of each binary; those of the real binary first, for they take longest and
-    would leave one of two cores without work at the end."""
+    """Crate, target and file of each binary, those that take long first: at the end they would leave one
+    of two cores without work."""
     run = subprocess.run(
         [*cargo, "--no-run", "--message-format=json-render-diagnostics"],
         stdout=subprocess.PIPE,
@@ -40,7 +42,7 @@ def built(cargo):
             named = re.search(r"#([^#@]+)@", one["package_id"])
             crate = named.group(1) if named else os.path.basename(folder)
             found.append((crate, one["target"]["name"], folder, one["executable"]))
-    return sorted(found, key=lambda one: (one[0] != "turnkeep", one))
+    return sorted(found, key=lambda one: (LONG.get(one[0], len(LONG)), one))
 
 
 def play(todo, words, ended, running):
