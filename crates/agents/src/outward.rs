@@ -1,4 +1,6 @@
-//! HTTP clients of agents: what all of them refuse.
+//! HTTP clients of agents: what all of them refuse, and how they tell why something was lost.
+
+use std::error::Error as _;
 
 use reqwest::ClientBuilder;
 use reqwest::redirect::Policy;
@@ -24,4 +26,15 @@ pub(crate) fn client(proxies: Proxies) -> Option<ClientBuilder> {
         Proxies::Never => client.no_proxy(),
         Proxies::OfTheEnvironment => client,
     })
+}
+
+/// The innermost reason: the layers above it name the address, which may hold a secret.
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
+    let mut cause = error.source();
+    let mut text = None;
+    while let Some(error) = cause {
+        text = Some(error.to_string());
+        cause = error.source();
+    }
+    text.unwrap_or_else(|| "the connection broke".to_owned())
 }

@@ -130,11 +130,16 @@ fn put_all<T: Clone + PartialEq>(kept: &mut Vec<T>, given: &Vec<T>) {
 }
 
 fn keep_pending(kept: &mut Vec<Pending>, given: &[Pending]) {
-    let common = overwrite(kept, given);
+    overwrite(kept, given);
+    even_out(kept, given);
+}
+
+/// What both have places for is the same already; so is all of it then.
+fn even_out<T: Clone>(kept: &mut Vec<T>, given: &[T]) {
     match kept.len().cmp(&given.len()) {
-        Ordering::Less => kept.extend_from_slice(&given[common..]),
+        Ordering::Less => kept.extend_from_slice(&given[kept.len()..]),
         Ordering::Equal => {}
-        Ordering::Greater => kept.truncate(common),
+        Ordering::Greater => kept.truncate(given.len()),
     }
 }
 
@@ -160,9 +165,5 @@ fn keep_parts(kept: &mut Vec<OutPart>, given: &[OutPart]) {
             kept.text = Arc::clone(text);
         }
     }
-    match kept.len().cmp(&given.len()) {
-        Ordering::Less => kept.extend_from_slice(&given[kept.len()..]),
-        Ordering::Equal => {}
-        Ordering::Greater => kept.truncate(given.len()),
-    }
+    even_out(kept, given);
 }

@@ -1,7 +1,8 @@
 //! Why a program can't be started, where the system's word for it misleads: it says "No such file" of
 //! a program that is there too, if its folder is missing or the program in its first line is.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -9,13 +10,13 @@ use std::path::{Path, PathBuf};
 /// How much of a file is read for its first line.
 const FIRST_LINE_MAX: u64 = 256;
 
-/// In words for a person: what is not there, or else what the system says. `path` is the PATH that the
-/// program gets.
+/// In words for a person: what is not there, or else what the system says. `env` is what the program
+/// gets beside what it inherits.
 #[must_use]
 pub fn why_not_started(
     program: &str,
     dir: Option<&Path>,
-    path: Option<&OsStr>,
+    env: &BTreeMap<String, String>,
     error: &io::Error,
 ) -> String {
     if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
@@ -34,7 +35,8 @@ pub fn why_not_started(
         }
     }
     let here = dir.unwrap_or(Path::new("."));
-    let interpreter = file_of(program, here, path).and_then(|file| first_line(&file));
+    let path = env.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
+    let interpreter = file_of(program, here, path.as_deref()).and_then(|file| first_line(&file));
     match interpreter {
         Some(interpreter) if !here.join(&interpreter).exists() => {
             format!("it is there, but {interpreter:?} in its first line is not")

@@ -14,7 +14,7 @@ pub struct LastWords(Vec<u8>);
 
 impl LastWords {
     /// Reads to the end; whatever comes is read, so that nobody waits for a full pipe.
-    pub async fn listen(&mut self, mut stream: impl AsyncRead + Unpin) {
+    pub(super) async fn listen(&mut self, mut stream: impl AsyncRead + Unpin) {
         let mut chunk = Vec::with_capacity(KEPT_MAX);
         while stream.read_buf(&mut chunk).await.is_ok_and(|count| count > 0) {
             self.hear(&chunk);

@@ -5,7 +5,6 @@
 //! signals for its group can't reach strangers.
 
 use std::convert::Infallible;
-use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -67,9 +66,7 @@ impl Process {
                 error.kind(),
                 ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied
             );
-            let path = settings.env.get("PATH").map(OsString::from);
-            let path = path.or_else(|| std::env::var_os("PATH"));
-            let why = why_not_started(name, settings.dir.as_deref(), path.as_deref(), &error);
+            let why = why_not_started(name, settings.dir.as_deref(), &settings.env, &error);
             failure(format!("{what} {name:?} can't be started: {why}"), !lasting)
         })?;
         let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());

@@ -7,8 +7,9 @@ use turnkeep_core::session::input::RunFailure;
 
 use super::OUTPUT_BYTES_MAX;
 use super::call::{Call, Stream};
-use super::post::{Trouble, innermost};
+use super::post::Trouble;
 use super::sse::{Event, Events};
+use crate::outward::innermost;
 
 /// What a brain says goes here; a mistake is the last.
 pub(super) type Heard = Sender<Result<Vec<u8>, String>>;
@@ -44,7 +45,7 @@ pub(super) async fn listen(
             return Err(lost(error));
         }
         said.resumed = true;
-        let mut trouble = Trouble { error: broke, status: None, retry_after: None, away: false };
+        let mut trouble = Trouble::unanswered(broke);
         stream = loop {
             // Before every try, the first included: a server that takes and cuts must not be hammered.
             tokio::select! {

@@ -38,7 +38,6 @@ use crate::brain::{Ended, Events, Seat, UNREAD, UNREAD_MAX, pump};
 use call::{Call, FAREWELLS_MAX, Farewell};
 use listen::{Heard, listen};
 use post::Poster;
-pub(crate) use post::innermost;
 
 /// Turns that may wait for their users, for each that may be worked on.
 const WAITING_FACTOR: usize = 16;

@@ -1,6 +1,5 @@
 //! One signed POST and how its answer begins.
 
-use std::error::Error;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
@@ -10,7 +9,7 @@ use turnkeep_core::session::input::RunFailure;
 
 use super::sign::Signer;
 use super::{HttpBrainError, HttpBrainSettings};
-use crate::outward::{self, Proxies};
+use crate::outward::{self, Proxies, innermost};
 
 /// Tells the brain which span it is asked for.
 const TRACEPARENT: &str = "traceparent";
@@ -47,6 +46,11 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
+    /// Nothing was answered.
+    pub(super) const fn unanswered(error: String) -> Self {
+        Self { error, status: None, retry_after: None, away: false }
+    }
+
     /// Nothing was answered, or something that passes.
     pub(super) fn passes(&self) -> bool {
         const PASSING: [StatusCode; 3] =
@@ -122,7 +126,7 @@ impl Poster {
             "the brain answered {status} with {kind} instead of {EVENT_STREAM}{}",
             said(response).await
         );
-        Err(Trouble { error, status: Some(status), retry_after: None, away: false })
+        Err(Trouble { status: Some(status), ..Trouble::unanswered(error) })
     }
 
     /// Posts what only has to arrive.
@@ -155,18 +159,17 @@ impl Poster {
         if let Some(trace) = trace {
             request = request.header(TRACEPARENT, trace);
         }
-        let nothing =
-            |error: String, away| Trouble { error, status: None, retry_after: None, away };
         let response = match timeout(limit, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let away = error.is_connect();
                 let what = if away { "can't be reached" } else { "was lost" };
-                return Err(nothing(format!("the brain {what}: {}", innermost(&error)), away));
+                let error = format!("the brain {what}: {}", innermost(&error));
+                return Err(Trouble { away, ..Trouble::unanswered(error) });
             }
             Err(_) => {
                 let error = format!("the brain did not begin to answer within {limit:?}");
-                return Err(nothing(error, false));
+                return Err(Trouble::unanswered(error));
             }
         };
         let status = response.status();
@@ -181,7 +184,7 @@ impl Poster {
         } else {
             format!("the brain said {status}{}", said(response).await)
         };
-        Err(Trouble { error, status: Some(status), retry_after, away: false })
+        Err(Trouble { status: Some(status), retry_after, ..Trouble::unanswered(error) })
     }
 }
 
@@ -206,17 +209,6 @@ fn short(text: &str) -> String {
     let parts = |one: char| one.is_whitespace() || one.is_control();
     let words: Vec<&str> = text.split(parts).filter(|word| !word.is_empty()).collect();
     words.join(" ").chars().take(WORDS_CHARS_MAX).collect()
-}
-
-/// The innermost reason: the layers above it name the address, which may hold a secret.
-pub(crate) fn innermost(error: &reqwest::Error) -> String {
-    let mut cause = error.source();
-    let mut text = None;
-    while let Some(error) = cause {
-        text = Some(error.to_string());
-        cause = error.source();
-    }
-    text.unwrap_or_else(|| "the connection broke".to_owned())
 }
 
 /// A date is read against the server's own clock where it tells it, because either may be wrong.

@@ -7,7 +7,7 @@ use rmcp::transport::streamable_http_client::StreamableHttpError;
 use super::content::label;
 use super::outcome::of_transport;
 use super::settings::{ToolServerSettings, ToolWay};
-use crate::http_brain::innermost;
+use crate::outward::innermost;
 
 /// With its address, as far as that can be no secret, and the reason.
 pub(super) fn why_unreached(

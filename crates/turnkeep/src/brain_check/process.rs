@@ -1,6 +1,5 @@
 //! A brain's process, by hand: input that no gateway would write, and an end of input in the middle.
 
-use std::ffi::OsString;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -63,9 +62,7 @@ impl Process {
         command.envs(inherited).envs(&program.env).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| {
-            let path = program.env.get("PATH").map(OsString::from);
-            let path = path.or_else(|| std::env::var_os("PATH"));
-            let why = why_not_started(name, Some(&program.dir), path.as_deref(), &error);
+            let why = why_not_started(name, Some(&program.dir), &program.env, &error);
             format!("{name:?} can't be started: {why}")
         })?;
         let stdin = child.stdin.take();

@@ -126,8 +126,7 @@ pub(crate) fn calendar_words(error: &CalendarError) -> String {
         zone_names().into_iter().map(|name| (name.to_lowercase(), name)).collect();
     let near = super::problem::nearest(zone, names.iter().map(|(small, _)| small.as_str()));
     let near = near.and_then(|near| names.iter().find(|(small, _)| small == near));
-    let mend = near.map_or_else(String::new, |(_, name)| format!("; did you mean \"{name}\"?"));
-    format!("{error}{mend}")
+    format!("{error}{}", super::problem::did_you_mean(near.map(|(_, name)| name.as_str())))
 }
 
 struct Typed<'a> {

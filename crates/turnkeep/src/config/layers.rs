@@ -91,19 +91,12 @@ pub(crate) fn typed(text: &str, env: &Env) -> Result<Resolved, Problems> {
 /// Only where a server would be found; mistakes in the sections of the file don't matter to a
 /// client.
 pub(crate) fn locate(flags: &Flags, env: &Env) -> Result<Whereabouts, Problems> {
-    let (whereabouts, problems) = guess(flags, env);
+    let (whereabouts, problems) = meant(flags, env)?;
     if problems.is_empty() { Ok(whereabouts) } else { Err(problems) }
 }
 
-/// The same as far as it can be read, beside what is wrong.
-fn guess(flags: &Flags, env: &Env) -> (Whereabouts, Problems) {
-    let mut problems = Problems::default();
-    let (raw, _) = read_all(flags, env, Scope::Top, &mut problems);
-    (resolve_whereabouts(&raw.top, env), problems)
-}
-
-/// The same for who asks a server, where the data folder is certain. Where it is not, another server
-/// than the one that is meant might be asked.
+/// The same for who asks a server, beside what is wrong, where the data folder is certain. Where it is
+/// not, another server than the one that is meant might be asked.
 pub(crate) fn meant(flags: &Flags, env: &Env) -> Result<(Whereabouts, Problems), Problems> {
     let mut problems = Problems::default();
     let (raw, _) = read_all(flags, env, Scope::Top, &mut problems);

@@ -131,11 +131,15 @@ pub(super) fn nearest<'a>(
         .map(|(_, name)| name)
 }
 
+/// `; did you mean "…"?`, or nothing.
+pub(super) fn did_you_mean(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"))
+}
+
 /// `; did you mean "…"?`, or what there is to choose from.
 pub(super) fn suggestion(typed: &str, known: &[&str]) -> String {
     match nearest(typed, known.iter().copied()) {
-        Some(name) => format!("; did you mean \"{name}\"?"),
-        None if known.is_empty() => String::new(),
-        None => format!("; known are {}", known.join(", ")),
+        None if !known.is_empty() => format!("; known are {}", known.join(", ")),
+        near => did_you_mean(near),
     }
 }

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::problem::{Origin, nearest};
+use super::problem::{Origin, did_you_mean, nearest};
 use super::secret::is_quiet;
 use super::value::Scalar;
 
@@ -57,8 +57,7 @@ pub(super) fn found(key: &Key, scalar: &Scalar) -> String {
     let words = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let near = scalar.text().filter(|text| !text.is_empty());
     let near = near.and_then(|text| nearest(text, words));
-    let mend = near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
-    format!(", not {scalar}{mend}")
+    format!(", not {scalar}{}", did_you_mean(near))
 }
 
 macro_rules! section {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::problem::{Lines, Problems, nearest, suggestion};
+use super::problem::{Lines, Problems, did_you_mean, nearest, suggestion};
 use super::read::{HOMES, TABLES};
 use super::section::find;
 
@@ -53,7 +53,7 @@ pub(super) enum Mend<'a> {
 impl fmt::Display for Mend<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => write!(formatter, "; did you mean \"{name}\"?"),
+            Self::Name(name) => formatter.write_str(&did_you_mean(Some(name))),
             Self::Words(words) => formatter.write_str(words),
         }
     }
